@@ -1,0 +1,1 @@
+"""Load, peers and results: every speed claim has its command here."""

@@ -1,0 +1,1 @@
+"""What every Homeroom process stands on; it knows no service."""

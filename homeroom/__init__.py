@@ -1,0 +1,1 @@
+"""The command line: run, watch and try a Homeroom stack."""

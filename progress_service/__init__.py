@@ -1,0 +1,1 @@
+"""What a learner has achieved: session results, statistics and XP."""

@@ -1,0 +1,1 @@
+"""Tests and their questions, sessions, answers and time."""
