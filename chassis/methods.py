@@ -1,0 +1,87 @@
+"""What the .proto files say of each method: who may call it, whether it is safe, whether it needs a key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from google.protobuf import descriptor_pool, message_factory
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor_pb2 import MethodOptions
+from google.protobuf.message import Message
+
+from protos.chassis.v1 import options_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One RPC and its policy. `path` is its gRPC path, `roles` are lower-case: "learner", "service" …"""
+
+    path: str
+    name: str
+    service: str
+    descriptor: MethodDescriptor
+    request_type: type[Message]
+    response_type: type[Message]
+    server_streaming: bool
+    roles: frozenset[str]
+    key_required: bool
+    safe: bool
+    idempotent: bool
+    created_unless: str
+    shed_last: bool
+
+    @property
+    def internal(self) -> bool:
+        """Only other Homeroom processes may call it."""
+        return self.roles == frozenset({"service"})
+
+    @property
+    def retryable(self) -> bool:
+        """Sending it again cannot count it twice: it is safe, naturally idempotent, or carries a key."""
+        return self.safe or self.idempotent or self.key_required
+
+
+def methods_of(service: str) -> list[Method]:
+    """The methods of a service, by its full name; its generated module must have been imported.
+
+    Raises:
+        ValueError: a method has no policy, so nobody could say who may call it.
+    """
+    descriptor = descriptor_pool.Default().FindServiceByName(service)
+    return [_method(method) for method in descriptor.methods]
+
+
+def find_method(path: str) -> Method:
+    """The method with a gRPC path such as "/homeroom.session.v1.SessionService/CreateSession".
+
+    Raises:
+        LookupError: there is no such method.
+    """
+    service, _, name = path.removeprefix("/").rpartition("/")
+    for method in methods_of(service):
+        if method.name == name:
+            return method
+    raise LookupError(path)
+
+
+def _method(descriptor: MethodDescriptor) -> Method:
+    options = descriptor.GetOptions()
+    policy = options.Extensions[options_pb2.policy]
+    if not policy.roles:
+        raise ValueError(f"{descriptor.full_name} has no (homeroom.chassis.v1.policy) with roles")
+    service = descriptor.containing_service.full_name
+    return Method(
+        path=f"/{service}/{descriptor.name}",
+        name=descriptor.name,
+        service=service,
+        descriptor=descriptor,
+        request_type=message_factory.GetMessageClass(descriptor.input_type),
+        response_type=message_factory.GetMessageClass(descriptor.output_type),
+        server_streaming=descriptor.server_streaming,
+        roles=frozenset(options_pb2.Role.Name(role).removeprefix("ROLE_").lower() for role in policy.roles),
+        key_required=policy.key_required,
+        safe=options.idempotency_level == MethodOptions.NO_SIDE_EFFECTS,
+        idempotent=options.idempotency_level == MethodOptions.IDEMPOTENT,
+        created_unless=policy.created_unless,
+        shed_last=policy.shed_last,
+    )
