@@ -1,0 +1,26 @@
+"""PostgreSQL as the services use it: a database to read and write, and what it may raise."""
+
+from chassis.database_errors import (
+    ConstraintViolation,
+    DatabaseUnavailable,
+    DataRefused,
+    InvalidValue,
+    LockTimeout,
+    OutcomeUnknown,
+    ViolationKind,
+)
+from chassis.postgres.database import Database, Work
+from chassis.postgres.pool import Connection
+
+__all__ = [
+    "Connection",
+    "ConstraintViolation",
+    "DataRefused",
+    "Database",
+    "DatabaseUnavailable",
+    "InvalidValue",
+    "LockTimeout",
+    "OutcomeUnknown",
+    "ViolationKind",
+    "Work",
+]

@@ -1,0 +1,277 @@
+"""Reads and writes with a deadline, whose outcome is always told truthfully: done, not done, or unknown."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, TypeVar
+
+import asyncpg
+
+from chassis.database_errors import (
+    DatabaseUnavailable,
+    OutcomeUnknown,
+    deadline_exceeded,
+    is_conflict,
+    is_lost_connection,
+    is_undecided,
+    translate,
+)
+from chassis.postgres.pool import Connection, Pool
+from chassis.tracing import current_batch
+
+T = TypeVar("T")
+Work = Callable[[Connection], Awaitable[T]]
+
+ATTEMPTS_MAXIMUM = 3
+BACKOFF_SECONDS = 0.02
+# How long after its deadline a COMMIT may still be answered: its answer is worth waiting for.
+COMMIT_GRACE_SECONDS = 1.0
+WRITE_SECONDS_MAXIMUM = 10.0
+_SPAN_ATTRIBUTES: Mapping[str, str] = {"db.system.name": "postgresql"}
+
+
+class Database:
+    """One PostgreSQL database, reached through a bounded pool of connections.
+
+    Raises, from every method: `DatabaseUnavailable`, and `ServiceError` with DEADLINE_EXCEEDED, when nothing
+    was written; `ConstraintViolation` or `InvalidValue` (both `DataRefused`) and `LockTimeout` when the
+    database refused; and from the writing methods `OutcomeUnknown`. A span named `name` is recorded when the
+    current batch is sampled.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._writes: set[asyncio.Task[Any]] = set()
+        self._closing = False
+
+    @classmethod
+    async def connect(
+        cls,
+        dsn: str,
+        *,
+        minimum: int = 1,
+        maximum: int = 8,
+        waiting_maximum: int = 512,
+        application_name: str = "homeroom",
+        connect_timeout_seconds: float = 3.0,
+        statement_cache_size: int = 256,
+    ) -> Database:
+        """Open `minimum` connections, and more on demand, up to `maximum`; raises DatabaseUnavailable.
+
+        Prepared statements are what makes asyncpg fast: leave the cache on, unless there is a pgbouncer in
+        transaction mode that does not follow them (before 1.21, or `max_prepared_statements = 0`); then 0.
+        """
+
+        async def open_connection() -> Connection:
+            return await asyncpg.connect(
+                dsn,
+                timeout=connect_timeout_seconds,
+                statement_cache_size=statement_cache_size,
+                server_settings={"application_name": application_name},
+            )
+
+        pool = Pool(open_connection, maximum=maximum, waiting_maximum=waiting_maximum)
+        await pool.fill(minimum)
+        return cls(pool)
+
+    @property
+    def pool_size(self) -> int:
+        """Connections that are open or being opened."""
+        return self._pool.size
+
+    @property
+    def pool_idle(self) -> int:
+        """Connections that nobody uses now."""
+        return self._pool.idle
+
+    @property
+    def pool_waiting(self) -> int:
+        """Calls that wait for a connection."""
+        return self._pool.waiting
+
+    async def read(self, work: Work[T], *, deadline: float, name: str = "read") -> T:
+        """Run statements that change nothing, each on its own; once more if the connection was lost."""
+        batch = current_batch()
+        if batch is None:
+            return await self._read(work, deadline)
+        with batch.span(name, _SPAN_ATTRIBUTES):
+            return await self._read(work, deadline)
+
+    async def write(
+        self, work: Work[T], *, deadline: float, lock_timeout_ms: int = 250, name: str = "write"
+    ) -> T:
+        """Run `work` in one transaction and commit it.
+
+        The transaction ends in a task of its own: a caller that is cancelled leaves, and the transaction
+        commits or rolls back without it. `work` is run again, up to 3 times in all, when it lost against
+        another transaction (serialization failure, deadlock). What `work` raises rolls back and comes through.
+        """
+        if lock_timeout_ms < 1:
+            raise ValueError("lock_timeout_ms must be at least 1: 0 would mean no limit to PostgreSQL")
+        writing = self._transaction(work, deadline, lock_timeout_ms)
+        batch = current_batch()
+        if batch is None:
+            return await self._shielded(writing)
+        with batch.span(name, _SPAN_ATTRIBUTES):
+            return await self._shielded(writing)
+
+    async def execute_write(
+        self, sql: str, *arguments: object, deadline: float, name: str = "write"
+    ) -> list[asyncpg.Record]:
+        """Run one writing statement in a transaction of its own (autocommit) and return its rows.
+
+        It has no lock timeout but the deadline: use it where waiting for another's row lock is rare.
+        """
+        writing = self._statement(sql, arguments, deadline)
+        batch = current_batch()
+        if batch is None:
+            return await self._shielded(writing)
+        with batch.span(name, _SPAN_ATTRIBUTES):
+            return await self._shielded(writing)
+
+    async def close(self) -> None:
+        """Wait for the writes under way (each has its own limit), then close the connections."""
+        self._closing = True
+        while self._writes:
+            await asyncio.wait(self._writes)
+        await self._pool.close()
+
+    async def _shielded(self, writing: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.get_running_loop().create_task(writing)
+        self._writes.add(task)
+        task.add_done_callback(self._writes.discard)
+        return await asyncio.shield(task)
+
+    async def _read(self, work: Work[T], deadline: float) -> T:
+        try:
+            return await self._read_once(work, deadline)
+        except DatabaseUnavailable as error:
+            if error.__cause__ is None or not is_lost_connection(error.__cause__):
+                raise
+            return await self._read_once(work, deadline)
+
+    async def _read_once(self, work: Work[T], deadline: float) -> T:
+        connection = await self._take(deadline)
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()) as limit:
+                result = await work(connection)
+        except BaseException as error:
+            self._take_back(connection, error)
+            told = _told(error, limit)
+            if told is error:
+                raise
+            raise told from error
+        self._pool.give_back(connection)
+        return result
+
+    async def _statement(self, sql: str, arguments: tuple[object, ...], deadline: float) -> list[asyncpg.Record]:
+        deadline = min(deadline, time.monotonic() + WRITE_SECONDS_MAXIMUM)
+        for attempt in range(1, ATTEMPTS_MAXIMUM + 1):
+            connection = await self._take(deadline)
+            try:
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    rows = await connection.fetch(sql, *arguments)
+            except BaseException as error:
+                self._take_back(connection, error)
+                if is_conflict(error) and attempt < ATTEMPTS_MAXIMUM:
+                    await _back_off(attempt)
+                    continue
+                if isinstance(error, Exception) and is_undecided(error):
+                    raise OutcomeUnknown("the statement was not answered") from error
+                told = translate(error)
+                if told is error:
+                    raise
+                raise told from error
+            self._pool.give_back(connection)
+            return rows
+        raise AssertionError  # the last attempt returns or raises
+
+    async def _transaction(self, work: Work[T], deadline: float, lock_timeout_ms: int) -> T:
+        deadline = min(deadline, time.monotonic() + WRITE_SECONDS_MAXIMUM - COMMIT_GRACE_SECONDS)
+        loop = asyncio.get_running_loop()
+        for attempt in range(1, ATTEMPTS_MAXIMUM + 1):
+            connection = await self._begin(deadline, lock_timeout_ms)
+            committing = False
+            try:
+                async with asyncio.timeout(deadline - time.monotonic()) as limit:
+                    result = await work(connection)
+                    committing = True
+                    limit.reschedule(loop.time() + deadline - time.monotonic() + COMMIT_GRACE_SECONDS)
+                    status = await connection.execute("COMMIT")
+            except BaseException as error:
+                if committing and isinstance(error, Exception) and is_undecided(error):
+                    self._take_back(connection, error)
+                    raise OutcomeUnknown("the commit was not answered") from error
+                await self._pool.roll_back(connection)
+                if is_conflict(error) and attempt < ATTEMPTS_MAXIMUM:
+                    await _back_off(attempt)
+                    continue
+                told = _told(error, limit)
+                if told is error:
+                    raise
+                raise told from error
+            self._pool.give_back(connection)
+            if status != "COMMIT":
+                raise RuntimeError("nothing was committed: the work went on after a statement had failed")
+            return result
+        raise AssertionError  # the last attempt returns or raises
+
+    async def _begin(self, deadline: float, lock_timeout_ms: int) -> Connection:
+        """A connection on which a transaction is open. A lost one is replaced once: nothing was done on it."""
+        for last in (False, True):
+            connection = await self._take(deadline)
+            # The client keeps the deadline; the server's own limits are for a client that has vanished.
+            vanished_ms = int((deadline - time.monotonic() + COMMIT_GRACE_SECONDS) * 1000)
+            try:
+                async with asyncio.timeout(deadline - time.monotonic()) as limit:
+                    await connection.execute(
+                        f"BEGIN; SET LOCAL lock_timeout = {lock_timeout_ms:d}; "
+                        f"SET LOCAL statement_timeout = {vanished_ms:d}; "
+                        f"SET LOCAL idle_in_transaction_session_timeout = {vanished_ms:d}"
+                    )
+            except BaseException as error:
+                self._take_back(connection, error)
+                if is_lost_connection(error) and not last:
+                    continue
+                told = _told(error, limit)
+                if told is error:
+                    raise
+                raise told from error
+            return connection
+        raise AssertionError  # the last round returns or raises
+
+    async def _take(self, deadline: float) -> Connection:
+        if self._closing:
+            raise DatabaseUnavailable("the database is closed here")
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            raise deadline_exceeded()
+        connection = self._pool.take_idle()
+        if connection is not None:
+            return connection
+        try:
+            async with asyncio.timeout(remaining):
+                return await self._pool.take()
+        except TimeoutError as error:
+            raise DatabaseUnavailable("no connection became free in time") from error
+
+    def _take_back(self, connection: Connection, error: BaseException) -> None:
+        if is_lost_connection(error) or connection.is_closed():
+            self._pool.discard(connection)
+        elif isinstance(error, asyncpg.PostgresError):
+            self._pool.give_back(connection)  # the statement has ended, in an error
+        else:
+            self._pool.clean(connection)  # a statement may still be running
+
+
+def _told(error: BaseException, limit: asyncio.Timeout) -> BaseException:
+    if isinstance(error, TimeoutError) and limit.expired():
+        return deadline_exceeded()
+    return translate(error)
+
+
+async def _back_off(attempt: int) -> None:
+    await asyncio.sleep(random.uniform(0, BACKOFF_SECONDS * 2**attempt))  # noqa: S311 — jitter, not a secret

@@ -1,0 +1,176 @@
+"""A bounded stack of open connections, with a queue in front of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+import asyncpg
+
+from chassis.database_errors import DatabaseUnavailable, is_lost_connection
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+CLEANING_SECONDS = 2.0
+
+
+class Pool:
+    """Lends out connections, the warmest first, never more than `maximum` at once.
+
+    In place of asyncpg's own pool, because that one makes a task and a round trip of every return: it resets
+    the session, while nothing here ever sets session state (`SET LOCAL` only, which pgbouncer demands too).
+    """
+
+    def __init__(
+        self, open_connection: Callable[[], Awaitable[Connection]], *, maximum: int, waiting_maximum: int
+    ) -> None:
+        self._open_connection = open_connection
+        self._maximum = maximum
+        self._waiting_maximum = waiting_maximum
+        self._idle: list[Connection] = []
+        self._size = 0  # idle, lent and being opened
+        self._waiters: deque[asyncio.Future[Connection | None]] = deque()
+        self._cleaning: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    @property
+    def idle(self) -> int:
+        return len(self._idle)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiters)
+
+    async def fill(self, minimum: int) -> None:
+        """Open connections until there are `minimum`; raises DatabaseUnavailable."""
+        opened = [await self.take() for _ in range(minimum - self._size)]
+        for connection in opened:
+            self.give_back(connection)
+
+    def take_idle(self) -> Connection | None:
+        """A connection if one is free at once."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_closed():
+                return connection
+            self._size -= 1
+        return None
+
+    async def take(self) -> Connection:
+        """A connection that nobody else uses, and that was open when last heard of.
+
+        Waits for one without limit (the caller's deadline is the limit). Raises DatabaseUnavailable when the
+        database refuses a new connection, or too many are waiting already.
+        """
+        while True:
+            if self._closed:
+                raise DatabaseUnavailable("the database is closed here")
+            connection = self.take_idle()
+            if connection is None:
+                if self._size < self._maximum:
+                    return await self._open()
+                connection = await self._wait()
+            if connection is not None:
+                return connection
+
+    def give_back(self, connection: Connection) -> None:
+        """Take back a connection whose work ended well."""
+        if connection.is_closed() or self._closed:
+            self.discard(connection)
+        elif connection.is_in_transaction():
+            self.clean(connection)
+        else:
+            self._lend_or_keep(connection)
+
+    def discard(self, connection: Connection) -> None:
+        """Take back a connection that nobody may use again."""
+        connection.terminate()
+        self._free_slot()
+
+    def clean(self, connection: Connection) -> None:
+        """Take back a connection whose work was interrupted, without waiting for it to settle."""
+        task = asyncio.get_running_loop().create_task(self.roll_back(connection))
+        self._cleaning.add(task)
+        task.add_done_callback(self._cleaning.discard)
+
+    async def roll_back(self, connection: Connection) -> None:
+        """Take back a connection with whatever is open on it: it is used again if it answers a ROLLBACK."""
+        try:
+            if not connection.is_closed():
+                # asyncpg first awaits the end of a cancellation that is under way, within this timeout.
+                await connection.execute("ROLLBACK", timeout=CLEANING_SECONDS)
+        except Exception:  # noqa: BLE001 — whatever it is, the connection cannot be trusted any more
+            self.discard(connection)
+        except BaseException:
+            self.discard(connection)
+            raise
+        else:
+            self.give_back(connection)
+
+    async def close(self) -> None:
+        """Close the idle connections, and each lent one as soon as it comes back; nobody gets one any more."""
+        self._closed = True
+        while self._waiters:
+            self._wake(None)
+        if self._cleaning:
+            await asyncio.wait(self._cleaning)
+        while self._idle:
+            connection = self._idle.pop()
+            self._size -= 1
+            try:
+                await connection.close(timeout=CLEANING_SECONDS)
+            except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                connection.terminate()
+
+    async def _open(self) -> Connection:
+        self._size += 1
+        try:
+            return await self._open_connection()
+        except BaseException as error:
+            self._free_slot()
+            # Whatever the socket or the TLS layer says while connecting, it means the same; TimeoutError is
+            # an OSError. Errors in the configuration (wrong password, no such database) stay what they are.
+            if isinstance(error, OSError) or is_lost_connection(error):
+                raise DatabaseUnavailable("cannot connect to the database") from error
+            raise
+
+    async def _wait(self) -> Connection | None:
+        if len(self._waiters) >= self._waiting_maximum:
+            raise DatabaseUnavailable("too many are waiting for the database")
+        turn: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(turn)
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                with contextlib.suppress(ValueError):  # a `_wake` has passed it over already
+                    self._waiters.remove(turn)
+            elif (connection := turn.result()) is not None:  # it came in the very moment of the cancellation
+                self.give_back(connection)
+            else:
+                self._wake(None)
+            raise
+
+    def _lend_or_keep(self, connection: Connection) -> None:
+        if not self._wake(connection):
+            self._idle.append(connection)
+
+    def _free_slot(self) -> None:
+        self._size -= 1
+        self._wake(None)
+
+    def _wake(self, connection: Connection | None) -> bool:
+        """Hand a connection, or the right to open one, to whoever waits longest; False if nobody waits."""
+        while self._waiters:
+            turn = self._waiters.popleft()
+            if not turn.done():
+                turn.set_result(connection)
+                return True
+        return False
