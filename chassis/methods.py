@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor import MethodDescriptor
@@ -66,7 +67,7 @@ def find_method(path: str) -> Method:
 
 def _method(descriptor: MethodDescriptor) -> Method:
     options = descriptor.GetOptions()
-    policy = options.Extensions[options_pb2.policy]
+    policy = cast("options_pb2.MethodPolicy", options.Extensions[cast("Any", options_pb2.policy)])
     if not policy.roles:
         raise ValueError(f"{descriptor.full_name} has no (homeroom.chassis.v1.policy) with roles")
     service = descriptor.containing_service.full_name

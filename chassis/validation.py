@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import protovalidate
-from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from chassis.errors import FieldViolation, Reason, ServiceError
@@ -25,10 +24,10 @@ def validate(message: Message) -> ServiceError | None:
     return ServiceError(Reason.INVALID_ARGUMENT, detail, violations=violations)
 
 
-def json_path(path: Any, descriptor: Descriptor) -> str:
+def json_path(path: Any, descriptor: Any) -> str:
     """Renders a protovalidate field path as JSON writes it: `questions[3].prompt`, `metadata.a`."""
     parts: list[str] = []
-    scope: Descriptor | None = descriptor
+    scope = descriptor
     for element in path.elements if path is not None else ():
         field = scope.fields_by_name.get(element.field_name) if scope is not None else None
         text = field.json_name if field is not None else element.field_name

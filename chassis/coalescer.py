@@ -1,0 +1,105 @@
+"""Gathers calls while a batch is under way: no timer, no latency when idle, larger batches under load."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from chassis.errors import Reason, ServiceError
+
+Ask = TypeVar("Ask")
+Answer = TypeVar("Answer")
+
+
+class Coalescer(Generic[Ask, Answer]):
+    """Sends what is submitted in batches, over a few lanes.
+
+    An idle lane takes what is there at once; while all lanes are busy, submissions wait together and the
+    next free lane takes them as one batch, in their order.
+
+    Args:
+        send: sends a batch and returns as many answers, in the same order. What it raises every caller of
+            the batch gets.
+        lanes: batches under way at once.
+        batch_maximum: submissions in one batch.
+        waiting_maximum: submissions that may wait; one more is refused as OVERLOADED, at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        send: Callable[[Sequence[Ask]], Awaitable[Sequence[Answer | ServiceError]]],
+        lanes: int,
+        batch_maximum: int,
+        waiting_maximum: int,
+    ) -> None:
+        self._send = send
+        self._idle_lanes = lanes
+        self._batch_maximum = batch_maximum
+        self._waiting_maximum = waiting_maximum
+        self._waiting: deque[tuple[Ask, asyncio.Future[Answer]]] = deque()
+        self._lanes_under_way: set[asyncio.Task[None]] = set()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    def submit(self, ask: Ask) -> asyncio.Future[Answer]:
+        """Queues one call; the future gives its answer, or raises its ServiceError.
+
+        A caller that cancels the future before a lane took it has asked nothing.
+
+        Raises:
+            ServiceError: OVERLOADED, when too many are waiting already.
+        """
+        if len(self._waiting) >= self._waiting_maximum:
+            raise ServiceError(Reason.OVERLOADED, retry_after_seconds=1.0)
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((ask, future))
+        if self._idle_lanes:
+            self._idle_lanes -= 1
+            lane = asyncio.create_task(self._run_lane())
+            self._lanes_under_way.add(lane)
+            lane.add_done_callback(self._lanes_under_way.discard)
+        return future
+
+    async def close(self) -> None:
+        """Waits until everything submitted has its answer."""
+        while self._lanes_under_way:
+            await asyncio.wait(self._lanes_under_way)
+
+    async def _run_lane(self) -> None:
+        try:
+            while batch := self._take():
+                await self._deliver(batch)
+        finally:
+            self._idle_lanes += 1
+
+    def _take(self) -> list[tuple[Ask, asyncio.Future[Answer]]]:
+        batch: list[tuple[Ask, asyncio.Future[Answer]]] = []
+        while self._waiting and len(batch) < self._batch_maximum:
+            waiting = self._waiting.popleft()
+            if not waiting[1].done():
+                batch.append(waiting)
+        return batch
+
+    async def _deliver(self, batch: list[tuple[Ask, asyncio.Future[Answer]]]) -> None:
+        try:
+            answers = await self._send([ask for ask, _ in batch])
+        except Exception as error:  # noqa: BLE001 - whatever it is, each caller must hear of it
+            answers = [error if isinstance(error, ServiceError) else _wrapped(error)] * len(batch)
+        for (_, future), answer in zip(batch, answers, strict=True):
+            if future.done():
+                continue
+            if isinstance(answer, ServiceError):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+
+
+def _wrapped(error: Exception) -> ServiceError:
+    wrapped = ServiceError(Reason.INTERNAL)
+    wrapped.__cause__ = error
+    return wrapped

@@ -1,0 +1,185 @@
+"""The gRPC server of a process: every method as a plain unary call, and through the carrier."""
+
+from __future__ import annotations
+
+import hmac
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from grpc_status import rpc_status
+
+from chassis.batch import Reply
+from chassis.call import SERVICE_ROLES, Call
+from chassis.dispatch import Dispatcher
+from chassis.errors import Reason, ServiceError
+from chassis.methods import Method
+from chassis.metrics import Metrics
+from chassis.status import to_status
+from chassis.tracing import Tracing
+from chassis.wire import (
+    CARRIER_SERVICE,
+    MESSAGE_BYTES_MAXIMUM,
+    METADATA_KEY,
+    METADATA_REQUEST_ID,
+    METADATA_ROLES,
+    METADATA_TOKEN,
+    METADATA_TRACE,
+    METADATA_USER,
+)
+from protos.chassis.v1 import carrier_pb2
+
+# A plain unary call that names no deadline gets this one: every call has a deadline.
+DEFAULT_TIMEOUT_SECONDS = 10.0
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Server:
+    """Serves servicers over gRPC, with health and reflection, to callers that know the service token.
+
+    Args:
+        bind: host:port; port 0 takes a free one, which `port` then tells.
+        servicers: the full name of each service, and the object whose methods are named as its RPCs.
+        service_token: the secret that Homeroom's processes share; calls without it are refused.
+        in_flight_maximum: requests under way at once, in all batches together.
+    """
+
+    def __init__(
+        self,
+        *,
+        bind: str,
+        servicers: Mapping[str, object],
+        service_token: str,
+        tracing: Tracing,
+        metrics: Metrics,
+        in_flight_maximum: int = 4096,
+        maximum_concurrent_rpcs: int = 512,
+    ) -> None:
+        self._token = service_token.encode()
+        self._dispatcher = Dispatcher(
+            servicers=servicers, tracing=tracing, metrics=metrics, in_flight_maximum=in_flight_maximum
+        )
+        self._server = grpc.aio.server(
+            maximum_concurrent_rpcs=maximum_concurrent_rpcs,
+            options=[
+                ("grpc.max_receive_message_length", MESSAGE_BYTES_MAXIMUM),
+                ("grpc.max_send_message_length", MESSAGE_BYTES_MAXIMUM),
+                ("grpc.so_reuseport", 0),
+            ],
+        )
+        handlers: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {
+            CARRIER_SERVICE: {"Carry": grpc.unary_unary_rpc_method_handler(self._carry)}
+        }
+        for method in self._dispatcher.methods.values():
+            handlers.setdefault(method.service, {})[method.name] = self._plain_handler(method)
+        for service, service_handlers in handlers.items():
+            self._server.add_generic_rpc_handlers(
+                (grpc.method_handlers_generic_handler(service, service_handlers),)
+            )
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection(
+            [*handlers, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server
+        )
+        self.port = self._server.add_insecure_port(bind)
+
+    async def start(self) -> None:
+        await self._server.start()
+        await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
+
+    async def stop(self, *, grace_seconds: float = 5.0) -> None:
+        """Says NOT_SERVING, takes no new calls and lets those under way finish."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_seconds)
+
+    async def _carry(self, payload: bytes, context: Context) -> bytes:
+        await self._authenticate(context)
+        try:
+            request = carrier_pb2.CarryRequest.FromString(payload)
+        except DecodeError:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "not a CarryRequest")
+        method = self._dispatcher.methods.get(request.method)
+        if method is None or method.server_streaming:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"no unary method {request.method}")
+        now = time.monotonic()
+        answers = await self._dispatcher.run(
+            method,
+            [
+                (
+                    carried.request,
+                    Call(
+                        method=method.path,
+                        user_id=carried.user_id,
+                        roles=frozenset(carried.roles),
+                        idempotency_key=carried.idempotency_key,
+                        request_id=carried.request_id,
+                        deadline=now + carried.timeout_ms / 1000,
+                        traceparent=carried.traceparent,
+                    ),
+                )
+                for carried in request.calls
+            ],
+        )
+        response = carrier_pb2.CarryResponse()
+        for answer in answers:
+            outcome = response.outcomes.add()
+            if isinstance(answer, ServiceError):
+                outcome.error.CopyFrom(to_status(answer))
+            else:
+                outcome.response = answer.payload()
+                outcome.replayed = answer.replayed
+        return response.SerializeToString()
+
+    def _plain_handler(self, method: Method) -> grpc.RpcMethodHandler[Any, Any]:
+        async def unary(payload: bytes, context: Context) -> bytes:
+            call = await self._call(method, context)
+            (answer,) = await self._dispatcher.run(method, [(payload, call)])
+            if isinstance(answer, ServiceError):
+                await context.abort_with_status(rpc_status.to_status(to_status(answer)))
+            assert isinstance(answer, Reply)  # noqa: S101 - abort_with_status raises, which its stub hides
+            if answer.replayed:
+                context.set_trailing_metadata((("idempotent-replayed", "true"),))
+            return answer.payload()
+
+        async def stream(payload: bytes, context: Context) -> AsyncIterator[bytes]:
+            call = await self._call(method, context)
+            try:
+                async for message in self._dispatcher.stream(method, payload, call):
+                    yield message.SerializeToString()
+            except ServiceError as error:
+                await context.abort_with_status(rpc_status.to_status(to_status(error)))
+
+        if method.server_streaming:
+            return grpc.unary_stream_rpc_method_handler(stream)
+        return grpc.unary_unary_rpc_method_handler(unary)
+
+    async def _call(self, method: Method, context: Context) -> Call:
+        metadata = await self._authenticate(context)
+        remaining = context.time_remaining()
+        # A stream lives until its caller leaves; a unary call must end.
+        timeout = remaining if remaining is not None else DEFAULT_TIMEOUT_SECONDS
+        roles = frozenset(metadata.get(METADATA_ROLES, "").split(",")) - {""}
+        return Call(
+            method=method.path,
+            user_id=metadata.get(METADATA_USER, ""),
+            roles=roles or SERVICE_ROLES,
+            idempotency_key=metadata.get(METADATA_KEY, ""),
+            request_id=metadata.get(METADATA_REQUEST_ID, ""),
+            deadline=time.monotonic() + timeout,
+            traceparent=metadata.get(METADATA_TRACE, ""),
+        )
+
+    async def _authenticate(self, context: Context) -> dict[str, str]:
+        metadata = {
+            key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)
+        }
+        if not hmac.compare_digest(metadata.get(METADATA_TOKEN, "").encode(), self._token):
+            error = ServiceError(Reason.UNAUTHENTICATED, "The service token is missing or wrong")
+            await context.abort_with_status(rpc_status.to_status(to_status(error)))
+        return metadata
