@@ -1,0 +1,142 @@
+"""Places where a test may kill, stop or fail a development process, to prove that promises survive it.
+
+The points that exist (`hit` is called at each, and nowhere else):
+
+- `session.after_holds_placed`: holds are placed, nothing of the sessions is written yet.
+- `session.after_commit`: sessions are committed, nobody has been answered.
+- `subscription.after_commit`: a change of holds is committed, the caller has not been answered.
+- `relay.after_delivery`: the receiver has acknowledged an event, the outbox does not know it yet.
+- `progress.after_commit`: a result is counted, the sender has not been answered.
+
+A point is armed by a file `<directory>/<name>` that holds the action (see `arm`); the one process that
+manages to take the file away acts, once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from chassis.config import Mode
+
+NAMES = frozenset(
+    {
+        "session.after_holds_placed",
+        "session.after_commit",
+        "subscription.after_commit",
+        "relay.after_delivery",
+        "progress.after_commit",
+    }
+)
+LONGEST_PAUSE_SECONDS = 60.0
+_POLL_SECONDS = 0.01
+
+_directory: Path | None = None
+_taken = itertools.count()
+
+
+class FailpointError(Exception):
+    """What the action `error` raises."""
+
+
+def configure(directory: Path | None, mode: Mode) -> None:
+    """Listen for armed failpoints in a directory; None switches them off.
+
+    Raises RuntimeError in production mode with a directory, ValueError when it is none.
+    """
+    global _directory  # noqa: PLW0603 — one switch per process, so that `hit` costs one look at it
+    if directory is not None:
+        if mode is not Mode.DEVELOPMENT:
+            raise RuntimeError("failpoints are for development mode only: unset HOMEROOM_FAILPOINTS_DIR")
+        if not directory.is_dir():
+            raise ValueError(f"HOMEROOM_FAILPOINTS_DIR is {str(directory)!r}, which is not a directory")
+    _directory = directory
+
+
+def arm(directory: Path, name: str, action: str) -> None:
+    """Arm a point: `kill`, `error`, `pause SECONDS`, or `hold` (until `<name>.held` is removed).
+
+    The file appears whole or not at all. Arming an armed point replaces its action.
+    """
+    if name not in NAMES:
+        raise ValueError(f"there is no failpoint {name!r}; there are {', '.join(sorted(NAMES))}")
+    _Action.parse(action)
+    draft = directory / f"{name}.draft-{os.getpid()}-{next(_taken)}"
+    draft.write_text(action, encoding="ascii")
+    draft.rename(directory / name)
+
+
+def hit(name: str) -> None:
+    """Act if this point is armed: a `pause` or `hold` stops the whole process, as SIGSTOP would."""
+    if _directory is None:
+        return
+    action = _take(_directory, name)
+    if action is None:
+        return
+    action.act_at_once(name)
+    give_up_at = time.monotonic() + action.pause_seconds
+    while time.monotonic() < give_up_at and action.still_held():
+        time.sleep(min(_POLL_SECONDS, max(0.0, give_up_at - time.monotonic())))
+
+
+async def hit_async(name: str) -> None:
+    """Act if this point is armed: a `pause` or `hold` stops only the calling task."""
+    if _directory is None:
+        return
+    action = _take(_directory, name)
+    if action is None:
+        return
+    action.act_at_once(name)
+    give_up_at = time.monotonic() + action.pause_seconds
+    while time.monotonic() < give_up_at and action.still_held():  # noqa: ASYNC110 — a file has no event to wait for
+        await asyncio.sleep(min(_POLL_SECONDS, max(0.0, give_up_at - time.monotonic())))
+
+
+@dataclass(frozen=True, slots=True)
+class _Action:
+    verb: str
+    pause_seconds: float = 0.0
+    held: Path | None = None  # the file whose removal ends a hold
+
+    @classmethod
+    def parse(cls, text: str, held: Path | None = None) -> _Action:
+        match text.split():
+            case [("kill" | "error") as verb]:
+                return cls(verb)
+            case ["hold"]:
+                return cls("hold", LONGEST_PAUSE_SECONDS, held)
+            case ["pause", seconds]:
+                pause_seconds = float(seconds)
+                if 0.0 <= pause_seconds <= LONGEST_PAUSE_SECONDS:
+                    return cls("pause", pause_seconds)
+        raise ValueError(f"{text!r} is no failpoint action: kill, error, hold, or pause with 0 to 60 seconds")
+
+    def act_at_once(self, name: str) -> None:
+        if self.verb == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.verb == "error":
+            raise FailpointError(name)
+
+    def still_held(self) -> bool:
+        return self.held is None or self.held.exists()
+
+
+def _take(directory: Path, name: str) -> _Action | None:
+    """Take the armed file away; rename is atomic, so exactly one process gets it."""
+    taken = directory / f"{name}.taken-{os.getpid()}-{next(_taken)}"
+    try:
+        (directory / name).rename(taken)
+    except FileNotFoundError:
+        return None
+    held = directory / f"{name}.held"
+    action = _Action.parse(taken.read_text(encoding="ascii"), held)
+    if action.verb == "hold":
+        taken.rename(held)
+    else:
+        taken.unlink()
+    return action

@@ -1,0 +1,28 @@
+"""Which version of Homeroom is running."""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+DISTRIBUTION = "homeroom"
+UNKNOWN = "0.0.0+unknown"
+
+
+@cache
+def version() -> str:
+    """The installed distribution's version, else that of the checkout this file lies in, else UNKNOWN."""
+    try:
+        return metadata.version(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        return _version_of_checkout(Path(__file__).resolve().parent.parent)
+
+
+def _version_of_checkout(root: Path) -> str:
+    try:
+        project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    except (OSError, tomllib.TOMLDecodeError, KeyError):
+        return UNKNOWN
+    return str(project.get("version", UNKNOWN)) if project.get("name") == DISTRIBUTION else UNKNOWN
