@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 
 import asyncpg
@@ -72,13 +73,11 @@ _VIOLATION_KINDS = {
     "23P01": ViolationKind.EXCLUSION,
 }
 _CONFLICTS = frozenset({"40001", "40P01"})  # serialization failure, deadlock
-_LOCK_NOT_AVAILABLE = "55P03"
-_QUERY_CANCELED = "57014"
+_DATA_EXCEPTION = "22000"
 # The server ended the connection, or would not have it, or is not the primary any more: too many connections,
 # read-only, idle in transaction for too long, shutting down, crashed, starting up, database dropped, idle for
 # too long.
 _UNREACHABLE = frozenset({"53300", "25006", "25P03", "57P01", "57P02", "57P03", "57P04", "57P05"})
-_RESOURCES_CLASS = "53"  # disk full, out of memory
 _CONNECTION_CLASS = "08"
 # The statement was certainly undone if the server itself answered with an ordinary error of these classes.
 _DECIDED_CLASSES = frozenset({"22", "23", "25", "40", "42", "55", "P0"})
@@ -105,8 +104,8 @@ def is_undecided(error: BaseException) -> bool:
     """Whether a COMMIT (or a statement outside a transaction) that raised this may have been committed.
 
     Only an ordinary error that the server itself sent says that it was not: a FATAL one can come after the
-    commit is on disk, and one of class 08 or 57 can come from a pooler that knows nothing. An InterfaceError is
-    the driver's refusal to send anything.
+    commit is on disk, and one of class 08 or 57 can come from a pooler that knows nothing. An InterfaceError
+    is the driver's refusal to send anything.
     """
     if isinstance(error, asyncpg.InterfaceError):
         return False
@@ -125,20 +124,10 @@ def translate(error: BaseException) -> BaseException:
         return DatabaseUnavailable("the connection to the database was lost")
     if isinstance(error, asyncpg.PostgresError):
         sqlstate = error.sqlstate or ""
-        if sqlstate.startswith("23"):
-            return _violation(error, sqlstate)
-        if sqlstate.startswith("22"):
-            return InvalidValue(sqlstate)
-        if sqlstate in _CONFLICTS:
-            return DatabaseUnavailable("the transaction kept losing against others")
-        if sqlstate == _LOCK_NOT_AVAILABLE:
-            return LockTimeout("a row stayed locked by someone else")
-        if sqlstate == _QUERY_CANCELED:
-            return deadline_exceeded()
-        if sqlstate.startswith(_RESOURCES_CLASS):
-            return DatabaseUnavailable("the database is out of resources")
-    elif isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
-        return InvalidValue("22000")
+        meaning = _MEANINGS.get(sqlstate) or _MEANINGS_OF_CLASSES.get(sqlstate[:2])
+        return meaning(error) if meaning else error
+    if isinstance(error, asyncpg.InterfaceError):  # about arguments, or the connection would be lost
+        return InvalidValue(_DATA_EXCEPTION)
     return error
 
 
@@ -146,9 +135,22 @@ def deadline_exceeded() -> ServiceError:
     return ServiceError(Reason.DEADLINE_EXCEEDED, "the database did not answer in time; nothing was written")
 
 
-def _violation(error: asyncpg.PostgresError, sqlstate: str) -> ConstraintViolation:
-    kind = _VIOLATION_KINDS.get(sqlstate, ViolationKind.OTHER)
+def _violation(error: asyncpg.PostgresError) -> ConstraintViolation:
+    kind = _VIOLATION_KINDS.get(error.sqlstate or "", ViolationKind.OTHER)
     constraint = error.constraint_name
     if not constraint and kind is ViolationKind.NOT_NULL:
         constraint = f"{error.table_name}_{error.column_name}_not_null"
     return ConstraintViolation(constraint or "", kind)
+
+
+_MEANINGS: Mapping[str, Callable[[asyncpg.PostgresError], Exception]] = {
+    "40001": lambda _: DatabaseUnavailable("the transaction kept losing against others"),
+    "40P01": lambda _: DatabaseUnavailable("the transaction kept deadlocking with others"),
+    "55P03": lambda _: LockTimeout("it stayed locked by someone else"),
+    "57014": lambda _: deadline_exceeded(),
+}
+_MEANINGS_OF_CLASSES: Mapping[str, Callable[[asyncpg.PostgresError], Exception]] = {
+    "22": lambda error: InvalidValue(error.sqlstate or _DATA_EXCEPTION),
+    "23": _violation,
+    "53": lambda _: DatabaseUnavailable("the database is out of resources"),  # disk full, out of memory
+}

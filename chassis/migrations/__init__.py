@@ -84,9 +84,9 @@ async def migrate(dsn: str, folders: Mapping[str, Path]) -> list[Migration]:
     """Apply what is missing, in order, and return it; safe to run from many processes at once.
 
     Each file is one transaction together with its record, under a transaction-level advisory lock (which
-    also works behind pgbouncer). A file that cannot get its locks soon is rolled back and tried again, so that
-    it never stalls the traffic. Raises MigrationError when an applied file has changed or the database is
-    newer, DatabaseUnavailable, and TimeoutError after ten minutes.
+    also works behind pgbouncer). A file that cannot get its locks soon is rolled back and tried again, so
+    that it never stalls the traffic. Raises MigrationError when an applied file has changed or the database
+    is newer, DatabaseUnavailable, and TimeoutError after ten minutes.
     """
     migrations = load(folders)
     applied: list[Migration] = []
@@ -99,7 +99,7 @@ async def migrate(dsn: str, folders: Mapping[str, Path]) -> list[Migration]:
                     return applied
                 applied.append(migration)
         finally:
-            connection.terminate()
+            await connection.close(timeout=CHECK_SECONDS_MAXIMUM)
 
 
 async def check(database: Database, folders: Mapping[str, Path]) -> None:

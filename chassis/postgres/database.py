@@ -107,7 +107,7 @@ class Database:
 
         The transaction ends in a task of its own: a caller that is cancelled leaves, and the transaction
         commits or rolls back without it. `work` is run again, up to 3 times in all, when it lost against
-        another transaction (serialization failure, deadlock). What `work` raises rolls back and comes through.
+        another transaction (serialization failure, deadlock). What `work` raises rolls back and comes out.
         """
         if lock_timeout_ms < 1:
             raise ValueError("lock_timeout_ms must be at least 1: 0 would mean no limit to PostgreSQL")
@@ -167,7 +167,9 @@ class Database:
         self._pool.give_back(connection)
         return result
 
-    async def _statement(self, sql: str, arguments: tuple[object, ...], deadline: float) -> list[asyncpg.Record]:
+    async def _statement(
+        self, sql: str, arguments: tuple[object, ...], deadline: float
+    ) -> list[asyncpg.Record]:
         deadline = min(deadline, time.monotonic() + WRITE_SECONDS_MAXIMUM)
         for attempt in range(1, ATTEMPTS_MAXIMUM + 1):
             connection = await self._take(deadline)
@@ -220,7 +222,7 @@ class Database:
         raise AssertionError  # the last attempt returns or raises
 
     async def _begin(self, deadline: float, lock_timeout_ms: int) -> Connection:
-        """A connection on which a transaction is open. A lost one is replaced once: nothing was done on it."""
+        """A connection with an open transaction. A lost one is replaced once: nothing was done there."""
         for last in (False, True):
             connection = await self._take(deadline)
             # The client keeps the deadline; the server's own limits are for a client that has vanished.

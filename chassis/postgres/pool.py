@@ -115,7 +115,7 @@ class Pool:
             self.give_back(connection)
 
     async def close(self) -> None:
-        """Close the idle connections, and each lent one as soon as it comes back; nobody gets one any more."""
+        """Close the idle connections, and each lent one as soon as it comes back; nobody gets one now."""
         self._closed = True
         while self._waiters:
             self._wake(None)
