@@ -13,6 +13,7 @@ import grpc.aio
 import structlog
 from google.protobuf.message import DecodeError, Message
 from grpc_health.v1 import health_pb2
+from grpc_status import rpc_status
 from opentelemetry.trace import SpanKind
 
 from chassis.batch import Reply
@@ -194,7 +195,8 @@ class Upstream:
             async for response in responses:
                 yield response
         except grpc.aio.AioRpcError as error:
-            raise _from_rpc_error(error) from error
+            status = rpc_status.from_call(error)
+            raise _from_rpc_error(error) if status is None else from_status(status) from error
         finally:
             responses.cancel()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import math
 import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -161,9 +162,10 @@ class Server:
 
     async def _call(self, method: Method, context: Context) -> Call:
         metadata = await self._authenticate(context)
-        remaining = context.time_remaining()
-        # A stream lives until its caller leaves; a unary call must end.
-        timeout = remaining if remaining is not None else DEFAULT_TIMEOUT_SECONDS
+        remaining: float | None = context.time_remaining()  # None without a deadline, whatever the stub says
+        if remaining is None:
+            # A stream lives until its caller leaves; a unary call must end.
+            remaining = math.inf if method.server_streaming else DEFAULT_TIMEOUT_SECONDS
         roles = frozenset(metadata.get(METADATA_ROLES, "").split(",")) - {""}
         return Call(
             method=method.path,
@@ -171,7 +173,7 @@ class Server:
             roles=roles or SERVICE_ROLES,
             idempotency_key=metadata.get(METADATA_KEY, ""),
             request_id=metadata.get(METADATA_REQUEST_ID, ""),
-            deadline=time.monotonic() + timeout,
+            deadline=time.monotonic() + remaining,
             traceparent=metadata.get(METADATA_TRACE, ""),
         )
 

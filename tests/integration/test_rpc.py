@@ -1,0 +1,315 @@
+"""Calls between processes: the carrier, the plain unary path, and what a fault of the line becomes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import grpc
+import grpc.aio
+import pytest
+import pytest_asyncio
+from google.rpc import error_details_pb2
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_status import rpc_status
+
+from chassis.batch import Item, Reply
+from chassis.call import Call
+from chassis.client import Upstream
+from chassis.errors import Reason, ServiceError
+from chassis.metrics import Metrics
+from chassis.server import Server
+from chassis.tracing import Tracing
+from protos.progress.v1 import progress_pb2
+from protos.subscription.v1 import credits_pb2, licenses_pb2
+
+CREDITS = "homeroom.subscription.v1.CreditService"
+LICENSES = "homeroom.subscription.v1.LicenseService"
+ADJUST = f"/{CREDITS}/AdjustCredits"
+WATCH = f"/{LICENSES}/WatchLicenses"
+TOKEN = "a-secret-among-processes"
+
+
+class CreditServicer:
+    """Answers with what it was asked; the amount steers it."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[Item[credits_pb2.AdjustCreditsRequest]]] = []
+        self.gate: asyncio.Event | None = None
+        self.unavailable_times = 0
+
+    async def AdjustCredits(self, batch):
+        self.batches.append(batch)
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.unavailable_times:
+            self.unavailable_times -= 1
+            raise ServiceError(Reason.UNAVAILABLE, retry_after_seconds=0.001)
+        return [self.answer(item) for item in batch]
+
+    def answer(self, item):
+        if item.request.amount == 13:
+            return ServiceError(Reason.INSUFFICIENT_CREDITS, metadata={"balance": 5, "needed": 13})
+        if item.request.amount == 500:
+            raise RuntimeError("a bug")
+        return Reply(credits_pb2.AdjustCreditsResponse(balance=item.request.amount))
+
+    async def ListMyCreditEntries(self, batch):
+        return [Reply(credits_pb2.ListMyCreditEntriesResponse()) for _ in batch]
+
+    async def ListCreditEntries(self, batch):
+        return []
+
+
+class LicenseServicer:
+    async def WatchLicenses(self, item) -> AsyncIterator[licenses_pb2.WatchLicensesResponse]:
+        for sequence in range(1, 4):
+            yield licenses_pb2.WatchLicensesResponse(sequence=item.request.after_sequence + sequence)
+
+    async def unused(self, batch):
+        raise AssertionError
+
+    ListMyLicenses = ListLicenses = GetLicenseHistory = AdvanceLicense = unused
+    ApplyLicenseLevel = ResetLicense = unused
+
+
+@pytest_asyncio.fixture
+async def servicer() -> CreditServicer:
+    return CreditServicer()
+
+
+@pytest_asyncio.fixture
+async def server(servicer) -> AsyncIterator[Server]:
+    running = Server(
+        bind="127.0.0.1:0",
+        servicers={CREDITS: servicer, LICENSES: LicenseServicer()},
+        service_token=TOKEN,
+        tracing=tracing(),
+        metrics=Metrics(service="test"),
+        in_flight_maximum=100,
+    )
+    await running.start()
+    yield running
+    await running.stop(grace_seconds=0)
+
+
+@pytest_asyncio.fixture
+async def upstream(server) -> AsyncIterator[Upstream]:
+    client = upstream_to(server.port)
+    yield client
+    await client.close()
+
+
+def tracing() -> Tracing:
+    return Tracing(service="test", version="0", sample_ratio=0.0)
+
+
+def upstream_to(port: int, *, token: str = TOKEN, **options) -> Upstream:
+    return Upstream(
+        name="credits",
+        target=f"127.0.0.1:{port}",
+        service_token=token,
+        tracing=tracing(),
+        metrics=Metrics(service="test"),
+        **options,
+    )
+
+
+def call(*, seconds: float = 10.0, key: str = "k", roles: tuple[str, ...] = ("admin",)) -> Call:
+    return Call(
+        method=ADJUST,
+        user_id="ada",
+        roles=frozenset(roles),
+        idempotency_key=key,
+        request_id="r1",
+        deadline=time.monotonic() + seconds,
+        traceparent="",
+    )
+
+
+def adjust(amount: int, reason: str = "why") -> credits_pb2.AdjustCreditsRequest:
+    return credits_pb2.AdjustCreditsRequest(user_id="bob", amount=amount, reason=reason)
+
+
+async def test_an_answer_comes_back_with_the_call_that_asked(upstream, servicer):
+    reply = await upstream.call(ADJUST, adjust(7), call())
+    assert reply.message.balance == 7
+    assert not reply.replayed
+    ((item,),) = servicer.batches
+    assert (item.call.user_id, item.call.roles, item.call.idempotency_key) == ("ada", {"admin"}, "k")
+    assert item.call.remaining_seconds() < 10.0 - 0.02
+
+
+async def test_outcomes_of_one_message_keep_their_order_and_a_bad_item_hurts_no_neighbour(upstream, servicer):
+    outcomes = await upstream.call_many(
+        ADJUST,
+        [
+            (adjust(1), call()),
+            (adjust(13), call()),
+            (adjust(0), call()),
+            (adjust(2), call(roles=("learner",))),
+            (adjust(3), call(key="")),
+            (adjust(4), call(seconds=0.05)),
+            (adjust(5), call()),
+        ],
+    )
+    seen = [o.reason if isinstance(o, ServiceError) else o.message.balance for o in outcomes]
+    assert seen == [
+        1,
+        Reason.INSUFFICIENT_CREDITS,
+        Reason.INVALID_ARGUMENT,
+        Reason.PERMISSION_DENIED,
+        Reason.IDEMPOTENCY_KEY_MISSING,
+        Reason.DEADLINE_EXCEEDED,
+        5,
+    ]
+    assert outcomes[1].metadata == {"balance": 5, "needed": 13}
+    assert [v.field for v in outcomes[2].violations] == ["amount"]
+    assert [len(batch) for batch in servicer.batches] == [3]
+
+
+async def test_calls_gather_while_the_line_is_busy(upstream, servicer):
+    servicer.gate = asyncio.Event()
+    first = [asyncio.create_task(upstream.call(ADJUST, adjust(1), call())) for _ in range(2)]
+    while sum(map(len, servicer.batches)) < 2:
+        await asyncio.sleep(0)
+    rest = [asyncio.create_task(upstream.call(ADJUST, adjust(n), call())) for n in range(100, 150)]
+    await asyncio.sleep(0)
+    servicer.gate.set()
+    replies = await asyncio.gather(*first, *rest)
+    assert [reply.message.balance for reply in replies] == [1, 1, *range(100, 150)]
+    assert len(servicer.batches) <= 4
+
+
+async def test_a_bug_in_a_servicer_is_an_internal_error_that_says_nothing(upstream):
+    with pytest.raises(ServiceError) as caught:
+        await upstream.call(ADJUST, adjust(500), call())
+    assert caught.value.reason is Reason.INTERNAL
+    assert "bug" not in str(caught.value)
+
+
+async def test_a_servicer_that_miscounts_fails_its_batch(upstream):
+    request = credits_pb2.ListCreditEntriesRequest(user_id="bob")
+    with pytest.raises(ServiceError) as caught:
+        await upstream.call(f"/{CREDITS}/ListCreditEntries", request, call())
+    assert caught.value.reason is Reason.INTERNAL
+
+
+async def test_a_caller_waits_no_longer_than_its_deadline(upstream, servicer):
+    servicer.gate = asyncio.Event()
+    patient = asyncio.create_task(upstream.call(ADJUST, adjust(1), call()))
+    with pytest.raises(ServiceError) as caught:
+        await upstream.call(ADJUST, adjust(2), call(seconds=0.2))
+    assert caught.value.reason is Reason.DEADLINE_EXCEEDED
+    servicer.gate.set()
+    assert (await patient).message.balance == 1
+
+
+async def test_unavailable_is_tried_again_with_the_same_key(upstream, servicer):
+    servicer.unavailable_times = 2
+    assert (await upstream.call(ADJUST, adjust(9), call(key="once"))).message.balance == 9
+    assert [batch[0].call.idempotency_key for batch in servicer.batches] == ["once"] * 3
+
+
+async def test_unavailable_is_tried_three_times_at_most(upstream, servicer):
+    servicer.unavailable_times = 10
+    with pytest.raises(ServiceError) as caught:
+        await upstream.call(ADJUST, adjust(9), call())
+    assert caught.value.reason is Reason.UNAVAILABLE
+    assert len(servicer.batches) == 3
+    (outcome,) = await upstream.call_many(ADJUST, [(adjust(9), call())])
+    assert outcome.reason is Reason.UNAVAILABLE
+    assert len(servicer.batches) == 6
+
+
+async def test_too_many_in_flight_are_refused_at_once(upstream, servicer):
+    servicer.gate = asyncio.Event()
+    first = asyncio.create_task(upstream.call_many(ADJUST, [(adjust(1), call())] * 100))
+    while not servicer.batches:
+        await asyncio.sleep(0)
+    (outcome,) = await upstream.call_many(ADJUST, [(adjust(1), call())])
+    assert outcome.reason is Reason.OVERLOADED
+    servicer.gate.set()
+    assert len(await first) == 100
+
+
+async def test_a_dead_upstream_is_unavailable_and_the_breaker_stops_asking(server):
+    client = upstream_to(server.port, attempts=1)
+    await server.stop(grace_seconds=0)
+    reasons = []
+    for _ in range(8):
+        with pytest.raises(ServiceError) as caught:
+            await client.call(ADJUST, adjust(1), call())
+        reasons.append(caught.value.reason)
+    assert set(reasons) == {Reason.UNAVAILABLE}
+    assert caught.value.retry_after_seconds
+    with pytest.raises(ServiceError):
+        await client.check_health()
+    await client.close()
+
+
+async def test_the_wrong_service_token_opens_nothing(server, servicer):
+    client = upstream_to(server.port, token="guess")
+    with pytest.raises(ServiceError) as caught:
+        await client.call(ADJUST, adjust(1), call())
+    assert caught.value.reason is Reason.INTERNAL
+    assert servicer.batches == []
+    await client.close()
+
+
+async def test_a_plain_unary_call_gets_the_rich_status(server):
+    metadata = (
+        ("x-homeroom-service-token", TOKEN),
+        ("x-homeroom-user", "ada"),
+        ("x-homeroom-roles", "admin"),
+        ("idempotency-key", "k"),
+    )
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        rpc = channel.unary_unary(ADJUST, response_deserializer=credits_pb2.AdjustCreditsResponse.FromString)
+        response = await rpc(adjust(7).SerializeToString(), metadata=metadata, timeout=5)
+        assert response.balance == 7
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await rpc(adjust(13).SerializeToString(), metadata=metadata, timeout=5)
+        status = rpc_status.from_call(caught.value)
+        info = error_details_pb2.ErrorInfo()
+        assert status.details[0].Unpack(info)
+        assert (info.reason, info.domain, info.metadata["needed"]) == (
+            "INSUFFICIENT_CREDITS",
+            "homeroom",
+            "13",
+        )
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await rpc(adjust(7).SerializeToString(), timeout=5)
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_stream_is_followed_and_ends(upstream):
+    request = licenses_pb2.WatchLicensesRequest(after_sequence=40)
+    service = call(roles=("service",))
+    assert [m.sequence async for m in upstream.stream(WATCH, request, service)] == [41, 42, 43]
+    with pytest.raises(ServiceError) as caught:
+        await anext(upstream.stream(WATCH, request, call()))
+    assert caught.value.reason is Reason.PERMISSION_DENIED
+
+
+async def test_health_and_reflection_answer(server, upstream):
+    await upstream.check_health()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        asked = reflection_pb2.ServerReflectionRequest(list_services="")
+        async for response in stub.ServerReflectionInfo(iter([asked])):
+            names = {service.name for service in response.list_services_response.service}
+            assert {CREDITS, LICENSES, "grpc.health.v1.Health"} <= names
+            break
+
+
+def test_a_servicer_that_lacks_a_method_is_refused_at_construction():
+    with pytest.raises(TypeError, match=r"lacks (RecordSessionResult|GetStats)"):
+        Server(
+            bind="127.0.0.1:0",
+            servicers={progress_pb2.DESCRIPTOR.services_by_name["StatisticsService"].full_name: object()},
+            service_token=TOKEN,
+            tracing=tracing(),
+            metrics=Metrics(service="test"),
+        )
