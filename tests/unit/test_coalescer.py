@@ -1,0 +1,136 @@
+"""Calls gather while a batch is under way; each gets its own answer, in order, or its own refusal."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from chassis.coalescer import Coalescer
+from chassis.errors import Reason, ServiceError
+
+
+class Line:
+    """A line that answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.gates: list[asyncio.Event] = []
+
+    async def send(self, asks):
+        self.batches.append(list(asks))
+        gate = asyncio.Event()
+        self.gates.append(gate)
+        await gate.wait()
+        return [ServiceError(Reason.NOT_FOUND) if ask < 0 else ask * 10 for ask in asks]
+
+
+def coalescer(line: Line, *, lanes: int = 1, batch_maximum: int = 64, waiting_maximum: int = 100):
+    return Coalescer(
+        send=line.send, lanes=lanes, batch_maximum=batch_maximum, waiting_maximum=waiting_maximum
+    )
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_an_idle_line_sends_at_once_and_a_busy_one_gathers():
+    line = Line()
+    gathering = coalescer(line)
+    first = gathering.submit(1)
+    await settle()
+    rest = [gathering.submit(n) for n in (2, 3, 4)]
+    await settle()
+    assert line.batches == [[1]]
+    line.gates[0].set()
+    await settle()
+    assert line.batches == [[1], [2, 3, 4]]
+    line.gates[1].set()
+    assert await first == 10
+    assert await asyncio.gather(*rest) == [20, 30, 40]
+
+
+async def test_lanes_work_side_by_side_and_no_batch_exceeds_the_maximum():
+    line = Line()
+    gathering = coalescer(line, lanes=2, batch_maximum=3)
+    futures = [gathering.submit(n) for n in range(8)]
+    await settle()
+    assert line.batches == [[0, 1, 2], [3, 4, 5]]
+    for gate in line.gates:
+        gate.set()
+    await settle()
+    assert line.batches[2:] == [[6, 7]]
+    line.gates[2].set()
+    assert await asyncio.gather(*futures) == [n * 10 for n in range(8)]
+
+
+async def test_a_refused_call_hurts_no_neighbour():
+    line = Line()
+    gathering = coalescer(line)
+    good, bad, other = (gathering.submit(n) for n in (1, -1, 2))
+    await settle()
+    line.gates[0].set()
+    assert await good == 10
+    assert await other == 20
+    with pytest.raises(ServiceError) as caught:
+        await bad
+    assert caught.value.reason is Reason.NOT_FOUND
+
+
+async def test_a_caller_that_left_before_its_batch_has_asked_nothing():
+    line = Line()
+    gathering = coalescer(line)
+    first = gathering.submit(1)
+    await settle()
+    left, stayed = gathering.submit(2), gathering.submit(3)
+    left.cancel()
+    line.gates[0].set()
+    await settle()
+    line.gates[1].set()
+    assert (await first, await stayed) == (10, 30)
+    assert line.batches == [[1], [3]]
+
+
+async def test_a_caller_that_left_during_its_batch_does_not_disturb_it():
+    line = Line()
+    gathering = coalescer(line)
+    left, stayed = gathering.submit(2), gathering.submit(3)
+    await settle()
+    left.cancel()
+    line.gates[0].set()
+    assert await stayed == 30
+
+
+async def test_beyond_the_bound_a_call_is_refused_at_once():
+    line = Line()
+    gathering = coalescer(line, waiting_maximum=2)
+    first = gathering.submit(1)
+    await settle()
+    waiting = [gathering.submit(2), gathering.submit(3)]
+    with pytest.raises(ServiceError) as caught:
+        gathering.submit(4)
+    assert caught.value.reason is Reason.OVERLOADED
+    line.gates[0].set()
+    await settle()
+    line.gates[1].set()
+    assert await asyncio.gather(first, *waiting) == [10, 20, 30]
+
+
+async def test_a_line_that_breaks_fails_its_batch_and_serves_the_next():
+    calls = 0
+
+    async def send(asks):
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise ConnectionResetError
+        return list(asks)
+
+    gathering = Coalescer(send=send, lanes=1, batch_maximum=8, waiting_maximum=8)
+    with pytest.raises(ServiceError) as caught:
+        await gathering.submit(1)
+    assert caught.value.reason is Reason.INTERNAL
+    assert await gathering.submit(2) == 2
+    await gathering.close()

@@ -1,0 +1,53 @@
+"""Retries stay within their budget; a breaker asks a dead upstream no more than it must."""
+
+from __future__ import annotations
+
+import pytest
+
+from chassis.errors import Reason, ServiceError
+from chassis.retries import BACKOFF_SECONDS_MAXIMUM, Breaker, RetryBudget, backoff_seconds
+
+
+def test_retries_are_a_tenth_of_the_calls_once_the_burst_is_spent():
+    budget = RetryBudget(ratio=0.1, burst=5)
+    assert sum(budget.spend() for _ in range(50)) == 5
+    spent = 0
+    for _ in range(1000):
+        budget.earn()
+        spent += budget.spend()
+    assert 95 <= spent <= 101
+
+
+def test_backoff_grows_is_jittered_and_bounded():
+    draws = [[backoff_seconds(attempt) for _ in range(200)] for attempt in (1, 2, 20)]
+    assert all(0 <= pause <= BACKOFF_SECONDS_MAXIMUM for pauses in draws for pause in pauses)
+    assert max(draws[0]) <= 0.1
+    assert max(draws[1]) <= 0.2
+    assert len({round(pause, 6) for pause in draws[2]}) > 100
+
+
+def test_a_breaker_opens_after_failures_in_a_row_and_closes_when_a_probe_succeeds(monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr("chassis.retries.time.monotonic", lambda: now)
+    breaker = Breaker(failures_maximum=3, cool_down_seconds=0.5)
+    for _ in range(2):
+        breaker.failed()
+    breaker.succeeded()
+    for _ in range(3):
+        breaker.check()
+        breaker.failed()
+    assert breaker.open
+    with pytest.raises(ServiceError) as caught:
+        breaker.check()
+    assert caught.value.reason is Reason.UNAVAILABLE
+    assert caught.value.retry_after_seconds == pytest.approx(0.5)
+    now += 0.6
+    breaker.check()  # the probe
+    with pytest.raises(ServiceError):
+        breaker.check()  # the others wait for it
+    breaker.failed()
+    now += 0.6
+    breaker.check()
+    breaker.succeeded()
+    assert not breaker.open
+    breaker.check()

@@ -1,0 +1,70 @@
+"""One error vocabulary crosses gRPC intact."""
+
+from __future__ import annotations
+
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+
+from chassis.errors import FieldViolation, Reason, ServiceError
+from chassis.status import from_status, to_status
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_every_reason_survives_the_wire(reason):
+    error = ServiceError(
+        reason,
+        "what happened",
+        metadata={"limit": 3, "share": 0.5, "resetsAt": "2026-01-01T00:00:00Z", "user": "42", "none": None},
+        violations=[FieldViolation("questions[3].prompt", "is empty")],
+        retry_after_seconds=1.25,
+    )
+    status = status_pb2.Status.FromString(to_status(error).SerializeToString())
+    assert status.code == reason.grpc_code.value[0]
+    back = from_status(status)
+    assert back.reason is reason
+    assert back.metadata == {"limit": 3, "share": 0.5, "resetsAt": "2026-01-01T00:00:00Z", "user": "42"}
+    assert isinstance(back.metadata["limit"], int)
+    assert back.violations == error.violations
+    assert back.retry_after_seconds == 1.25
+    assert back.detail == ("what happened" if reason is not Reason.INTERNAL else Reason.INTERNAL.title)
+
+
+def test_a_reached_limit_carries_a_quota_failure():
+    status = to_status(ServiceError(Reason.DAILY_LIMIT_REACHED, metadata={"limit": 3}))
+    assert any(detail.Is(error_details_pb2.QuotaFailure.DESCRIPTOR) for detail in status.details)
+
+
+def test_a_status_without_a_known_reason_is_internal_and_says_nothing():
+    status = status_pb2.Status(code=13, message="password=hunter2")
+    back = from_status(status)
+    assert back.reason is Reason.INTERNAL
+    assert "hunter2" not in back.detail
+
+
+@pytest.mark.parametrize(
+    ("reason", "http_status"),
+    [
+        ("INVALID_ARGUMENT", 400),
+        ("IDEMPOTENCY_KEY_MISSING", 400),
+        ("IDEMPOTENCY_KEY_REUSED", 422),
+        ("REQUEST_ABORTED", 409),
+        ("INVALID_USER_REFERENCE", 400),
+        ("EMAIL_NOT_VERIFIED", 403),
+        ("INSUFFICIENT_CREDITS", 403),
+        ("DAILY_LIMIT_REACHED", 429),
+        ("SUBSCRIPTION_INACTIVE", 403),
+        ("LESSON_LOCKED", 403),
+        ("ILLEGAL_TRANSITION", 409),
+        ("SESSION_CLOSED", 409),
+        ("VERSION_MISMATCH", 412),
+        ("NOT_FOUND", 404),
+        ("UNAUTHENTICATED", 401),
+        ("PERMISSION_DENIED", 403),
+        ("RATE_LIMITED", 429),
+        ("OVERLOADED", 503),
+        ("UNAVAILABLE", 503),
+        ("DEADLINE_EXCEEDED", 504),
+    ],
+)
+def test_the_registry_says_what_the_design_says(reason, http_status):
+    assert Reason[reason].http_status == http_status
