@@ -92,9 +92,9 @@ class Health:
             return await asyncio.shield(self._running)
         return self._results
 
-    async def ready(self) -> bool:
-        """Whether requests may be sent here."""
-        return not self._draining and all(result.ok or not result.required for result in await self.results())
+    def is_ready(self, results: list[CheckResult]) -> bool:
+        """Whether requests may be sent here, given these results."""
+        return not self._draining and all(result.ok or not result.required for result in results)
 
     async def _run_all(self) -> list[CheckResult]:
         results = list(await asyncio.gather(*(_run(check) for check in self._checks.values())))
@@ -156,7 +156,7 @@ class OpsPages:
     async def readyz(self) -> Page:
         """200 when every required check passes and the process is not stopping, else 503."""
         results = await self._health.results()
-        ready = await self._health.ready()
+        ready = self._health.is_ready(results)
         status = "ready" if ready else "stopping" if self._health.draining else "not ready"
         checks = [
             {"name": result.name, "ok": result.ok, "required": result.required}

@@ -16,7 +16,7 @@ import orjson
 import structlog
 
 from chassis.config import LogLevel
-from chassis.redaction import Redactor
+from chassis.redaction import Redactor, redacted
 
 Logger = structlog.typing.FilteringBoundLogger
 
@@ -104,9 +104,17 @@ def _redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mapp
 
 def _render(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> bytes:
     try:
-        return orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS)
+        return orjson.dumps(event, default=_shown, option=orjson.OPT_PASSTHROUGH_DATACLASS)
     except TypeError:  # what orjson refuses (huge integers, lone surrogates) must not lose the line
-        return json.dumps(event, default=repr, ensure_ascii=True).encode("ascii")
+        return json.dumps(event, default=_shown, ensure_ascii=True).encode("ascii")
+
+
+def _shown(value: object) -> str:
+    """What JSON has no form for; whatever its `repr` does, the line is written."""
+    try:
+        return redacted(repr(value))
+    except Exception:  # noqa: BLE001 — see above
+        return f"<unprintable {type(value).__name__}>"
 
 
 class _StandardOutput:

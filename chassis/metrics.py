@@ -25,6 +25,7 @@ from prometheus_client.registry import Collector
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 CALL_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 BATCH_BUCKETS_ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+NAMESPACE = "homeroom_"  # put before every name here
 MOST_SERIES = 2000  # of one metric; what comes after is counted under "other"
 OTHER = "other"
 
@@ -35,7 +36,7 @@ class Counter:
     """A count per combination of labels that only grows."""
 
     def __init__(self, name: str, doc: str, labels: Sequence[str]) -> None:
-        self._name = name
+        self._name = NAMESPACE + name
         self._doc = doc
         self._labels = tuple(labels)
         self._values: dict[Labels, float] = {}
@@ -60,7 +61,7 @@ class Histogram:
     """A distribution per combination of labels."""
 
     def __init__(self, name: str, doc: str, labels: Sequence[str], buckets: Sequence[float]) -> None:
-        self._name = name
+        self._name = NAMESPACE + name
         self._doc = doc
         self._labels = tuple(labels)
         self._bounds = tuple(buckets)
@@ -93,7 +94,7 @@ class _Gauge:
     def __init__(
         self, name: str, doc: str, labels: Sequence[str], read: Callable[[], float | Mapping[Labels, float]]
     ) -> None:
-        self._name = name
+        self._name = NAMESPACE + name
         self._doc = doc
         self._labels = tuple(labels)
         self._read = read
@@ -125,13 +126,13 @@ class Metrics(Collector):
         ProcessCollector(registry=self._registry)
         GCCollector(registry=self._registry)
         self._calls = self.histogram(
-            "homeroom_call_seconds",
+            "call_seconds",
             "Calls answered, by method and code; the count is the rate, codes other than OK are the errors.",
             ("method", "code"),
             CALL_BUCKETS_SECONDS,
         )
         self._batches = self.histogram(
-            "homeroom_batch_items",
+            "batch_items",
             "Requests that were carried out together, by method.",
             ("method",),
             BATCH_BUCKETS_ITEMS,
@@ -172,7 +173,7 @@ class Metrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         yield InfoMetricFamily(
-            "homeroom_process",
+            NAMESPACE + "process",
             "Which process this is.",
             value={"service": self._service, "version": self._version},
         )
@@ -180,6 +181,7 @@ class Metrics(Collector):
             yield source.family()
 
     def _own(self, made: _Source, name: str) -> _Source:
+        """Keep a metric, or return the one of that name and kind that is kept already."""
         source = self._sources.setdefault(name, made)
         if not isinstance(source, type(made)):
             raise TypeError(f"{name} is a {type(source).__name__} already")

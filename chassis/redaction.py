@@ -14,10 +14,7 @@ _SECRET_NAMES = re.compile(
     r"authori[sz]ation|token|password|passwd|passphrase|secret|cookie|credential|private_?key|api_?key|jwt$",
     re.IGNORECASE,
 )
-# `pageToken` and its kind are positions in a list, and a token's own description is no token.
-_HARMLESS_NAMES = re.compile(
-    r"(page|sync|minversion)_?token$|token_?(count|type|ttl\w*|seconds)$", re.IGNORECASE
-)
+_HARMLESS_NAMES = re.compile(r"page_?token$", re.IGNORECASE)  # a position in a list
 _URI_PASSWORD = re.compile(
     r"(?P<before>[a-z][a-z0-9+.-]*://[^\s:/@?#\"']*):(?P<password>[^\s/?#\"']*)@", re.IGNORECASE
 )

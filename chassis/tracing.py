@@ -11,6 +11,7 @@ carry a link back to it. So every sampled request leads to its queries, and no q
 
 from __future__ import annotations
 
+import asyncio
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,11 +45,17 @@ __all__ = ["AttributeValue", "BatchSpans", "RequestSpan", "SpanKind", "Tracing",
 
 EXPORT_DELAY_MS = 200
 EXPORT_QUEUE_SPANS = 8192
+OTLP_TIMEOUT_SECONDS = (
+    3.0  # with its retries: a collector that is away must not hold up the end of the process
+)
 
 AttributeValue = str | bool | int | float
 
 _SAMPLED_FLAGS = frozenset("13579bdf")
-_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?=-|$)")
+# https://www.w3.org/TR/trace-context/#traceparent-header: only versions after 00 may have more behind a dash.
+_TRACEPARENT = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:(?<!^00.{53})-[!-~]*)?\Z"
+)
 _TRACEPARENT_LENGTH = 55
 
 # Sent on by a request that was not sampled at the edge: a valid header that tells every process behind not
@@ -263,7 +270,7 @@ class Tracing:
         """
         if traceparent and _TRACEPARENT.match(traceparent):
             if self._provider is None or traceparent[54] not in _SAMPLED_FLAGS:
-                return _UnsampledSpan(traceparent)
+                return _UnsampledSpan(traceparent[:_TRACEPARENT_LENGTH])
             parent = _parse(traceparent)
         else:
             if self._ratio <= random.random():  # noqa: S311 — a coin, not a secret
@@ -304,14 +311,16 @@ class Tracing:
             context = set_span_in_context(NonRecordingSpan(parent), context)
         return self._tracer.start_span(name, context, kind=kind, attributes=attributes, links=links)
 
-    def flush(self) -> bool:
-        """Write out every span that has ended; blocks, so call it in a thread. False when some were lost."""
-        return self._provider is None or self._provider.force_flush()
-
-    def close(self) -> None:
-        """Write out what is left and stop; blocks, so call it in a thread."""
+    async def flush(self) -> None:
+        """Write out every span that has ended."""
         if self._provider is not None:
-            self._provider.shutdown()
+            await asyncio.to_thread(self._provider.force_flush)
+
+    async def close(self) -> None:
+        """Write out what is left and stop; what begins afterwards is not recorded."""
+        if self._provider is not None:
+            provider, self._provider, self._ratio = self._provider, None, 0.0
+            await asyncio.to_thread(provider.shutdown)
 
 
 def _parse(traceparent: str) -> SpanContext | None:
@@ -332,4 +341,6 @@ def _otlp_exporter(endpoint: str) -> SpanExporter:
     )
 
     is_base = urlsplit(endpoint).path in {"", "/"}
-    return OTLPSpanExporter(endpoint.rstrip("/") + "/v1/traces" if is_base else endpoint)
+    return OTLPSpanExporter(
+        endpoint.rstrip("/") + "/v1/traces" if is_base else endpoint, timeout=OTLP_TIMEOUT_SECONDS
+    )
