@@ -1,4 +1,4 @@
-"""Regenerates the Python modules beside the .proto files: `python -m protos.generate [--check]`."""
+"""Regenerates the Python modules beside the .proto files: `python -m protos.generate`."""
 
 from __future__ import annotations
 
@@ -48,26 +48,41 @@ def generate(output: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         validate = Path(scratch) / "validate.binpb"
         write_validate_descriptors(validate)
-        google_protos = Path(next(iter(google.api.__path__))).parent.parent
-        bundled = importlib.resources.files("grpc_tools") / "_proto"
         run(
             f"--descriptor_set_in={validate}",
             f"--python_out={output / 'protos'}",
             f"--pyi_out={output / 'protos'}",
             VALIDATE,
         )
-        run(
-            f"--proto_path={ROOT}",
-            f"--proto_path={google_protos}",
-            f"--proto_path={bundled}",
-            f"--descriptor_set_in={validate}",
-            f"--python_out={output}",
-            f"--pyi_out={output}",
-            *sources(),
-        )
+        run(*import_paths(validate), f"--python_out={output}", f"--pyi_out={output}", *sources())
     for module in sorted(output.rglob("*_pb2.py*")):
         text = module.read_text()
         module.write_text(text.replace("from buf.validate import", "from protos.buf.validate import"))
+
+
+def write_image(target: Path) -> None:
+    """Writes all descriptors, comments included, as the one file that buf reads."""
+    with tempfile.TemporaryDirectory() as scratch:
+        validate = Path(scratch) / "validate.binpb"
+        write_validate_descriptors(validate)
+        run(
+            *import_paths(validate),
+            "--include_source_info",
+            "--include_imports",
+            f"--descriptor_set_out={target}",
+            *sources(),
+        )
+
+
+def import_paths(validate: Path) -> list[str]:
+    google_protos = Path(next(iter(google.api.__path__))).parent.parent
+    bundled = importlib.resources.files("grpc_tools") / "_proto"
+    return [
+        f"--proto_path={ROOT}",
+        f"--proto_path={google_protos}",
+        f"--proto_path={bundled}",
+        f"--descriptor_set_in={validate}",
+    ]
 
 
 def run(*arguments: str) -> None:
@@ -94,7 +109,11 @@ def stale() -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing; fail when a file is stale")
-    if not parser.parse_args().check:
+    parser.add_argument("--image", type=Path, metavar="FILE", help="only write the descriptors, for buf")
+    arguments = parser.parse_args()
+    if arguments.image:
+        write_image(arguments.image)
+    elif not arguments.check:
         generate(ROOT)
     elif files := stale():
         sys.exit("Stale generated code; run `make protos`:\n  " + "\n  ".join(files))
