@@ -97,7 +97,9 @@ def is_lost_connection(error: BaseException) -> bool:
     # subclasses that are also ValueErrors are complaints about arguments.
     if isinstance(error, asyncpg.InterfaceError):
         return not isinstance(error, ValueError)
-    return isinstance(error, ConnectionError)
+    # InternalClientError: the driver met a message that it did not expect, such as the farewell of a server
+    # that is shutting down while the connection was idle; it has given the connection up.
+    return isinstance(error, ConnectionError | asyncpg.InternalClientError)
 
 
 def is_undecided(error: BaseException) -> bool:

@@ -142,8 +142,13 @@ class Database:
     async def _shielded(self, writing: Coroutine[Any, Any, T]) -> T:
         task = asyncio.get_running_loop().create_task(writing)
         self._writes.add(task)
-        task.add_done_callback(self._writes.discard)
+        task.add_done_callback(self._ended)
         return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._writes.discard(task)
+        if not task.cancelled():
+            task.exception()  # it has been seen, even if the caller who should see it has left
 
     async def _read(self, work: Work[T], deadline: float) -> T:
         try:
