@@ -34,7 +34,6 @@ async def postgres() -> AsyncIterator[Cluster]:
         yield cluster
     finally:
         await cluster.stop(immediately=True)
-        cluster.remove_socket_directory()
         shutil.rmtree(folder)
 
 
@@ -84,7 +83,6 @@ async def redis_server() -> AsyncIterator[Redis]:
         yield server
     finally:
         await server.stop()
-        server.remove_socket_directory()
         shutil.rmtree(folder)
 
 

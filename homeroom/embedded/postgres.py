@@ -73,11 +73,21 @@ class Cluster:
         self.socket_directory = socket_directory(self._directory)
 
     @property
-    def process(self) -> asyncio.subprocess.Process:
-        """The postmaster; RuntimeError when it was never started."""
+    def name(self) -> str:
+        return "postgres"
+
+    @property
+    def pid(self) -> int | None:
+        """The postmaster's; None while it does not run."""
+        if self._process is None or self._process.returncode is not None:
+            return None
+        return self._process.pid
+
+    async def wait(self) -> int:
+        """The postmaster's exit code, once it has ended."""
         if self._process is None:
-            raise RuntimeError("this PostgreSQL is not running")
-        return self._process
+            raise RuntimeError("this PostgreSQL was never started")
+        return await self._process.wait()
 
     def dsn(self, database: str, *, user: str = SUPERUSER, password: str | None = None) -> str:
         """A libpq URI through the Unix socket."""
@@ -113,22 +123,18 @@ class Cluster:
                 working_directory=Path("/"),
             )
         )
-        await self._until_ready()
+        await self._until_ready(self._process)
 
     async def stop(self, *, immediately: bool = False) -> None:
         """Disconnect everyone and shut down; `immediately` leaves it to crash recovery."""
         if self._process is not None:
             stop_signal = signal.SIGQUIT if immediately else signal.SIGINT
             await end(self._process, stop_signal, grace_seconds=_STOP_SECONDS_MAX)
-            self._process = None
+            shutil.rmtree(self.socket_directory, ignore_errors=True)
 
     async def restart(self, *, immediately: bool = False) -> None:
         await self.stop(immediately=immediately)
         await self.start()
-
-    def remove_socket_directory(self) -> None:
-        """Leave nothing behind outside the data folder."""
-        shutil.rmtree(self.socket_directory, ignore_errors=True)
 
     def _arguments(self) -> list[str]:
         settings = {
@@ -187,9 +193,7 @@ class Cluster:
         self._directory.rmdir()
         draft.replace(self._directory)
 
-    async def _until_ready(self) -> None:
-        process = self.process
-
+    async def _until_ready(self, process: asyncio.subprocess.Process) -> None:
         def settled() -> bool:
             return process.returncode is not None or self._says_ready(process.pid)
 

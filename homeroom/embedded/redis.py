@@ -40,11 +40,21 @@ class Redis:
         self._socket = self._socket_directory / "redis.sock"
 
     @property
-    def process(self) -> asyncio.subprocess.Process:
-        """The server; RuntimeError when it was never started."""
+    def name(self) -> str:
+        return "redis"
+
+    @property
+    def pid(self) -> int | None:
+        """None while it does not run."""
+        if self._process is None or self._process.returncode is not None:
+            return None
+        return self._process.pid
+
+    async def wait(self) -> int:
+        """The server's exit code, once it has ended."""
         if self._process is None:
-            raise RuntimeError("this Redis is not running")
-        return self._process
+            raise RuntimeError("this Redis was never started")
+        return await self._process.wait()
 
     @property
     def url(self) -> str:
@@ -79,11 +89,7 @@ class Redis:
     async def stop(self) -> None:
         if self._process is not None:
             await end(self._process, _STOP_SIGNAL, grace_seconds=_STOP_SECONDS_MAX)
-            self._process = None
-
-    def remove_socket_directory(self) -> None:
-        """Leave nothing behind outside the data folder."""
-        shutil.rmtree(self._socket_directory, ignore_errors=True)
+            shutil.rmtree(self._socket_directory, ignore_errors=True)
 
     async def _answers(self) -> bool:
         try:

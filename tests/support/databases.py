@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import asyncpg
 
+from chassis.migrations import migrate
 from homeroom.embedded.postgres import SETTINGS, Cluster
 from homeroom.embedded.provisioning import (
     ServiceDatabase,
@@ -16,9 +16,8 @@ from homeroom.embedded.provisioning import (
     provision,
     service_database,
 )
+from homeroom.schema import migration_folders
 from homeroom.secrets_file import SecretsFile
-
-ROOT = Path(__file__).resolve().parents[2]
 
 FAST_SETTINGS = {
     **SETTINGS,
@@ -32,14 +31,6 @@ FAST_SETTINGS = {
 
 EMPTY = "empty"
 """A service without any migration, for tests that bring their own tables."""
-
-
-def migration_folders(service: str) -> Mapping[str, Path]:
-    """The folders that make up the schema of `session`, `subscription` or `progress`, in order."""
-    if service == EMPTY:
-        return {}
-    package = f"{service}_service"
-    return {"chassis": ROOT / "chassis" / "migrations", package: ROOT / package / "migrations"}
 
 
 class Databases:
@@ -71,9 +62,7 @@ class Databases:
 
     async def _make_template(self, service: str) -> str:
         database = await provision(self._cluster, self._secrets, service)
-        if folders := migration_folders(service):
-            from chassis.migrations import migrate
-
-            await migrate(database.owner, folders)
+        if service != EMPTY:
+            await migrate(database.owner, migration_folders(f"{service}_service"))
         self._templates[service] = service
         return service

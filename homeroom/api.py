@@ -1,0 +1,79 @@
+"""A small client of Homeroom's HTTP API, for the commands that use a stack as anybody would."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+
+_SECONDS_MAX = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the gateway answered; `body` is its JSON object."""
+
+    status: int
+    replayed: bool
+    body: dict[str, Any]
+
+    @property
+    def problem(self) -> str:
+        """The answer as a sentence for a person, where it is a problem."""
+        detail = self.body.get("detail") or self.body.get("title") or "no explanation"
+        return f"{self.status} {self.body.get('reason', '')}: {detail}"
+
+
+class ApiError(RuntimeError):
+    """The gateway could not be reached, or refused what had to succeed."""
+
+
+class Api:
+    """The API as one user sees it; an asynchronous context."""
+
+    def __init__(self, base_url: str, token: str) -> None:
+        self._base_url = base_url
+        self._token = token
+        self._session: aiohttp.ClientSession
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            self._base_url,
+            headers={"Authorization": f"Bearer {self._token}"},
+            timeout=aiohttp.ClientTimeout(total=_SECONDS_MAX),
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def ask(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, key: str | None = None
+    ) -> Answer:
+        """One request, whatever it answers; ApiError when there is no answer at all."""
+        headers = {"Idempotency-Key": f'"{key}"'} if key else {}
+        try:
+            async with self._session.request(method, path, json=body, headers=headers) as response:
+                text = await response.text()
+                return Answer(
+                    status=response.status,
+                    replayed=response.headers.get("Idempotent-Replayed") == "true",
+                    body=json.loads(text) if text else {},
+                )
+        except (aiohttp.ClientError, TimeoutError, json.JSONDecodeError) as error:
+            raise ApiError(f"{method} {self._base_url}{path}: {error or type(error).__name__}") from error
+
+    async def want(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, key: str | None = None
+    ) -> dict[str, Any]:
+        """The body of a request that must succeed; ApiError with the problem when it does not."""
+        answer = await self.ask(method, path, body, key=key)
+        if not 200 <= answer.status < 300:
+            raise ApiError(f"{method} {path} was refused with {answer.problem}")
+        return answer.body

@@ -1,0 +1,21 @@
+"""The command line `homeroom`: each command registered once."""
+
+from __future__ import annotations
+
+import typer
+
+from homeroom.commands.demo import demo
+from homeroom.commands.seed import seed
+from homeroom.commands.status import status
+from homeroom.commands.token import token
+from homeroom.commands.up import up
+
+app = typer.Typer(
+    name="homeroom",
+    help="Run, watch and try a Homeroom stack on this machine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (up, status, token, seed, demo):
+    app.command()(command)

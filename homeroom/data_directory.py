@@ -1,0 +1,78 @@
+"""Where one stack keeps everything: its data, keys, secrets, logs and run-time state."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from homeroom.secrets_file import SecretsFile
+
+DEFAULT = Path(".homeroom")
+
+
+class AlreadyRunningError(RuntimeError):
+    """Another stack runs on this data folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataDirectory:
+    """The layout of a data folder."""
+
+    root: Path
+
+    @property
+    def postgres(self) -> Path:
+        return self.root / "postgres"
+
+    @property
+    def run(self) -> Path:
+        """Locks and the state file: worthless once the processes are gone."""
+        return self.root / "run"
+
+    @property
+    def state(self) -> Path:
+        return self.run / "state.json"
+
+    @property
+    def seeded(self) -> Path:
+        """Exists once the demo has been seeded."""
+        return self.root / "seeded"
+
+    @property
+    def keys(self) -> Path:
+        return self.root / "keys"
+
+    def log(self, name: str) -> Path:
+        return self.root / "logs" / f"{name}.log"
+
+    def lock(self, name: str) -> Path:
+        return self.run / f"{name}.lock"
+
+    def secrets(self) -> SecretsFile:
+        return SecretsFile(self.root / "secrets.json")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Be the only supervisor of this folder; the kernel gives the lock back however we end.
+
+        Raises AlreadyRunningError with the other's pid.
+        """
+        self.run.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.lock("supervisor"), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pid = os.read(descriptor, 32).decode().strip()
+                raise AlreadyRunningError(
+                    f"{self.root} is in use by the stack of process {pid}: stop it, or choose another --data"
+                ) from None
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()}\n".encode())
+            yield
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,140 @@
+"""The four service processes: what each is told, and how it is run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import homeroom
+from homeroom.data_directory import DataDirectory
+from homeroom.embedded.process import Program, end, end_leftover, spawn
+from homeroom.embedded.provisioning import ServiceDatabase
+from homeroom.keys import AUDIENCE, ISSUER
+
+_STOP_SECONDS_MAX = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A process of Homeroom: its package, its database (the gateway has none), whom it may call."""
+
+    package: str
+    database: str | None
+    upstreams: tuple[str, ...]
+
+
+SUBSCRIPTION = Service("subscription_service", "subscription", ())
+PROGRESS = Service("progress_service", "progress", ("subscription_service",))
+SESSION = Service("session_service", "session", ("subscription_service", "progress_service"))
+GATEWAY = Service("gateway", None, ("session_service", "progress_service", "subscription_service"))
+
+SERVICES = (SUBSCRIPTION, PROGRESS, SESSION, GATEWAY)
+"""In the order of the arrows, ends first; stopping goes the other way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a process listens on 127.0.0.1; the gateway serves its operations on its public port."""
+
+    port: int
+    ops_port: int
+
+    @property
+    def target(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+
+def environment_of(
+    service: Service,
+    *,
+    addresses: Mapping[str, Address],
+    database: ServiceDatabase | None,
+    redis_url: str | None,
+    service_token: str,
+    jwks: Path,
+    additions: Mapping[str, str],
+) -> dict[str, str]:
+    """All that the service is told: our own environment, then what this stack decides, then `additions`."""
+    own = addresses[service.package]
+    told = {
+        "PYTHONPATH": _import_path(),
+        "HOMEROOM_MODE": "development",
+        "HOMEROOM_BIND": own.target,
+        "HOMEROOM_SERVICE_TOKEN": service_token,
+        "HOMEROOM_REDIS_URL": redis_url or "",
+    }
+    if own.ops_port != own.port:
+        told["HOMEROOM_OPS_BIND"] = f"127.0.0.1:{own.ops_port}"
+    for upstream in service.upstreams:
+        told[f"HOMEROOM_{upstream.removesuffix('_service').upper()}_TARGET"] = addresses[upstream].target
+    if database is None:
+        told |= {
+            "HOMEROOM_JWKS": str(jwks),
+            "HOMEROOM_JWT_ISSUER": ISSUER,
+            "HOMEROOM_JWT_AUDIENCE": AUDIENCE,
+        }
+    else:
+        told |= {
+            "HOMEROOM_DATABASE_URL": database.service,
+            "HOMEROOM_MIGRATION_DATABASE_URL": database.owner,
+        }
+    told |= additions
+    overruled = {f"{name}_FILE" for name in told}  # a secret may not come in two ways
+    return {name: value for name, value in os.environ.items() if name not in overruled} | told
+
+
+def _import_path() -> str:
+    """Where the children find the packages beside this one, also when nothing is installed."""
+    source = str(Path(homeroom.__file__).resolve().parent.parent)
+    return os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
+
+
+class ServiceProcess:
+    """One service as a child that can be started, ended and started again."""
+
+    def __init__(
+        self, service: Service, *, address: Address, environment: Mapping[str, str], data: DataDirectory
+    ) -> None:
+        self.service = service
+        self.address = address
+        self.log = data.log(service.package)
+        self._program = Program(
+            name=service.package,
+            command=module_command(service.package),
+            environment=environment,
+            log=self.log,
+            lock=data.lock(service.package),
+        )
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def name(self) -> str:
+        return self.service.package
+
+    @property
+    def pid(self) -> int | None:
+        if self._process is None or self._process.returncode is not None:
+            return None
+        return self._process.pid
+
+    async def start(self) -> None:
+        """Started at return, ready later; what an earlier, killed supervisor left behind ends first."""
+        await end_leftover(self._program.lock, self._program.stop_signal, grace_seconds=_STOP_SECONDS_MAX)
+        self._process = await spawn(self._program)
+
+    async def wait(self) -> int:
+        if self._process is None:
+            raise RuntimeError(f"{self.name} was never started")
+        return await self._process.wait()
+
+    async def stop(self) -> None:
+        if self._process is not None:
+            await end(self._process, self._program.stop_signal, grace_seconds=_STOP_SECONDS_MAX)
+
+
+def module_command(package: str) -> list[str]:
+    return [sys.executable, "-P", "-m", package]  # -P: the working folder must not shadow anything
