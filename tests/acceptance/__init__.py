@@ -1,0 +1,1 @@
+"""Tests of a whole stack: four real processes, driven over HTTP as an app would."""

@@ -1,0 +1,39 @@
+"""One stack for the acceptance tests: without Redis, with failpoints, and with every span in a file."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest_asyncio
+
+from homeroom.supervisor import Stack
+from tests.support.http_client import HttpClient
+
+# Long enough that a client who retries through a restart is never overtaken by the janitor, short enough
+# to wait for it.
+HOLD_AGE_SECONDS = 12
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def stack(tmp_path_factory) -> AsyncIterator[Stack]:
+    root: Path = tmp_path_factory.mktemp("stack")
+    failpoints = root / "failpoints"
+    failpoints.mkdir()
+    env = {
+        "HOMEROOM_FAILPOINTS_DIR": str(failpoints),
+        "HOMEROOM_TRACE_FILE": str(root / "spans.jsonl"),
+        "HOMEROOM_JANITOR_HOLD_AGE_SECONDS": str(HOLD_AGE_SECONDS),
+        "HOMEROOM_JANITOR_INTERVAL_SECONDS": "0.5",
+    }
+    async with Stack(data_dir=root / "data", port=0, ephemeral=True, redis=False, env=env) as running:
+        running.failpoints = failpoints
+        running.spans = root / "spans.jsonl"
+        yield running
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def http(stack) -> AsyncIterator[HttpClient]:
+    client = HttpClient(base_url=stack.gateway_url, token=stack.token)
+    yield client
+    await client.close()
