@@ -25,10 +25,14 @@ class Item(Generic[Req]):
 
 @dataclass(frozen=True, slots=True)
 class Reply(Generic[Res]):
-    """An answer: the response message, or its serialized bytes as an earlier call stored them."""
+    """An answer: the response message, or its serialized bytes as an earlier call stored them.
+
+    `original` is the traceparent of the call that a replay repeats; empty when it was not sampled.
+    """
 
     message: Res | bytes
     replayed: bool = False
+    original: str = ""
 
     def payload(self) -> bytes:
         message: Any = self.message

@@ -149,6 +149,7 @@ class Dispatcher:
             span.error(code)
         elif answer.replayed:
             span.set("homeroom.replayed", value=True)
+            span.add_link(answer.original)
         span.end()
         self._metrics.observe_call(method.path, code, time.monotonic() - began)
         return answer

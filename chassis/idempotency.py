@@ -70,12 +70,7 @@ async def find(connection: Connection, claims: Iterable[tuple[str, str, str]]) -
         SELECT stored.user_id, stored.method, stored.key,
                stored.state, stored.fingerprint, stored.response, stored.traceparent
           FROM unnest($1::text[], $2::text[], $3::text[]) AS wanted (user_id, method, key)
-         CROSS JOIN LATERAL (
-               SELECT user_id, method, key, state, fingerprint, response, traceparent
-                 FROM idempotency_keys
-                WHERE user_id = wanted.user_id AND method = wanted.method AND key = wanted.key
-                LIMIT 1
-               ) AS stored
+          JOIN idempotency_keys AS stored USING (user_id, method, key)
         """,
         user_ids,
         methods,
@@ -98,7 +93,7 @@ def check(stored: StoredResponse, fingerprint: bytes) -> Reply[Any] | ServiceErr
         return ServiceError(Reason.REQUEST_ABORTED)
     if stored.fingerprint != fingerprint:
         return ServiceError(Reason.IDEMPOTENCY_KEY_REUSED)
-    return Reply(stored.response, replayed=True)
+    return Reply(stored.response, replayed=True, original=stored.traceparent)
 
 
 async def claim(connection: Connection, calls: Iterable[CompletedCall]) -> None:
@@ -156,14 +151,13 @@ async def purge(connection: Connection, older_than: timedelta, limit: int) -> in
     """Forget up to `limit` of the oldest keys of at least this age; returns how many were forgotten."""
     rows = await connection.fetch(
         """
-        DELETE FROM idempotency_keys AS stored
-         USING (SELECT user_id, method, key
-                  FROM idempotency_keys
-                 WHERE created_at < now() - $1::interval
-                 ORDER BY created_at
-                 LIMIT $2
-                   FOR UPDATE SKIP LOCKED) AS old
-         WHERE stored.user_id = old.user_id AND stored.method = old.method AND stored.key = old.key
+        DELETE FROM idempotency_keys
+         WHERE ctid = ANY (ARRAY(SELECT ctid
+                                   FROM idempotency_keys
+                                  WHERE created_at < now() - $1::interval
+                                  ORDER BY created_at
+                                  LIMIT $2
+                                    FOR UPDATE SKIP LOCKED))
         RETURNING 1
         """,
         older_than,
