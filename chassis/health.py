@@ -187,11 +187,11 @@ class OpsServer:
 
     async def start(self) -> None:
         """Listen; raises OSError when the address is taken."""
-        runner = web.ServerRunner(web.Server(self._answer, access_log=None))
+        runner = web.ServerRunner(web.Server(self._answer, access_log=None), shutdown_timeout=1.0)
         await runner.setup()
         self._runner = runner
         try:
-            await web.TCPSite(runner, self._host, self._port, shutdown_timeout=1.0).start()
+            await web.TCPSite(runner, self._host, self._port).start()
         except OSError:
             await self.stop()
             raise

@@ -22,7 +22,7 @@ _NAMED_PASSWORD = re.compile(
     r"(?P<before>\b(?:password|passwd|pwd|sslpassword|token|secret)\s*=\s*)(?:'(?:[^'\\]|\\.)*'|\"[^\"]*\"|[^\s&;,'\")]+)",
     re.IGNORECASE,
 )
-_BEARER = re.compile(r"\b(?P<scheme>bearer|basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE)
+_BEARER = re.compile(r"\b(?P<scheme>bearer|(?<=authorization: )basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE)
 _JWT = re.compile(r"\beyJ[\w-]{4,}\.[\w-]{4,}\.[\w-]*")
 _KEY_NAMES = frozenset({"idempotency_key", "idempotency-key", "idempotencykey"})
 
