@@ -146,19 +146,20 @@ class Relay:
         return len(leased), len(arrived) + sum(each.parked for each in failed)
 
     async def _lease_due(self, topic: str) -> list[_Leased]:
+        # The rows are found again by ctid, which cannot change under the lock: a join on the key makes the
+        # planner, who cannot see the limit, read the whole table.
         rows = await self._database.execute_write(
             """
             UPDATE outbox
-               SET leased_until = now() + $3::interval, attempts = outbox.attempts + 1
-              FROM (SELECT user_id, event_id
-                      FROM outbox
-                     WHERE topic = $1 AND parked_at IS NULL AND available_at <= now()
-                       AND (leased_until IS NULL OR leased_until < now())
-                     ORDER BY available_at
-                     LIMIT $2
-                       FOR UPDATE SKIP LOCKED) AS due
-             WHERE outbox.user_id = due.user_id AND outbox.event_id = due.event_id
-            RETURNING outbox.user_id, outbox.event_id, outbox.payload, outbox.traceparent, outbox.attempts
+               SET leased_until = now() + $3::interval, attempts = attempts + 1
+             WHERE ctid = ANY (ARRAY(SELECT ctid
+                                       FROM outbox
+                                      WHERE topic = $1 AND parked_at IS NULL AND available_at <= now()
+                                        AND (leased_until IS NULL OR leased_until < now())
+                                      ORDER BY available_at
+                                      LIMIT $2
+                                        FOR UPDATE SKIP LOCKED))
+            RETURNING user_id, event_id, payload, traceparent, attempts
             """,
             topic,
             self._batch_size,

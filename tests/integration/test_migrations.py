@@ -1,0 +1,256 @@
+"""Migrations are applied once and in order, and a service that does not know its schema does not serve."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from chassis import migrations
+from chassis.database_errors import DatabaseUnavailable
+from chassis.migrations import FOLDER, MigrationError, SchemaMismatch, check, load, migrate
+from chassis.postgres import Connection, Database
+from homeroom.embedded.provisioning import ServiceDatabase
+
+CREATE_NOTES = "CREATE TABLE notes (user_id text CONSTRAINT notes_once PRIMARY KEY);"
+
+
+@pytest.fixture
+async def owner(empty_database: ServiceDatabase) -> AsyncIterator[Connection]:
+    connection = await asyncpg.connect(empty_database.owner)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def service(empty_database: ServiceDatabase) -> AsyncIterator[Database]:
+    database = await Database.connect(empty_database.service, maximum=2)
+    yield database
+    await database.close()
+
+
+Write = Callable[[dict[str, str]], dict[str, Path]]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes migration files of a component `notes`; the mapping to give to `migrate`."""
+
+    def write(files: dict[str, str]) -> dict[str, Path]:
+        for name, sql in files.items():
+            (tmp_path / name).write_text(sql, encoding="utf-8")
+        return {"notes": tmp_path}
+
+    return write
+
+
+async def versions(connection: Connection) -> list[tuple[str, int, str]]:
+    rows = await connection.fetch(
+        "SELECT component, version, name FROM schema_migrations ORDER BY applied_at, component, version"
+    )
+    return [(row["component"], row["version"], row["name"]) for row in rows]
+
+
+async def test_what_is_missing_is_applied_in_order_and_only_once(
+    empty_database: ServiceDatabase, owner: Connection, write: Write
+) -> None:
+    folders = {
+        "chassis": FOLDER,
+        **write(
+            {"001_create_notes.sql": CREATE_NOTES, "002_add_body.sql": "ALTER TABLE notes ADD body text;"}
+        ),
+    }
+    applied = await migrate(empty_database.owner, folders)
+    assert [str(each) for each in applied] == [
+        "chassis 001_create_idempotency_keys",
+        "chassis 002_create_outbox",
+        "notes 001_create_notes",
+        "notes 002_add_body",
+    ]
+    assert await versions(owner) == [(each.component, each.version, each.name) for each in applied]
+    assert await migrate(empty_database.owner, folders) == []
+    write({"003_add_stars.sql": "ALTER TABLE notes ADD stars bigint;"})
+    assert [each.version for each in await migrate(empty_database.owner, folders)] == [3]
+
+
+async def test_the_service_role_may_use_the_tables_but_not_change_them(
+    empty_database: ServiceDatabase, service: Database
+) -> None:
+    await migrate(empty_database.owner, {"chassis": FOLDER})
+    await check(service, {"chassis": FOLDER})
+    connection = await asyncpg.connect(empty_database.service)
+    try:
+        await connection.execute(
+            "INSERT INTO outbox (user_id, event_id, topic, payload) "
+            "VALUES ('ann', gen_random_uuid(), 'results', '')"
+        )
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute("ALTER TABLE outbox ADD note text")
+    finally:
+        await connection.close()
+
+
+async def test_twenty_at_once_apply_each_migration_once(
+    empty_database: ServiceDatabase, owner: Connection, write: Write
+) -> None:
+    folders = {
+        "chassis": FOLDER,
+        **write(
+            {f"{n:03d}_create_notes_{n}.sql": f"CREATE TABLE notes_{n} (id bigint);" for n in range(1, 6)}
+        ),
+    }
+    results = await asyncio.gather(*(migrate(empty_database.owner, folders) for _ in range(20)))
+    assert sorted(str(each) for result in results for each in result) == sorted(map(str, load(folders)))
+    assert len(await versions(owner)) == 7
+
+
+@pytest.mark.timeout(120)
+async def test_separate_processes_at_once_apply_each_migration_once(
+    empty_database: ServiceDatabase, owner: Connection
+) -> None:
+    program = (
+        "import asyncio, sys; from chassis.migrations import FOLDER, migrate; "
+        "print(len(asyncio.run(migrate(sys.argv[1], {'chassis': FOLDER}))))"
+    )
+    processes = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-c", program, empty_database.owner, stdout=subprocess.PIPE
+        )
+        for _ in range(4)
+    ]
+    outputs = [(await process.communicate())[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4
+    assert sum(int(output) for output in outputs) == 2
+    assert len(await versions(owner)) == 2
+
+
+async def test_a_failing_migration_leaves_nothing_of_itself_and_stops_there(
+    empty_database: ServiceDatabase, owner: Connection, write: Write
+) -> None:
+    folders = write(
+        {
+            "001_create_notes.sql": CREATE_NOTES,
+            "002_add_broken.sql": "CREATE TABLE half (id bigint); SELECT 1 / 0;",
+            "003_add_body.sql": "ALTER TABLE notes ADD body text;",
+        }
+    )
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await migrate(empty_database.owner, folders)
+    assert await versions(owner) == [("notes", 1, "create_notes")]
+    assert await owner.fetchval("SELECT to_regclass('half')") is None
+
+
+async def test_a_file_that_ends_its_own_transaction_is_refused(
+    empty_database: ServiceDatabase, owner: Connection, write: Write
+) -> None:
+    folders = write({"001_create_notes.sql": f"{CREATE_NOTES} COMMIT;"})
+    with pytest.raises(MigrationError, match="ends its transaction itself"):
+        await migrate(empty_database.owner, folders)
+
+
+async def test_a_file_that_changed_after_it_was_applied_is_refused_everywhere(
+    empty_database: ServiceDatabase, service: Database, write: Write
+) -> None:
+    folders = write({"001_create_notes.sql": CREATE_NOTES})
+    await migrate(empty_database.owner, folders)
+    write({"001_create_notes.sql": CREATE_NOTES + " -- a harmless comment"})
+    with pytest.raises(MigrationError, match="notes 001_create_notes was changed"):
+        await migrate(empty_database.owner, folders)
+    with pytest.raises(SchemaMismatch, match="notes 001_create_notes was changed"):
+        await check(service, folders)
+
+
+async def test_line_ends_of_another_system_are_not_a_change(
+    empty_database: ServiceDatabase, write: Write, tmp_path: Path
+) -> None:
+    folders = write({"001_create_notes.sql": CREATE_NOTES.replace("(", "(\n")})
+    await migrate(empty_database.owner, folders)
+    path = tmp_path / "001_create_notes.sql"
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert await migrate(empty_database.owner, folders) == []
+
+
+async def test_a_service_refuses_an_empty_database_and_says_what_to_run(service: Database) -> None:
+    with pytest.raises(SchemaMismatch, match="`migrate`"):
+        await check(service, {"chassis": FOLDER})
+
+
+async def test_a_service_refuses_a_database_that_lacks_a_migration(
+    empty_database: ServiceDatabase, service: Database, write: Write
+) -> None:
+    folders = write({"001_create_notes.sql": CREATE_NOTES})
+    await migrate(empty_database.owner, folders)
+    await check(service, folders)
+    write({"002_add_body.sql": "ALTER TABLE notes ADD body text;"})
+    with pytest.raises(SchemaMismatch, match=r"lacks notes 002_add_body.*`migrate`"):
+        await check(service, folders)
+
+
+async def test_an_older_program_refuses_a_newer_database(
+    empty_database: ServiceDatabase, service: Database, write: Write, tmp_path: Path
+) -> None:
+    folders = write(
+        {"001_create_notes.sql": CREATE_NOTES, "002_add_body.sql": "ALTER TABLE notes ADD body text;"}
+    )
+    await migrate(empty_database.owner, folders)
+    (tmp_path / "002_add_body.sql").unlink()
+    with pytest.raises(SchemaMismatch, match="newer than this program: it has notes 002_add_body"):
+        await check(service, folders)
+    with pytest.raises(MigrationError, match="newer than this program"):
+        await migrate(empty_database.owner, folders)
+
+
+async def test_a_table_in_use_is_not_waited_for_long_but_tried_again(
+    empty_database: ServiceDatabase, owner: Connection, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "DDL_LOCK_TIMEOUT_MS", 50)
+    monkeypatch.setattr(migrations, "RETRY_SECONDS_MAXIMUM", 0.05)
+    folders = write({"001_create_notes.sql": CREATE_NOTES})
+    await migrate(empty_database.owner, folders)
+    write({"002_add_body.sql": "ALTER TABLE notes ADD body text;"})
+    watcher = await asyncpg.connect(empty_database.superuser)
+    attempts: set[datetime] = set()
+    try:
+        async with owner.transaction():
+            await owner.execute("LOCK TABLE notes IN ACCESS SHARE MODE")
+            migrating = asyncio.create_task(migrate(empty_database.owner, folders))
+            async with asyncio.timeout(20):
+                while len(attempts) < 3:
+                    rows = await watcher.fetch(
+                        "SELECT xact_start FROM pg_stat_activity "
+                        "WHERE application_name = 'homeroom migrate' AND wait_event_type = 'Lock'"
+                    )
+                    attempts |= {row["xact_start"] for row in rows}
+            assert not migrating.done()
+        assert [each.name for each in await migrating] == ["add_body"]
+    finally:
+        await watcher.close()
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["002_create_notes.sql"],
+        ["001_create_notes.sql", "003_add_body.sql"],
+        ["001_create_notes.sql", "001_create_other.sql"],
+        ["1_create_notes.sql"],
+        ["001_notes.sql"],
+        ["001_Create_Notes.sql"],
+        [],
+    ],
+)
+def test_file_names_that_do_not_count_up_from_one_are_refused(write: Write, names: list[str]) -> None:
+    folders = write(dict.fromkeys(names, "SELECT 1;"))
+    with pytest.raises(MigrationError):
+        load(folders)
+
+
+async def test_a_database_that_nobody_serves_is_unavailable(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseUnavailable):
+        await migrate(f"postgresql://nobody@/nothing?host={tmp_path}&port=1", {"chassis": FOLDER})
