@@ -152,29 +152,30 @@ def test_a_kill_ends_the_process_at_once(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_of_many_processes_exactly_one_acts(tmp_path: Path) -> None:
+async def test_of_many_processes_exactly_one_acts(tmp_path: Path) -> None:
+    points, stop = tmp_path / "points", tmp_path / "stop"
+    points.mkdir()
     code = (
         "import sys, pathlib; from chassis import failpoints, config\n"
-        "failpoints.configure(pathlib.Path(sys.argv[1]), config.Mode.DEVELOPMENT)\n"
-        "print('ready', flush=True); sys.stdin.readline()\n"
-        "acted = 0\n"
-        "for _ in range(200):\n"
-        "    try: failpoints.hit(sys.argv[2])\n"
+        "points, stop, acted = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), 0\n"
+        "failpoints.configure(points, config.Mode.DEVELOPMENT)\n"
+        "while not stop.exists():\n"
+        "    try: failpoints.hit(sys.argv[3])\n"
         "    except failpoints.FailpointError: acted += 1\n"
         "print(acted)"
     )
-    processes = [run_python(code, tmp_path, NAME) for _ in range(3)]
+    processes = [run_python(code, points, stop, NAME) for _ in range(3)]
     try:
-        for process in processes:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-        failpoints.arm(tmp_path, NAME, "error")
-        outputs = [process.communicate("go\n", timeout=30)[0] for process in processes]
+        for _ in range(200):
+            failpoints.arm(points, NAME, "error")
+            await until(lambda: not (points / NAME).exists())
+        stop.touch()
+        outputs = [process.communicate(timeout=30)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
             process.communicate()
-    assert sum(map(int, outputs)) == 1
+    assert sum(map(int, outputs)) == 200
 
 
 def test_every_point_in_the_code_is_documented() -> None:
