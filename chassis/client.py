@@ -107,13 +107,19 @@ class Upstream:
             ],
         )
         self._carry_rpc: Any = self._channel.unary_unary(CARRY)
-        metrics.gauge(
-            f"upstream_breaker_open_{name}", "1 while the breaker is open", lambda: float(self._breaker.open)
+        metrics.gauge_of(
+            "upstream_breaker_open",
+            "1 while calls to an upstream are refused because it gave no answers.",
+            lambda: float(self._breaker.open),
+            label="upstream",
+            value=name,
         )
-        metrics.gauge(
-            f"upstream_waiting_{name}",
-            "Calls that wait for a lane",
+        metrics.gauge_of(
+            "upstream_waiting_calls",
+            "Calls that wait for a lane to an upstream.",
             lambda: float(sum(coalescer.waiting for _, coalescer in self._methods.values())),
+            label="upstream",
+            value=name,
         )
 
     async def call(self, path: str, request: Message, call: Call) -> Reply[Any]:

@@ -121,6 +121,7 @@ class Metrics(Collector):
         self._service = service
         self._version = version
         self._sources: dict[str, Counter | Histogram | _Gauge] = {}
+        self._readers: dict[str, dict[Labels, Callable[[], float]]] = {}
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -166,6 +167,12 @@ class Metrics(Collector):
         Giving the same name again replaces the gauge.
         """
         self._sources[name] = _Gauge(name, doc, labels, read)
+
+    def gauge_of(self, name: str, doc: str, read: Callable[[], float], *, label: str, value: str) -> None:
+        """Show one of several alike things, such as one upstream of many, under its own label value."""
+        readers = self._readers.setdefault(name, {})
+        readers[(value,)] = read
+        self.gauge(name, doc, lambda: {labels: each() for labels, each in readers.items()}, labels=(label,))
 
     def render(self) -> bytes:
         """The page, in the text format named by CONTENT_TYPE."""

@@ -132,3 +132,12 @@ def test_two_processes_in_one_interpreter_do_not_mix_their_counts(metrics: Metri
     other = Metrics(service="gateway")
     metrics.observe_call("/svc/A", "OK", 0.1)
     assert value(other, "homeroom_call_seconds_count", method="/svc/A", code="OK") is None
+
+
+def test_things_of_one_kind_share_a_gauge_under_their_own_labels():
+    metrics = Metrics(service="gateway")
+    for number, upstream in enumerate(("session_service", "progress_service")):
+        metrics.gauge_of("waiting", "Waiting.", lambda n=number: float(n), label="upstream", value=upstream)
+    page = metrics.render().decode()
+    assert 'homeroom_waiting{upstream="session_service"} 0.0' in page
+    assert 'homeroom_waiting{upstream="progress_service"} 1.0' in page
