@@ -119,8 +119,9 @@ class Tour:
     async def _a_process_dies(self, session: dict[str, Any]) -> None:
         before = self._process()
         self._title("A process dies", f"SIGKILL to {_VICTIM}, process {before.pid}")
-        self._check(before.pid is not None, f"{_VICTIM} should be running")
-        os.kill(before.pid or 0, signal.SIGKILL)
+        if before.pid is None:
+            raise TourError(f"{_VICTIM} does not run just now")
+        os.kill(before.pid, signal.SIGKILL)
         began = time.monotonic()
         answer, refusals = await self._start_until_answered(session["testId"])
         seconds = time.monotonic() - began

@@ -130,7 +130,7 @@ class Cluster:
         if self._process is not None:
             stop_signal = signal.SIGQUIT if immediately else signal.SIGINT
             await end(self._process, stop_signal, grace_seconds=_STOP_SECONDS_MAX)
-            shutil.rmtree(self.socket_directory, ignore_errors=True)
+        shutil.rmtree(self.socket_directory, ignore_errors=True)
 
     async def restart(self, *, immediately: bool = False) -> None:
         await self.stop(immediately=immediately)
@@ -247,7 +247,8 @@ async def _end_stray(directory: Path) -> None:
         (directory / "postmaster.pid").unlink()
         return
     os.kill(pid, signal.SIGINT)
-    await until(lambda: not _alive(pid), seconds_max=_STOP_SECONDS_MAX)
+    pid_file = directory / "postmaster.pid"
+    await until(lambda: not pid_file.exists() or not _alive(pid), seconds_max=_STOP_SECONDS_MAX)
 
 
 def _alive(pid: int) -> bool:

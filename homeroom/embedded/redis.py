@@ -89,7 +89,7 @@ class Redis:
     async def stop(self) -> None:
         if self._process is not None:
             await end(self._process, _STOP_SIGNAL, grace_seconds=_STOP_SECONDS_MAX)
-            shutil.rmtree(self._socket_directory, ignore_errors=True)
+        shutil.rmtree(self._socket_directory, ignore_errors=True)
 
     async def _answers(self) -> bool:
         try:
