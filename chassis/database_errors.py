@@ -84,7 +84,13 @@ _DECIDED_CLASSES = frozenset({"22", "23", "25", "40", "42", "55", "P0"})
 
 
 def is_conflict(error: BaseException) -> bool:
-    """Whether the transaction lost against another one and would probably succeed if run again."""
+    """Whether the transaction lost against another one and would probably succeed if run again.
+
+    Another one may also have been a migration that changed the type of what a prepared statement returns; the
+    driver has prepared it anew by the next run.
+    """
+    if isinstance(error, asyncpg.InvalidCachedStatementError):
+        return True
     return isinstance(error, asyncpg.PostgresError) and error.sqlstate in _CONFLICTS
 
 

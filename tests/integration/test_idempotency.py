@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from datetime import timedelta
 
 import asyncpg
@@ -18,6 +18,7 @@ from chassis.idempotency import CompletedCall, KeyState, StoredResponse
 from chassis.migrations import FOLDER, migrate
 from chassis.postgres import Connection, ConstraintViolation, Database
 from homeroom.embedded.provisioning import ServiceDatabase
+from tests.support.waiting import eventually
 
 METHOD = "/homeroom.session.v1.SessionService/CreateSession"
 
@@ -175,13 +176,6 @@ async def _race(
     await eventually(blocked)
     await (transaction.commit() if commit else transaction.rollback())
     assert await aborting == aborted
-
-
-async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
-    give_up_at = time.monotonic() + 10
-    while not await condition():
-        assert time.monotonic() < give_up_at, "it never came true"
-        await asyncio.sleep(0.01)
 
 
 async def test_a_row_is_either_completed_with_its_answer_or_aborted_without(admin: Connection) -> None:

@@ -1,0 +1,120 @@
+"""The pool is bounded, fair, and lets go of everything."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from chassis.postgres import (
+    Connection,
+    Database,
+    DatabaseUnavailable,
+)
+from homeroom.embedded.provisioning import ServiceDatabase
+from tests.support.notes import INSERT, insert, one, opened, soon, written
+from tests.support.waiting import eventually
+
+
+async def test_too_many_connections_are_unavailability(
+    empty_database: ServiceDatabase, admin: Connection
+) -> None:
+    await admin.execute("ALTER ROLE empty_service CONNECTION LIMIT 1")
+    try:
+        async with opened(empty_database.service, minimum=1, maximum=2) as database:
+
+            async def work(connection: Connection) -> None:
+                with pytest.raises(DatabaseUnavailable):
+                    await database.read(one, deadline=soon())
+
+            await database.read(work, deadline=soon())
+    finally:
+        await admin.execute("ALTER ROLE empty_service CONNECTION LIMIT -1")
+
+
+async def test_who_finds_no_free_connection_until_the_deadline_is_told_so(
+    empty_database: ServiceDatabase, admin: Connection
+) -> None:
+    async with opened(empty_database.service, minimum=1, maximum=1, waiting_maximum=1) as database:
+
+        async def hold(_connection: Connection) -> None:
+            waiting = asyncio.create_task(database.read(one, deadline=soon(0.2)))
+            await eventually_waiting(database, 1)
+            with pytest.raises(DatabaseUnavailable, match="too many"):
+                await database.read(one, deadline=soon())
+            with pytest.raises(DatabaseUnavailable, match="in time"):
+                await waiting
+            assert database.pool_waiting == 0
+
+        await database.read(hold, deadline=soon())
+        assert await database.read(one, deadline=soon()) == 1
+        assert (database.pool_size, database.pool_idle) == (1, 1)
+
+
+async def eventually_waiting(database: Database, count: int) -> None:
+    async def reached() -> bool:
+        return database.pool_waiting == count
+
+    await eventually(reached)
+
+
+async def test_those_who_wait_for_a_connection_get_it_in_their_order(
+    empty_database: ServiceDatabase, admin: Connection
+) -> None:
+    served: list[int] = []
+
+    def serve(number: int) -> Callable[[Connection], Awaitable[None]]:
+        async def work(connection: Connection) -> None:
+            served.append(number)
+            await one(connection)
+
+        return work
+
+    async with opened(empty_database.service, minimum=1, maximum=1) as database:
+
+        async def hold(_connection: Connection) -> list[asyncio.Task[None]]:
+            tasks = []
+            for number in range(5):
+                tasks.append(asyncio.create_task(database.read(serve(number), deadline=soon())))
+                await eventually_waiting(database, number + 1)
+            tasks.pop(2).cancel()  # who leaves the queue does not hold it up
+            return tasks
+
+        await asyncio.gather(*await database.read(hold, deadline=soon()))
+    assert served == [0, 1, 3, 4]
+
+
+async def test_closing_waits_for_the_writes_under_way_and_begins_no_more(
+    database: Database, admin: Connection
+) -> None:
+    began, go_on = asyncio.Event(), asyncio.Event()
+
+    async def work(connection: Connection) -> None:
+        began.set()
+        await go_on.wait()
+        await connection.fetchval(INSERT, "ann")
+
+    write = asyncio.create_task(database.write(work, deadline=soon()))
+    await began.wait()
+    closing = asyncio.create_task(database.close())
+    await asyncio.sleep(0)
+    with pytest.raises(DatabaseUnavailable):
+        await database.read(one, deadline=soon())
+    assert not closing.done()
+    go_on.set()
+    await closing
+    await write
+    assert await written(admin, "ann")
+    assert await admin.fetchval(
+        "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'under test' AND state <> 'idle'"
+    )
+
+
+async def test_it_works_without_prepared_statements(
+    empty_database: ServiceDatabase, admin: Connection
+) -> None:
+    async with opened(empty_database.service, statement_cache_size=0) as database:
+        for name in ("ann", "bob"):
+            await database.write(insert(name), deadline=soon())
+    assert await admin.fetchval("SELECT count(*) FROM notes WHERE user_id IN ('ann', 'bob')") == 2
