@@ -1,0 +1,119 @@
+"""compose.yaml has no secret of its own, gives each process only what it needs, and starts them in order."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from homeroom.services import SERVICES, Service
+
+yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+
+ROOT = Path(__file__).resolve().parents[2]
+SECRET = re.compile(r"PASSWORD|TOKEN|JWKS|ISSUER|AUDIENCE")
+WITH_DATABASE = [service for service in SERVICES if service.database]
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    return content
+
+
+def environment(compose: dict[str, Any], name: str) -> dict[str, str]:
+    values: dict[str, str] = compose["services"][name]["environment"]
+    return values
+
+
+def test_no_secret_has_a_default() -> None:
+    variables = re.findall(r"\$\{([A-Z_]+)([^}]*)\}", (ROOT / "compose.yaml").read_text())
+    assert {name for name, _ in variables if SECRET.search(name)}
+    for name, rest in variables:
+        if SECRET.search(name):
+            assert rest.startswith(":?"), name
+
+
+def test_every_password_in_an_address_comes_from_outside(compose: dict[str, Any]) -> None:
+    for name in compose["services"]:
+        for value in compose["services"][name].get("environment", {}).values():
+            if "@" in str(value):
+                assert re.fullmatch(r"postgresql://[a-z_]+:\$\{[A-Z_]+:\?\}@postgres:5432/[a-z]+", value)
+
+
+@pytest.mark.parametrize("service", WITH_DATABASE, ids=lambda service: service.package)
+def test_a_service_cannot_change_its_schema_and_a_migration_does_nothing_else(
+    compose: dict[str, Any], service: Service
+) -> None:
+    serving = environment(compose, service.package)
+    assert serving["HOMEROOM_DATABASE_URL"].startswith(f"postgresql://{service.database}_service:")
+    assert "OWNER_PASSWORD" not in str(serving)
+    migrating = environment(compose, f"{service.database}_migrate")
+    assert set(migrating) == {"HOMEROOM_MIGRATION_DATABASE_URL"}
+    address = migrating["HOMEROOM_MIGRATION_DATABASE_URL"]
+    assert address.startswith(f"postgresql://{service.database}_owner:")
+    assert address.endswith(f"/{service.database}")
+
+
+@pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.package)
+def test_a_process_runs_in_production_mode_and_knows_only_those_it_may_call(
+    compose: dict[str, Any], service: Service
+) -> None:
+    told = environment(compose, service.package)
+    assert told["HOMEROOM_MODE"] == "production"
+    targets = {name: value for name, value in told.items() if name.endswith("_TARGET")}
+    assert targets == {
+        f"HOMEROOM_{upstream.removesuffix('_service').upper()}_TARGET": f"{upstream}:50051"
+        for upstream in service.upstreams
+    }
+
+
+@pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.package)
+def test_a_process_waits_for_its_migration_and_for_those_it_calls(
+    compose: dict[str, Any], service: Service
+) -> None:
+    waits = {
+        name: condition["condition"]
+        for name, condition in compose["services"][service.package]["depends_on"].items()
+    }
+    assert all(waits[upstream] == "service_healthy" for upstream in service.upstreams)
+    if service.database:
+        assert waits[f"{service.database}_migrate"] == "service_completed_successfully"
+
+
+@pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.package)
+def test_a_process_is_built_from_its_own_package(compose: dict[str, Any], service: Service) -> None:
+    assert compose["services"][service.package]["build"]["args"] == {"SERVICE": service.package}
+
+
+def test_only_the_gateway_can_be_reached_and_by_default_only_from_here(compose: dict[str, Any]) -> None:
+    published = {
+        name: service["ports"] for name, service in compose["services"].items() if "ports" in service
+    }
+    assert published == {"gateway": ["${HOMEROOM_PUBLISH:-127.0.0.1:8080}:8080"]}
+
+
+def test_the_made_secrets_are_all_that_is_asked_for_and_never_the_same() -> None:
+    asked = set(re.findall(r"\$\{([A-Z_]+):\?", (ROOT / "compose.yaml").read_text()))
+    made = [
+        subprocess.run([ROOT / "deploy" / "make-env.sh"], check=True, capture_output=True, text=True).stdout
+        for _ in range(2)
+    ]
+    one, two = (dict(re.findall(r"^([A-Z_]+)=(.*)$", text, re.MULTILINE)) for text in made)
+    assert set(one) == asked
+    secrets = [value for name, value in one.items() if not re.search(r"JWKS|JWT", name)]
+    assert all(re.fullmatch(r"[0-9a-f]{48}", secret) for secret in secrets)
+    assert len(set(secrets)) == len(secrets)
+    assert not set(secrets) & set(two.values())
+
+
+def test_the_image_holds_what_a_process_imports() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    copied = re.findall(r"^COPY (?!--)(\S+) ", dockerfile, re.MULTILINE)
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert {"chassis", "protos", "${SERVICE}", "requirements.lock"} <= set(copied)
+    assert (set(copied) - {"${SERVICE}"}) | {service.package for service in SERVICES} == allowed
+    assert "USER homeroom" in dockerfile
