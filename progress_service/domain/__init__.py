@@ -1,0 +1,1 @@
+"""What results, statistics and streaks are, and how a result changes them; pure."""

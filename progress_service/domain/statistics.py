@@ -1,0 +1,136 @@
+"""How the result of a session counts toward a learner's statistics: once."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from enum import StrEnum
+from typing import NamedTuple, NewType
+
+UserId = NewType("UserId", str)
+SessionId = NewType("SessionId", str)
+
+XP_OPERATIONS = uuid.UUID("6d2f8f5e-53a4-4f0e-9a64-0d1c6b7f3a21")
+
+
+class ResultKey(NamedTuple):
+    """Names a result: there is one per session of a learner."""
+
+    user_id: UserId
+    session_id: SessionId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionResult:
+    """What a closed session came to, in absolute values; `closed_at` is in UTC."""
+
+    user_id: UserId
+    session_id: SessionId
+    test_id: str
+    specialization: str
+    completed: bool
+    answered: int
+    total: int
+    answers: int
+    correct: int
+    score: float
+    passed: bool
+    xp: int
+    closed_at: datetime
+
+    @property
+    def key(self) -> ResultKey:
+        return ResultKey(self.user_id, self.session_id)
+
+    @property
+    def activity_day(self) -> date | None:
+        """The UTC day that this session makes an active one; None when it was not completed."""
+        return self.closed_at.astimezone(UTC).date() if self.completed else None
+
+    @property
+    def xp_operation_id(self) -> uuid.UUID:
+        """The id of its entry in the XP ledger: the same however often the result is told."""
+        return uuid.uuid5(XP_OPERATIONS, f"session\n{self.user_id}\n{self.session_id}")
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """A learner's totals; `updated_at` is None as long as nothing was recorded."""
+
+    user_id: UserId
+    completed_sessions: int = 0
+    questions_answered: int = 0
+    answers: int = 0
+    correct: int = 0
+    xp: int = 0
+    version: int = 0
+    updated_at: datetime | None = None
+
+    def counting(self, result: SessionResult) -> Statistics:
+        """The totals with one more result; sums, so that any order of results comes to the same."""
+        return replace(
+            self,
+            completed_sessions=self.completed_sessions + result.completed,
+            questions_answered=self.questions_answered + result.answered,
+            answers=self.answers + result.answers,
+            correct=self.correct + result.correct,
+            xp=self.xp + result.xp,
+            version=self.version + 1,
+        )
+
+
+class Verdict(StrEnum):
+    """What became of a result that was told."""
+
+    RECORDED = "recorded"
+    # The session had been recorded with the same values.
+    REPEATED = "repeated"
+    # The session had been recorded with other values, which stay: two truths about one session are a bug.
+    CONTRADICTED = "contradicted"
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What became of one result, and the learner's version after it."""
+
+    verdict: Verdict
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a batch of results comes to: a recording for each, and what there is to write."""
+
+    recordings: list[Recording]
+    new_results: list[SessionResult]
+    changed_statistics: list[Statistics]
+
+
+def decide(
+    results: Sequence[SessionResult],
+    *,
+    statistics: Mapping[UserId, Statistics],
+    recorded: Mapping[ResultKey, SessionResult],
+) -> Decision:
+    """Take the results one after the other, in their order, each seeing what those before it did.
+
+    `statistics` holds each learner's totals, `recorded` those of the sessions that were recorded before.
+    """
+    current = dict(statistics)
+    known = dict(recorded)
+    recordings: list[Recording] = []
+    new_results: list[SessionResult] = []
+    for result in results:
+        before = known.get(result.key)
+        if before is None:
+            known[result.key] = result
+            new_results.append(result)
+            current[result.user_id] = current[result.user_id].counting(result)
+            verdict = Verdict.RECORDED
+        else:
+            verdict = Verdict.REPEATED if before == result else Verdict.CONTRADICTED
+        recordings.append(Recording(verdict, current[result.user_id].version))
+    changed = {result.user_id for result in new_results}
+    return Decision(recordings, new_results, [current[user_id] for user_id in sorted(changed)])

@@ -1,0 +1,1 @@
+"""protobuf in, domain; domain in, protobuf."""

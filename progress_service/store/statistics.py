@@ -1,0 +1,104 @@
+"""Reading a learner's statistics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import asyncpg
+
+from chassis.postgres import Connection, Database
+from progress_service.domain.statistics import Statistics, UserId
+from progress_service.domain.streaks import Run
+
+PING_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class LearnerReport:
+    """A learner's totals, the latest run of active days, and the UTC day on which both were read."""
+
+    statistics: Statistics
+    latest_run: Run | None
+    today: date
+
+
+class StatisticsStore:
+    """Raises what `Database` raises."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def ping(self) -> None:
+        """Return when the database answers."""
+
+        async def work(connection: Connection) -> None:
+            await connection.execute("SELECT 1")
+
+        await self._database.read(work, deadline=time.monotonic() + PING_SECONDS, name="ping")
+
+    async def select_reports(
+        self, user_ids: Sequence[UserId], *, deadline: float, today: date | None = None
+    ) -> list[LearnerReport]:
+        """A report for each of these learners, in their order; a learner without rows has zeros.
+
+        `today` stands in for the database's UTC day.
+        """
+
+        async def work(connection: Connection) -> list[asyncpg.Record]:
+            return await connection.fetch(
+                """
+                SELECT learner.user_id,
+                       coalesce(totals.completed_sessions, 0) AS completed_sessions,
+                       coalesce(totals.questions_answered, 0) AS questions_answered,
+                       coalesce(totals.answers, 0) AS answers,
+                       coalesce(totals.correct, 0) AS correct,
+                       coalesce(totals.xp, 0) AS xp,
+                       coalesce(totals.version, 0) AS version,
+                       totals.updated_at,
+                       run_end.day AS last_day,
+                       run_start.day AS first_day,
+                       clock.today
+                  FROM unnest($1::text[]) WITH ORDINALITY AS learner (user_id, place)
+                 CROSS JOIN (SELECT coalesce($2::date, (now() AT TIME ZONE 'utc')::date) AS today) AS clock
+                  LEFT JOIN learner_statistics AS totals ON totals.user_id = learner.user_id
+                  LEFT JOIN LATERAL (SELECT day
+                                       FROM activity_days AS active
+                                      WHERE active.user_id = learner.user_id AND active.day <= clock.today
+                                      ORDER BY day DESC
+                                      LIMIT 1) AS run_end ON true
+                  -- Backwards from there to the first day that no active day precedes.
+                  LEFT JOIN LATERAL (SELECT day
+                                       FROM activity_days AS active
+                                      WHERE active.user_id = learner.user_id AND active.day <= run_end.day
+                                        AND NOT EXISTS (SELECT 1
+                                                          FROM activity_days AS before
+                                                         WHERE before.user_id = active.user_id
+                                                           AND before.day = active.day - 1)
+                                      ORDER BY day DESC
+                                      LIMIT 1) AS run_start ON true
+                 ORDER BY learner.place
+                """,
+                user_ids,
+                today,
+            )
+
+        rows = await self._database.read(work, deadline=deadline, name="select_reports")
+        return [_report(row) for row in rows]
+
+
+def _report(row: asyncpg.Record) -> LearnerReport:
+    statistics = Statistics(
+        user_id=UserId(row["user_id"]),
+        completed_sessions=row["completed_sessions"],
+        questions_answered=row["questions_answered"],
+        answers=row["answers"],
+        correct=row["correct"],
+        xp=row["xp"],
+        version=row["version"],
+        updated_at=row["updated_at"],
+    )
+    latest_run = Run(row["first_day"], row["last_day"]) if row["last_day"] is not None else None
+    return LearnerReport(statistics, latest_run, row["today"])

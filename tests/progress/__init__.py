@@ -1,0 +1,1 @@
+"""What progress_service promises, against a real PostgreSQL."""
