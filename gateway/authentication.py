@@ -1,0 +1,158 @@
+"""Bearer tokens: signed with a known key, meant for us, valid now, and saying who and in which roles."""
+
+from __future__ import annotations
+
+import time
+from base64 import urlsafe_b64decode
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from joserfc import jws, jwt
+from joserfc.errors import ExpiredTokenError, JoseError
+
+from chassis.errors import Reason
+from gateway.problems import HttpRefusal
+from gateway.signing_keys import SigningKey, SigningKeys
+
+ALGORITHMS = frozenset({"RS256", "ES256"})
+# What a token may say its bearer is; "service" is never one of them.
+TOKEN_ROLES = frozenset({"learner", "instructor", "admin"})
+LEEWAY_SECONDS = 30
+REMEMBERED_MAXIMUM = 10_000
+USER_ID_LENGTH_MAXIMUM = 128
+CHALLENGE = 'Bearer realm="homeroom"'
+
+_HEADERS_REMEMBERED_MAXIMUM = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who is asking, as a token says."""
+
+    user_id: str
+    roles: frozenset[str]
+
+
+class Authenticator:
+    """Checks tokens, and remembers those it has checked until they expire or the keys change.
+
+    Args:
+        issuer: what a token's `iss` must be.
+        audience: what its `aud` must be or contain.
+    """
+
+    def __init__(
+        self,
+        *,
+        keys: SigningKeys,
+        issuer: str,
+        audience: str,
+        remembered_maximum: int = REMEMBERED_MAXIMUM,
+    ) -> None:
+        self._keys = keys
+        self._claims = jwt.JWTClaimsRegistry(
+            leeway=LEEWAY_SECONDS,
+            iss={"essential": True, "value": issuer},
+            aud={"essential": True, "value": audience},
+            sub={"essential": True},
+            exp={"essential": True},
+        )
+        # Headers that an identity provider adds beside the standard ones are nothing to refuse a token for.
+        self._registries = {
+            algorithm: jws.JWSRegistry(algorithms=[algorithm], strict_check_header=False)
+            for algorithm in ALGORITHMS
+        }
+        self._remembered: OrderedDict[str, tuple[Principal, float]] = OrderedDict()
+        self._remembered_maximum = remembered_maximum
+        self._headers: dict[str, tuple[str | None, str]] = {}
+        self._generation = keys.generation
+
+    async def authenticate(self, authorization: str | None) -> Principal:
+        """Says whose the `Authorization` header is.
+
+        Raises:
+            ServiceError: UNAUTHENTICATED, or UNAVAILABLE while there are no keys to check with.
+        """
+        if authorization is None:
+            raise _unauthenticated("Send a token: Authorization: Bearer …", CHALLENGE)
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            raise _unauthenticated("Send a bearer token: Authorization: Bearer …", CHALLENGE)
+        if self._generation != self._keys.generation:
+            self._generation = self._keys.generation
+            self._remembered.clear()
+        remembered = self._remembered.get(token)
+        if remembered is not None:
+            principal, valid_until = remembered
+            if time.time() >= valid_until:
+                del self._remembered[token]
+                raise _refused("The token has expired")
+            self._remembered.move_to_end(token)
+            return principal
+        return await self._check(token)
+
+    async def _check(self, token: str) -> Principal:
+        key_id, algorithm = self._header(token)
+        key = await self._keys.find(key_id, algorithm)
+        if key is None:
+            raise _refused("The token is signed with an unknown key")
+        claims = self._verified_claims(token, key)
+        principal = _principal(claims)
+        self._remembered[token] = (principal, claims["exp"] + LEEWAY_SECONDS)
+        if len(self._remembered) > self._remembered_maximum:
+            self._remembered.popitem(last=False)
+        return principal
+
+    def _header(self, token: str) -> tuple[str | None, str]:
+        """The key id and algorithm that a token names; nothing that it says here is believed yet."""
+        encoded, _, _ = token.partition(".")
+        known = self._headers.get(encoded)  # one identity provider writes the same header into every token
+        if known is not None:
+            return known
+        try:
+            header = orjson.loads(urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)))
+        except ValueError:
+            raise _refused("The token is not a JWT") from None
+        if not isinstance(header, dict):
+            raise _refused("The token is not a JWT")
+        key_id, algorithm = header.get("kid"), header.get("alg")
+        if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
+            raise _refused("The token must be signed with RS256 or ES256")
+        if not isinstance(key_id, str | None):
+            raise _refused("The token's kid is not a string")
+        if len(self._headers) >= _HEADERS_REMEMBERED_MAXIMUM:
+            self._headers.clear()
+        self._headers[encoded] = (key_id, algorithm)
+        return key_id, algorithm
+
+    def _verified_claims(self, token: str, key: SigningKey) -> dict[str, Any]:
+        try:
+            claims = jwt.decode(token, key.key, registry=self._registries[key.algorithm]).claims
+            self._claims.validate(claims)
+        except ExpiredTokenError:
+            raise _refused("The token has expired") from None
+        except JoseError as error:
+            raise _refused(f"The token is not valid: {error.description or error.error}") from None
+        except (ValueError, TypeError, RecursionError):
+            raise _refused("The token is not a JWT") from None
+        return claims
+
+
+def _principal(claims: dict[str, Any]) -> Principal:
+    user_id, roles = claims["sub"], claims.get("roles")
+    if not user_id.isprintable() or not 0 < len(user_id) <= USER_ID_LENGTH_MAXIMUM:
+        raise _refused(f"The token's sub must be 1 to {USER_ID_LENGTH_MAXIMUM} printable characters")
+    if not isinstance(roles, list) or not all(isinstance(role, str) for role in roles):
+        raise _refused("The token's roles must be a list of strings")
+    return Principal(user_id, TOKEN_ROLES.intersection(roles))
+
+
+def _refused(detail: str) -> HttpRefusal:
+    return _unauthenticated(detail, f'{CHALLENGE}, error="invalid_token"')
+
+
+def _unauthenticated(detail: str, challenge: str) -> HttpRefusal:
+    """The challenge says to a client's library what the detail says to its author (RFC 6750, section 3)."""
+    return HttpRefusal(Reason.UNAUTHENTICATED, detail, headers=(("WWW-Authenticate", challenge),))

@@ -1,0 +1,47 @@
+"""What the .proto files offer to the world: their public methods, found without naming any."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import protos
+from chassis.methods import Method, methods_of
+
+_INTERNAL_PACKAGES = frozenset({"chassis"})  # what Homeroom's processes say to each other
+
+
+class ContractError(Exception):
+    """The .proto files cannot be served as they are; the gateway does not start."""
+
+
+def public_methods() -> list[Method]:
+    """Every method of `protos/*/v1` that someone other than a service may call.
+
+    Raises:
+        ContractError: a method says nothing about who may call it.
+    """
+    found: list[Method] = []
+    for service in _services():
+        try:
+            found += [method for method in methods_of(service) if not method.internal]
+        except ValueError as error:
+            raise ContractError(str(error)) from error
+    return found
+
+
+def owner_of(method: Method) -> str:
+    """The short name of the process that answers: "session" of homeroom.session.v1.SessionService."""
+    return method.service.split(".")[1]
+
+
+def _services() -> list[str]:
+    services: list[str] = []
+    for folder in protos.__path__:
+        for path in sorted(Path(folder).glob("*/v1/*_pb2.py")):
+            package = path.parent.parent.name
+            if package in _INTERNAL_PACKAGES:
+                continue
+            module = importlib.import_module(f"{protos.__name__}.{package}.v1.{path.stem}")
+            services += [service.full_name for service in module.DESCRIPTOR.services_by_name.values()]
+    return services

@@ -1,0 +1,45 @@
+"""The rules of the `Idempotency-Key` header (draft-ietf-httpapi-idempotency-key-header)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from chassis.errors import FieldViolation, Reason, ServiceError
+
+IDEMPOTENCY_KEY = "Idempotency-Key"
+LENGTH_MAXIMUM = 255
+
+_KEY = re.compile(rf"[\x21-\x7e]{{1,{LENGTH_MAXIMUM}}}")
+# The draft wants an RFC 8941 string: in quotes, with backslashes before quotes and backslashes.
+_QUOTED = re.compile(r'"((?:[\x20-\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
+_ESCAPED = re.compile(r"\\(.)")
+
+
+def idempotency_key(values: Sequence[str]) -> str:
+    """The key in the header's values; the same in quotes and bare.
+
+    Raises:
+        ServiceError: IDEMPOTENCY_KEY_MISSING, or INVALID_ARGUMENT naming the header.
+    """
+    if not values:
+        raise ServiceError(Reason.IDEMPOTENCY_KEY_MISSING)
+    key = values[0]
+    if len(values) > 1:
+        raise _invalid("must be given once")
+    if key.startswith('"'):
+        quoted = _QUOTED.fullmatch(key)
+        if quoted is None:
+            raise _invalid('begins with a quote but is not a string in quotes, as in "k1"')
+        key = _ESCAPED.sub(r"\1", quoted[1])
+    if not _KEY.fullmatch(key):
+        raise _invalid(f"must be 1 to {LENGTH_MAXIMUM} visible ASCII characters, in quotes or bare")
+    return key
+
+
+def _invalid(description: str) -> ServiceError:
+    return ServiceError(
+        Reason.INVALID_ARGUMENT,
+        f"{IDEMPOTENCY_KEY} {description}",
+        violations=[FieldViolation(IDEMPOTENCY_KEY, description)],
+    )

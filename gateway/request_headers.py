@@ -1,0 +1,72 @@
+"""What a request's headers ask for: an id, a time limit, a kind of body."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from chassis.errors import FieldViolation, Reason, ServiceError
+
+REQUEST_ID = "X-Request-Id"
+REQUEST_TIMEOUT = "Request-Timeout"
+TIMEOUT_SECONDS_DEFAULT = 10.0
+TIMEOUT_SECONDS_MINIMUM = 0.1
+TIMEOUT_SECONDS_MAXIMUM = 60.0
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
+_SECONDS = re.compile(r"[0-9]{1,4}(\.[0-9]{1,6})?")
+_JSON_TYPE = re.compile(r"application/(?:[a-z0-9!#$&^_.-]+\+)?json", re.IGNORECASE)
+_UTF8_CHARSET = re.compile(r'\s*(?:charset\s*=\s*"?utf-?8"?\s*)?', re.IGNORECASE)
+
+
+def request_id_of(given: str | None) -> str:
+    """The client's own id if it is a sane one, else a new one."""
+    if given is not None and _REQUEST_ID.fullmatch(given):
+        return given
+    return os.urandom(16).hex()
+
+
+def timeout_seconds_of(given: str | None) -> float:
+    """How long the client waits.
+
+    Raises:
+        ServiceError: INVALID_ARGUMENT naming the header.
+    """
+    if given is None:
+        return TIMEOUT_SECONDS_DEFAULT
+    seconds = float(given) if _SECONDS.fullmatch(given) else 0.0
+    if not TIMEOUT_SECONDS_MINIMUM <= seconds <= TIMEOUT_SECONDS_MAXIMUM:
+        description = (
+            f"must be a number of seconds from {TIMEOUT_SECONDS_MINIMUM:g} to {TIMEOUT_SECONDS_MAXIMUM:g}"
+        )
+        raise ServiceError(
+            Reason.INVALID_ARGUMENT,
+            f"{REQUEST_TIMEOUT} {description}",
+            violations=[FieldViolation(REQUEST_TIMEOUT, description)],
+        )
+    return seconds
+
+
+def check_content_type(given: str | None) -> None:
+    """Lets JSON in UTF-8 through, for a request that has a body.
+
+    Raises:
+        ServiceError: UNSUPPORTED_MEDIA_TYPE.
+    """
+    if given == "application/json":
+        return
+    media_type, _, parameters = (given or "").partition(";")
+    if not _JSON_TYPE.fullmatch(media_type.strip()) or not _UTF8_CHARSET.fullmatch(parameters):
+        raise ServiceError(
+            Reason.UNSUPPORTED_MEDIA_TYPE, "Send the body as Content-Type: application/json, in UTF-8"
+        )
+
+
+def check_content_encoding(given: str | None) -> None:
+    """Bodies come as they are: what is compressed could unfold to any size.
+
+    Raises:
+        ServiceError: UNSUPPORTED_MEDIA_TYPE.
+    """
+    if given is not None and given.strip().lower() not in {"", "identity"}:
+        raise ServiceError(Reason.UNSUPPORTED_MEDIA_TYPE, "Send the body without Content-Encoding")

@@ -1,0 +1,150 @@
+"""Which method a path and an HTTP method mean, worked out once from the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import unquote
+
+from chassis.errors import Reason, ServiceError
+from chassis.methods import Method
+from gateway.contract import ContractError, owner_of
+from gateway.http_rules import HttpRule, Template, rules_of
+from gateway.transcoding.requests import RequestReader
+from gateway.transcoding.responses import ResponseWriter
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One HTTP method on one path, and the RPC behind it. `name` is e.g. "POST /v1/sessions"."""
+
+    name: str
+    http_method: str
+    template: Template
+    method: Method
+    upstream: str
+    request: RequestReader
+    response: ResponseWriter
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a path leads to: a route per HTTP method, and the values of the path's variables."""
+
+    routes: Mapping[str, Route]
+    values: tuple[str, ...] = ()
+
+    def allowed(self) -> str:
+        """The HTTP methods that can be used here, as the `Allow` header lists them."""
+        methods = {*self.routes, "OPTIONS", *(("HEAD",) if "GET" in self.routes else ())}
+        return ", ".join(sorted(methods))
+
+
+def routes_of(methods: Iterable[Method], upstreams: Collection[str]) -> list[Route]:
+    """Every route of these methods; each must belong to one of the upstreams.
+
+    Raises:
+        ContractError: a method has no route, no upstream, or a route that cannot be served.
+    """
+    routes: list[Route] = []
+    for method in methods:
+        owner = owner_of(method)
+        if owner not in upstreams:
+            raise ContractError(f"{method.path}: there is no upstream {owner}")
+        routes += [_route(method, rule, owner) for rule in rules_of(method)]
+    return routes
+
+
+def _route(method: Method, rule: HttpRule, owner: str) -> Route:
+    return Route(
+        name=f"{rule.http_method} {rule.template.text}",
+        http_method=rule.http_method,
+        template=rule.template,
+        method=method,
+        upstream=owner,
+        request=RequestReader(
+            descriptor=method.descriptor.input_type, variables=rule.template.variables, body=rule.body
+        ),
+        response=ResponseWriter(method=method, response_body=rule.response_body),
+    )
+
+
+class RouteTable:
+    """Finds routes: a literal segment wins over a variable, wherever a path fits both.
+
+    So `/v1/accounts/me` is never the account whose id is "me", with whatever HTTP method.
+
+    Raises:
+        ContractError: two routes are the same.
+    """
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self.routes = tuple(routes)
+        self._literal: dict[str, Place] = {}
+        self._root = _Node()
+        for route in self.routes:
+            self._add(route)
+
+    def find(self, path: str) -> Place | None:
+        """Where a path leads, as it stands in the request line without its query; None for nowhere.
+
+        Raises:
+            ServiceError: INVALID_ARGUMENT, for a path that is not percent-encoded UTF-8.
+        """
+        place = self._literal.get(path)
+        if place is not None:
+            return place
+        # What follows a colon is a verb only if it is known as one there: ids may have colons, too.
+        *_, last = path.rpartition("/")
+        before, colon, verb = path.rpartition(":") if ":" in last else ("", "", "")
+        return (self._search(before, verb) if colon else None) or self._search(path, "")
+
+    def _add(self, route: Route) -> None:
+        node = self._root
+        for segment in route.template.segments:
+            if segment is None:
+                node.variable = node.variable or _Node()
+                node = node.variable
+            else:
+                node = node.literals.setdefault(segment, _Node())
+        ends = node.ends.setdefault(route.template.verb, {})
+        clash = ends.setdefault(route.http_method, route)
+        if clash is not route:
+            raise ContractError(f"{route.name} means both {clash.method.path} and {route.method.path}")
+        if not route.template.variables:
+            self._literal.setdefault(route.template.text, Place(ends))
+
+    def _search(self, path: str, verb: str) -> Place | None:
+        if not path.startswith("/"):
+            return None
+        segments = path[1:].split("/")
+        if "%" in path or not path.isascii():
+            try:
+                path.encode()  # a byte outside ASCII that was not UTF-8 comes as half a surrogate pair
+                segments = [unquote(segment, errors="strict") for segment in segments]
+            except UnicodeError:
+                raise ServiceError(Reason.INVALID_ARGUMENT, "The path is not percent-encoded UTF-8") from None
+        return self._root.search(segments, 0, verb, ())
+
+
+@dataclass(slots=True)
+class _Node:
+    """One step of the way that paths have in common."""
+
+    literals: dict[str, _Node] = field(default_factory=dict)
+    variable: _Node | None = None
+    ends: dict[str, dict[str, Route]] = field(default_factory=dict)
+
+    def search(self, segments: list[str], at: int, verb: str, values: tuple[str, ...]) -> Place | None:
+        if at == len(segments):
+            routes = self.ends.get(verb)
+            return None if routes is None else Place(routes, values)
+        segment = segments[at]
+        literal = self.literals.get(segment)
+        if literal is not None:
+            place = literal.search(segments, at + 1, verb, values)
+            if place is not None:
+                return place
+        if self.variable is None or not segment:
+            return None
+        return self.variable.search(segments, at + 1, verb, (*values, segment))

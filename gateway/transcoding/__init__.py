@@ -1,0 +1,1 @@
+"""JSON over HTTP ⇄ protobuf messages, compiled from the descriptors at start-up."""

@@ -1,0 +1,181 @@
+"""A request message from the parts of an HTTP request: path variables, query parameters, body."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+from urllib.parse import parse_qsl
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from chassis.validation import validate
+from gateway.contract import ContractError
+from gateway.transcoding.faults import Unfit, refuse
+from gateway.transcoding.json_text import load
+from gateway.transcoding.json_to_message import MessageReader
+
+WHOLE_BODY = "*"
+PARAMETERS_MAXIMUM = 200
+
+_TEXT_MESSAGES = frozenset(
+    f"google.protobuf.{name}"
+    for name in (
+        *("Timestamp", "Duration", "FieldMask", "BoolValue", "StringValue", "BytesValue"),
+        *("Int32Value", "Int64Value", "UInt32Value", "UInt64Value", "FloatValue", "DoubleValue"),
+    )
+)
+_BOOLEANS = {"true": True, "false": False}
+
+
+@dataclass(frozen=True, slots=True)
+class _TextField:
+    """A field that a piece of text can fill: a scalar, or a well-known type that is text in JSON."""
+
+    path: tuple[str, ...]  # from the request message down, in lowerCamelCase
+    proto_name: str
+    repeated: bool
+    boolean: bool
+
+    @classmethod
+    def at(cls, descriptor: Descriptor, dotted: str) -> Self:
+        """Finds it; raises ContractError when there is none, or none that text can fill."""
+        path: list[str] = []
+        field: FieldDescriptor | None = None
+        scope: Descriptor | None = descriptor
+        for name in dotted.split("."):
+            field = _field_of(scope, name)
+            if field is None:
+                raise ContractError(f"{descriptor.full_name} has no field {dotted}")
+            path.append(field.json_name)
+            scope = None if field.is_repeated else field.message_type
+        assert field is not None  # noqa: S101 — split() gives at least one name
+        message_type = field.message_type
+        if message_type is not None and message_type.full_name not in _TEXT_MESSAGES:
+            raise ContractError(f"{descriptor.full_name}.{dotted} cannot be given as text")
+        return cls(
+            path=tuple(path),
+            proto_name=field.name,
+            repeated=field.is_repeated,
+            boolean=field.type == FieldDescriptor.TYPE_BOOL
+            or (message_type is not None and message_type.name == "BoolValue"),
+        )
+
+    def put(self, fields: dict[str, Any], text: str) -> bool:
+        """Adds the text as JSON would hold it; False when the field was given before."""
+        inside = fields
+        for name in self.path[:-1]:
+            inside = inside.setdefault(name, {})
+            if not isinstance(inside, dict):
+                return True  # what the body has there is wrong, and will be told as such
+        name = self.path[-1]
+        # In JSON everything may be a string, but not a boolean.
+        value: Any = _BOOLEANS.get(text, text) if self.boolean else text
+        if self.repeated:
+            inside.setdefault(name, []).append(value)
+            return True
+        if name in inside or self.proto_name in inside:
+            return False
+        inside[name] = value
+        return True
+
+
+class RequestReader:
+    """Reads the requests of one route.
+
+    Args:
+        descriptor: the type of the request message.
+        variables: the fields that the path gives, as dotted paths, in the path's order.
+        body: what `google.api.http` says of the body: "*", the name of one field, or "" for none.
+
+    Raises:
+        ContractError: the route names a field that the message does not have, or that no text can fill.
+    """
+
+    def __init__(self, *, descriptor: Descriptor, variables: Sequence[str], body: str) -> None:
+        self._descriptor = descriptor
+        self._read = MessageReader(descriptor)
+        self._variables = [_TextField.at(descriptor, variable) for variable in variables]
+        if any(variable.repeated for variable in self._variables):
+            raise ContractError(f"{descriptor.full_name}: a path variable cannot be a repeated field")
+        self._whole_body = body == WHOLE_BODY
+        self._body_field = ""
+        if body and not self._whole_body:
+            field = _field_of(descriptor, body)
+            if field is None:
+                raise ContractError(f"{descriptor.full_name} has no field {body} for the body")
+            self._body_field = field.json_name
+
+    def read(self, *, body: bytes, values: Sequence[str], query: str) -> Message:
+        """Makes the message, and validates it; an empty body counts as `{}`.
+
+        Raises:
+            ServiceError: INVALID_ARGUMENT, with every field that is at fault.
+        """
+        fields = self._body_fields(body)
+        faults: list[tuple[str, str]] = []
+        for variable, text in zip(self._variables, values, strict=True):
+            if not variable.put(fields, text):
+                faults.append((".".join(variable.path), "is given by the path"))
+        if query:
+            self._add_query(fields, query, faults)
+        try:
+            message: Message = self._read(fields)
+        except Unfit as unfit:
+            refuse([*faults, *unfit.faults])
+        if faults:
+            refuse(faults)
+        invalid = validate(message)
+        if invalid is not None:
+            raise invalid
+        return message
+
+    def _body_fields(self, body: bytes) -> dict[str, Any]:
+        if not body:
+            return {}
+        if self._whole_body:
+            fields = load(body)
+            if not isinstance(fields, dict):
+                refuse([("", "The body must be a JSON object")])
+            return fields
+        if not self._body_field:
+            refuse([("", "This request takes no body")])
+        return {self._body_field: load(body)}
+
+    def _add_query(self, fields: dict[str, Any], query: str, faults: list[tuple[str, str]]) -> None:
+        try:
+            parameters = parse_qsl(
+                query, keep_blank_values=True, errors="strict", max_num_fields=PARAMETERS_MAXIMUM
+            )
+        except ValueError:
+            refuse([("", f"The query must be UTF-8, with at most {PARAMETERS_MAXIMUM} parameters")])
+        for name, text in parameters:
+            parameter = self._parameter(name)
+            if parameter is None:
+                faults.append((name, "is not a query parameter of this request"))
+            elif not parameter.put(fields, text):
+                faults.append((name, "is given more than once"))
+
+    def _parameter(self, name: str) -> _TextField | None:
+        """The field of a query parameter; None when there is none, or when path or body give it."""
+        if self._whole_body:
+            return None
+        try:
+            parameter = _TextField.at(self._descriptor, name)
+        except ContractError:
+            return None
+        bound = parameter.path[0] == self._body_field or any(
+            parameter.path == variable.path for variable in self._variables
+        )
+        return None if bound else parameter
+
+
+def _field_of(descriptor: Descriptor | None, name: str) -> FieldDescriptor | None:
+    """A field by its name in the .proto file or in JSON."""
+    if descriptor is None:
+        return None
+    field: FieldDescriptor | None = descriptor.fields_by_name.get(name)
+    if field is None:
+        field = next((each for each in descriptor.fields if each.json_name == name), None)
+    return field
