@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from progress_service.domain.statistics import Recording, Statistics, Verdict
+from progress_service.domain.statistics import Recording, SessionId, Statistics, Verdict, decide
 from tests.progress.conftest import Progress
 from tests.progress.results import MIDDAY, abandoned, completed, learner, verdicts_of
 
@@ -141,3 +141,21 @@ async def test_a_total_that_disagrees_with_its_ledger_is_found(
     await progress.truth.execute(damage)
     found = await progress.discrepancies()
     assert (ada, total) in {(each.user_id, each.total) for each in found}
+
+
+def test_one_batch_is_decided_without_asking_the_database_to_refuse_repetitions() -> None:
+    ada, s1 = learner("ada"), SessionId("s1")
+    first, again, other = completed(ada, s1), completed(ada, s1), completed(ada, s1, xp=11)
+    decision = decide([first, again, other], statistics={ada: Statistics(ada)}, recorded={})
+    assert [recording.verdict for recording in decision.recordings] == [RECORDED, REPEATED, CONTRADICTED]
+    assert decision.new_results == [first]
+    assert [totals.version for totals in decision.changed_statistics] == [1]
+
+
+def test_what_was_recorded_before_leaves_nothing_to_write() -> None:
+    ada = learner("ada")
+    known = completed(ada, "s1")
+    decision = decide([known], statistics={ada: Statistics(ada, version=7)}, recorded={known.key: known})
+    assert decision.recordings == [Recording(REPEATED, 7)]
+    assert decision.new_results == []
+    assert decision.changed_statistics == []
