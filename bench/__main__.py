@@ -1,0 +1,112 @@
+"""`python -m bench starts`: how fast sessions start, here and in what one would build instead."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBar
+
+from bench.load.requests import RequestFile, make_request_file
+from bench.load.wrk import require_wrk
+from bench.measure.profiles import Profile
+from bench.progress import Progress
+from bench.report import print_profiles, print_report
+from bench.results import Results, Settings, store
+from bench.starts import Order, run_starts
+from bench.systems.choice import SYSTEMS
+
+CACHE = Path(".homeroom/bench-cache")
+RESULTS = Path(__file__).with_name("results")
+CONNECTIONS_MAX = 400  # pgbench opens a backend for each
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+console = Console(width=None)
+
+
+@app.callback()
+def bench() -> None:
+    """Measure Homeroom against its peers."""
+
+
+@app.command()
+def starts(
+    *,
+    connections: Annotated[str, typer.Option(help="Numbers of connections, comma-separated.")] = "1,64,256",
+    seconds: Annotated[int, typer.Option(min=1, max=600, help="Length of one run.")] = 8,
+    repeat: Annotated[int, typer.Option(min=1, max=100, help="Runs of each; medians count.")] = 3,
+    only: Annotated[str, typer.Option(help="Systems, comma-separated.")] = ",".join(SYSTEMS),
+    requests: Annotated[
+        int, typer.Option(min=1000, max=10_000_000, help="Learners, tokens and keys to play in a run.")
+    ] = 100_000,
+    profile: Annotated[bool, typer.Option("--profile", help="Then profile each of our processes.")] = False,
+    save: Annotated[bool, typer.Option("--save/--no-save", help="Write bench/results/*.json.")] = True,
+) -> None:
+    """Start sessions as fast as each system can, in turns; exit with 1 when a run was invalid."""
+    try:
+        settings = Settings(
+            connections=parse_connections(connections), seconds=seconds, repeat=repeat, requests=requests
+        )
+        order = Order(systems=parse_systems(only), settings=settings, profile=profile)
+        require_wrk()
+        file = _sign_requests(requests)
+        with Progress(console) as progress:
+            results, profiles = asyncio.run(run_starts(order, file, cache=CACHE.resolve(), progress=progress))
+    except (RuntimeError, ValueError, OSError) as error:
+        console.print(f"[red]{escape(str(error))}[/red]")
+        raise typer.Exit(2) from error
+    print_report(console, results)
+    print_profiles(console, profiles)
+    if save:
+        _save(results, profiles)
+    if results.invalid:
+        raise typer.Exit(1)
+
+
+def parse_connections(text: str) -> list[int]:
+    """Different positive numbers in the given order; raises ValueError that says what is wrong."""
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ValueError(f"--connections {text}: numbers, separated by commas") from error
+    if any(not 1 <= number <= CONNECTIONS_MAX for number in numbers) or len(set(numbers)) < len(numbers):
+        raise ValueError(f"--connections {text}: different numbers from 1 to {CONNECTIONS_MAX}")
+    return numbers
+
+
+def parse_systems(text: str) -> list[str]:
+    """Known systems, each once, in the order of the bench; raises ValueError that names the others."""
+    names = {part.strip() for part in text.split(",")}
+    unknown = names - set(SYSTEMS)
+    if unknown:
+        raise ValueError(f"--only: no system {', '.join(sorted(unknown))}; there are {', '.join(SYSTEMS)}")
+    return [name for name in SYSTEMS if name in names]
+
+
+def _sign_requests(count: int) -> RequestFile:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with ProgressBar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("signing tokens (kept for the next time)", total=count)
+        return make_request_file(CACHE.resolve(), count, lambda more: bar.advance(task, more))
+
+
+def _save(results: Results, profiles: dict[str, Profile]) -> None:
+    path = store(results, RESULTS)
+    console.print(f"written to {path}")
+    if profiles:
+        folder = path.with_suffix("").with_name(f"{path.stem}-profile")
+        folder.mkdir()
+        for name, profile in profiles.items():
+            (folder / f"{name}.folded").write_text(profile.folded)
+        with (folder / "top.txt").open("w") as file:
+            print_profiles(Console(file=file, width=200), profiles)
+        console.print(f"profiles in {folder} (top.txt; *.folded for flame graphs)")
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m bench")

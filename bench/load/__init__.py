@@ -1,0 +1,1 @@
+"""The load: who asks, with which tokens and keys, and how hard."""

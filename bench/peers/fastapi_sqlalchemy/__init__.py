@@ -1,0 +1,1 @@
+"""The usual stack: FastAPI, pydantic, SQLAlchemy's ORM, two workers."""
