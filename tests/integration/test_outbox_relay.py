@@ -149,6 +149,27 @@ async def test_a_wake_after_the_commit_does_not_wait_for_the_next_poll(
     assert await empty(admin)()
 
 
+async def test_a_relay_that_found_nothing_rests_until_the_next_wake_or_poll(
+    database: Database, admin: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+    look = Relay._lease_due
+
+    async def counted(sending: Relay, topic: str) -> Any:
+        nonlocal looks
+        looks += 1
+        return await look(sending, topic)
+
+    monkeypatch.setattr(Relay, "_lease_due", counted)
+    async with running(database, {"results": Receiver()}, poll_seconds=NEVER) as sending:
+        await append(database, event("ann"))
+        sending.wake()
+        await eventually(empty(admin))
+        for _ in range(300):
+            await admin.fetchval("SELECT 1")
+        assert looks <= 3  # as it started, when it was woken, and when the event had arrived
+
+
 async def test_a_wake_during_a_delivery_is_not_lost(database: Database, admin: Connection) -> None:
     delivering, go_on = asyncio.Event(), asyncio.Event()
 
@@ -314,8 +335,9 @@ async def test_a_lease_that_ran_out_does_not_undo_the_next_ones_lease(
 ) -> None:
     async def deliver(events: list[OutboxEvent]) -> list[ServiceError]:
         # While this delivery takes its time, the lease runs out and another replica takes the event.
-        await admin.execute(
-            "UPDATE outbox SET attempts = attempts + 1, leased_until = now() + interval '1 h'"
+        await database.execute_write(
+            "UPDATE outbox SET attempts = attempts + 1, leased_until = now() + interval '1 h'",
+            deadline=time.monotonic() + 5,
         )
         return [ServiceError(Reason.INVALID_ARGUMENT)] * len(events)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import asyncpg
 import pytest
 
 from chassis.postgres import (
@@ -12,6 +13,7 @@ from chassis.postgres import (
     Database,
     DatabaseUnavailable,
 )
+from chassis.postgres.pool import Pool
 from homeroom.embedded.provisioning import ServiceDatabase
 from tests.support.notes import INSERT, insert, one, opened, soon, written
 from tests.support.waiting import eventually
@@ -118,3 +120,21 @@ async def test_it_works_without_prepared_statements(
         for name in ("ann", "bob"):
             await database.write(insert(name), deadline=soon())
     assert await admin.fetchval("SELECT count(*) FROM notes WHERE user_id IN ('ann', 'bob')") == 2
+
+
+async def test_a_connection_handed_to_someone_who_is_leaving_goes_to_the_next(
+    empty_database: ServiceDatabase,
+) -> None:
+    pool = Pool(lambda: asyncpg.connect(empty_database.service), maximum=1, waiting_maximum=2)
+    connection = await pool.take()
+    leaving, staying = asyncio.create_task(pool.take()), asyncio.create_task(pool.take())
+    await eventually(lambda: pool.waiting == 2)
+    pool.give_back(connection)
+    leaving.cancel()
+    async with asyncio.timeout(10):
+        assert await staying is connection
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    pool.give_back(connection)
+    await pool.close()
+    assert pool.size == 0

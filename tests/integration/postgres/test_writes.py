@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -108,6 +109,32 @@ async def test_a_cancelled_caller_leaves_and_the_transaction_commits(
     go_on.set()
     await database.close()
     assert await written(admin, "ann")
+
+
+async def test_a_failure_that_nobody_waits_for_any_more_is_not_reported_as_forgotten(
+    database: Database,
+) -> None:
+    forgotten: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: forgotten.append(context))
+    began, go_on = asyncio.Event(), asyncio.Event()
+
+    async def work(_connection: Connection) -> None:
+        began.set()
+        await go_on.wait()
+        raise ServiceError(Reason.LESSON_LOCKED)
+
+    try:
+        caller = asyncio.create_task(database.write(work, deadline=soon()))
+        await began.wait()
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        go_on.set()
+        await database.close()
+        gc.collect()
+    finally:
+        asyncio.get_running_loop().set_exception_handler(None)
+    assert forgotten == []
 
 
 async def test_a_cancelled_caller_does_not_stop_a_statement_of_its_own(
