@@ -177,6 +177,42 @@ class SetSubscriptionResponse(_message.Message):
     subscription: Subscription
     def __init__(self, subscription: _Optional[_Union[Subscription, _Mapping]] = ...) -> None: ...
 
+class SubscriptionChange(_message.Message):
+    __slots__ = ("from_plan_id", "to_plan_id", "from_status", "to_status", "period_end", "by", "at")
+    FROM_PLAN_ID_FIELD_NUMBER: _ClassVar[int]
+    TO_PLAN_ID_FIELD_NUMBER: _ClassVar[int]
+    FROM_STATUS_FIELD_NUMBER: _ClassVar[int]
+    TO_STATUS_FIELD_NUMBER: _ClassVar[int]
+    PERIOD_END_FIELD_NUMBER: _ClassVar[int]
+    BY_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    from_plan_id: str
+    to_plan_id: str
+    from_status: Subscription.Status
+    to_status: Subscription.Status
+    period_end: _timestamp_pb2.Timestamp
+    by: str
+    at: _timestamp_pb2.Timestamp
+    def __init__(self, from_plan_id: _Optional[str] = ..., to_plan_id: _Optional[str] = ..., from_status: _Optional[_Union[Subscription.Status, str]] = ..., to_status: _Optional[_Union[Subscription.Status, str]] = ..., period_end: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., by: _Optional[str] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class ListSubscriptionChangesRequest(_message.Message):
+    __slots__ = ("user_id", "page_size", "page_token")
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    user_id: str
+    page_size: int
+    page_token: str
+    def __init__(self, user_id: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListSubscriptionChangesResponse(_message.Message):
+    __slots__ = ("changes", "next_page_token")
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    changes: _containers.RepeatedCompositeFieldContainer[SubscriptionChange]
+    next_page_token: str
+    def __init__(self, changes: _Optional[_Iterable[_Union[SubscriptionChange, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
 class Entitlements(_message.Message):
     __slots__ = ("user_id", "plan_id", "status", "tests", "credits", "features")
     class Tests(_message.Message):

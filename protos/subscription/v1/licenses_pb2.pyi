@@ -121,20 +121,22 @@ class AdvanceLicenseResponse(_message.Message):
     def __init__(self, license: _Optional[_Union[License, _Mapping]] = ...) -> None: ...
 
 class ApplyLicenseLevelRequest(_message.Message):
-    __slots__ = ("user_id", "specialization", "level", "max_level", "event_id", "reason")
+    __slots__ = ("user_id", "specialization", "level", "max_level", "event_id", "reason", "epoch")
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     SPECIALIZATION_FIELD_NUMBER: _ClassVar[int]
     LEVEL_FIELD_NUMBER: _ClassVar[int]
     MAX_LEVEL_FIELD_NUMBER: _ClassVar[int]
     EVENT_ID_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     specialization: str
     level: int
     max_level: int
     event_id: str
     reason: str
-    def __init__(self, user_id: _Optional[str] = ..., specialization: _Optional[str] = ..., level: _Optional[int] = ..., max_level: _Optional[int] = ..., event_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    epoch: int
+    def __init__(self, user_id: _Optional[str] = ..., specialization: _Optional[str] = ..., level: _Optional[int] = ..., max_level: _Optional[int] = ..., event_id: _Optional[str] = ..., reason: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class ApplyLicenseLevelResponse(_message.Message):
     __slots__ = ("license",)
@@ -143,7 +145,7 @@ class ApplyLicenseLevelResponse(_message.Message):
     def __init__(self, license: _Optional[_Union[License, _Mapping]] = ...) -> None: ...
 
 class ResetLicenseRequest(_message.Message):
-    __slots__ = ("user_id", "specialization", "to_level", "max_level", "event_id", "by", "reason")
+    __slots__ = ("user_id", "specialization", "to_level", "max_level", "event_id", "by", "reason", "epoch")
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     SPECIALIZATION_FIELD_NUMBER: _ClassVar[int]
     TO_LEVEL_FIELD_NUMBER: _ClassVar[int]
@@ -151,6 +153,7 @@ class ResetLicenseRequest(_message.Message):
     EVENT_ID_FIELD_NUMBER: _ClassVar[int]
     BY_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     specialization: str
     to_level: int
@@ -158,7 +161,8 @@ class ResetLicenseRequest(_message.Message):
     event_id: str
     by: str
     reason: str
-    def __init__(self, user_id: _Optional[str] = ..., specialization: _Optional[str] = ..., to_level: _Optional[int] = ..., max_level: _Optional[int] = ..., event_id: _Optional[str] = ..., by: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    epoch: int
+    def __init__(self, user_id: _Optional[str] = ..., specialization: _Optional[str] = ..., to_level: _Optional[int] = ..., max_level: _Optional[int] = ..., event_id: _Optional[str] = ..., by: _Optional[str] = ..., reason: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class ResetLicenseResponse(_message.Message):
     __slots__ = ("license",)

@@ -1,0 +1,1 @@
+"""What entitlement means, without a database or a network: plans, subscriptions, holds, credits, licenses."""

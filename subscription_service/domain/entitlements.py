@@ -1,0 +1,87 @@
+"""Entitlements: what a learner may do now, from what is stored and what the clock has made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from subscription_service.domain.credits import month_of
+from subscription_service.domain.plans import Plan
+from subscription_service.domain.quota import DayUsage, resets_at
+from subscription_service.domain.subscriptions import SubscriptionStatus, in_force, status_at
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCredits:
+    """A learner's credits as they stand in the tables; `lapsed` has expired, but not left the ledger yet."""
+
+    balance: int
+    held: int
+    lapsed: int
+    month: date | None
+    month_granted: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is stored of a learner at one moment; `plan` is what they subscribed to."""
+
+    user_id: str
+    now: datetime
+    status: SubscriptionStatus
+    period_end: datetime | None
+    plan: Plan
+    default_plan: Plan
+    usage: DayUsage
+    credits: StoredCredits
+
+
+@dataclass(frozen=True, slots=True)
+class Entitlements:
+    """`limit` and `remaining` are None without a limit; `available` = `balance` - `held_credits`."""
+
+    user_id: str
+    plan_id: str
+    status: SubscriptionStatus
+    limit: int | None
+    used: int
+    held: int
+    remaining: int | None
+    resets_at: datetime
+    balance: int
+    held_credits: int
+    features: tuple[str, ...]
+
+    @property
+    def available(self) -> int:
+        return self.balance - self.held_credits
+
+
+def entitlements_of(standing: Standing) -> Entitlements:
+    """Say what holds now.
+
+    The balance is what the next use would find: without what has lapsed, and with the plan's credits of this
+    month, though both enter the ledger only when somebody uses it.
+    """
+    plan = in_force(
+        standing.status,
+        standing.period_end,
+        standing.now,
+        plan=standing.plan,
+        default=standing.default_plan,
+    )
+    stored = standing.credits
+    granted = stored.month_granted if stored.month == month_of(standing.now) else 0
+    return Entitlements(
+        user_id=standing.user_id,
+        plan_id=plan.plan_id,
+        status=status_at(standing.status, standing.period_end, standing.now),
+        limit=plan.daily_test_limit,
+        used=standing.usage.used,
+        held=standing.usage.held,
+        remaining=standing.usage.remaining(plan.daily_test_limit),
+        resets_at=resets_at(standing.usage.day),
+        balance=stored.balance - stored.lapsed + max(0, plan.monthly_credits - granted),
+        held_credits=stored.held,
+        features=plan.features,
+    )

@@ -1,0 +1,1 @@
+"""Between the contract and the operations: protobuf messages in, protobuf messages out."""

@@ -1,0 +1,44 @@
+"""What the servicers share of a batch: its deadline, its keys, its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from chassis.batch import Item, Reply
+from chassis.errors import ServiceError
+from chassis.idempotency import Claim, fingerprint
+from subscription_service.store.keyed import Keyed
+
+T = TypeVar("T")
+M = TypeVar("M", bound=Message)
+
+
+def deadline_of(batch: Sequence[Item[Any]]) -> float:
+    """The latest deadline of the batch: nobody is cut short by a neighbour who has less time."""
+    return max(item.call.deadline for item in batch)
+
+
+def replies(outcomes: Sequence[T | ServiceError], render: Callable[[T], M]) -> list[Reply[M] | ServiceError]:
+    return [outcome if isinstance(outcome, ServiceError) else Reply(render(outcome)) for outcome in outcomes]
+
+
+def keyed(item: Item[Any], order: T) -> Keyed[T]:
+    """An order under the key of the call that asked for it."""
+    call = item.call
+    return Keyed(
+        claim=Claim(call.user_id, call.method, call.idempotency_key),
+        fingerprint=fingerprint(call.method, item.request),
+        traceparent=call.traceparent,
+        order=order,
+    )
+
+
+def timestamp(moment: datetime) -> Timestamp:
+    message = Timestamp()
+    message.FromDatetime(moment)
+    return message

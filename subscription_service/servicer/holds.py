@@ -1,0 +1,120 @@
+"""HoldService: messages to holds and back."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from uuid import UUID
+
+from chassis.batch import Item, Reply
+from chassis.errors import ServiceError
+from protos.subscription.v1 import holds_pb2
+from subscription_service.domain.holds import Hold, HoldState, Placement
+from subscription_service.operations.holds import HoldOperations
+from subscription_service.servicer.batches import deadline_of, replies
+from subscription_service.servicer.paging import make_token, page_size, read_token
+from subscription_service.store.holds import HoldReference, OpenHoldPosition
+
+_STATES = {
+    HoldState.OPEN: holds_pb2.Hold.OPEN,
+    HoldState.COMMITTED: holds_pb2.Hold.COMMITTED,
+    HoldState.RELEASED: holds_pb2.Hold.RELEASED,
+}
+
+
+class HoldServicer:
+    def __init__(self, *, operations: HoldOperations) -> None:
+        self._operations = operations
+
+    async def PlaceHold(
+        self, batch: list[Item[holds_pb2.PlaceHoldRequest]]
+    ) -> list[Reply[holds_pb2.PlaceHoldResponse] | ServiceError]:
+        outcomes = await self._operations.place_holds(
+            [_placement(item.request) for item in batch], deadline=deadline_of(batch)
+        )
+        return replies(
+            outcomes,
+            lambda hold: holds_pb2.PlaceHoldResponse(hold=None if hold is None else _message(hold)),
+        )
+
+    async def CommitHold(
+        self, batch: list[Item[holds_pb2.CommitHoldRequest]]
+    ) -> list[Reply[holds_pb2.CommitHoldResponse] | ServiceError]:
+        outcomes = await self._operations.commit_holds(
+            [HoldReference(item.request.user_id, UUID(item.request.hold_id)) for item in batch],
+            deadline=deadline_of(batch),
+        )
+        return replies(outcomes, lambda hold: holds_pb2.CommitHoldResponse(hold=_message(hold)))
+
+    async def ReleaseHold(
+        self, batch: list[Item[holds_pb2.ReleaseHoldRequest]]
+    ) -> list[Reply[holds_pb2.ReleaseHoldResponse] | ServiceError]:
+        outcomes = await self._operations.release_holds(
+            [HoldReference(item.request.user_id, UUID(item.request.hold_id)) for item in batch],
+            deadline=deadline_of(batch),
+        )
+        return replies(outcomes, lambda hold: holds_pb2.ReleaseHoldResponse(hold=_message(hold)))
+
+    async def ListOpenHolds(
+        self, batch: list[Item[holds_pb2.ListOpenHoldsRequest]]
+    ) -> list[Reply[holds_pb2.ListOpenHoldsResponse] | ServiceError]:
+        return list(await asyncio.gather(*map(self._list_open_holds, batch)))
+
+    async def _list_open_holds(
+        self, item: Item[holds_pb2.ListOpenHoldsRequest]
+    ) -> Reply[holds_pb2.ListOpenHoldsResponse] | ServiceError:
+        request = item.request
+        limit = page_size(request.page_size)
+        try:
+            holds = await self._operations.list_open_holds(
+                method=request.method,
+                older_than_seconds=request.older_than_seconds,
+                after=_position(request.page_token),
+                limit=limit,
+                deadline=item.call.deadline,
+            )
+        except ServiceError as error:
+            return error
+        response = holds_pb2.ListOpenHoldsResponse(holds=map(_message, holds))
+        if len(holds) == limit:
+            last = holds[-1]
+            response.next_page_token = make_token(
+                last.placed_at.astimezone(UTC).isoformat(), last.user_id, str(last.hold_id)
+            )
+        return Reply(response)
+
+
+def _placement(request: holds_pb2.PlaceHoldRequest) -> Placement:
+    return Placement(
+        request.user_id,
+        UUID(request.hold_id),
+        request.tests,
+        request.credits,
+        request.subject,
+        request.method,
+        request.idempotency_key,
+    )
+
+
+def _position(token: str) -> OpenHoldPosition | None:
+    position = read_token(token, str, str, str)
+    if position is None:
+        return None
+    placed_at, user_id, hold_id = map(str, position)
+    return OpenHoldPosition(datetime.fromisoformat(placed_at), user_id, UUID(hold_id))
+
+
+def _message(hold: Hold) -> holds_pb2.Hold:
+    message = holds_pb2.Hold(
+        user_id=hold.user_id,
+        hold_id=str(hold.hold_id),
+        state=_STATES[hold.state],
+        tests=hold.tests,
+        credits=hold.credits,
+        subject=hold.subject,
+        method=hold.method,
+        idempotency_key=hold.idempotency_key,
+        day=hold.day.isoformat(),
+    )
+    message.placed_at.FromDatetime(hold.placed_at)
+    return message

@@ -1,0 +1,182 @@
+"""Accounts in the database, and the catalog that keeps their e-mail addresses apart."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import asyncpg
+
+from chassis.errors import ServiceError
+from chassis.postgres import Connection, Database
+from subscription_service.domain.accounts import Account, AccountDetails, AccountStatus, Directory
+from subscription_service.domain.subscriptions import (
+    SubscriptionOrder,
+    SubscriptionRecord,
+    SubscriptionStatus,
+)
+from subscription_service.store.clock import PinnedTime, database_time
+from subscription_service.store.locks import Locked, lock_learners
+from subscription_service.store.subscriptions import write_subscriptions
+
+EMAIL_CONSTRAINT = "account_emails_one_account_per_email"
+
+
+class AccountsAppeared(Exception):  # noqa: N818 — named for what happened
+    """An account was created by someone else after we had looked for it; nothing was written: look again."""
+
+
+class AccountStore:
+    def __init__(self, *, database: Database, pinned_time: PinnedTime = database_time) -> None:
+        self._database = database
+        self._pinned_time = pinned_time
+
+    async def put_accounts(
+        self, accounts: Sequence[AccountDetails], *, by: Sequence[str], wait: bool, deadline: float
+    ) -> list[Account | ServiceError | Locked]:
+        """Create or replace these in their order; a new one is subscribed to the default plan.
+
+        Raises AccountsAppeared.
+        """
+
+        async def work(connection: Connection) -> list[Account | ServiceError | Locked]:
+            learners = await lock_learners(connection, [a.user_id for a in accounts], wait=wait)
+            ours = [a for a in accounts if a.user_id not in learners.elsewhere]
+            directory = await self._read(connection, ours)
+            outcomes: list[Account | ServiceError | Locked] = [
+                Locked.ELSEWHERE if a.user_id in learners.elsewhere else directory.put(a) for a in accounts
+            ]
+            creators = {a.user_id: user_id for a, user_id in zip(accounts, by, strict=True)}
+            await _write(connection, directory, creators)
+            return outcomes
+
+        return await self._database.write(work, deadline=deadline, name="put_accounts")
+
+    async def get_accounts(self, user_ids: Collection[str], *, deadline: float) -> dict[str, Account]:
+        """Those of the accounts that exist."""
+
+        async def work(connection: Connection) -> dict[str, Account]:
+            return await _accounts(connection, user_ids)
+
+        return await self._database.read(work, deadline=deadline, name="get_accounts")
+
+    async def _read(self, connection: Connection, accounts: Sequence[AccountDetails]) -> Directory:
+        existing = await _accounts(connection, {a.user_id for a in accounts})
+        owners = await connection.fetch(
+            "SELECT email_key, user_id FROM account_emails WHERE email_key = ANY ($1::text[])",
+            list({a.email_key for a in accounts} | {a.email_key for a in existing.values()}),
+        )
+        now = await connection.fetchval(
+            "SELECT coalesce($1::timestamptz, statement_timestamp())", self._pinned_time()
+        )
+        return Directory(now, existing, {row["email_key"]: row["user_id"] for row in owners})
+
+
+async def _accounts(connection: Connection, user_ids: Collection[str]) -> dict[str, Account]:
+    rows = await connection.fetch(
+        """
+        SELECT user_id, email, display_name, email_verified, status, created_at, updated_at
+          FROM accounts
+         WHERE user_id = ANY ($1::text[])
+        """,
+        list(user_ids),
+    )
+    return {row["user_id"]: _account(row) for row in rows}
+
+
+async def _write(connection: Connection, directory: Directory, creators: dict[str, str]) -> None:
+    changed = [directory.accounts[user_id] for user_id in sorted(directory.changed)]
+    if not changed:
+        return
+    await _insert_accounts(connection, [a for a in changed if a.user_id in directory.created])
+    await _update_accounts(connection, [a for a in changed if a.user_id not in directory.created])
+    by_email = sorted(changed, key=lambda account: account.email_key)
+    await connection.execute(
+        """
+        INSERT INTO account_emails (email_key, user_id)
+        SELECT email_key, user_id
+          FROM unnest($1::text[], $2::text[]) AS owned (email_key, user_id)
+            ON CONFLICT ON CONSTRAINT account_emails_one_email_per_account DO UPDATE
+               SET email_key = excluded.email_key
+             WHERE account_emails.email_key <> excluded.email_key
+        """,
+        [account.email_key for account in by_email],
+        [account.user_id for account in by_email],
+    )
+    if directory.created:
+        await _subscribe_to_default(connection, directory, creators)
+
+
+async def _insert_accounts(connection: Connection, accounts: Sequence[Account]) -> None:
+    if not accounts:
+        return
+    inserted = await connection.fetch(
+        """
+        INSERT INTO accounts (user_id, email, display_name, email_verified, status, created_at, updated_at)
+        SELECT user_id, email, display_name, email_verified, status, created_at, updated_at
+          FROM unnest($1::text[], $2::text[], $3::text[], $4::boolean[], $5::text[],
+                      $6::timestamptz[], $7::timestamptz[])
+               AS account (user_id, email, display_name, email_verified, status, created_at, updated_at)
+            ON CONFLICT ON CONSTRAINT accounts_once DO NOTHING
+        RETURNING user_id
+        """,
+        *_columns(accounts),
+    )
+    if len(inserted) != len(accounts):
+        raise AccountsAppeared
+
+
+async def _update_accounts(connection: Connection, accounts: Sequence[Account]) -> None:
+    if not accounts:
+        return
+    await connection.execute(
+        """
+        UPDATE accounts
+           SET email = changed.email, display_name = changed.display_name,
+               email_verified = changed.email_verified, status = changed.status,
+               updated_at = changed.updated_at
+          FROM unnest($1::text[], $2::text[], $3::text[], $4::boolean[], $5::text[],
+                      $6::timestamptz[], $7::timestamptz[])
+               AS changed (user_id, email, display_name, email_verified, status, created_at, updated_at)
+         WHERE accounts.user_id = changed.user_id
+        """,
+        *_columns(accounts),
+    )
+
+
+async def _subscribe_to_default(
+    connection: Connection, directory: Directory, creators: dict[str, str]
+) -> None:
+    plan_id = await connection.fetchval("SELECT plan_id FROM plans WHERE is_default")
+    if plan_id is None:
+        raise LookupError("no plan is the default plan")
+    records = []
+    for user_id in sorted(directory.created):
+        record = SubscriptionRecord(user_id, directory.now)
+        order = SubscriptionOrder(user_id, plan_id, SubscriptionStatus.ACTIVE, None, creators[user_id])
+        record.order(order, frozenset({plan_id}))
+        records.append(record)
+    await write_subscriptions(connection, records)
+
+
+def _columns(accounts: Sequence[Account]) -> tuple[list[object], ...]:
+    return (
+        [account.user_id for account in accounts],
+        [account.email for account in accounts],
+        [account.display_name for account in accounts],
+        [account.email_verified for account in accounts],
+        [account.status for account in accounts],
+        [account.created_at for account in accounts],
+        [account.updated_at for account in accounts],
+    )
+
+
+def _account(row: asyncpg.Record) -> Account:
+    return Account(
+        user_id=row["user_id"],
+        email=row["email"],
+        display_name=row["display_name"],
+        email_verified=row["email_verified"],
+        status=AccountStatus(row["status"]),
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+    )

@@ -1,0 +1,68 @@
+"""The lock of a learner: their row in accounts. Every mutation of a learner's state begins here."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import Enum
+
+from chassis.postgres import Connection
+from subscription_service.domain.accounts import AccountStatus
+
+
+class Locked(Enum):
+    """In place of an outcome: someone else holds the learner's lock, and nothing was decided."""
+
+    ELSEWHERE = "elsewhere"
+
+
+@dataclass(frozen=True, slots=True)
+class LockedLearners:
+    """The accounts whose lock this transaction has now, and those that exist but are locked elsewhere.
+
+    An account in neither does not exist.
+    """
+
+    statuses: dict[str, AccountStatus]
+    elsewhere: frozenset[str]
+
+
+async def lock_learners(connection: Connection, user_ids: Collection[str], *, wait: bool) -> LockedLearners:
+    """Lock the accounts in the order of their ids, so that transactions cannot deadlock each other.
+
+    Without `wait`, those that someone else has locked are passed over; with it, the transaction's lock
+    timeout says how long to wait. What is read afterwards must be read in statements of its own: this one
+    saw the other tables as they were before the lock was granted.
+    """
+    wanted = sorted(set(user_ids))
+    rows = await connection.fetch(_LOCK_OR_WAIT if wait else _LOCK_WHAT_IS_FREE, wanted)
+    statuses = {row["user_id"]: AccountStatus(row["status"]) for row in rows}
+    if len(statuses) == len(wanted):
+        return LockedLearners(statuses, _NONE)
+    missing = [user_id for user_id in wanted if user_id not in statuses]
+    rows = await connection.fetch("SELECT user_id FROM accounts WHERE user_id = ANY ($1::text[])", missing)
+    return LockedLearners(statuses, frozenset(row["user_id"] for row in rows))
+
+
+_NONE: frozenset[str] = frozenset()
+
+# The LIMIT keeps the lookups apart: one probe of the primary key each, in the order of the array, whatever
+# plan was made when the table was small. NO KEY: rows that refer to the account may be inserted meanwhile.
+_LOCK_WHAT_IS_FREE = """
+    SELECT account.user_id, account.status
+      FROM unnest($1::text[]) AS wanted (user_id)
+     CROSS JOIN LATERAL (SELECT user_id, status
+                           FROM accounts
+                          WHERE user_id = wanted.user_id
+                          LIMIT 1
+                            FOR NO KEY UPDATE SKIP LOCKED) AS account
+"""
+_LOCK_OR_WAIT = """
+    SELECT account.user_id, account.status
+      FROM unnest($1::text[]) AS wanted (user_id)
+     CROSS JOIN LATERAL (SELECT user_id, status
+                           FROM accounts
+                          WHERE user_id = wanted.user_id
+                          LIMIT 1
+                            FOR NO KEY UPDATE) AS account
+"""

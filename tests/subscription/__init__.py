@@ -1,0 +1,1 @@
+"""subscription_service: quota, holds, credits, subscriptions and licenses, against real PostgreSQL."""
