@@ -27,7 +27,7 @@ from homeroom.watch import Child, Watch
 
 READY_SECONDS_MAX = 60.0
 _DEATHS_BEFORE_READY_MAX = 3
-_POLL_SECONDS = 0.02
+_POLL_SECONDS_FIRST, _POLL_SECONDS_MAX = 0.02, 0.1
 
 
 class StackError(RuntimeError):
@@ -231,6 +231,7 @@ class Stack:
         await watch.start()
 
     async def _wait_ready(self, name: str, deadline: float) -> None:
+        pause = _POLL_SECONDS_FIRST
         while True:
             answer = await probe.get(self.address(name).ops_port, "/readyz")
             if answer is not None and answer.status == 200:
@@ -238,8 +239,10 @@ class Stack:
             if not self._ready and self._watches[name].deaths_in_a_row >= _DEATHS_BEFORE_READY_MAX:
                 raise StackError(f"{name} dies again and again:\n{self._end_of_log(name)}")
             if time.monotonic() > deadline:
-                raise StackError(f"{name} is not ready:\n{self._end_of_log(name)}")
-            await asyncio.sleep(_POLL_SECONDS)
+                said = answer.body.decode(errors="replace") if answer else "nothing"
+                raise StackError(f"{name} is not ready; it says {said}\n{self._end_of_log(name)}")
+            await asyncio.sleep(pause)
+            pause = min(_POLL_SECONDS_MAX, pause * 1.2)
 
     def _end_of_log(self, name: str) -> str:
         lines = self.data.log(name).read_text(errors="replace").splitlines()[-15:]
@@ -275,4 +278,4 @@ async def together(*parts: Coroutine[None, None, None]) -> None:
             for part in parts:
                 group.create_task(part)
     except ExceptionGroup as failures:
-        raise failures.exceptions[0] from failures
+        raise failures.exceptions[0] from None
