@@ -1,0 +1,64 @@
+"""The hold that a start places on the learner's units, as subscription_service sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from session_service.domain.ids import HoldId
+from session_service.domain.tests import Definition
+
+
+class HoldState(StrEnum):
+    OPEN = "open"
+    COMMITTED = "committed"
+    RELEASED = "released"
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRequest:
+    """What a start takes: zero units still ask whether the account may use anything."""
+
+    user_id: str
+    hold_id: HoldId
+    tests: int
+    credits: int
+    subject: str
+    method: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenHold:
+    """A hold that has not been resolved, and the request that asked for it."""
+
+    user_id: str
+    hold_id: HoldId
+    method: str
+    key: str
+
+
+def hold_request(
+    definition: Definition,
+    *,
+    user_id: str,
+    hold_id: HoldId,
+    test_id: str,
+    attempt: int,
+    method: str,
+    key: str,
+) -> HoldRequest:
+    """What the `attempt`-th session of a test takes.
+
+    The subject is what makes two starts of one test under two keys take one unit: a learner has at most one
+    open hold per subject.
+    """
+    return HoldRequest(
+        user_id=user_id,
+        hold_id=hold_id,
+        tests=1 if definition.counts_toward_daily_limit else 0,
+        credits=definition.credit_cost,
+        subject=f"{test_id}#{attempt}",
+        method=method,
+        key=key,
+    )

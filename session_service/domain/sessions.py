@@ -1,0 +1,216 @@
+"""A learner's session: how it starts, takes answers and ends, and what its end means to others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from chassis.errors import Reason, ServiceError
+from session_service.domain.ids import HoldId, SessionId
+from session_service.domain.states import LIVE_STATES, SessionState, require_move
+from session_service.domain.tests import Definition, Edition, Kind
+
+
+class CloseReason(StrEnum):
+    SUBMITTED = "submitted"
+    ABANDONED = "abandoned"
+    DEADLINE = "deadline"
+
+
+@dataclass(frozen=True, slots=True)
+class StartRequest:
+    """What a learner asks for. The duration shortens the test's time limit, and never lengthens it."""
+
+    test_id: str
+    title: str | None
+    difficulty: str | None
+    duration_minutes: int | None
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One attempt of one learner at one test.
+
+    `answered` counts distinct questions, `solved` those whose latest answer is right; `answers_given` and
+    `answers_correct` count every answer, repeats included.
+    """
+
+    user_id: str
+    session_id: SessionId
+    hold_id: HoldId
+    test_id: str
+    revision: int
+    attempt: int
+    state: SessionState
+    title: str
+    kind: Kind
+    difficulty: str
+    metadata: Mapping[str, str]
+    total: int
+    started_at: datetime
+    deadline_at: datetime | None
+    answered: int = 0
+    solved: int = 0
+    answers_given: int = 0
+    answers_correct: int = 0
+    version: int = 1
+    last_answer_at: datetime | None = None
+    submitted_at: datetime | None = None
+    closed_at: datetime | None = None
+    close_reason: CloseReason | None = None
+    score: float | None = None
+    passed: bool | None = None
+
+    @property
+    def live(self) -> bool:
+        return self.state in LIVE_STATES
+
+    @property
+    def score_so_far(self) -> float:
+        """The share of the questions whose latest answer is right; 0 for a test without questions."""
+        return self.solved / self.total if self.total else 0.0
+
+    def overdue(self, now: datetime) -> bool:
+        """Whether its time is over, though nobody has closed it yet."""
+        return self.live and self.deadline_at is not None and now >= self.deadline_at
+
+
+@dataclass(frozen=True, slots=True)
+class GivenAnswer:
+    """An answer as it is kept: the `attempt`-th to this question in this session."""
+
+    user_id: str
+    session_id: SessionId
+    question_id: str
+    attempt: int
+    choice: str
+    correct: bool
+    occurred_at: datetime | None
+    answered_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LatestAnswer:
+    """How the learner last answered a question: the `attempt`-th time."""
+
+    attempt: int
+    correct: bool
+
+
+def start(
+    request: StartRequest,
+    *,
+    edition: Edition,
+    user_id: str,
+    session_id: SessionId,
+    hold_id: HoldId,
+    attempt: int,
+    now: datetime,
+) -> Session:
+    """A new session of the edition's questions."""
+    definition = edition.definition
+    limits = [
+        seconds
+        for seconds in (
+            definition.time_limit_seconds,
+            None if request.duration_minutes is None else request.duration_minutes * 60,
+        )
+        if seconds is not None
+    ]
+    return Session(
+        user_id=user_id,
+        session_id=session_id,
+        hold_id=hold_id,
+        test_id=edition.test_id,
+        revision=edition.revision,
+        attempt=attempt,
+        state=SessionState.ACTIVE,
+        title=definition.title if request.title is None else request.title,
+        kind=definition.kind,
+        difficulty=definition.difficulty if request.difficulty is None else request.difficulty,
+        metadata=request.metadata,
+        total=edition.total,
+        started_at=now,
+        deadline_at=now + timedelta(seconds=min(limits)) if limits else None,
+    )
+
+
+def require_open(session: Session) -> None:
+    """Raise ServiceError with DEADLINE_PASSED or SESSION_CLOSED unless the session takes answers."""
+    if session.close_reason is CloseReason.DEADLINE:
+        raise ServiceError(Reason.DEADLINE_PASSED, "The session's time is over")
+    if not session.live:
+        raise ServiceError(
+            Reason.SESSION_CLOSED, f"The session is {session.state}", metadata={"state": session.state.name}
+        )
+
+
+def with_answer(session: Session, *, correct: bool, previous: LatestAnswer | None, now: datetime) -> Session:
+    """The session after one more answer to a question that was last answered as `previous` says."""
+    solved_before = previous is not None and previous.correct
+    return replace(
+        session,
+        answered=session.answered + (previous is None),
+        solved=session.solved + correct - solved_before,
+        answers_given=session.answers_given + 1,
+        answers_correct=session.answers_correct + correct,
+        last_answer_at=now,
+        version=session.version + 1,
+    )
+
+
+def complete(session: Session, definition: Definition, *, now: datetime) -> Session:
+    """The session after its learner has handed it in; raises ServiceError with ILLEGAL_TRANSITION."""
+    score = _score(session)
+    passed = definition.pass_score is None or score is None or score >= definition.pass_score
+    closed = _close(session, SessionState.COMPLETED, CloseReason.SUBMITTED, passed=passed, at=now)
+    return replace(closed, submitted_at=now)
+
+
+def abandon(session: Session, *, now: datetime) -> Session:
+    """The session after its learner has given it up; raises ServiceError with ILLEGAL_TRANSITION."""
+    return _close(session, SessionState.ABANDONED, CloseReason.ABANDONED, passed=False, at=now)
+
+
+def expire(session: Session) -> Session:
+    """The session after its deadline, whenever that is noticed; ServiceError with ILLEGAL_TRANSITION."""
+    if session.deadline_at is None:
+        raise ValueError("a session without a deadline does not expire")
+    return _close(session, SessionState.EXPIRED, CloseReason.DEADLINE, passed=False, at=session.deadline_at)
+
+
+def spends_hold(session: Session) -> bool:
+    """Whether a closed session costs its unit: one that had questions and got no answer never does."""
+    return session.answered > 0 or (session.total == 0 and session.state is SessionState.COMPLETED)
+
+
+def has_result(session: Session) -> bool:
+    """Whether a closed session changes the learner's statistics."""
+    return session.state is SessionState.COMPLETED or session.answers_given > 0
+
+
+def earned_xp(session: Session, definition: Definition) -> int:
+    """What the session is worth: nothing unless it was completed and passed."""
+    return definition.xp or 0 if session.state is SessionState.COMPLETED and session.passed else 0
+
+
+def _score(session: Session) -> float | None:
+    return session.score_so_far if session.total else None
+
+
+def _close(
+    session: Session, state: SessionState, reason: CloseReason, *, passed: bool, at: datetime
+) -> Session:
+    require_move(session.state, state)
+    return replace(
+        session,
+        state=state,
+        closed_at=at,
+        close_reason=reason,
+        score=_score(session),
+        passed=passed,
+        version=session.version + 1,
+    )

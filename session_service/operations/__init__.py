@@ -1,0 +1,1 @@
+"""What the service does: one function per RPC, each on a list of requests."""

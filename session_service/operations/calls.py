@@ -1,0 +1,24 @@
+"""A request of a keyed mutation, as operations take it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from chassis.call import Call
+from chassis.idempotency import Claim
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyedCall(Generic[R]):
+    """Who asks for what, under which key; the fingerprint tells it from another request under that key."""
+
+    call: Call
+    fingerprint: bytes
+    request: R
+
+    @property
+    def claim(self) -> Claim:
+        return Claim(self.call.user_id, self.call.method, self.call.idempotency_key)

@@ -1,0 +1,74 @@
+"""What session_service tells progress_service: the result of each closed session."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from chassis.batch import Reply
+from chassis.call import service_call
+from chassis.client import Upstream
+from chassis.errors import ServiceError
+from chassis.outbox import OutboxEvent, event_id
+from protos.progress.v1 import progress_pb2
+from session_service.domain.ids import NAMESPACE
+from session_service.domain.sessions import Session, earned_xp
+from session_service.domain.states import SessionState
+from session_service.domain.tests import Definition
+
+RESULT_TOPIC = "progress.RecordSessionResult"
+RECORD_SESSION_RESULT = "/homeroom.progress.v1.StatisticsService/RecordSessionResult"
+
+DELIVERY_SECONDS_MAXIMUM = 5.0
+
+
+class ProgressClient:
+    """Delivers results."""
+
+    def __init__(self, *, upstream: Upstream) -> None:
+        self._upstream = upstream
+
+    async def deliver_results(self, events: list[OutboxEvent]) -> Sequence[ServiceError | None]:
+        """Deliver events of RESULT_TOPIC."""
+        outcomes = await self._upstream.call_many(
+            RECORD_SESSION_RESULT,
+            [
+                (
+                    progress_pb2.RecordSessionResultRequest.FromString(event.payload),
+                    service_call(
+                        RECORD_SESSION_RESULT,
+                        timeout_seconds=DELIVERY_SECONDS_MAXIMUM,
+                        traceparent=event.traceparent,
+                    ),
+                )
+                for event in events
+            ],
+        )
+        return [None if isinstance(outcome, Reply) else outcome for outcome in outcomes]
+
+
+def result_event(session: Session, definition: Definition, *, traceparent: str) -> OutboxEvent:
+    """Tells the result of a closed session: absolute values, the same however often it is told."""
+    result = progress_pb2.RecordSessionResultRequest(
+        user_id=session.user_id,
+        session_id=str(session.session_id),
+        test_id=session.test_id,
+        specialization=definition.specialization or "",
+        completed=session.state is SessionState.COMPLETED,
+        answered=session.answered,
+        total=session.total,
+        answers=session.answers_given,
+        correct=session.answers_correct,
+        score=session.score or 0.0,
+        passed=session.passed or False,
+        xp=earned_xp(session, definition),
+    )
+    if session.closed_at is None:
+        raise ValueError("a live session has no result")
+    result.closed_at.FromDatetime(session.closed_at)
+    return OutboxEvent(
+        session.user_id,
+        event_id(NAMESPACE, str(session.session_id), RESULT_TOPIC),
+        RESULT_TOPIC,
+        result.SerializeToString(),
+        traceparent,
+    )

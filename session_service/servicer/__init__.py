@@ -1,0 +1,1 @@
+"""Protobuf on the outside, domain on the inside."""
