@@ -23,10 +23,11 @@ from bench.systems.choice import SYSTEMS
 
 CACHE = Path(".homeroom/bench-cache")
 RESULTS = Path(__file__).with_name("results")
+REPORT_WIDTH = 140  # in a file or a pipe
 CONNECTIONS_MAX = 400  # pgbench opens a backend for each
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-console = Console(width=None)
+console = Console() if Console().is_terminal else Console(width=REPORT_WIDTH)
 
 
 @app.callback()

@@ -48,8 +48,8 @@ def _rates(results: Results) -> Table:
     table = Table(title="Rates and latencies: medians of the good runs", title_justify="left")
     table.add_column("system")
     for heading in (
-        "connections", "starts/s", "least to most", "p50 ms", "p99 ms", "CPU µs/start", "wrk µs/start",
-        "ours is", "runs",
+        "conns", "starts/s", "least to most", "p50 ms", "p99 ms", "CPU µs/start", "load µs/start", "ours is",
+        "runs",
     ):  # fmt: skip
         table.add_column(heading, justify="right")
     before = None

@@ -1,0 +1,43 @@
+"""A profile tells packages, functions and callers apart."""
+
+from __future__ import annotations
+
+from bench.measure.profiles import summarize
+
+FOLDED = """\
+main (run.py:10);handle (gateway/app.py:20);send (asyncpg/connection.py:377) 30
+main (run.py:11);handle (gateway/app.py:25);verify (joserfc/jwt.py:9) 10
+main (run.py:10);handle (gateway/app.py:31) 40
+main (run.py:10);loop (base_events.py:600) 20
+"""
+
+
+def test_a_function_is_one_whichever_of_its_lines_was_hit():
+    profile = summarize(FOLDED)
+    assert profile.samples == 100
+    assert profile.by_function == {
+        "handle (gateway/app.py)": 0.4,
+        "send (asyncpg/connection.py)": 0.3,
+        "loop (base_events.py)": 0.2,
+        "verify (joserfc/jwt.py)": 0.1,
+    }
+
+
+def test_a_file_outside_any_package_is_pythons_own():
+    assert summarize(FOLDED).by_package == {"gateway": 0.4, "asyncpg": 0.3, "python": 0.2, "joserfc": 0.1}
+
+
+def test_frames_that_are_everywhere_are_left_out_of_the_callers():
+    callers = summarize(FOLDED).by_caller
+    assert callers["handle (gateway/app.py)"] == 0.8
+    assert "main (run.py)" not in callers
+
+
+def test_a_recursive_function_counts_once_per_sample():
+    profile = summarize("f (a/b.py:1);g (a/b.py:9);f (a/b.py:2) 5\nh (a/c.py:1) 5\n")
+    assert profile.by_caller["f (a/b.py)"] == 0.5
+
+
+def test_no_samples_are_no_profile():
+    profile = summarize("")
+    assert (profile.samples, dict(profile.by_package)) == (0, {})
