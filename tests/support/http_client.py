@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import itertools
 import random
 from collections.abc import Callable, Iterable
@@ -76,7 +77,11 @@ class HttpClient:
         if data is not None:
             sent.setdefault("Content-Type", "application/json")
         async with self._session.request(
-            method, self._base_url + path, json=json, data=data, headers=sent
+            method,
+            self._base_url + path,
+            json=json,
+            data=None if data is None else io.BytesIO(data),  # aiohttp warns of large plain bytes
+            headers=sent,
         ) as response:
             text = await response.text()
             is_json = "json" in response.headers.get("Content-Type", "")
