@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def test_each_repeat_begins_with_another_system():
 
 @pytest.mark.parametrize(("connections", "threads"), [(1, 1), (64, 2), (256, 2)])
 def test_the_threads_of_wrk_share_the_file_without_overlap(monkeypatch, connections, threads):
-    monkeypatch.setattr(wrk.shutil, "which", lambda name: f"/somewhere/{name}")
+    monkeypatch.setattr(shutil, "which", lambda name: f"/somewhere/{name}")
     file = RequestFile(path=Path("/cache/starts.bin"), count=1001, record_bytes=788)
     command = wrk.wrk_command("http://127.0.0.1:1/v1/sessions", file, connections=connections, seconds=3)
     assert command[0] == "/somewhere/wrk"
@@ -66,6 +67,6 @@ def test_the_threads_of_wrk_share_the_file_without_overlap(monkeypatch, connecti
 
 
 def test_a_missing_wrk_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr(wrk.shutil, "which", lambda _: None)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
     with pytest.raises(RuntimeError, match="apt-get install wrk"):
         wrk.require_wrk()

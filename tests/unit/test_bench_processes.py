@@ -17,7 +17,7 @@ from bench.measure.processes import (
     spending,
 )
 
-STAT = "4711 (a (very) odd name) S 42 4711 4711 0 -1 4194304 100 200 0 0 150 50 30 20 20 0 3 0 987654 1000000 500"
+STAT = "4711 (a (very) odd name) S 42 4711 4711 0 -1 64 100 200 0 0 150 50 30 20 20 0 3 0 987654 1000 500"
 
 
 def _snapshot(*processes: tuple[Process, str], busy: int = 0, stolen: int = 0) -> Snapshot:
@@ -91,6 +91,6 @@ def test_a_backend_that_ended_counts_with_what_it_used_in_between():
 
 def test_a_rollup_is_read_in_mebibytes():
     memory = parse_smaps_rollup(
-        "55d0-7ffd ---p 00000000 00:00 0    [rollup]\nRss:     2048 kB\nPss:     1536 kB\nShared_Clean: 1 kB\n"
+        "55d0-7ffd ---p 00000000 00:00 0  [rollup]\nRss:   2048 kB\nPss:   1536 kB\nShared_Clean: 1 kB\n"
     )
     assert (memory.rss_mib, memory.pss_mib) == (2.0, 1.5)
