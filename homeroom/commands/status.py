@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 
 import typer
 from rich.table import Table
@@ -97,7 +98,7 @@ def _version(answer: probe.Answer | None) -> str | None:
 
 def _table(processes: list[Health]) -> Table:
     table = Table(box=None, pad_edge=False)
-    for heading in ("process", "", "pid", "port", "ops", "version", "restarts", "since"):
+    for heading in ("process", "", "pid", "port", "ops", "version", "restarts", "up"):
         table.add_column(
             heading, justify="right" if heading in {"pid", "port", "ops", "restarts"} else "left"
         )
@@ -111,6 +112,13 @@ def _table(processes: list[Health]) -> Table:
             ),
             process.version or "",
             str(process.restarts),
-            (process.started_at or "")[:19].replace("T", " "),
+            _uptime(process.started_at),
         )
     return table
+
+
+def _uptime(started_at: str | None) -> str:
+    if started_at is None:
+        return ""
+    elapsed = datetime.now(UTC) - datetime.fromisoformat(started_at)
+    return str(timedelta(seconds=int(elapsed.total_seconds())))
