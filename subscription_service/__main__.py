@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Coroutine, Mapping
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import chassis.migrations
 from chassis import failpoints, logs
@@ -20,21 +24,33 @@ from chassis.tracing import Tracing
 from chassis.version import version
 from subscription_service.config import Config, MigrationConfig
 from subscription_service.operations.accounts import AccountOperations
+from subscription_service.operations.credits import CreditOperations
 from subscription_service.operations.entitlements import EntitlementOperations
 from subscription_service.operations.holds import HoldOperations
+from subscription_service.operations.housekeeping import keep_house
+from subscription_service.operations.license_feed import LicenseFeed
+from subscription_service.operations.licenses import LicenseOperations
 from subscription_service.operations.plans import PlanOperations
 from subscription_service.operations.subscriptions import SubscriptionOperations
 from subscription_service.servicer.accounts import AccountServicer, PlanServicer
+from subscription_service.servicer.credits import CreditServicer
 from subscription_service.servicer.holds import HoldServicer
+from subscription_service.servicer.licenses import LicenseServicer
 from subscription_service.store.accounts import AccountStore
 from subscription_service.store.clock import PinnedTime, database_time
+from subscription_service.store.credits import CreditStore
 from subscription_service.store.entitlements import EntitlementStore
 from subscription_service.store.holds import HoldStore
+from subscription_service.store.housekeeping import HousekeepingStore
+from subscription_service.store.license_notifications import listen_for_changes
+from subscription_service.store.license_reads import LicenseReader, raise_feed_origin
+from subscription_service.store.licenses import LicenseStore
 from subscription_service.store.plans import PlanStore
 from subscription_service.store.probe import probe
 from subscription_service.store.subscriptions import SubscriptionStore
 
 SERVICE = "subscription_service"
+START_SECONDS_MAXIMUM = 10.0
 MIGRATIONS = {"chassis": chassis.migrations.FOLDER, SERVICE: Path(__file__).parent / "migrations"}
 
 
@@ -61,10 +77,13 @@ async def serve(shutdown: Shutdown) -> None:
     shutdown.closing("database", database.close)
     await chassis.migrations.check(database, MIGRATIONS)
     metrics.gauge("database_waiting", "Calls that wait for a connection", lambda: database.pool_waiting)
+    await raise_feed_origin(database, deadline=time.monotonic() + START_SECONDS_MAXIMUM)
 
+    feed = LicenseFeed(reader=LicenseReader(database=database), poll_seconds=config.license_poll_seconds)
+    shutdown.at_request(feed.close)
     server = Server(
         bind=config.bind,
-        servicers=servicers(database),
+        servicers=servicers(database, feed),
         service_token=token,
         tracing=tracing,
         metrics=metrics,
@@ -78,31 +97,64 @@ async def serve(shutdown: Shutdown) -> None:
     shutdown.closing("operations pages", ops.stop)
     await server.start()
     shutdown.closing("server", server.stop, timeout_seconds=10.0)
+    run_until_closed(shutdown, "listening", listen_for_changes(config.database_url.reveal(), feed.hasten))
+    run_until_closed(
+        shutdown,
+        "housekeeping",
+        keep_house(HousekeepingStore(database=database), key_age=timedelta(days=config.idempotency_days)),
+    )
     tune_garbage_collection()
     logs.get_logger(__name__).info("serving", port=server.port, ops_port=ops.port)
     await shutdown.wait()
 
 
-def servicers(database: Database, *, pinned_time: PinnedTime = database_time) -> Mapping[str, object]:
+def run_until_closed(shutdown: Shutdown, name: str, work: Coroutine[Any, Any, None]) -> None:
+    """Run something in the background; it is cancelled when the process ends."""
+    task = asyncio.create_task(work, name=name)
+
+    async def close() -> None:
+        task.cancel()
+        await asyncio.wait({task})
+
+    shutdown.closing(name, close)
+
+
+def servicers(
+    database: Database, feed: LicenseFeed, *, pinned_time: PinnedTime = database_time
+) -> Mapping[str, object]:
     """The services of this process, by their full names, on one database."""
-    accounts = AccountServicer(
-        accounts=AccountOperations(store=AccountStore(database=database, pinned_time=pinned_time)),
-        subscriptions=SubscriptionOperations(
-            store=SubscriptionStore(database=database, pinned_time=pinned_time)
-        ),
-        entitlements=EntitlementOperations(
-            store=EntitlementStore(database=database, pinned_time=pinned_time)
-        ),
-    )
-    holds = HoldServicer(
-        operations=HoldOperations(store=HoldStore(database=database, pinned_time=pinned_time))
-    )
+    accounts = AccountStore(database=database, pinned_time=pinned_time)
+    entitlements = EntitlementStore(database=database, pinned_time=pinned_time)
     return {
-        "homeroom.subscription.v1.AccountService": accounts,
+        "homeroom.subscription.v1.AccountService": AccountServicer(
+            accounts=AccountOperations(store=accounts),
+            subscriptions=SubscriptionOperations(
+                store=SubscriptionStore(database=database, pinned_time=pinned_time)
+            ),
+            entitlements=EntitlementOperations(store=entitlements),
+        ),
         "homeroom.subscription.v1.PlanService": PlanServicer(
             operations=PlanOperations(store=PlanStore(database=database))
         ),
-        "homeroom.subscription.v1.HoldService": holds,
+        "homeroom.subscription.v1.HoldService": HoldServicer(
+            operations=HoldOperations(store=HoldStore(database=database, pinned_time=pinned_time))
+        ),
+        "homeroom.subscription.v1.CreditService": CreditServicer(
+            operations=CreditOperations(
+                store=CreditStore(database=database, pinned_time=pinned_time),
+                entitlements=entitlements,
+                accounts=accounts,
+            )
+        ),
+        "homeroom.subscription.v1.LicenseService": LicenseServicer(
+            operations=LicenseOperations(
+                store=LicenseStore(database=database, pinned_time=pinned_time),
+                reader=LicenseReader(database=database),
+                accounts=accounts,
+                feed=feed,
+            ),
+            feed=feed,
+        ),
     }
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import NamedTuple
+from uuid import UUID
 
 from chassis.errors import FieldViolation, Reason, ServiceError
 
@@ -35,6 +36,25 @@ class CreditEntry:
     created_at: datetime
     expires_at: datetime | None
     balance_after: int
+
+
+@dataclass(frozen=True, slots=True)
+class CreditOrder:
+    """Credits to bring in (positive) or to take back (negative); as a refund, of what a hold has spent."""
+
+    user_id: str
+    amount: int
+    reason: str
+    expires_at: datetime | None
+    operation_id: str
+    refund_of: UUID | None
+
+
+class RefundableHold(NamedTuple):
+    """A committed hold, and the credits that it has spent."""
+
+    hold_id: UUID
+    credits: int
 
 
 @dataclass(slots=True)
@@ -102,28 +122,29 @@ class Wallet:
                 next_month(month),
             )
 
-    def grant(
-        self,
-        amount: int,
-        *,
-        operation_id: str,
-        reason: str,
-        expires_at: datetime | None,
-        kind: EntryKind = EntryKind.GRANT,
-    ) -> CreditEntry | ServiceError:
-        """Bring credits in; refused when they have expired already or the balance would not fit."""
-        if self._lapsed(expires_at):
-            return _violation("expiresAt", "must be in the future")
-        if self.balance + amount > BALANCE_MAXIMUM:
-            return _violation("amount", "would make the balance too large")
-        return self._bring_in(kind, amount, operation_id, reason, expires_at)
+    def carry_out(self, order: CreditOrder, hold: RefundableHold | None) -> CreditEntry | ServiceError:
+        """Bring in or take back; `hold` is what a refund is for, None when there is none to refund."""
+        if order.amount < 0:
+            return self._take_back(order)
+        if order.refund_of is None:
+            return self._grant(order, EntryKind.GRANT, order.operation_id)
+        if hold is None or order.amount > hold.credits:
+            return _violation("refundHoldId", "must name a committed hold that cost at least the amount")
+        return self._grant(order, EntryKind.REFUND, f"refund:{hold.hold_id}")
 
-    def take_back(self, amount: int, *, operation_id: str, reason: str) -> CreditEntry | ServiceError:
-        """Take credits out that no hold has reserved; `amount` is positive."""
-        if amount > self.available:
-            return self._insufficient(amount)
-        self._take_from_grants(amount)
-        return self._enter(EntryKind.ADJUSTMENT, -amount, operation_id, reason)
+    def _grant(self, order: CreditOrder, kind: EntryKind, operation_id: str) -> CreditEntry | ServiceError:
+        if self._lapsed(order.expires_at):
+            return _violation("expiresAt", "must be in the future")
+        if self.balance + order.amount > BALANCE_MAXIMUM:
+            return _violation("amount", "would make the balance too large")
+        return self._bring_in(kind, order.amount, operation_id, order.reason, order.expires_at)
+
+    def _take_back(self, order: CreditOrder) -> CreditEntry | ServiceError:
+        """Take credits out that no hold has reserved."""
+        if -order.amount > self.available:
+            return self._insufficient(-order.amount)
+        self._take_from_grants(-order.amount)
+        return self._enter(EntryKind.ADJUSTMENT, order.amount, order.operation_id, order.reason)
 
     def hold(self, amount: int) -> list[HeldCredits] | ServiceError:
         """Reserve credits; says from which grants. They cannot lapse while they are held."""
@@ -242,3 +263,8 @@ def _violation(field_name: str, description: str) -> ServiceError:
         f"{field_name}: {description}",
         violations=[FieldViolation(field_name, description)],
     )
+
+
+def refunded_already() -> ServiceError:
+    """The refusal of a second refund of one hold."""
+    return _violation("refundHoldId", "was refunded already")

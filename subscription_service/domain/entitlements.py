@@ -35,6 +35,21 @@ class Standing:
     usage: DayUsage
     credits: StoredCredits
 
+    @property
+    def plan_in_force(self) -> Plan:
+        return in_force(self.status, self.period_end, self.now, plan=self.plan, default=self.default_plan)
+
+    @property
+    def monthly_credits_due(self) -> int:
+        """What this month's credits of the plan come to that have not been granted yet."""
+        granted = self.credits.month_granted if self.credits.month == month_of(self.now) else 0
+        return max(0, self.plan_in_force.monthly_credits - granted)
+
+    @property
+    def credits_due(self) -> bool:
+        """Whether the ledger lacks something that the clock has brought."""
+        return self.credits.lapsed > 0 or self.monthly_credits_due > 0
+
 
 @dataclass(frozen=True, slots=True)
 class Entitlements:
@@ -63,15 +78,8 @@ def entitlements_of(standing: Standing) -> Entitlements:
     The balance is what the next use would find: without what has lapsed, and with the plan's credits of this
     month, though both enter the ledger only when somebody uses it.
     """
-    plan = in_force(
-        standing.status,
-        standing.period_end,
-        standing.now,
-        plan=standing.plan,
-        default=standing.default_plan,
-    )
+    plan = standing.plan_in_force
     stored = standing.credits
-    granted = stored.month_granted if stored.month == month_of(standing.now) else 0
     return Entitlements(
         user_id=standing.user_id,
         plan_id=plan.plan_id,
@@ -81,7 +89,7 @@ def entitlements_of(standing: Standing) -> Entitlements:
         held=standing.usage.held,
         remaining=standing.usage.remaining(plan.daily_test_limit),
         resets_at=resets_at(standing.usage.day),
-        balance=stored.balance - stored.lapsed + max(0, plan.monthly_credits - granted),
+        balance=stored.balance - stored.lapsed + standing.monthly_credits_due,
         held_credits=stored.held,
         features=plan.features,
     )

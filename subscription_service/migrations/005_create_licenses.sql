@@ -14,12 +14,13 @@ CREATE TABLE licenses (
     CONSTRAINT licenses_epoch_not_negative CHECK (epoch >= 0)
 );
 
--- Every event that reached a learner's licenses, also one that changed nothing: none counts twice.
+-- Every event that reached a license, also one that changed nothing: none counts twice.
 CREATE TABLE license_events (
     user_id text NOT NULL,
+    specialization text NOT NULL,
     event_id uuid NOT NULL,
     received_at timestamptz NOT NULL,
-    CONSTRAINT license_events_once PRIMARY KEY (user_id, event_id)
+    CONSTRAINT license_events_once PRIMARY KEY (user_id, specialization, event_id)
 );
 
 -- One row per change of a license. A sequence number is made of the writing transaction's id and the row's
@@ -37,7 +38,7 @@ CREATE TABLE license_changes (
     event_id uuid NOT NULL,
     changed_at timestamptz NOT NULL,
     CONSTRAINT license_changes_once PRIMARY KEY (user_id, sequence),
-    CONSTRAINT license_changes_one_per_event UNIQUE (user_id, event_id),
+    CONSTRAINT license_changes_one_per_event UNIQUE (user_id, specialization, event_id),
     CONSTRAINT license_changes_from_not_negative CHECK (from_level >= 0),
     CONSTRAINT license_changes_to_at_least_one CHECK (to_level >= 1),
     CONSTRAINT license_changes_to_within_catalog CHECK (to_level <= max_level)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
@@ -10,6 +11,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from chassis.batch import Item, Reply
+from chassis.call import Call
 from chassis.errors import ServiceError
 from chassis.idempotency import Claim, fingerprint
 from subscription_service.store.keyed import Keyed
@@ -42,3 +44,11 @@ def timestamp(moment: datetime) -> Timestamp:
     message = Timestamp()
     message.FromDatetime(moment)
     return message
+
+
+def operation_id(call: Call) -> uuid.UUID:
+    """One id for everything that is asked for under one key of one caller."""
+    return uuid.uuid5(_OPERATIONS, f"{call.user_id}\n{call.method}\n{call.idempotency_key}")
+
+
+_OPERATIONS = uuid.UUID("6f1f2c0e-52f4-4b8e-9a5e-3c9c1f0a7b11")

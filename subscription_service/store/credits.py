@@ -1,150 +1,146 @@
-"""Credits in the database: wallets, read whole and written as what changed of them."""
+"""Credits in the database: adjusting balances, settling what is due, reading the ledger."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from datetime import datetime
+from collections.abc import Callable, Collection, Sequence
 from uuid import UUID
 
-from chassis.postgres import Connection
-from subscription_service.domain.credits import Grant, HeldCredits, Wallet, month_of
+import asyncpg
+
+from chassis.errors import ServiceError
+from chassis.postgres import Connection, Database
+from subscription_service.domain.accounts import AccountStatus, invalid_user_reference
+from subscription_service.domain.credits import CreditEntry, CreditOrder, EntryKind, RefundableHold
+from subscription_service.store.clock import PinnedTime, database_time
+from subscription_service.store.keyed import Keyed, KeyedOutcome, write_keyed
+from subscription_service.store.limits import read_limits
+from subscription_service.store.locks import Locked, lock_learners
+from subscription_service.store.wallets import read_wallets, write_wallets
+
+OPERATION_CONSTRAINT = "credit_entries_one_per_operation"
 
 
-async def read_wallets(
-    connection: Connection, user_ids: Collection[str], *, now: datetime, hold_ids: Collection[UUID] = ()
-) -> dict[str, Wallet]:
-    """The wallets of learners whose lock is held: what can be spent, and what these holds have taken."""
-    wallets = {user_id: Wallet(user_id, now, 0, 0, 0, month_of(now), 0, {}) for user_id in user_ids}
-    balances = await connection.fetch(
+class CreditStore:
+    def __init__(self, *, database: Database, pinned_time: PinnedTime = database_time) -> None:
+        self._database = database
+        self._pinned_time = pinned_time
+
+    async def adjust_credits(
+        self,
+        orders: Sequence[Keyed[CreditOrder]],
+        *,
+        render: Callable[[CreditEntry], bytes],
+        wait: bool,
+        deadline: float,
+    ) -> list[KeyedOutcome]:
+        """Carry out these orders in their sequence, each once per key.
+
+        A second refund of one hold violates `OPERATION_CONSTRAINT`.
         """
-        SELECT user_id, balance, held, entries, month, month_granted
-          FROM credit_balances
-         WHERE user_id = ANY ($1::text[])
-        """,
-        list(wallets),
-    )
-    for row in balances:
-        wallet = wallets[row["user_id"]]
-        wallet.balance = row["balance"]
-        wallet.held = row["held"]
-        wallet.entries = row["entries"]
-        wallet.month = row["month"]
-        wallet.month_granted = row["month_granted"]
-    grants = await connection.fetch(
-        """
-        SELECT user_id, entry_number, remaining, expires_at
-          FROM credit_grants
-         WHERE user_id = ANY ($1::text[]) AND remaining > 0
-         UNION
-        SELECT granted.user_id, granted.entry_number, granted.remaining, granted.expires_at
-          FROM hold_credits AS part
-          JOIN credit_grants AS granted
-            ON granted.user_id = part.user_id AND granted.entry_number = part.entry_number
-         WHERE part.user_id = ANY ($1::text[]) AND part.hold_id = ANY ($2::uuid[])
-        """,
-        list(wallets),
-        list(hold_ids),
-    )
-    for row in grants:
-        grant = Grant(row["entry_number"], row["remaining"], row["expires_at"])
-        wallets[row["user_id"]].grants[grant.entry_number] = grant
-    return wallets
 
+        async def change(
+            connection: Connection, orders: Sequence[CreditOrder]
+        ) -> list[CreditEntry | ServiceError | Locked]:
+            learners = await lock_learners(connection, [order.user_id for order in orders], wait=wait)
+            limits = await read_limits(connection, learners.statuses, pinned=self._pinned_time())
+            if not limits:
+                return [learners.refusal(order.user_id) for order in orders]
+            now = next(iter(limits.values())).now
+            wallets = await read_wallets(connection, learners.statuses, now=now)
+            refundable = await _refundable_holds(connection, orders)
+            outcomes: list[CreditEntry | ServiceError | Locked] = []
+            for order in orders:
+                if order.user_id not in learners.statuses:
+                    outcomes.append(learners.refusal(order.user_id))
+                elif learners.statuses[order.user_id] is not AccountStatus.ACTIVE:
+                    outcomes.append(invalid_user_reference())
+                else:
+                    wallet = wallets[order.user_id]
+                    wallet.settle(limits[order.user_id].limits.monthly_credits)
+                    hold = refundable.get((order.user_id, order.refund_of))
+                    outcomes.append(wallet.carry_out(order, hold))
+            await write_wallets(connection, wallets.values())
+            return outcomes
 
-async def write_wallets(connection: Connection, wallets: Iterable[Wallet]) -> None:
-    """Write what was decided: the new lines of the ledger, what is left of the grants, the balances."""
-    changed = sorted((wallet for wallet in wallets if wallet.touched), key=lambda wallet: wallet.user_id)
-    if not changed:
-        return
-    entries = [entry for wallet in changed for entry in wallet.new_entries]
-    grants = [
-        (wallet.user_id, wallet.grants[number]) for wallet in changed for number in wallet.touched_grants
-    ]
-    await connection.execute(
-        """
-        WITH entered AS (
-            INSERT INTO credit_entries (user_id, entry_number, operation_id, kind, amount, reason,
-                                        created_at, expires_at, balance_after)
-            SELECT user_id, entry_number, operation_id, kind, amount, reason,
-                   created_at, expires_at, balance_after
-              FROM unnest($1::text[], $2::integer[], $3::text[], $4::text[], $5::integer[], $6::text[],
-                          $7::timestamptz[], $8::timestamptz[], $9::integer[])
-                   AS entry (user_id, entry_number, operation_id, kind, amount, reason,
-                             created_at, expires_at, balance_after)
-        ),
-        granted AS (
-            INSERT INTO credit_grants (user_id, entry_number, remaining, expires_at)
-            SELECT user_id, entry_number, remaining, expires_at
-              FROM unnest($10::text[], $11::integer[], $12::integer[], $13::timestamptz[])
-                   AS left_over (user_id, entry_number, remaining, expires_at)
-                ON CONFLICT ON CONSTRAINT credit_grants_once DO UPDATE
-                   SET remaining = excluded.remaining
+        return await write_keyed(
+            self._database, orders, change, render=render, deadline=deadline, name="adjust_credits"
         )
-        INSERT INTO credit_balances (user_id, balance, held, entries, month, month_granted)
-        SELECT user_id, balance, held, entries, month, month_granted
-          FROM unnest($14::text[], $15::integer[], $16::integer[], $17::integer[],
-                      $18::date[], $19::integer[])
-               AS wallet (user_id, balance, held, entries, month, month_granted)
-            ON CONFLICT ON CONSTRAINT credit_balances_one_per_account DO UPDATE
-               SET balance = excluded.balance, held = excluded.held, entries = excluded.entries,
-                   month = excluded.month, month_granted = excluded.month_granted
-        """,
-        [entry.user_id for entry in entries],
-        [entry.entry_number for entry in entries],
-        [entry.operation_id for entry in entries],
-        [entry.kind for entry in entries],
-        [entry.amount for entry in entries],
-        [entry.reason for entry in entries],
-        [entry.created_at for entry in entries],
-        [entry.expires_at for entry in entries],
-        [entry.balance_after for entry in entries],
-        [user_id for user_id, _ in grants],
-        [grant.entry_number for _, grant in grants],
-        [grant.remaining for _, grant in grants],
-        [grant.expires_at for _, grant in grants],
-        [wallet.user_id for wallet in changed],
-        [wallet.balance for wallet in changed],
-        [wallet.held for wallet in changed],
-        [wallet.entries for wallet in changed],
-        [wallet.month for wallet in changed],
-        [wallet.month_granted for wallet in changed],
-    )
+
+    async def settle_credits(
+        self, user_ids: Sequence[str], *, wait: bool, deadline: float
+    ) -> list[ServiceError | Locked | None]:
+        """Enter into the ledgers what the clock has brought: expiries, and the credits of the month."""
+
+        async def work(connection: Connection) -> list[ServiceError | Locked | None]:
+            learners = await lock_learners(connection, user_ids, wait=wait)
+            limits = await read_limits(connection, learners.statuses, pinned=self._pinned_time())
+            if limits:
+                now = next(iter(limits.values())).now
+                wallets = await read_wallets(connection, learners.statuses, now=now)
+                for user_id, wallet in wallets.items():
+                    wallet.settle(limits[user_id].limits.monthly_credits)
+                await write_wallets(connection, wallets.values())
+            return [
+                None if user_id in learners.statuses else learners.refusal(user_id) for user_id in user_ids
+            ]
+
+        return await self._database.write(work, deadline=deadline, name="settle_credits")
+
+    async def list_entries(
+        self, *, user_id: str, before: int | None, limit: int, deadline: float
+    ) -> list[CreditEntry]:
+        """A learner's ledger, newest first, before the entry with that number."""
+
+        async def work(connection: Connection) -> list[CreditEntry]:
+            rows = await connection.fetch(
+                """
+                SELECT user_id, entry_number, operation_id, kind, amount, reason,
+                       created_at, expires_at, balance_after
+                  FROM credit_entries
+                 WHERE user_id = $1 AND ($2::integer IS NULL OR entry_number < $2)
+                 ORDER BY entry_number DESC
+                 LIMIT $3
+                """,
+                user_id,
+                before,
+                limit,
+            )
+            return [_entry(row) for row in rows]
+
+        return await self._database.read(work, deadline=deadline, name="list_credit_entries")
 
 
-async def read_held_credits(
-    connection: Connection, user_ids: Collection[str], hold_ids: Collection[UUID]
-) -> dict[UUID, list[HeldCredits]]:
-    """From which grants these holds took their credits."""
+async def _refundable_holds(
+    connection: Connection, orders: Collection[CreditOrder]
+) -> dict[tuple[str, UUID | None], RefundableHold]:
+    wanted = [(order.user_id, order.refund_of) for order in orders if order.refund_of is not None]
+    if not wanted:
+        return {}
     rows = await connection.fetch(
         """
-        SELECT hold_id, entry_number, amount
-          FROM hold_credits
-         WHERE user_id = ANY ($1::text[]) AND hold_id = ANY ($2::uuid[])
-         ORDER BY entry_number
+        SELECT hold.user_id, hold.hold_id, hold.credits
+          FROM unnest($1::text[], $2::uuid[]) AS wanted (user_id, hold_id)
+         CROSS JOIN LATERAL (SELECT user_id, hold_id, credits
+                               FROM holds
+                              WHERE user_id = wanted.user_id AND hold_id = wanted.hold_id
+                                AND state = 'committed'
+                              LIMIT 1) AS hold
         """,
-        list(set(user_ids)),
-        list(hold_ids),
+        [user_id for user_id, _ in wanted],
+        [hold_id for _, hold_id in wanted],
     )
-    held: dict[UUID, list[HeldCredits]] = {}
-    for row in rows:
-        held.setdefault(row["hold_id"], []).append(HeldCredits(row["entry_number"], row["amount"]))
-    return held
+    return {(row["user_id"], row["hold_id"]): RefundableHold(row["hold_id"], row["credits"]) for row in rows}
 
 
-async def insert_held_credits(
-    connection: Connection, held: Mapping[tuple[str, UUID], Collection[HeldCredits]]
-) -> None:
-    """Record from which grants new holds have taken their credits."""
-    parts = [(user_id, hold_id, part) for (user_id, hold_id), taken in held.items() for part in taken]
-    await connection.execute(
-        """
-        INSERT INTO hold_credits (user_id, hold_id, entry_number, amount)
-        SELECT user_id, hold_id, entry_number, amount
-          FROM unnest($1::text[], $2::uuid[], $3::integer[], $4::integer[])
-               AS part (user_id, hold_id, entry_number, amount)
-        """,
-        [user_id for user_id, _, _ in parts],
-        [hold_id for _, hold_id, _ in parts],
-        [part.entry_number for _, _, part in parts],
-        [part.amount for _, _, part in parts],
+def _entry(record: asyncpg.Record) -> CreditEntry:
+    return CreditEntry(
+        user_id=record["user_id"],
+        entry_number=record["entry_number"],
+        operation_id=record["operation_id"],
+        kind=EntryKind(record["kind"]),
+        amount=record["amount"],
+        reason=record["reason"],
+        created_at=record["created_at"],
+        expires_at=record["expires_at"],
+        balance_after=record["balance_after"],
     )

@@ -11,19 +11,19 @@ import asyncpg
 
 from chassis.errors import ServiceError
 from chassis.postgres import Connection, Database
-from subscription_service.domain.accounts import AccountStatus, invalid_user_reference
+from subscription_service.domain.accounts import AccountStatus
 from subscription_service.domain.holds import Hold, HoldState, LearnerHolds, Placement
 from subscription_service.domain.plans import Limits
 from subscription_service.domain.quota import DayUsage
 from subscription_service.domain.subscriptions import SubscriptionStatus, in_force
 from subscription_service.store.clock import PinnedTime, database_time
-from subscription_service.store.credits import (
+from subscription_service.store.locks import Locked, LockedLearners, lock_learners
+from subscription_service.store.wallets import (
     insert_held_credits,
     read_held_credits,
     read_wallets,
     write_wallets,
 )
-from subscription_service.store.locks import Locked, LockedLearners, lock_learners
 
 
 class HoldReference(NamedTuple):
@@ -60,10 +60,10 @@ class HoldStore:
             learners = await lock_learners(connection, [p.user_id for p in placements], wait=wait)
             ours = [p for p in placements if p.user_id in learners.statuses]
             if not ours:
-                return [_not_ours(p.user_id, learners) for p in placements]
+                return [learners.refusal(p.user_id) for p in placements]
             books = await self._read_for_placing(connection, ours, learners)
             outcomes = [
-                books[p.user_id].place(p) if p.user_id in books else _not_ours(p.user_id, learners)
+                books[p.user_id].place(p) if p.user_id in books else learners.refusal(p.user_id)
                 for p in placements
             ]
             await _write(connection, books.values())
@@ -197,12 +197,12 @@ class HoldStore:
             learners = await lock_learners(connection, [each.user_id for each in references], wait=wait)
             ours = [each for each in references if each.user_id in learners.statuses]
             if not ours:
-                return [_not_ours(each.user_id, learners) for each in references]
+                return [learners.refusal(each.user_id) for each in references]
             books = await self._read_for_resolving(connection, ours)
             outcomes: list[ResolveOutcome] = [
                 decide(books[each.user_id], each.hold_id)
                 if each.user_id in books
-                else _not_ours(each.user_id, learners)
+                else learners.refusal(each.user_id)
                 for each in references
             ]
             await _write(connection, books.values())
@@ -332,10 +332,6 @@ def _usage_columns(books: Iterable[LearnerHolds], holds: Iterable[Hold]) -> tupl
         [usage.held for _, usage in usages],
         [usage.used for _, usage in usages],
     )
-
-
-def _not_ours(user_id: str, learners: LockedLearners) -> ServiceError | Locked:
-    return Locked.ELSEWHERE if user_id in learners.elsewhere else invalid_user_reference()
 
 
 def _book(row: asyncpg.Record, account: AccountStatus) -> LearnerHolds:

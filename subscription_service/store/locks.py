@@ -6,8 +6,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 
+from chassis.errors import ServiceError
 from chassis.postgres import Connection
-from subscription_service.domain.accounts import AccountStatus
+from subscription_service.domain.accounts import AccountStatus, invalid_user_reference
 
 
 class Locked(Enum):
@@ -25,6 +26,10 @@ class LockedLearners:
 
     statuses: dict[str, AccountStatus]
     elsewhere: frozenset[str]
+
+    def refusal(self, user_id: str) -> ServiceError | Locked:
+        """What becomes of a request for an account that is not locked here."""
+        return Locked.ELSEWHERE if user_id in self.elsewhere else invalid_user_reference()
 
 
 async def lock_learners(connection: Connection, user_ids: Collection[str], *, wait: bool) -> LockedLearners:

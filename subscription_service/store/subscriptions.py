@@ -46,9 +46,9 @@ class SubscriptionStore:
             known_plans = frozenset(row["plan_id"] for row in plans)
             outcomes: list[Subscription | ServiceError | Locked] = []
             for order in orders:
-                if order.user_id in learners.elsewhere:
-                    outcomes.append(Locked.ELSEWHERE)
-                elif learners.statuses.get(order.user_id) is not AccountStatus.ACTIVE:
+                if order.user_id not in learners.statuses:
+                    outcomes.append(learners.refusal(order.user_id))
+                elif learners.statuses[order.user_id] is not AccountStatus.ACTIVE:
                     outcomes.append(invalid_user_reference())
                 else:
                     outcomes.append(records[order.user_id].order(order, known_plans))

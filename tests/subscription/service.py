@@ -1,4 +1,4 @@
-"""The service without its network: batches of messages in, outcomes out, and a superuser's view of the tables."""
+"""The service without its network: batches of messages in, outcomes out, and a view of the tables."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from chassis.errors import Reason, ServiceError
 from chassis.postgres import Connection, Database
 from protos.subscription.v1 import accounts_pb2, credits_pb2, holds_pb2, licenses_pb2
 from subscription_service.__main__ import servicers
+from subscription_service.operations.license_feed import LicenseFeed
+from subscription_service.store.license_reads import LicenseReader
 
 ACCOUNTS = "homeroom.subscription.v1.AccountService"
 PLANS = "homeroom.subscription.v1.PlanService"
@@ -49,7 +51,8 @@ class Subscriptions:
     timeout_seconds: float = 10.0
 
     def __post_init__(self) -> None:
-        self.servicers = servicers(self.database, pinned_time=self.clock)
+        self.feed = LicenseFeed(reader=LicenseReader(database=self.database), poll_seconds=0.05)
+        self.servicers = servicers(self.database, self.feed, pinned_time=self.clock)
         self._numbers = itertools.count(1)
 
     def call(self, method: str, *, user_id: str = "admin", key: str = "") -> Call:
@@ -132,7 +135,7 @@ class Subscriptions:
             accounts_pb2.SetSubscriptionRequest(
                 user_id=user_id,
                 plan_id=plan_id,
-                status=accounts_pb2.Subscription.Status.Value(status),
+                status=status,
                 period_end=period_end,
             ),
             key=f"subscribe-{next(self._numbers)}",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import uuid
 
 import pytest
@@ -63,9 +64,8 @@ async def test_two_hundred_starts_at_once_with_one_unit_left_take_one(subscripti
     ann = await subscriptions.account("ann")
     await subscriptions.subscribe(ann, "single")
     batches = [[placement(ann) for _ in range(20)] for _ in range(10)]
-    outcomes = sum(
-        await asyncio.gather(*(subscriptions.batch(HOLDS, "PlaceHold", batch) for batch in batches)), []
-    )
+    answers = await asyncio.gather(*(subscriptions.batch(HOLDS, "PlaceHold", batch) for batch in batches))
+    outcomes = list(itertools.chain.from_iterable(answers))
     placed = [outcome for outcome in outcomes if not isinstance(outcome, ServiceError)]
     assert len(placed) == 1
     for outcome in outcomes:
@@ -81,9 +81,8 @@ async def test_fifty_starts_of_one_subject_take_one_unit_even_when_the_limit_is_
     ann = await subscriptions.account("ann")
     await subscriptions.subscribe(ann, "single")
     batches = [[placement(ann, subject="physics#1") for _ in range(10)] for _ in range(5)]
-    outcomes = sum(
-        await asyncio.gather(*(subscriptions.batch(HOLDS, "PlaceHold", batch) for batch in batches)), []
-    )
+    answers = await asyncio.gather(*(subscriptions.batch(HOLDS, "PlaceHold", batch) for batch in batches))
+    outcomes = list(itertools.chain.from_iterable(answers))
     assert [outcome for outcome in outcomes if isinstance(outcome, ServiceError)] == []
     assert sum(outcome.HasField("hold") for outcome in outcomes) == 1
     assert await subscriptions.tests(ann) == (0, 1)

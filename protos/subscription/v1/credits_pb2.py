@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from protos.chassis.v1 import options_pb2 as protos_dot_chassis_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$protos/subscription/v1/credits.proto\x12\x18homeroom.subscription.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fprotos/chassis/v1/options.proto\"\xd5\x02\n\x0b\x43reditEntry\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\x12\x38\n\x04kind\x18\x02 \x01(\x0e\x32*.homeroom.subscription.v1.CreditEntry.Kind\x12\x0e\n\x06\x61mount\x18\x03 \x01(\x05\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rbalance_after\x18\x07 \x01(\x05\"c\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\t\n\x05GRANT\x10\x01\x12\x12\n\x0eHOLD_COMMITTED\x10\x02\x12\n\n\x06REFUND\x10\x03\x12\n\n\x06\x45XPIRY\x10\x04\x12\x0e\n\nADJUSTMENT\x10\x05\"\xa8\x02\n\x14\x41\x64justCreditsRequest\x12\x1b\n\x07user_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12&\n\x06\x61mount\x18\x02 \x01(\x05\x42\x16\xbaH\x13\x1a\x11\x18\xc0\x84=(\xc0\xfb\xc2\xff\xff\xff\xff\xff\xff\x01\x38\x00\x12\x1a\n\x06reason\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03\x12.\n\nexpires_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp:\x7f\xbaH|\x1az\n\x1a\x65xpires_at_only_for_grants\x12\x32\x65xpiresAt may be given only with a positive amount\x1a(!has(this.expires_at) || this.amount > 0\"^\n\x15\x41\x64justCreditsResponse\x12\x34\n\x05\x65ntry\x18\x01 \x01(\x0b\x32%.homeroom.subscription.v1.CreditEntry\x12\x0f\n\x07\x62\x61lance\x18\x02 \x01(\x05\"Y\n\x1aListMyCreditEntriesRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\"n\n\x1bListMyCreditEntriesResponse\x12\x36\n\x07\x65ntries\x18\x01 \x03(\x0b\x32%.homeroom.subscription.v1.CreditEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"t\n\x18ListCreditEntriesRequest\x12\x1b\n\x07user_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\"l\n\x19ListCreditEntriesResponse\x12\x36\n\x07\x65ntries\x18\x01 \x03(\x0b\x32%.homeroom.subscription.v1.CreditEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x9d\x04\n\rCreditService\x12\xa4\x01\n\rAdjustCredits\x12..homeroom.subscription.v1.AdjustCreditsRequest\x1a/.homeroom.subscription.v1.AdjustCreditsResponse\"2\x8a\xb5\x18\x05\n\x01\x03\x10\x01\x82\xd3\xe4\x93\x02#\"\x1e/v1/accounts/{user_id}/credits:\x01*\x12\xab\x01\n\x13ListMyCreditEntries\x12\x34.homeroom.subscription.v1.ListMyCreditEntriesRequest\x1a\x35.homeroom.subscription.v1.ListMyCreditEntriesResponse\"\'\x90\x02\x01\x8a\xb5\x18\x05\n\x03\x01\x02\x03\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/credits/entries\x12\xb6\x01\n\x11ListCreditEntries\x12\x32.homeroom.subscription.v1.ListCreditEntriesRequest\x1a\x33.homeroom.subscription.v1.ListCreditEntriesResponse\"8\x90\x02\x01\x8a\xb5\x18\x03\n\x01\x03\x82\xd3\xe4\x93\x02(\x12&/v1/accounts/{user_id}/credits/entriesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$protos/subscription/v1/credits.proto\x12\x18homeroom.subscription.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fprotos/chassis/v1/options.proto\"\xd5\x02\n\x0b\x43reditEntry\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\x12\x38\n\x04kind\x18\x02 \x01(\x0e\x32*.homeroom.subscription.v1.CreditEntry.Kind\x12\x0e\n\x06\x61mount\x18\x03 \x01(\x05\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rbalance_after\x18\x07 \x01(\x05\"c\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\t\n\x05GRANT\x10\x01\x12\x12\n\x0eHOLD_COMMITTED\x10\x02\x12\n\n\x06REFUND\x10\x03\x12\n\n\x06\x45XPIRY\x10\x04\x12\x0e\n\nADJUSTMENT\x10\x05\"\xb5\x03\n\x14\x41\x64justCreditsRequest\x12\x1b\n\x07user_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12&\n\x06\x61mount\x18\x02 \x01(\x05\x42\x16\xbaH\x13\x1a\x11\x18\xc0\x84=(\xc0\xfb\xc2\xff\xff\xff\xff\xff\xff\x01\x38\x00\x12\x1a\n\x06reason\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03\x12.\n\nexpires_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x0erefund_hold_id\x18\x05 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01:\xe6\x01\xbaH\xe2\x01\x1a\x64\n\x12refund_is_positive\x12 a refund needs a positive amount\x1a,this.refund_hold_id == \'\' || this.amount > 0\x1az\n\x1a\x65xpires_at_only_for_grants\x12\x32\x65xpiresAt may be given only with a positive amount\x1a(!has(this.expires_at) || this.amount > 0\"^\n\x15\x41\x64justCreditsResponse\x12\x34\n\x05\x65ntry\x18\x01 \x01(\x0b\x32%.homeroom.subscription.v1.CreditEntry\x12\x0f\n\x07\x62\x61lance\x18\x02 \x01(\x05\"Y\n\x1aListMyCreditEntriesRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\"n\n\x1bListMyCreditEntriesResponse\x12\x36\n\x07\x65ntries\x18\x01 \x03(\x0b\x32%.homeroom.subscription.v1.CreditEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"t\n\x18ListCreditEntriesRequest\x12\x1b\n\x07user_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\"l\n\x19ListCreditEntriesResponse\x12\x36\n\x07\x65ntries\x18\x01 \x03(\x0b\x32%.homeroom.subscription.v1.CreditEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x9d\x04\n\rCreditService\x12\xa4\x01\n\rAdjustCredits\x12..homeroom.subscription.v1.AdjustCreditsRequest\x1a/.homeroom.subscription.v1.AdjustCreditsResponse\"2\x8a\xb5\x18\x05\n\x01\x03\x10\x01\x82\xd3\xe4\x93\x02#\"\x1e/v1/accounts/{user_id}/credits:\x01*\x12\xab\x01\n\x13ListMyCreditEntries\x12\x34.homeroom.subscription.v1.ListMyCreditEntriesRequest\x1a\x35.homeroom.subscription.v1.ListMyCreditEntriesResponse\"\'\x90\x02\x01\x8a\xb5\x18\x05\n\x03\x01\x02\x03\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/credits/entries\x12\xb6\x01\n\x11ListCreditEntries\x12\x32.homeroom.subscription.v1.ListCreditEntriesRequest\x1a\x33.homeroom.subscription.v1.ListCreditEntriesResponse\"8\x90\x02\x01\x8a\xb5\x18\x03\n\x01\x03\x82\xd3\xe4\x93\x02(\x12&/v1/accounts/{user_id}/credits/entriesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,8 +41,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ADJUSTCREDITSREQUEST'].fields_by_name['amount']._serialized_options = b'\272H\023\032\021\030\300\204=(\300\373\302\377\377\377\377\377\377\0018\000'
   _globals['_ADJUSTCREDITSREQUEST'].fields_by_name['reason']._loaded_options = None
   _globals['_ADJUSTCREDITSREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\007r\005\020\001\030\364\003'
+  _globals['_ADJUSTCREDITSREQUEST'].fields_by_name['refund_hold_id']._loaded_options = None
+  _globals['_ADJUSTCREDITSREQUEST'].fields_by_name['refund_hold_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
   _globals['_ADJUSTCREDITSREQUEST']._loaded_options = None
-  _globals['_ADJUSTCREDITSREQUEST']._serialized_options = b'\272H|\032z\n\032expires_at_only_for_grants\0222expiresAt may be given only with a positive amount\032(!has(this.expires_at) || this.amount > 0'
+  _globals['_ADJUSTCREDITSREQUEST']._serialized_options = b'\272H\342\001\032d\n\022refund_is_positive\022 a refund needs a positive amount\032,this.refund_hold_id == \'\' || this.amount > 0\032z\n\032expires_at_only_for_grants\0222expiresAt may be given only with a positive amount\032(!has(this.expires_at) || this.amount > 0'
   _globals['_LISTMYCREDITENTRIESREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTMYCREDITENTRIESREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\364\003(\000'
   _globals['_LISTMYCREDITENTRIESREQUEST'].fields_by_name['page_token']._loaded_options = None
@@ -64,17 +66,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREDITENTRY_KIND']._serialized_start=434
   _globals['_CREDITENTRY_KIND']._serialized_end=533
   _globals['_ADJUSTCREDITSREQUEST']._serialized_start=536
-  _globals['_ADJUSTCREDITSREQUEST']._serialized_end=832
-  _globals['_ADJUSTCREDITSRESPONSE']._serialized_start=834
-  _globals['_ADJUSTCREDITSRESPONSE']._serialized_end=928
-  _globals['_LISTMYCREDITENTRIESREQUEST']._serialized_start=930
-  _globals['_LISTMYCREDITENTRIESREQUEST']._serialized_end=1019
-  _globals['_LISTMYCREDITENTRIESRESPONSE']._serialized_start=1021
-  _globals['_LISTMYCREDITENTRIESRESPONSE']._serialized_end=1131
-  _globals['_LISTCREDITENTRIESREQUEST']._serialized_start=1133
-  _globals['_LISTCREDITENTRIESREQUEST']._serialized_end=1249
-  _globals['_LISTCREDITENTRIESRESPONSE']._serialized_start=1251
-  _globals['_LISTCREDITENTRIESRESPONSE']._serialized_end=1359
-  _globals['_CREDITSERVICE']._serialized_start=1362
-  _globals['_CREDITSERVICE']._serialized_end=1903
+  _globals['_ADJUSTCREDITSREQUEST']._serialized_end=973
+  _globals['_ADJUSTCREDITSRESPONSE']._serialized_start=975
+  _globals['_ADJUSTCREDITSRESPONSE']._serialized_end=1069
+  _globals['_LISTMYCREDITENTRIESREQUEST']._serialized_start=1071
+  _globals['_LISTMYCREDITENTRIESREQUEST']._serialized_end=1160
+  _globals['_LISTMYCREDITENTRIESRESPONSE']._serialized_start=1162
+  _globals['_LISTMYCREDITENTRIESRESPONSE']._serialized_end=1272
+  _globals['_LISTCREDITENTRIESREQUEST']._serialized_start=1274
+  _globals['_LISTCREDITENTRIESREQUEST']._serialized_end=1390
+  _globals['_LISTCREDITENTRIESRESPONSE']._serialized_start=1392
+  _globals['_LISTCREDITENTRIESRESPONSE']._serialized_end=1500
+  _globals['_CREDITSERVICE']._serialized_start=1503
+  _globals['_CREDITSERVICE']._serialized_end=2044
 # @@protoc_insertion_point(module_scope)

@@ -46,16 +46,18 @@ class CreditEntry(_message.Message):
     def __init__(self, entry_id: _Optional[str] = ..., kind: _Optional[_Union[CreditEntry.Kind, str]] = ..., amount: _Optional[int] = ..., reason: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., balance_after: _Optional[int] = ...) -> None: ...
 
 class AdjustCreditsRequest(_message.Message):
-    __slots__ = ("user_id", "amount", "reason", "expires_at")
+    __slots__ = ("user_id", "amount", "reason", "expires_at", "refund_hold_id")
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     AMOUNT_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    REFUND_HOLD_ID_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     amount: int
     reason: str
     expires_at: _timestamp_pb2.Timestamp
-    def __init__(self, user_id: _Optional[str] = ..., amount: _Optional[int] = ..., reason: _Optional[str] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    refund_hold_id: str
+    def __init__(self, user_id: _Optional[str] = ..., amount: _Optional[int] = ..., reason: _Optional[str] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., refund_hold_id: _Optional[str] = ...) -> None: ...
 
 class AdjustCreditsResponse(_message.Message):
     __slots__ = ("entry", "balance")

@@ -1,0 +1,242 @@
+"""Licenses: the level a learner holds in a specialization, which never falls but by an audited reset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from chassis.errors import FieldViolation, Reason, ServiceError
+
+BY_PROGRESS = "progress_service"
+
+
+@dataclass(frozen=True, slots=True)
+class License:
+    """`max_level` is what the catalog said at the last change; `epoch` counts the resets of the progress."""
+
+    user_id: str
+    specialization: str
+    level: int
+    max_level: int
+    epoch: int
+    updated_at: datetime
+
+    @property
+    def completed(self) -> bool:
+        return self.level >= self.max_level
+
+
+@dataclass(frozen=True, slots=True)
+class LevelReached:
+    """What progress says: an absolute level, and the epoch it was reached in (None: the license's own)."""
+
+    user_id: str
+    specialization: str
+    level: int
+    max_level: int
+    event_id: UUID
+    reason: str
+    epoch: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LevelReset:
+    """An order to begin again, and the epoch that it begins (None: the license's own)."""
+
+    user_id: str
+    specialization: str
+    to_level: int
+    max_level: int
+    event_id: UUID
+    by: str
+    reason: str
+    epoch: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LevelAdvance:
+    """What an instructor says."""
+
+    user_id: str
+    specialization: str
+    to_level: int
+    event_id: UUID
+    by: str
+    reason: str
+
+
+LicenseOrder = LevelReached | LevelReset | LevelAdvance
+
+
+@dataclass(frozen=True, slots=True)
+class Progression:
+    """One change of a license; `from_level` is 0 when there was none before."""
+
+    user_id: str
+    specialization: str
+    from_level: int
+    to_level: int
+    max_level: int
+    by: str
+    reason: str
+    event_id: UUID
+    at: datetime
+
+
+class LicenseEvent(NamedTuple):
+    specialization: str
+    event_id: UUID
+
+
+@dataclass(slots=True)
+class LicenseRecord:
+    """A learner's licenses and the events seen, as far as they were asked about, and what was decided.
+
+    An event counts once for each specialization that it names.
+    """
+
+    user_id: str
+    now: datetime
+    licenses: dict[str, License] = field(default_factory=dict)
+    seen_events: set[LicenseEvent] = field(default_factory=set)
+    new_events: list[LicenseEvent] = field(default_factory=list)
+    changed: set[str] = field(default_factory=set)
+    progressions: list[Progression] = field(default_factory=list)
+
+    def reach(self, reached: LevelReached) -> License:
+        """Raise the license to a level of the progress; what is lower, older or known changes nothing.
+
+        Any order of the same events ends in the same license: the highest level of the latest epoch.
+        """
+        license_ = self.licenses.get(reached.specialization)
+        known = self._saw_before(reached.specialization, reached.event_id)
+        if license_ is not None:
+            epoch = license_.epoch if reached.epoch is None else reached.epoch
+            if known or epoch < license_.epoch:
+                return license_
+            if epoch == license_.epoch and reached.level <= license_.level:
+                return self._widen(license_, reached)
+        return self._set(
+            reached.specialization,
+            level=reached.level,
+            max_level=reached.max_level,
+            epoch=reached.epoch,
+            by=BY_PROGRESS,
+            reason=reached.reason,
+            event_id=reached.event_id,
+        )
+
+    def reset(self, reset: LevelReset) -> License:
+        """Set the level, down if need be; a reset that is older than the license's epoch changes nothing."""
+        license_ = self.licenses.get(reset.specialization)
+        known = self._saw_before(reset.specialization, reset.event_id)
+        if license_ is not None:
+            epoch = license_.epoch if reset.epoch is None else reset.epoch
+            # In an epoch of its own the reset came late: what was reached since stays.
+            late = reset.epoch is not None and epoch == license_.epoch and reset.to_level <= license_.level
+            if known or late or epoch < license_.epoch:
+                return license_
+        return self._set(
+            reset.specialization,
+            level=reset.to_level,
+            max_level=reset.max_level,
+            epoch=reset.epoch,
+            by=reset.by,
+            reason=reset.reason,
+            event_id=reset.event_id,
+        )
+
+    def advance(self, advance: LevelAdvance) -> License | ServiceError:
+        """Raise the license by hand, no higher than the catalog went at its last change."""
+        license_ = self.licenses.get(advance.specialization)
+        if license_ is None:
+            return ServiceError(Reason.NOT_FOUND, "The learner has no license in this specialization")
+        if advance.to_level > license_.max_level:
+            description = f"may be at most {license_.max_level}"
+            return ServiceError(
+                Reason.INVALID_ARGUMENT,
+                f"toLevel: {description}",
+                violations=[FieldViolation("toLevel", description)],
+            )
+        if advance.to_level < license_.level:
+            return ServiceError(
+                Reason.ILLEGAL_TRANSITION,
+                f"The license has level {license_.level}, and levels do not fall",
+                metadata={"from": license_.level, "to": advance.to_level},
+            )
+        if advance.to_level == license_.level:
+            return license_
+        self._saw_before(advance.specialization, advance.event_id)
+        return self._set(
+            advance.specialization,
+            level=advance.to_level,
+            max_level=license_.max_level,
+            epoch=None,
+            by=advance.by,
+            reason=advance.reason,
+            event_id=advance.event_id,
+        )
+
+    def _set(
+        self,
+        specialization: str,
+        *,
+        level: int,
+        max_level: int,
+        epoch: int | None,
+        by: str,
+        reason: str,
+        event_id: UUID,
+    ) -> License:
+        old = self.licenses.get(specialization)
+        new = License(
+            user_id=self.user_id,
+            specialization=specialization,
+            level=level,
+            max_level=max_level,
+            epoch=epoch if epoch is not None else old.epoch if old is not None else 0,
+            updated_at=self.now,
+        )
+        self.licenses[specialization] = new
+        self.changed.add(specialization)
+        self.progressions.append(
+            Progression(
+                user_id=self.user_id,
+                specialization=specialization,
+                from_level=0 if old is None else old.level,
+                to_level=level,
+                max_level=max_level,
+                by=by,
+                reason=reason,
+                event_id=event_id,
+                at=self.now,
+            )
+        )
+        return new
+
+    def _widen(self, license_: License, reached: LevelReached) -> License:
+        """The same level of a catalog that has grown: the level is not the highest any more."""
+        if reached.level < license_.level or reached.max_level <= license_.max_level:
+            return license_
+        widened = License(
+            license_.user_id,
+            license_.specialization,
+            license_.level,
+            reached.max_level,
+            license_.epoch,
+            self.now,
+        )
+        self.licenses[license_.specialization] = widened
+        self.changed.add(license_.specialization)
+        return widened
+
+    def _saw_before(self, specialization: str, event_id: UUID) -> bool:
+        """Whether the event was seen before; from now on it was."""
+        event = LicenseEvent(specialization, event_id)
+        if event in self.seen_events:
+            return True
+        self.seen_events.add(event)
+        self.new_events.append(event)
+        return False

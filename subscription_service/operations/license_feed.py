@@ -1,0 +1,54 @@
+"""Follows the changes of all licenses, from any point on and for as long as somebody watches."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+from subscription_service.store.license_reads import LicenseReader, SequencedProgression
+
+PAGE_SIZE = 500
+READ_SECONDS_MAXIMUM = 5.0
+
+
+class LicenseFeed:
+    """Polls for changes; a hint that there are some only makes it look sooner."""
+
+    def __init__(self, *, reader: LicenseReader, poll_seconds: float) -> None:
+        self._reader = reader
+        self._poll_seconds = poll_seconds
+        self._hint = asyncio.Event()
+        self._closed = False
+
+    def hasten(self) -> None:
+        """Make everyone who waits look now."""
+        hint, self._hint = self._hint, asyncio.Event()
+        hint.set()
+
+    def close(self) -> None:
+        """End every watch; those who watch may go on elsewhere from where they are."""
+        self._closed = True
+        self.hasten()
+
+    async def watch(self, *, after: int, deadline: float) -> AsyncIterator[SequencedProgression]:
+        """Every change after this sequence number, in order and none left out, until the deadline."""
+        while not self._closed:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                return
+            hint = self._hint  # taken before looking: a change that comes in between is not missed
+            page = await self._reader.read_feed(
+                after=after,
+                limit=PAGE_SIZE,
+                deadline=time.monotonic() + min(READ_SECONDS_MAXIMUM, remaining),
+            )
+            for change in page:
+                yield change
+                after = change.sequence
+            if len(page) < PAGE_SIZE:
+                try:
+                    async with asyncio.timeout(min(self._poll_seconds, remaining)):
+                        await hint.wait()
+                except TimeoutError:
+                    pass

@@ -1,0 +1,155 @@
+"""Licenses, their histories and the feed of all changes, as they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+import asyncpg
+
+from chassis.postgres import Connection, Database
+from subscription_service.domain.licenses import License, Progression
+
+
+class SequencedProgression(NamedTuple):
+    """A change of a license and its place among all changes of all licenses."""
+
+    sequence: int
+    progression: Progression
+
+
+async def read_licenses(connection: Connection, names: Collection[tuple[str, str]]) -> list[License]:
+    """Those of the licenses, named by learner and specialization, that exist."""
+    rows = await connection.fetch(
+        """
+        SELECT license.user_id, license.specialization, license.level, license.max_level,
+               license.epoch, license.updated_at
+          FROM unnest($1::text[], $2::text[]) AS wanted (user_id, specialization)
+         CROSS JOIN LATERAL (SELECT user_id, specialization, level, max_level, epoch, updated_at
+                               FROM licenses
+                              WHERE user_id = wanted.user_id AND specialization = wanted.specialization
+                              LIMIT 1) AS license
+        """,
+        [user_id for user_id, _ in names],
+        [specialization for _, specialization in names],
+    )
+    return [_license(row) for row in rows]
+
+
+class LicenseReader:
+    def __init__(self, *, database: Database) -> None:
+        self._database = database
+
+    async def list_licenses(self, *, user_id: str, after: str, limit: int, deadline: float) -> list[License]:
+        """A learner's licenses by specialization, those after the one named."""
+
+        async def work(connection: Connection) -> list[License]:
+            rows = await connection.fetch(
+                """
+                SELECT user_id, specialization, level, max_level, epoch, updated_at
+                  FROM licenses
+                 WHERE user_id = $1 AND specialization > $2
+                 ORDER BY specialization
+                 LIMIT $3
+                """,
+                user_id,
+                after,
+                limit,
+            )
+            return [_license(row) for row in rows]
+
+        return await self._database.read(work, deadline=deadline, name="list_licenses")
+
+    async def list_history(
+        self, *, user_id: str, specialization: str, before: int | None, limit: int, deadline: float
+    ) -> list[SequencedProgression]:
+        """How a license came to be, newest first, before a sequence number."""
+
+        async def work(connection: Connection) -> list[SequencedProgression]:
+            rows = await connection.fetch(
+                """
+                SELECT sequence, user_id, specialization, from_level, to_level, max_level,
+                       changed_by, reason, event_id, changed_at
+                  FROM license_changes
+                 WHERE user_id = $1 AND specialization = $2 AND ($3::bigint IS NULL OR sequence < $3)
+                 ORDER BY sequence DESC
+                 LIMIT $4
+                """,
+                user_id,
+                specialization,
+                before,
+                limit,
+            )
+            return [_progression(row) for row in rows]
+
+        return await self._database.read(work, deadline=deadline, name="list_license_history")
+
+    async def read_feed(self, *, after: int, limit: int, deadline: float) -> list[SequencedProgression]:
+        """The changes of all licenses after a sequence number, as far as they are complete.
+
+        Nothing with a lower number can appear later: every transaction that could still write one is older
+        than the horizon, and the numbers begin with the transaction's id.
+        """
+
+        async def work(connection: Connection) -> list[SequencedProgression]:
+            rows = await connection.fetch(
+                """
+                SELECT change.sequence, change.user_id, change.specialization, change.from_level,
+                       change.to_level, change.max_level, change.changed_by, change.reason,
+                       change.event_id, change.changed_at
+                  FROM license_changes AS change
+                 WHERE change.sequence > $1
+                   AND change.sequence < (
+                       SELECT (origin + pg_snapshot_xmin(pg_current_snapshot())::text::bigint) << 16
+                         FROM license_feed)
+                 ORDER BY change.sequence
+                 LIMIT $2
+                """,
+                after,
+                limit,
+            )
+            return [_progression(row) for row in rows]
+
+        return await self._database.read(work, deadline=deadline, name="read_license_feed")
+
+
+async def raise_feed_origin(database: Database, *, deadline: float) -> None:
+    """Keep sequence numbers rising when the database was restored into a cluster with lower transaction ids."""
+    await database.execute_write(
+        """
+        UPDATE license_feed AS feed
+           SET origin = newest.number + 1 - pg_current_xact_id()::text::bigint
+          FROM (SELECT coalesce(max(sequence), 0) >> 16 AS number FROM license_changes) AS newest
+         WHERE newest.number >= feed.origin + pg_current_xact_id()::text::bigint
+        """,
+        deadline=deadline,
+        name="raise_license_feed_origin",
+    )
+
+
+def _license(row: asyncpg.Record) -> License:
+    return License(
+        row["user_id"],
+        row["specialization"],
+        row["level"],
+        row["max_level"],
+        row["epoch"],
+        row["updated_at"],
+    )
+
+
+def _progression(row: asyncpg.Record) -> SequencedProgression:
+    return SequencedProgression(
+        row["sequence"],
+        Progression(
+            user_id=row["user_id"],
+            specialization=row["specialization"],
+            from_level=row["from_level"],
+            to_level=row["to_level"],
+            max_level=row["max_level"],
+            by=row["changed_by"],
+            reason=row["reason"],
+            event_id=row["event_id"],
+            at=row["changed_at"],
+        ),
+    )
