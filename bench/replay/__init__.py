@@ -1,0 +1,1 @@
+"""Plays what real learners once did through a stack's HTTP gateway, and compares what came of it."""

@@ -1,0 +1,124 @@
+"""`python -m bench.replay DIR`: plays a practice log through a stack and compares log and server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Protocol
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from bench.replay.errors import ReplayError
+from bench.replay.log import read_log
+from bench.replay.report import Outcome, as_json, show
+from bench.replay.run import TOKEN_SECONDS, Order, replay
+from homeroom.commands.options import running
+from homeroom.data_directory import DataDirectory
+from homeroom.keys import DevelopmentKeys
+from homeroom.supervisor import Stack
+
+EXIT_DIFFERENCES = 1
+EXIT_FAILED = 2
+
+
+class Sign(Protocol):
+    """Makes a bearer token for a user."""
+
+    def __call__(self, user: str, roles: Iterable[str], *, ttl_seconds: int) -> str: ...
+
+
+class RateColumn(ProgressColumn):
+    """How many a second, lately."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f}/s", style="progress.data.speed")
+
+
+def main(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Holds answers.csv.gz and questions.jsonl.")],
+    *,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="The data folder of a running stack. Without it, one is started and thrown away."),
+    ] = None,
+    url: Annotated[str | None, typer.Option(help="The gateway of the stack of --data, if elsewhere.")] = None,
+    learners: Annotated[int | None, typer.Option(min=1, help="Play only so many learners.")] = None,
+    at_once: Annotated[int, typer.Option(min=1, max=1000, help="Learners who play at a time.")] = 64,
+    twice: Annotated[bool, typer.Option("--twice", help="Play again with the same keys.")] = False,
+    as_json_text: Annotated[bool, typer.Option("--json", help="Write the result as JSON.")] = False,
+) -> None:
+    """Exit with 1 when log and server differ in anything, with 2 when they could not be compared."""
+    terminal = Console(stderr=as_json_text, highlight=False)
+    try:
+        log = read_log(folder)
+        order = Order(log if learners is None else log.first(learners), at_once=at_once, twice=twice)
+        outcome = asyncio.run(_run(order, data=data, url=url, terminal=terminal))
+    except (ReplayError, RuntimeError) as error:  # a stack that cannot start raises RuntimeErrors
+        terminal.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+        raise typer.Exit(EXIT_FAILED) from error
+    if as_json_text:
+        typer.echo(json.dumps(as_json(outcome), indent=2, default=str))
+    else:
+        show(terminal, outcome)
+    if outcome.differences or not outcome.all_counted:
+        raise typer.Exit(EXIT_DIFFERENCES)
+
+
+async def _run(order: Order, *, data: Path | None, url: str | None, terminal: Console) -> Outcome:
+    if data is not None:
+        return await _replay_on_running_stack(order, DataDirectory(data), url, terminal)
+    if url is not None:
+        raise ReplayError("--url needs --data: the learners' tokens are signed with the keys in that folder")
+    terminal.print("starting a stack of our own")
+    async with Stack(ephemeral=True) as stack:
+        return await _replay(order, stack.gateway_url, stack.token, terminal)
+
+
+async def _replay_on_running_stack(
+    order: Order, data: DataDirectory, url: str | None, terminal: Console
+) -> Outcome:
+    found = running(data)
+    if url is None and (found is None or not found.ready):
+        raise ReplayError(
+            f"no stack is ready on {data.root}: start one with `homeroom up`, or give its --url"
+        )
+    gateway_url = url or (found.gateway_url if found is not None else "")
+    return await _replay(order, gateway_url, DevelopmentKeys(data.keys).token, terminal)
+
+
+async def _replay(order: Order, gateway_url: str, sign: Sign, terminal: Console) -> Outcome:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        RateColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=terminal) as progress:
+        return await replay(
+            order,
+            gateway_url=gateway_url,
+            make_token=lambda user, roles: sign(user, roles, ttl_seconds=TOKEN_SECONDS),
+            progress=progress,
+        )
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,74 @@
+"""A whole replay against one gateway: set up, play, wait, compare; and, if asked, all of it again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+from rich.progress import Progress
+
+from bench.replay.books import Reader
+from bench.replay.caller import Caller
+from bench.replay.comparison import compare, compare_plays
+from bench.replay.log import PracticeLog
+from bench.replay.play import Play, Player
+from bench.replay.report import Outcome, Replayed, replayed
+from bench.replay.school import ADMINISTRATOR, XP_PER_SESSION, School
+
+COUNTED_SECONDS_MAX = 60.0
+TOKEN_SECONDS = 12 * 3600
+
+MakeToken = Callable[[str, tuple[str, ...]], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to do: `at_once` learners play at a time; `twice` plays again with the same keys."""
+
+    log: PracticeLog
+    at_once: int
+    twice: bool
+
+
+async def replay(order: Order, *, gateway_url: str, make_token: MakeToken, progress: Progress) -> Outcome:
+    """Play the log and compare.
+
+    Raises ReplayError when it cannot come to an end.
+    """
+    log = order.log
+
+    @cache
+    def token(learner: str) -> str:
+        return make_token(learner, ("learner",))
+
+    async with Caller(gateway_url, connections_max=order.at_once) as caller:
+        await _set_up(order, caller, make_token(ADMINISTRATOR, ("admin",)), progress)
+        player = Player(caller, token=token)
+        reader = Reader(caller, token=token, at_once=order.at_once)
+
+        first = await _play(order, player, "answers", progress)
+        all_counted = await reader.wait_until_counted(log, seconds_max=COUNTED_SECONDS_MAX)
+        books = await reader.read(log)
+        comparison = compare(log, first, books, xp_per_session=XP_PER_SESSION)
+        if not order.twice:
+            return Outcome(log, (first,), comparison, all_counted, None)
+
+        second = await _play(order, player, "the same again", progress)
+        differences = compare_plays(first, second, books, await reader.read(log))
+        again: Replayed = replayed(second, differences)
+        return Outcome(log, (first, second), comparison, all_counted, again)
+
+
+async def _set_up(order: Order, caller: Caller, admin_token: str, progress: Progress) -> None:
+    task = progress.add_task("accounts", total=len(order.log.learners))
+    school = School(caller, admin_token=admin_token)
+    await school.import_test(order.log)
+    await school.open_accounts(order.log, at_once=order.at_once, advance=lambda: progress.advance(task))
+
+
+async def _play(order: Order, player: Player, name: str, progress: Progress) -> Play:
+    task = progress.add_task(name, total=order.log.answer_count)
+    return await player.play(
+        order.log, at_once=order.at_once, advance=lambda answers: progress.advance(task, answers)
+    )

@@ -1,0 +1,96 @@
+"""Real learners' log, played twice through a real stack: zero differences, and nothing counted twice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from homeroom.supervisor import Stack
+
+ROOT = Path(__file__).resolve().parents[2]
+LEARNERS = 24
+SECONDS_MAXIMUM = 240
+
+pytestmark = pytest.mark.data
+
+
+@pytest.fixture(scope="module")
+def practice_log() -> Path:
+    """The log beside the checkout, or where HOMEROOM_PRACTICE_LOG says."""
+    folder = Path(os.environ.get("HOMEROOM_PRACTICE_LOG") or ROOT / "../shared/data/practice_log")
+    if not (folder / "answers.csv.gz").is_file():
+        pytest.skip(f"there is no practice log in {folder}; HOMEROOM_PRACTICE_LOG may name another folder")
+    return folder
+
+
+async def replay(stack: Stack, log: Path, *options: str) -> tuple[int | None, dict[str, Any]]:
+    """Runs the command; its exit code, and what it says in JSON."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "bench.replay",
+        str(log),
+        "--data",
+        str(stack.data_dir),
+        "--json",
+        *options,
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        output, complaints = await asyncio.wait_for(process.communicate(), SECONDS_MAXIMUM)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert output, complaints.decode()
+    return process.returncode, json.loads(output)
+
+
+async def test_a_log_played_twice_is_counted_once_and_differs_in_nothing(
+    stack: Stack, practice_log: Path
+) -> None:
+    code, result = await replay(stack, practice_log, "--learners", str(LEARNERS), "--twice")
+    assert result["differences"] == []
+    assert code == 0
+    assert result["learners"] == LEARNERS
+    assert result["answers"] > 1000
+    totals = result["totals"]
+    for source in ("answersOfGateway", "listedSessions", "stats"):
+        known = {figure: value for figure, value in totals[source].items() if value is not None}
+        assert known == {figure: totals["log"][figure] for figure in known}
+    second = result["second"]
+    assert second["answersReplayed"] == second["answers"] == result["answers"]
+    assert second["stepsReplayed"] == second["steps"]
+
+
+async def test_a_count_that_was_tampered_with_is_found(stack: Stack, practice_log: Path) -> None:
+    code, result = await replay(stack, practice_log, "--learners", "1")
+    assert (code, result["differences"]) == (0, [])
+    connection = await asyncpg.connect(stack.dsn("progress"))
+    try:
+        learner = await connection.fetchval(
+            "SELECT min(user_id) FROM session_results WHERE test_id = 'practice-log'"
+        )
+        tamper = "UPDATE learner_statistics SET correct = correct + $2 WHERE user_id = $1"
+        await connection.execute(tamper, learner, -1)
+        code, result = await replay(stack, practice_log, "--learners", "1")
+        await connection.execute(tamper, learner, 1)
+    finally:
+        await connection.close()
+    assert code == 1
+    (difference,) = result["differences"]
+    assert (difference["learner"], difference["where"], difference["what"]) == (
+        learner,
+        "in /v1/stats",
+        "right answers",
+    )
+    assert difference["found"] == difference["expected"] - 1
