@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import shutil
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,8 +153,15 @@ async def _server(data: Path, identity: Identity, with_stack: bool) -> AsyncIter
         async with Stack(data / "stack", env=additions, postgres_settings=settings) as stack:
             yield Server(stack.dsn, _postmaster(stack.pid("postgres")), stack)
     else:
-        directory = DataDirectory(data / "stack")
-        directory.root.mkdir()
+        async with _cluster(DataDirectory(data / "stack"), settings) as cluster:
+            yield Server(cluster.dsn, _postmaster(cluster.pid), None)
+    shutil.rmtree(data)
+
+
+@asynccontextmanager
+async def _cluster(directory: DataDirectory, settings: Mapping[str, str]) -> AsyncIterator[Cluster]:
+    """What a stack would start, when only peers are measured."""
+    with directory.held():
         cluster = Cluster(
             directory.postgres,
             password=directory.secrets().get("postgres"),
@@ -164,10 +171,9 @@ async def _server(data: Path, identity: Identity, with_stack: bool) -> AsyncIter
         )
         await cluster.start()
         try:
-            yield Server(cluster.dsn, _postmaster(cluster.pid), None)
+            yield cluster
         finally:
             await cluster.stop()
-    shutil.rmtree(data)
 
 
 def _postmaster(pid: int | None) -> int:

@@ -16,8 +16,10 @@ import msgspec
 SAMPLES_PER_SECOND = 100
 GRACE_SECONDS = 30
 TOP = 12
-EVERYWHERE = 0.9
-"""A frame in more samples than this share is the event loop's scaffolding and says nothing."""
+EVERYWHERE = 0.7
+"""A frame in more samples than this share is what the process stands on, and says nothing."""
+SCAFFOLDING = ("python", "asyncio")
+"""Packages that call everything: what they do themselves counts, what they call does not."""
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +63,13 @@ def summarize(folded: str) -> Profile:
         packages[_package(frames[-1])] += int(count)
         for frame in set(frames):
             callers[frame] += int(count)
-    telling = Counter({frame: count for frame, count in callers.items() if count <= EVERYWHERE * total})
+    telling = Counter(
+        {
+            frame: count
+            for frame, count in callers.items()
+            if count <= EVERYWHERE * total and _package(frame) not in SCAFFOLDING
+        }
+    )
     return Profile(
         samples=total,
         by_package=_shares(packages, total),
