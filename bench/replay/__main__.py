@@ -63,7 +63,10 @@ def main(
     twice: Annotated[bool, typer.Option("--twice", help="Play again with the same keys.")] = False,
     as_json_text: Annotated[bool, typer.Option("--json", help="Write the result as JSON.")] = False,
 ) -> None:
-    """Exit with 1 when log and server differ in anything, with 2 when they could not be compared."""
+    """Play a practice log through a stack's gateway, and compare what came of it with the log.
+
+    Exits with 1 when they differ in anything, with 2 when they could not be compared.
+    """
     terminal = Console(stderr=as_json_text, highlight=False)
     try:
         log = read_log(folder)

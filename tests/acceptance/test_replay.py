@@ -11,7 +11,11 @@ from typing import Any
 
 import asyncpg
 import pytest
+from rich.progress import Progress
 
+from bench.replay.log import PracticeLog, read_log
+from bench.replay.run import Order
+from bench.replay.run import replay as replay_in_process
 from homeroom.supervisor import Stack
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,3 +98,40 @@ async def test_a_count_that_was_tampered_with_is_found(stack: Stack, practice_lo
         "right answers",
     )
     assert difference["found"] == difference["expected"] - 1
+
+
+@pytest.mark.fault
+async def test_a_log_played_while_every_process_is_killed_once_differs_in_nothing(
+    stack: Stack, practice_log: Path
+) -> None:
+    whole = read_log(practice_log)
+    log = PracticeLog(whole.questions, whole.learners[LEARNERS : LEARNERS + 60])
+    progress = Progress(disable=True)
+    playing = asyncio.create_task(
+        replay_in_process(
+            Order(log, at_once=32, twice=False),
+            gateway_url=stack.gateway_url,
+            make_token=stack.token,
+            progress=progress,
+        )
+    )
+    try:
+        for number, name in enumerate(
+            ("session_service", "progress_service", "gateway", "subscription_service")
+        ):
+            async with asyncio.timeout(SECONDS_MAXIMUM):
+                while not played(progress) > (number + 1) * log.answer_count / 6:
+                    assert not playing.done(), f"the play ended before {name} could be killed"
+                    await asyncio.sleep(0.01)
+                await stack.kill(name)
+        outcome = await asyncio.wait_for(playing, SECONDS_MAXIMUM)
+    finally:
+        playing.cancel()
+    assert outcome.differences == []
+    assert outcome.all_counted
+    assert outcome.plays[0].retries > 0  # somebody noticed
+
+
+def played(progress: Progress) -> float:
+    """How many answers have been given."""
+    return next((task.completed for task in progress.tasks if task.description == "answers"), 0.0)
