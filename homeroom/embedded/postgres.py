@@ -68,7 +68,7 @@ class Cluster:
         self._settings = settings
         self._tcp_port = tcp_port
         self._port = tcp_port or DEFAULT_PORT
-        self._owner = database_owner()
+        self._owner = database_owner(self._directory)
         self._process: asyncio.subprocess.Process | None = None
         self.socket_directory = socket_directory(self._directory)
 

@@ -14,10 +14,15 @@ from homeroom.embedded.process import Owner
 _CREATED_USER = "homeroom"
 
 
-def database_owner() -> Owner | None:
-    """The system user for the database server: None (ourselves) unless we are root."""
+def database_owner(data: Path) -> Owner | None:
+    """The system user for the server of this data: None (ourselves) unless we are root.
+
+    Data that is there already stays with the user it belongs to.
+    """
     if os.geteuid() != 0:
         return None
+    if (data / "PG_VERSION").exists() and (status := data.stat()).st_uid != 0:
+        return Owner(name=f"user {status.st_uid}", uid=status.st_uid, gid=status.st_gid)
     for name in ("postgres", _CREATED_USER):
         if owner := _lookup(name):
             return owner

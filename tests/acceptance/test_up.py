@@ -129,6 +129,14 @@ async def test_a_taken_port_is_named_before_anything_starts(data: Path) -> None:
     assert not (data / "postgres").exists()
 
 
+async def test_production_mode_is_refused_before_anything_starts(data: Path) -> None:
+    refused = await run("up", "--port", "0", "--data", str(data), mode="production")
+    assert refused.code == 1
+    assert "production mode" in refused.stderr
+    assert not (data / "keys").exists()
+    assert not (data / "postgres").exists()
+
+
 async def test_a_killed_service_comes_back_while_the_others_serve(stack: Up) -> None:
     before = stack.state.process("session_service")
     others = {
@@ -235,6 +243,7 @@ async def test_two_stacks_run_side_by_side_and_know_nothing_of_each_other(stack:
         async with Api(other.url, DevelopmentKeys(stack.data.keys).token("ada")) as stranger:
             assert (await stranger.ask("GET", "/v1/accounts/me")).status == 401
         assert "redis" not in {process.name for process in other.state.processes}
+        other.process.send_signal(signal.SIGINT)  # twice: somebody is in a hurry
         assert await other.stop() == 0
     assert not data.exists()
     assert (await status(stack))[0] == 0

@@ -107,8 +107,8 @@ async def test_it_is_postgresql_18_and_durable(cluster: Cluster) -> None:
     assert await value(cluster, "SHOW timezone") == "UTC"
 
 
-async def test_it_never_runs_as_root(cluster: Cluster) -> None:
-    owner = database_owner()
+async def test_it_never_runs_as_root(cluster: Cluster, folder: Path) -> None:
+    owner = database_owner(folder / "postgres")
     expected = owner.uid if owner else os.geteuid()
     assert expected != 0
     assert (cluster.socket_directory / ".s.PGSQL.5432").stat().st_uid == expected
@@ -188,7 +188,7 @@ async def test_a_stale_pid_file_that_names_another_program_does_not_stop_it(fold
 
 async def test_a_server_started_by_hand_on_the_folder_is_ended_first(folder: Path) -> None:
     cluster = cluster_in(folder)
-    owner = database_owner()
+    owner = database_owner(folder / "postgres")
     try:
         await cluster.start()
         await cluster.stop()
@@ -251,9 +251,26 @@ async def test_root_may_start_it_below_a_folder_closed_to_others(folder: Path) -
         await cluster.stop(immediately=True)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start another user's data")
+async def test_data_stays_with_the_user_it_belongs_to(folder: Path) -> None:
+    cluster = cluster_in(folder)
+    try:
+        await cluster.start()
+        await write_a_row(cluster)
+        await cluster.stop()
+        for path in (folder / "postgres", *(folder / "postgres").rglob("*")):
+            os.chown(path, 12345, 12345)
+        cluster = cluster_in(folder)
+        await cluster.start()
+        assert await value(cluster, "SELECT answer FROM kept") == 42
+        assert (folder / "postgres" / "postmaster.pid").stat().st_uid == 12345
+    finally:
+        await cluster.stop(immediately=True)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
 async def test_a_normal_user_may_start_it(folder: Path) -> None:
-    user = database_owner()
+    user = database_owner(folder / "postgres")
     assert user is not None
     theirs = folder / "theirs"
     theirs.mkdir()

@@ -69,20 +69,23 @@ class Up:
         return [name for name in (*NAMES, "supervisor") if holder(self.data.lock(name)) is not None]
 
 
-async def start(*arguments: str) -> asyncio.subprocess.Process:
-    """Start `homeroom` with its output in pipes."""
+async def start(*arguments: str, mode: str = "") -> asyncio.subprocess.Process:
+    """Start `homeroom` with its output in pipes, in an environment that says nothing but perhaps the mode."""
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "homeroom", *arguments),
         cwd=ROOT,
-        env={name: value for name, value in os.environ.items() if not name.startswith("HOMEROOM_")},
+        env={
+            **{name: value for name, value in os.environ.items() if not name.startswith("HOMEROOM_")},
+            "HOMEROOM_MODE": mode,
+        },
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
 
 
-async def run(*arguments: str) -> Finished:
+async def run(*arguments: str, mode: str = "") -> Finished:
     """Run a `homeroom` command to its end."""
-    process = await start(*arguments)
+    process = await start(*arguments, mode=mode)
     try:
         stdout, stderr = await asyncio.wait_for(process.communicate(), READY_SECONDS_MAX)
     finally:

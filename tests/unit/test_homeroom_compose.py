@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from chassis.config import load
 from homeroom.services import SERVICES, Service
 
 yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
@@ -27,6 +29,16 @@ def compose() -> dict[str, Any]:
 def environment(compose: dict[str, Any], name: str) -> dict[str, str]:
     values: dict[str, str] = compose["services"][name]["environment"]
     return values
+
+
+def filled_in(values: dict[str, str]) -> dict[str, str]:
+    """The environment as compose would make it from a .env that names everything."""
+
+    def value_of(variable: re.Match[str]) -> str:
+        default = re.fullmatch(r":-(.*)", variable[2])
+        return default[1] if default else "https://issuer.example/0123456789abcdef"
+
+    return {name: re.sub(r"\$\{([A-Z_]+)([^}]*)\}", value_of, str(value)) for name, value in values.items()}
 
 
 def test_no_secret_has_a_default() -> None:
@@ -69,6 +81,14 @@ def test_a_process_runs_in_production_mode_and_knows_only_those_it_may_call(
         f"HOMEROOM_{upstream.removesuffix('_service').upper()}_TARGET": f"{upstream}:50051"
         for upstream in service.upstreams
     }
+
+
+@pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.package)
+def test_a_process_accepts_what_it_is_told(compose: dict[str, Any], service: Service) -> None:
+    configs = importlib.import_module(f"{service.package}.config")
+    load(configs.Config, filled_in(environment(compose, service.package)))
+    if service.database:
+        load(configs.MigrationConfig, filled_in(environment(compose, f"{service.database}_migrate")))
 
 
 @pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.package)

@@ -40,7 +40,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
 
 
 def uid() -> int | None:
-    owner = database_owner()
+    owner = database_owner(Path("/nowhere"))
     return owner.uid if owner else None
 
 
@@ -69,7 +69,7 @@ def test_otherwise_nobody_serves(machine: Machine) -> None:
 def test_otherwise_it_says_what_to_do(machine: Machine) -> None:
     machine(useradd=False)
     with pytest.raises(RuntimeError, match="run as a normal user"):
-        database_owner()
+        database_owner(Path("/nowhere"))
 
 
 def mode(path: Path) -> int:
