@@ -22,6 +22,7 @@ from bench.starts import Order, run_starts
 from bench.systems.choice import SYSTEMS
 
 CACHE = Path(".homeroom/bench-cache")
+DATA = Path(".homeroom/bench-data")
 RESULTS = Path(__file__).with_name("results")
 REPORT_WIDTH = 140  # in a file or a pipe
 CONNECTIONS_MAX = 400  # pgbench opens a backend for each
@@ -57,9 +58,13 @@ def starts(
         require_wrk()
         file = _sign_requests(requests)
         with Progress(console) as progress:
-            results, profiles = asyncio.run(run_starts(order, file, cache=CACHE.resolve(), progress=progress))
+            results, profiles = asyncio.run(
+                run_starts(order, file, cache=CACHE.resolve(), data=DATA.resolve(), progress=progress)
+            )
     except (RuntimeError, ValueError, OSError) as error:
-        console.print(f"[red]{escape(str(error))}[/red]")
+        console.print(
+            f"[red]{escape(str(error))}[/red]\nwhat ran has its logs in {DATA}, until the next bench"
+        )
         raise typer.Exit(2) from error
     print_report(console, results)
     print_profiles(console, profiles)

@@ -49,11 +49,10 @@ class Server:
 
 
 async def run_starts(
-    order: Order, requests: RequestFile, *, cache: Path, progress: Progress
+    order: Order, requests: RequestFile, *, cache: Path, data: Path, progress: Progress
 ) -> tuple[Results, dict[str, Profile]]:
     """Measures in turns, and profiles Homeroom afterwards when asked to."""
     identity = Identity.load(cache)
-    data = cache.parent / "bench-data"
     everyone = [*learners(requests.count), *PROBES]
     async with AsyncExitStack() as stack:
         progress.say("starting PostgreSQL" + (" and Homeroom" if SUBJECT in order.systems else ""))
