@@ -114,7 +114,7 @@ class LicenseReader:
 
 
 async def raise_feed_origin(database: Database, *, deadline: float) -> None:
-    """Keep sequence numbers rising when the database was restored into a cluster with lower transaction ids."""
+    """Keep sequence numbers rising after a restore into a cluster whose transaction ids are lower."""
     await database.execute_write(
         """
         UPDATE license_feed AS feed

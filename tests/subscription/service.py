@@ -19,6 +19,7 @@ from chassis.postgres import Connection, Database
 from protos.subscription.v1 import accounts_pb2, credits_pb2, holds_pb2, licenses_pb2
 from subscription_service.__main__ import servicers
 from subscription_service.operations.license_feed import LicenseFeed
+from subscription_service.store.diagnostics import DiagnosticStore, Discrepancy
 from subscription_service.store.license_reads import LicenseReader
 
 ACCOUNTS = "homeroom.subscription.v1.AccountService"
@@ -54,6 +55,10 @@ class Subscriptions:
         self.feed = LicenseFeed(reader=LicenseReader(database=self.database), poll_seconds=0.05)
         self.servicers = servicers(self.database, self.feed, pinned_time=self.clock)
         self._numbers = itertools.count(1)
+
+    async def discrepancies(self) -> list[Discrepancy]:
+        store = DiagnosticStore(database=self.database)
+        return await store.select_discrepancies(deadline=time.monotonic() + 30.0)
 
     def call(self, method: str, *, user_id: str = "admin", key: str = "") -> Call:
         return Call(
