@@ -103,7 +103,7 @@ class _Up:
         seconds = time.monotonic() - self._began
         console.print(
             f"\n[bold green]Homeroom is ready[/] in {seconds:.1f} s   [bold]{url}[/]"
-            f"   docs {url}/docs   metrics {url}/metrics   data {self._stack.data_dir}\n",
+            f"   metrics {url}/metrics   data {self._stack.data_dir}\n",
             soft_wrap=True,
         )
         console.print("Try it:\n", Text(curl), "\n", sep="", soft_wrap=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
+import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -137,3 +140,30 @@ def test_the_image_holds_what_a_process_imports() -> None:
     assert {"chassis", "protos", "${SERVICE}", "requirements.lock"} <= set(copied)
     assert (set(copied) - {"${SERVICE}"}) | {service.package for service in SERVICES} == allowed
     assert "USER homeroom" in dockerfile
+
+
+@pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False)])
+async def test_the_image_is_healthy_when_the_process_says_so(status: int, healthy: bool) -> None:
+    joined = (ROOT / "Dockerfile").read_text().replace("\\\n", "")
+    match = re.search(r"^HEALTHCHECK .* CMD (\[.*\])$", joined, re.MULTILINE)
+    assert match
+    program, *arguments = json.loads(match[1])
+    assert program == "python"
+    asked: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readline())
+        writer.write(f"HTTP/1.0 {status} Said\r\n\r\n".encode())
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        check = await asyncio.create_subprocess_exec(
+            *(sys.executable, *arguments),
+            env={"HOMEROOM_OPS_BIND": f"0.0.0.0:{port}", "HOMEROOM_BIND": "0.0.0.0:1"},
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        code = await asyncio.wait_for(check.wait(), 30)
+    assert asked == [b"GET /readyz HTTP/1.1\r\n"]
+    assert (code == 0) is healthy
