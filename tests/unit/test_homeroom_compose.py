@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from chassis.config import load
 from homeroom.services import SERVICES, Service
-
-yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = re.compile(r"PASSWORD|TOKEN|JWKS|ISSUER|AUDIENCE")
