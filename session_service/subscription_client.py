@@ -10,10 +10,10 @@ from typing import Any
 from chassis.batch import Reply
 from chassis.call import SERVICE_ROLES, Call, service_call
 from chassis.client import Upstream
-from chassis.errors import ServiceError
+from chassis.errors import Reason, ServiceError
 from chassis.outbox import OutboxEvent, event_id
 from protos.subscription.v1 import holds_pb2
-from session_service.domain.holds import HoldRequest, HoldState, OpenHold
+from session_service.domain.holds import HoldRequest, HoldState, OpenHold, subject_test
 from session_service.domain.ids import NAMESPACE, HoldId
 
 COMMIT_TOPIC = "subscription.CommitHold"
@@ -53,14 +53,15 @@ class SubscriptionClient:
     ) -> list[HoldState | ServiceError | None]:
         """Place each hold on behalf of its call, in this order; what came of it, in the same order.
 
-        None: another open hold of this learner has the same subject, and nothing was taken.
+        None: another open hold of this learner has the same subject, and nothing was taken. A key whose hold
+        was placed for another test is refused: that hold may have taken less.
         """
         outcomes = await self._upstream.call_many(
             PLACE_HOLD, [(_place_request(request), _on_behalf(call)) for request, call in wanted]
         )
         return [
-            outcome if isinstance(outcome, ServiceError) else _state_of(outcome.message)
-            for outcome in outcomes
+            outcome if isinstance(outcome, ServiceError) else _state_of(outcome.message, request)
+            for outcome, (request, _) in zip(outcomes, wanted, strict=True)
         ]
 
     async def release_holds(self, holds: Sequence[tuple[str, HoldId]]) -> list[ServiceError | None]:
@@ -165,8 +166,13 @@ def _place_request(request: HoldRequest) -> holds_pb2.PlaceHoldRequest:
     )
 
 
-def _state_of(response: Any) -> HoldState | None:
-    return _STATES[response.hold.state] if response.HasField("hold") else None
+def _state_of(response: Any, request: HoldRequest) -> HoldState | ServiceError | None:
+    if not response.HasField("hold"):
+        return None
+    state = _STATES[response.hold.state]
+    if state is HoldState.OPEN and subject_test(response.hold.subject) != subject_test(request.subject):
+        return ServiceError(Reason.IDEMPOTENCY_KEY_REUSED)
+    return state
 
 
 def _on_behalf(call: Call) -> Call:

@@ -38,6 +38,11 @@ class OpenHold:
     key: str
 
 
+def subject_test(subject: str) -> str:
+    """The test that a hold's subject is about."""
+    return subject.rpartition("#")[0]
+
+
 def hold_request(
     definition: Definition,
     *,

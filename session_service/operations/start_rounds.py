@@ -112,10 +112,16 @@ class Round:
         return ready, sessions
 
     def share_refusals(self) -> None:
-        """What refuses a start refuses those that follow it with the same test; the rest looks again."""
+        """What refuses a start refuses those that follow it with the same test; the rest looks again.
+
+        Not so if it was refused for its key, and the key is not theirs.
+        """
         for pending, leader in self._followers:
-            if isinstance(leader.outcome, ServiceError) and leader.test == pending.test:
-                pending.outcome = leader.outcome
+            refusal = leader.outcome
+            if isinstance(refusal, ServiceError) and leader.test == pending.test:
+                of_key = refusal.reason is Reason.IDEMPOTENCY_KEY_REUSED
+                if not of_key or leader.claim == pending.claim:
+                    pending.outcome = refusal
 
     def _resume(self, pending: PendingStart, session: Session, edition: Edition) -> None:
         pending.response = self._render(session, edition, True)

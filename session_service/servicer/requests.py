@@ -20,6 +20,7 @@ from session_service.operations.read_sessions import ListRequest
 from session_service.servicer.messages import KINDS, STATES
 
 PAGE_SIZE_DEFAULT = 50
+NUL = "holds a NUL character"
 
 _STATE_OF: Mapping[Any, SessionState] = {number: state for state, number in STATES.items()}
 _KIND_OF: Mapping[Any, Kind] = {number: kind for kind, number in KINDS.items()}
@@ -32,7 +33,7 @@ def start_request(message: sessions_pb2.CreateSessionRequest) -> StartRequest:
     """
     for field, text in _texts(message):
         if "\0" in text:
-            raise _invalid(field, "holds a NUL character")
+            raise _invalid(field, NUL)
     return StartRequest(
         test_id=message.test_id,
         title=message.title if message.HasField("title") else None,
@@ -64,6 +65,8 @@ def list_request(message: sessions_pb2.ListSessionsRequest) -> ListRequest:
     before = parse_session_id(message.page_token) if message.page_token else None
     if message.page_token and before is None:
         raise _invalid("pageToken", "is not one of ours")
+    if "\0" in message.test_id:
+        raise _invalid("testId", NUL)
     return ListRequest(
         state=_STATE_OF.get(message.state),
         test_id=message.test_id or None,
@@ -121,7 +124,17 @@ def import_request(message: tests_pb2.ImportQuestionsRequest) -> ImportRequest:
     )
 
 
+def test_id_of(message: tests_pb2.GetTestRequest) -> str:
+    """The test meant; raises ServiceError with NOT_FOUND when none could be called so."""
+    if "\0" in message.test_id:
+        raise ServiceError(Reason.NOT_FOUND, "There is no such test")
+    return message.test_id
+
+
 def tests_wanted(message: tests_pb2.ListTestsRequest) -> CatalogRequest:
+    """Which tests to list; raises ServiceError for a page token that we never gave."""
+    if "\0" in message.page_token:
+        raise _invalid("pageToken", "is not one of ours")
     return CatalogRequest(after=message.page_token, page_size=message.page_size or PAGE_SIZE_DEFAULT)
 
 

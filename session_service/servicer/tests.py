@@ -8,7 +8,7 @@ from session_service.domain.tests import ImportCounts, NamedTest
 from session_service.operations.manage_tests import CatalogAdministration, CatalogPage
 from session_service.servicer.batches import Outcome, plain
 from session_service.servicer.messages import test_message
-from session_service.servicer.requests import import_request, named_test, tests_wanted
+from session_service.servicer.requests import import_request, named_test, test_id_of, tests_wanted
 
 NAME = "homeroom.session.v1.TestService"
 
@@ -23,7 +23,7 @@ class CatalogServicer:
         return await plain(batch, named_test, self._catalog.put_tests, _put)
 
     async def GetTest(self, batch: list[Item[tests_pb2.GetTestRequest]]) -> list[Outcome]:
-        return await plain(batch, lambda message: message.test_id, self._catalog.get_tests, _got)
+        return await plain(batch, test_id_of, self._catalog.get_tests, _got)
 
     async def ListTests(self, batch: list[Item[tests_pb2.ListTestsRequest]]) -> list[Outcome]:
         return await plain(batch, tests_wanted, self._catalog.list_tests, _listed)

@@ -1,0 +1,1 @@
+"""session_service on a real database, beside a real subscription_service and progress_service over gRPC."""

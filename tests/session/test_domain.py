@@ -1,0 +1,212 @@
+"""The life of a session as a pure function: whatever happens to it, in whatever order."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chassis.errors import Reason, ServiceError
+from session_service.domain import sessions
+from session_service.domain.holds import hold_request, subject_test
+from session_service.domain.ids import HoldId, SessionId, hold_id_of, parse_session_id
+from session_service.domain.sessions import LatestAnswer, Session, StartRequest
+from session_service.domain.states import CLOSED_STATES, LIVE_STATES, MOVES, SessionState, require_move
+from session_service.domain.tests import Definition, Edition, Kind, Question, normalized
+
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+
+def definition(**changes: object) -> Definition:
+    fields: dict[str, object] = {
+        "title": "A test",
+        "kind": Kind.PRACTICE,
+        "difficulty": "",
+        "question_count": 10,
+        "time_limit_seconds": None,
+        "max_attempts": None,
+        "credit_cost": 0,
+        "counts_toward_daily_limit": True,
+        "pass_score": None,
+        "specialization": None,
+        "xp": None,
+        "min_engaged_seconds": None,
+        "identity_checks": None,
+    }
+    return Definition(**(fields | changes))  # type: ignore[arg-type]  # a test names only what it is about
+
+
+def edition(questions: int, **changes: object) -> Edition:
+    return Edition(
+        "t",
+        1,
+        definition(**changes),
+        tuple(Question(f"q{n}", "?", (), (f"yes {n}",)) for n in range(questions)),
+    )
+
+
+def begin(of: Edition, duration_minutes: int | None = None) -> Session:
+    return sessions.start(
+        StartRequest("t", None, None, duration_minutes, {}),
+        edition=of,
+        user_id="u",
+        session_id=SessionId(uuid.UUID(int=1)),
+        hold_id=HoldId(uuid.UUID(int=2)),
+        attempt=1,
+        now=NOON,
+    )
+
+
+# What can happen: an answer (to a question, right or wrong), or an end.
+answers = st.tuples(st.integers(0, 4), st.booleans())
+ends = st.sampled_from(["complete", "abandon", "expire"])
+stories = st.lists(st.one_of(answers, ends), max_size=30)
+
+
+@dataclass
+class Model:
+    """The same life, told by lists."""
+
+    given: list[tuple[int, bool]] = field(default_factory=list)
+    end: str | None = None
+
+    @property
+    def latest(self) -> dict[int, bool]:
+        return dict(self.given)
+
+
+def happen(session: Session, of: Edition, event: Any, latest: dict[int, LatestAnswer]) -> Session:
+    """One event of a story; `latest` tells how each question was last answered."""
+    later = NOON + timedelta(seconds=30)
+    if event == "complete":
+        return sessions.complete(session, of.definition, now=later)
+    if event == "abandon":
+        return sessions.abandon(session, now=later)
+    if event == "expire":
+        return sessions.expire(session)
+    question, correct = event
+    sessions.require_open(session)
+    return sessions.with_answer(session, correct=correct, previous=latest.get(question), now=later)
+
+
+@given(stories, st.integers(0, 5), st.one_of(st.none(), st.floats(0, 1)), st.integers(0, 100))
+def test_every_story_leaves_the_counts_and_the_end_that_its_events_say(
+    story: list[Any], questions: int, pass_score: float | None, xp: int
+) -> None:
+    of = edition(questions, pass_score=pass_score, xp=xp, time_limit_seconds=60)
+    session, model = begin(of), Model()
+    latest: dict[int, LatestAnswer] = {}
+    for event in story:
+        if not isinstance(event, str) and event[0] >= questions:
+            continue
+        if model.end is not None:
+            with pytest.raises(ServiceError) as refusal:
+                happen(session, of, event, latest)
+            over = Reason.DEADLINE_PASSED if model.end == "expire" else Reason.SESSION_CLOSED
+            assert refusal.value.reason is (Reason.ILLEGAL_TRANSITION if isinstance(event, str) else over)
+            continue
+        after = happen(session, of, event, latest)
+        assert after.version == session.version + 1
+        session = after
+        if isinstance(event, str):
+            model.end = event
+        else:
+            question, correct = event
+            model.given.append(event)
+            attempt = sum(asked == question for asked, _ in model.given)
+            latest[question] = LatestAnswer(attempt, correct)
+
+    assert session.live is (model.end is None)
+    assert session.answers_given == len(model.given)
+    assert session.answers_correct == sum(correct for _, correct in model.given)
+    assert session.answered == len(model.latest) <= session.total == questions
+    assert session.solved == sum(model.latest.values())
+    score = session.solved / questions if questions else None
+    if model.end is None:
+        assert (session.score, session.passed, session.closed_at) == (None, None, None)
+        return
+    assert session.score == score
+    passed = model.end == "complete" and (pass_score is None or score is None or score >= pass_score)
+    assert session.passed is passed
+    assert sessions.earned_xp(session, of.definition) == (xp if passed else 0)
+    assert sessions.spends_hold(session) is (
+        bool(model.given) or (questions == 0 and model.end == "complete")
+    )
+    assert sessions.has_result(session) is (model.end == "complete" or bool(model.given))
+    assert (session.submitted_at is not None) is (model.end == "complete")
+
+
+def test_live_states_are_those_with_moves_and_closed_ones_are_final() -> None:
+    assert {SessionState.ACTIVE, SessionState.PAUSED} == LIVE_STATES
+    assert CLOSED_STATES | LIVE_STATES == set(SessionState) == set(MOVES)
+    assert not CLOSED_STATES & LIVE_STATES
+    assert all(MOVES[state] >= CLOSED_STATES for state in LIVE_STATES), (
+        "whatever is live can end in every way"
+    )
+
+
+@given(st.sampled_from(SessionState), st.sampled_from(SessionState))
+def test_a_move_is_legal_exactly_if_the_table_has_it(before: SessionState, after: SessionState) -> None:
+    if after in MOVES[before]:
+        require_move(before, after)
+        return
+    with pytest.raises(ServiceError) as refusal:
+        require_move(before, after)
+    assert refusal.value.reason is Reason.ILLEGAL_TRANSITION
+    assert refusal.value.metadata == {"from": before.name, "to": after.name}
+
+
+@given(st.one_of(st.none(), st.integers(1, 10_000)), st.one_of(st.none(), st.integers(1, 100)))
+def test_a_learner_can_shorten_the_time_and_not_lengthen_it(
+    limit_seconds: int | None, minutes: int | None
+) -> None:
+    session = begin(edition(1, time_limit_seconds=limit_seconds), minutes)
+    limits = [limit for limit in (limit_seconds, minutes and minutes * 60) if limit is not None]
+    if not limits:
+        assert session.deadline_at is None
+        assert not session.overdue(NOON + timedelta(days=10_000))
+        return
+    assert session.deadline_at == NOON + timedelta(seconds=min(limits))
+    assert not session.overdue(session.deadline_at - timedelta(microseconds=1))
+    assert session.overdue(session.deadline_at)
+    expired = sessions.expire(session)
+    assert (expired.closed_at, expired.overdue(session.deadline_at)) == (session.deadline_at, False)
+
+
+@given(st.text(), st.sampled_from(["", " ", "\n\t", "\u00a0"]))
+def test_answers_are_compared_without_outer_space_and_case(text: str, space: str) -> None:
+    assert normalized(space + text + space) == normalized(text)
+    assert normalized(normalized(text)) == normalized(text)
+    of = Edition("t", 1, definition(), (Question("q", "?", (), (text, "something else")),))
+    assert of.accepts("q", space + text)
+    assert not of.accepts("q", text + "x")
+
+
+@given(st.uuids())
+def test_only_our_own_spelling_names_a_session(some_id: uuid.UUID) -> None:
+    assert parse_session_id(str(some_id)) == some_id
+    for other in (some_id.hex, f"{{{some_id}}}", some_id.urn, f" {some_id}", str(some_id)[:-1]):
+        assert parse_session_id(other) is None
+
+
+ids = st.text(st.characters(codec="ascii", min_codepoint=33), min_size=1, max_size=5)
+
+
+@given(st.tuples(ids, ids, ids), st.tuples(ids, ids, ids))
+def test_a_hold_belongs_to_one_request(one: tuple[str, str, str], other: tuple[str, str, str]) -> None:
+    assert (hold_id_of(*one) == hold_id_of(*other)) is (one == other)
+
+
+@given(st.text(min_size=1), st.integers(1, 10**6))
+def test_a_holds_subject_tells_its_test(test: str, attempt: int) -> None:
+    request = hold_request(
+        definition(credit_cost=3), user_id="u", hold_id=HoldId(uuid.UUID(int=1)), test_id=test,
+        attempt=attempt, method="m", key="k",
+    )  # fmt: skip
+    assert subject_test(request.subject) == test
+    assert (request.tests, request.credits) == (1, 3)
