@@ -83,7 +83,7 @@ async def killed(stack, name: str, point: str) -> None:
 )
 async def test_10_kills_under_200_starts_a_second_lose_and_double_nothing(stack, http, name, point):
     prefix = unique("storm")
-    learners = [f"{prefix}-{n}" for n in range(4000)]
+    learners = [f"{prefix}-{n}" for n in range(5000)]
     tests = [f"{prefix}-t{n}" for n in range(TESTS_PER_LEARNER)]
     for test in tests:
         await http.put_test(test)
@@ -94,6 +94,12 @@ async def test_10_kills_under_200_starts_a_second_lose_and_double_nothing(stack,
     running = asyncio.create_task(storm.run())
     for _ in range(KILLS):
         await killed(stack, name, point)
+        answered = sum(storm.statuses.values())
+
+        async def going_again(before=answered):
+            return sum(storm.statuses.values()) >= before + STARTS_PER_SECOND
+
+        await eventually(going_again, seconds=60)
     storm.stopping.set()
     await running
     # Every client that retried with its key got its session.
