@@ -96,8 +96,8 @@ class RouteTable:
             return place
         # What follows a colon is a verb only if it is known as one there: ids may have colons, too.
         *_, last = path.rpartition("/")
-        before, colon, verb = path.rpartition(":") if ":" in last else ("", "", "")
-        return (self._search(before, verb) if colon else None) or self._search(path, "")
+        before, _, verb = path.rpartition(":") if ":" in last else ("", "", "")
+        return (self._search(before, verb) if verb else None) or self._search(path, "")
 
     def _add(self, route: Route) -> None:
         node = self._root

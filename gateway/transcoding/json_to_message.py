@@ -21,13 +21,13 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway.transcoding.faults import Unfit
+from gateway.transcoding.message_to_json import FLOAT_MAXIMUM
 
 Convert = Callable[[Any], Any]
 
 _INTEGER_TEXT = re.compile(r"-?[0-9]{1,20}")
 _NUMBER_TEXT = re.compile(r"-?[0-9]{1,400}(\.[0-9]{1,400})?([eE][+-]?[0-9]{1,5})?")
 _BASE64_TEXT = re.compile(r"[A-Za-z0-9+/_-]*={0,2}")
-_FLOAT_MAXIMUM = float.fromhex("0x1.fffffep+127")
 _INTEGER_BITS = {
     FieldDescriptor.TYPE_INT32: (32, True),
     FieldDescriptor.TYPE_SINT32: (32, True),
@@ -50,6 +50,7 @@ _WELL_KNOWN_FORMS = {
 
 @dataclass(frozen=True, slots=True)
 class _Field:
+    name: str
     attribute: str
     convert: Convert
     oneof: str | None
@@ -64,7 +65,9 @@ class MessageReader:
         self._type: Callable[..., Any] = message_factory.GetMessageClass(descriptor)
         self._fields: dict[str, _Field] = {}
         for field in descriptor.fields:
-            compiled = _Field(field.name, _field_conversion(field, known), _oneof(field))
+            compiled = _Field(
+                field.json_name, field.name, _field_conversion(field, known), _oneof(field)
+            )
             self._fields[field.name] = self._fields[field.json_name] = compiled
 
     def __call__(self, value: Any) -> Any:
@@ -96,7 +99,7 @@ class MessageReader:
     ) -> None:
         for other in self._fields.values():
             if other.oneof == field.oneof and other is not field and other.attribute in read:
-                faults.append((name, f"excludes {other.attribute}"))
+                faults.append((name, f"excludes {other.name}"))
                 return
 
 
@@ -254,7 +257,7 @@ def _double(value: Any) -> float:
 
 def _float(value: Any) -> float:
     number = _double(value)
-    if math.isfinite(number) and abs(number) > _FLOAT_MAXIMUM:
+    if math.isfinite(number) and abs(number) > FLOAT_MAXIMUM:
         raise Unfit(("", "is too large a number"))
     return number
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import math
+import struct
 from collections.abc import Callable
 from functools import lru_cache
 from operator import attrgetter
@@ -15,11 +16,12 @@ from typing import Any
 
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
-from google.protobuf.internal.type_checkers import ToShortestFloat
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 Convert = Callable[[Any], Any]
+
+FLOAT_MAXIMUM = float.fromhex("0x1.fffffep+127")
 
 _NANOS_PER_MICRO = 1_000
 _NANOS_PER_MILLI = 1_000_000
@@ -145,7 +147,7 @@ def _value_conversion(  # noqa: PLR0911 — one return per kind of field is the 
     if field.type == FieldDescriptor.TYPE_DOUBLE:
         return _write_double
     if field.type == FieldDescriptor.TYPE_FLOAT:
-        return lambda value: _write_double(ToShortestFloat(value))
+        return _write_float
     if field.type == FieldDescriptor.TYPE_BYTES:
         return lambda value: base64.b64encode(value).decode("ascii")
     return None
@@ -162,6 +164,16 @@ def _write_double(value: float) -> float | str:
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _write_float(value: float) -> float | str:
+    """Without the digits that a 32-bit number seems to have as a 64-bit one: 0.1, not 0.10000000149011612."""
+    if math.isfinite(value):
+        for digits in (6, 7, 8, 9):
+            shorter = float(f"{value:.{digits}g}")
+            if abs(shorter) <= FLOAT_MAXIMUM and struct.unpack("f", struct.pack("f", shorter))[0] == value:
+                return shorter
+    return _write_double(value)
 
 
 def _bool_text(value: object) -> str:

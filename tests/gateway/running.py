@@ -1,0 +1,186 @@
+"""The gateway as its `__main__` puts it together, on a free port, and a client that speaks to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from chassis.client import Upstream
+from chassis.health import Health, OpsPages
+from chassis.metrics import Metrics
+from chassis.tracing import Tracing
+from gateway.application import Application
+from gateway.authentication import Authenticator
+from gateway.contract import public_methods
+from gateway.listener import Listener
+from gateway.routes import RouteTable, routes_of
+from gateway.signing_keys import SigningKeys
+from tests.gateway.backend import SERVICE_TOKEN
+from tests.gateway.tokens import AUDIENCE, ISSUER, IdentityProvider
+
+UPSTREAMS = ("session", "subscription", "progress")
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return orjson.loads(self.body)
+
+    @property
+    def reason(self) -> str:
+        """Of a problem, which must look like one."""
+        told = self.json()
+        assert self.headers["Content-Type"] == "application/problem+json"
+        assert told["status"] == self.status
+        assert told["requestId"] == self.headers["X-Request-Id"]
+        assert isinstance(told["retryable"], bool)
+        assert told["type"] == "/problems/" + told["reason"].lower().replace("_", "-")
+        assert told["title"]
+        assert told["detail"]
+        assert isinstance(told["reason"], str)
+        return told["reason"]
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """What a problem says of each field."""
+        assert self.reason == "INVALID_ARGUMENT"
+        return {error["field"]: error["description"] for error in self.json().get("errors", ())}
+
+
+class Gateway:
+    """A running gateway, and who is asking unless a request says otherwise: the learner `ada`."""
+
+    def __init__(
+        self, *, port: int, identity: IdentityProvider, session: aiohttp.ClientSession, parts: Parts
+    ) -> None:
+        self.port = port
+        self.identity = identity
+        self.parts = parts
+        self._session = session
+        self._token = identity.token()
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        token: str | None = "",
+        key: str | None = "k1",
+        body: Any = None,
+        data: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Sends a request: `body` as JSON, or `data` as it is; token None for nobody at all."""
+        sent = dict(headers or {})
+        if token is not None:
+            sent.setdefault("Authorization", f"Bearer {token or self._token}")
+        if key is not None:
+            sent.setdefault("Idempotency-Key", key)
+        if body is not None:
+            data = orjson.dumps(body)
+        if data is not None:
+            sent.setdefault("Content-Type", "application/json")
+        url = f"http://127.0.0.1:{self.port}{path}"
+        async with self._session.request(
+            method, URL(url, encoded=True), data=data, headers=sent, allow_redirects=False
+        ) as response:
+            return Answer(response.status, response.headers, await response.read())
+
+    async def raw(self, text: bytes) -> bytes:
+        """Sends bytes as they are, and reads until the gateway closes the connection."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            writer.write(text)
+            await writer.drain()
+            async with asyncio.timeout(10):
+                return await reader.read()
+        finally:
+            writer.close()
+
+
+@dataclass
+class Parts:
+    """What a test may want to touch inside."""
+
+    application: Application
+    listener: Listener
+    health: Health
+    keys: SigningKeys
+    metrics: Metrics
+    tracing: Tracing
+
+
+class _Document:
+    """A JWKS that a test may replace."""
+
+    def __init__(self, document: bytes) -> None:
+        self.document = document
+
+    async def read(self) -> bytes:
+        return self.document
+
+
+@asynccontextmanager
+async def running_gateway(
+    *,
+    upstream_port: int,
+    identity: IdentityProvider,
+    keys: SigningKeys | None = None,
+    trace_file: Path | None = None,
+    in_flight_maximum: int = 4096,
+) -> AsyncIterator[Gateway]:
+    """A gateway whose upstreams all listen on one port."""
+    metrics = Metrics(service="gateway")
+    tracing = Tracing(service="gateway", version="0", sample_ratio=0.0, trace_file=trace_file)
+    if keys is None:
+        document = _Document(identity.jwks())
+        keys = SigningKeys(read=document.read, refresh_seconds=60.0, unknown_key_seconds=60.0)
+        await keys.load()
+    health = Health(cache_seconds=0.0)
+    health.add("signing keys", keys.check)
+    upstreams: dict[str, Upstream] = {}
+    for name in UPSTREAMS:
+        upstreams[name] = Upstream(
+            name=f"{name}_service",
+            target=f"127.0.0.1:{upstream_port}",
+            service_token=SERVICE_TOKEN,
+            tracing=tracing,
+            metrics=metrics,
+        )
+        health.add(f"{name}_service", upstreams[name].check_health)
+    application = Application(
+        routes=RouteTable(routes_of(public_methods(), UPSTREAMS)),
+        authenticator=Authenticator(keys=keys, issuer=ISSUER, audience=AUDIENCE),
+        upstreams=upstreams,
+        pages=OpsPages(service="gateway", version="0", health=health, metrics=metrics),
+        tracing=tracing,
+        metrics=metrics,
+        draining=lambda: health.draining,
+        in_flight_maximum=in_flight_maximum,
+    )
+    listener = Listener(bind="127.0.0.1:0", application=application, grace_seconds=5.0)
+    await listener.start()
+    parts = Parts(application, listener, health, keys, metrics, tracing)
+    try:
+        async with aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=30)
+        ) as session:
+            yield Gateway(port=listener.port, identity=identity, session=session, parts=parts)
+    finally:
+        await listener.stop()
+        for upstream in upstreams.values():
+            await upstream.close()
+        await keys.close()
+        await tracing.close()
