@@ -189,6 +189,10 @@ class Stack:
             settings=self._postgres_settings,
         )
         await self._watch(self._cluster)
+        for folder in self._cluster.opened:
+            self._say(
+                f"{folder} may now be passed through (not listed) by others: PostgreSQL does not run as root"
+            )
         self._say("PostgreSQL is ready")
 
     async def _start_redis(self) -> None:
@@ -249,15 +253,16 @@ class Stack:
         return "\n".join([*lines, f"(the end of {self.data.log(name)})"])
 
     def _write_state(self) -> None:
-        state.write(
-            self.data.state,
-            state.StackState(
-                supervisor_pid=os.getpid(),
-                gateway_url=self.gateway_url if GATEWAY.package in self._services else "",
-                ready=self._ready,
-                processes=tuple(self._process_state(name, watch) for name, watch in self._watches.items()),
-            ),
+        now = state.StackState(
+            supervisor_pid=os.getpid(),
+            gateway_url=self.gateway_url if GATEWAY.package in self._services else "",
+            ready=self._ready,
+            processes=tuple(self._process_state(name, watch) for name, watch in self._watches.items()),
         )
+        try:
+            state.write(self.data.state, now)
+        except OSError as error:  # a full disk must not end the care of the processes
+            self._say(f"the state cannot be written: {error}")
 
     def _process_state(self, name: str, watch: Watch) -> state.ProcessState:
         address = self._services[name].address if name in self._services else None

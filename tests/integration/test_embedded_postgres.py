@@ -246,6 +246,7 @@ async def test_root_may_start_it_below_a_folder_closed_to_others(folder: Path) -
         await cluster.start()
         assert await value(cluster, "SELECT 1") == 1
         assert stat.S_IMODE(closed.stat().st_mode) == 0o701
+        assert closed in cluster.opened
         assert stat.S_IMODE((closed / "data" / "postgres").stat().st_mode) == 0o700
     finally:
         await cluster.stop(immediately=True)
