@@ -1,4 +1,4 @@
-"""The replay reads logs strictly, retries patiently, and misses no difference between log and server."""
+"""The replay reads logs strictly and misses no difference between log and server."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ import gzip
 import io
 import itertools
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
 from rich.console import Console
 
-from bench.replay.books import Books, Reader
-from bench.replay.caller import Caller
+from bench.replay.books import Books
 from bench.replay.comparison import Comparison, compare, compare_plays
 from bench.replay.errors import ReplayError
 from bench.replay.log import PracticeLog, read_log
@@ -367,109 +364,3 @@ def test_the_report_shows_the_totals_and_every_difference(log: PracticeLog) -> N
     plain = json.loads(json.dumps(as_json(outcome)))
     assert plain["totals"]["stats"]["right_answers"] == 8
     assert [each["what"] for each in plain["differences"]] == ["right answers"]
-
-
-@asynccontextmanager
-async def serving(handler: Callable[[web.Request], Any]) -> AsyncIterator[str]:
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", handler)
-    runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
-
-
-def problem(status: int, *, retryable: bool) -> web.Response:
-    return web.json_response(
-        {"reason": "R", "detail": "why", "retryable": retryable},
-        status=status,
-        content_type="application/problem+json",
-        headers={"Retry-After": "0"},
-    )
-
-
-async def test_what_can_be_helped_is_sent_again_with_the_same_key() -> None:
-    keys: list[str | None] = []
-
-    async def handler(request: web.Request) -> web.StreamResponse:
-        keys.append(request.headers.get("Idempotency-Key"))
-        match len(keys):
-            case 1:
-                return problem(503, retryable=True)
-            case 2:
-                assert request.transport is not None
-                request.transport.abort()  # an answer that never arrives
-                return web.Response()
-            case 3:
-                return web.Response(status=502, text="a proxy's own words")
-        return web.json_response({"a": 1}, status=201, headers={"Idempotent-Replayed": "true"})
-
-    async with serving(handler) as url, Caller(url, connections_max=2) as caller:
-        response = await caller.send("POST", "/v1/x", token="t", body={}, key="k")
-    assert (response.status, response.replayed, response.body) == (201, True, {"a": 1})
-    assert keys == ["k"] * 4
-    assert caller.retries == 3
-
-
-@pytest.mark.parametrize("status", [429, 500, 503])
-async def test_a_problem_that_no_retry_helps_is_an_answer(status: int) -> None:
-    async def handler(_: web.Request) -> web.StreamResponse:
-        return problem(status, retryable=False)
-
-    async with serving(handler) as url, Caller(url, connections_max=2) as caller:
-        response = await caller.send("POST", "/v1/x", token="t", body={}, key="k")
-    assert (response.ok, response.problem) == (False, f"{status} R why")
-    assert caller.retries == 0
-
-
-async def test_patience_ends() -> None:
-    async def handler(_: web.Request) -> web.StreamResponse:
-        return problem(503, retryable=True)
-
-    async with serving(handler) as url, Caller(url, connections_max=2, patience_seconds=0.2) as caller:
-        with pytest.raises(ReplayError, match="503 R why"):
-            await caller.send("POST", "/v1/x", token="t", body={}, key="k")
-
-
-async def test_a_retry_after_longer_than_our_patience_is_not_cut_short() -> None:
-    asked = 0
-
-    async def handler(_: web.Request) -> web.StreamResponse:
-        nonlocal asked
-        asked += 1
-        answer = problem(503, retryable=True)
-        answer.headers["Retry-After"] = "3600"
-        return answer
-
-    async with serving(handler) as url, Caller(url, connections_max=2) as caller:
-        with pytest.raises(ReplayError):
-            await caller.send("POST", "/v1/x", token="t", body={}, key="k")
-    assert asked == 1
-
-
-async def test_books_are_read_over_all_pages_and_shown_oldest_first(log: PracticeLog) -> None:
-    async def handler(request: web.Request) -> web.StreamResponse:
-        if request.path == "/v1/stats":
-            return web.json_response({"completedSessions": 2})
-        if "pageToken" in request.query:
-            return web.json_response({"sessions": [{"sessionId": "s1"}], "nextPageToken": ""})
-        return web.json_response({"sessions": [{"sessionId": "s2"}], "nextPageToken": "next"})
-
-    async with serving(handler) as url, Caller(url, connections_max=4) as caller:
-        reader = Reader(caller, token=lambda _: "t", at_once=4)
-        books = await reader.read(log.first(1))
-        assert await reader.wait_until_counted(log, seconds_max=5)
-    assert [session["sessionId"] for session in books["ada"].sessions] == ["s1", "s2"]
-
-
-async def test_the_wait_for_statistics_ends_when_they_never_come(log: PracticeLog) -> None:
-    async def handler(_: web.Request) -> web.StreamResponse:
-        return web.json_response({"completedSessions": 1})  # enough for bob, not for ada
-
-    async with serving(handler) as url, Caller(url, connections_max=4) as caller:
-        reader = Reader(caller, token=lambda _: "t", at_once=4)
-        assert not await reader.wait_until_counted(log, seconds_max=0.01)
