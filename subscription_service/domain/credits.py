@@ -10,6 +10,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from chassis.errors import FieldViolation, Reason, ServiceError
+from subscription_service.domain.utc_calendar import end_of_month, month_of
 
 BALANCE_MAXIMUM = 2_000_000_000
 """Balances are int32 in the contract."""
@@ -119,7 +120,7 @@ class Wallet:
                 due,
                 f"monthly:{month:%Y-%m}:{monthly_credits}",
                 "monthly credits of the plan",
-                next_month(month),
+                end_of_month(month),
             )
 
     def carry_out(self, order: CreditOrder, hold: RefundableHold | None) -> CreditEntry | ServiceError:
@@ -243,18 +244,6 @@ _NEVER = datetime.max.replace(tzinfo=UTC)
 
 def by_expiry(grants: Iterable[Grant]) -> list[Grant]:
     return sorted(grants, key=lambda grant: (grant.expires_at or _NEVER, grant.entry_number))
-
-
-def month_of(now: datetime) -> date:
-    """The first day of the UTC month."""
-    return now.astimezone(UTC).date().replace(day=1)
-
-
-def next_month(month: date) -> datetime:
-    """The moment at which the UTC month that begins on this day ends."""
-    if month.month == 12:
-        return datetime(month.year + 1, 1, 1, tzinfo=UTC)
-    return datetime(month.year, month.month + 1, 1, tzinfo=UTC)
 
 
 def _violation(field_name: str, description: str) -> ServiceError:

@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from subscription_service.domain.credits import month_of
-from subscription_service.domain.plans import Plan
-from subscription_service.domain.quota import DayUsage, resets_at
-from subscription_service.domain.subscriptions import SubscriptionStatus, in_force, status_at
+from subscription_service.domain.plans import Limits, Plan
+from subscription_service.domain.quota import DayUsage
+from subscription_service.domain.subscriptions import (
+    SubscriptionStatus,
+    in_force,
+    limits_at,
+    status_at,
+)
+from subscription_service.domain.utc_calendar import end_of_day, month_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +47,15 @@ class Standing:
     @property
     def monthly_credits_due(self) -> int:
         """What this month's credits of the plan come to that have not been granted yet."""
+        limits = limits_at(
+            self.status,
+            self.period_end,
+            self.now,
+            plan=Limits(self.plan.daily_test_limit, self.plan.monthly_credits),
+            default=Limits(self.default_plan.daily_test_limit, self.default_plan.monthly_credits),
+        )
         granted = self.credits.month_granted if self.credits.month == month_of(self.now) else 0
-        return max(0, self.plan_in_force.monthly_credits - granted)
+        return max(0, limits.monthly_credits - granted)
 
     @property
     def credits_due(self) -> bool:
@@ -88,7 +100,7 @@ def entitlements_of(standing: Standing) -> Entitlements:
         used=standing.usage.used,
         held=standing.usage.held,
         remaining=standing.usage.remaining(plan.daily_test_limit),
-        resets_at=resets_at(standing.usage.day),
+        resets_at=end_of_day(standing.usage.day),
         balance=stored.balance - stored.lapsed + standing.monthly_credits_due,
         held_credits=stored.held,
         features=plan.features,

@@ -18,7 +18,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The part of a plan that decides what a learner may take."""
+    """What a learner may take: tests on this day (None: any number), and credits in this month."""
 
     daily_test_limit: int | None
     monthly_credits: int

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date
 
 from chassis.errors import Reason, ServiceError
+from subscription_service.domain.utc_calendar import end_of_day
 
 
 @dataclass(slots=True)
@@ -27,15 +28,10 @@ class DayUsage:
                 "limit": limit,
                 "used": self.used,
                 "held": self.held,
-                "resetsAt": resets_at(self.day).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                "resetsAt": end_of_day(self.day).strftime("%Y-%m-%dT%H:%M:%SZ"),
             },
         )
 
     def remaining(self, limit: int | None) -> int | None:
         """Units that can still be taken; None without a limit, and never below zero under a lowered one."""
         return None if limit is None else max(0, limit - self.used - self.held)
-
-
-def resets_at(day: date) -> datetime:
-    """The end of a UTC day, when the next one's units become available."""
-    return datetime.combine(day + timedelta(days=1), time.min, UTC)

@@ -9,6 +9,8 @@ from enum import StrEnum
 from typing import TypeVar
 
 from chassis.errors import FieldViolation, Reason, ServiceError
+from subscription_service.domain.plans import Limits
+from subscription_service.domain.utc_calendar import month_of, start_of_month
 
 T = TypeVar("T")
 
@@ -75,6 +77,23 @@ def in_force(
 ) -> T:
     """What holds now: what the subscription's plan gives, or else what the default plan gives."""
     return plan if entitles(status_at(stored, period_end, now)) else default
+
+
+def limits_at(
+    stored: SubscriptionStatus, period_end: datetime | None, now: datetime, *, plan: Limits, default: Limits
+) -> Limits:
+    """What a learner may take now.
+
+    The credits of a month are for whoever was on the plan at any time in it: those of a subscription that has
+    ended this month are due although nobody asked for them before it ended.
+    """
+    limits = in_force(stored, period_end, now, plan=plan, default=default)
+    ended_this_month = (
+        entitles(stored) and period_end is not None and start_of_month(month_of(now)) < period_end <= now
+    )
+    if ended_this_month and plan.monthly_credits > default.monthly_credits:
+        return Limits(limits.daily_test_limit, plan.monthly_credits)
+    return limits
 
 
 @dataclass(frozen=True, slots=True)

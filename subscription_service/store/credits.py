@@ -13,9 +13,8 @@ from subscription_service.domain.accounts import AccountStatus, invalid_user_ref
 from subscription_service.domain.credits import CreditEntry, CreditOrder, EntryKind, RefundableHold
 from subscription_service.store.clock import PinnedTime, database_time
 from subscription_service.store.keyed import Keyed, KeyedOutcome, write_keyed
-from subscription_service.store.limits import read_limits
 from subscription_service.store.locks import Locked, lock_learners
-from subscription_service.store.wallets import read_wallets, write_wallets
+from subscription_service.store.wallets import read_settled_wallets, write_wallets
 
 OPERATION_CONSTRAINT = "credit_entries_one_per_operation"
 
@@ -42,11 +41,7 @@ class CreditStore:
             connection: Connection, orders: Sequence[CreditOrder]
         ) -> list[CreditEntry | ServiceError | Locked]:
             learners = await lock_learners(connection, [order.user_id for order in orders], wait=wait)
-            limits = await read_limits(connection, learners.statuses, pinned=self._pinned_time())
-            if not limits:
-                return [learners.refusal(order.user_id) for order in orders]
-            now = next(iter(limits.values())).now
-            wallets = await read_wallets(connection, learners.statuses, now=now)
+            wallets = await read_settled_wallets(connection, learners.statuses, pinned=self._pinned_time())
             refundable = await _refundable_holds(connection, orders)
             outcomes: list[CreditEntry | ServiceError | Locked] = []
             for order in orders:
@@ -55,10 +50,8 @@ class CreditStore:
                 elif learners.statuses[order.user_id] is not AccountStatus.ACTIVE:
                     outcomes.append(invalid_user_reference())
                 else:
-                    wallet = wallets[order.user_id]
-                    wallet.settle(limits[order.user_id].limits.monthly_credits)
                     hold = refundable.get((order.user_id, order.refund_of))
-                    outcomes.append(wallet.carry_out(order, hold))
+                    outcomes.append(wallets[order.user_id].carry_out(order, hold))
             await write_wallets(connection, wallets.values())
             return outcomes
 
@@ -73,13 +66,8 @@ class CreditStore:
 
         async def work(connection: Connection) -> list[ServiceError | Locked | None]:
             learners = await lock_learners(connection, user_ids, wait=wait)
-            limits = await read_limits(connection, learners.statuses, pinned=self._pinned_time())
-            if limits:
-                now = next(iter(limits.values())).now
-                wallets = await read_wallets(connection, learners.statuses, now=now)
-                for user_id, wallet in wallets.items():
-                    wallet.settle(limits[user_id].limits.monthly_credits)
-                await write_wallets(connection, wallets.values())
+            wallets = await read_settled_wallets(connection, learners.statuses, pinned=self._pinned_time())
+            await write_wallets(connection, wallets.values())
             return [
                 None if user_id in learners.statuses else learners.refusal(user_id) for user_id in user_ids
             ]

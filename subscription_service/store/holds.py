@@ -15,7 +15,7 @@ from subscription_service.domain.accounts import AccountStatus
 from subscription_service.domain.holds import Hold, HoldState, LearnerHolds, Placement
 from subscription_service.domain.plans import Limits
 from subscription_service.domain.quota import DayUsage
-from subscription_service.domain.subscriptions import SubscriptionStatus, in_force
+from subscription_service.domain.subscriptions import SubscriptionStatus, limits_at
 from subscription_service.store.clock import PinnedTime, database_time
 from subscription_service.store.locks import Locked, LockedLearners, lock_learners
 from subscription_service.store.wallets import (
@@ -338,7 +338,7 @@ def _book(row: asyncpg.Record, account: AccountStatus) -> LearnerHolds:
     now, today = row["now"], row["today"]
     limits = Limits(row["default_daily_test_limit"], row["default_monthly_credits"])
     if row["subscription_status"] is not None:
-        limits = in_force(
+        limits = limits_at(
             SubscriptionStatus(row["subscription_status"]),
             row["period_end"],
             now,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from chassis.postgres import Connection
 from subscription_service.domain.plans import Limits
-from subscription_service.domain.subscriptions import SubscriptionStatus, in_force
+from subscription_service.domain.subscriptions import SubscriptionStatus, limits_at
 
 
 class LimitsAt(NamedTuple):
@@ -46,7 +46,7 @@ async def read_limits(
     for row in rows:
         limits = Limits(row["default_daily_test_limit"], row["default_monthly_credits"])
         if row["status"] is not None:
-            limits = in_force(
+            limits = limits_at(
                 SubscriptionStatus(row["status"]),
                 row["period_end"],
                 row["now"],

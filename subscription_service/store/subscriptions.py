@@ -17,6 +17,7 @@ from subscription_service.domain.subscriptions import (
 from subscription_service.store.clock import PinnedTime, database_time
 from subscription_service.store.keyed import Keyed, KeyedOutcome, write_keyed
 from subscription_service.store.locks import Locked, lock_learners
+from subscription_service.store.wallets import read_settled_wallets, write_wallets
 
 
 class SubscriptionStore:
@@ -38,6 +39,9 @@ class SubscriptionStore:
             connection: Connection, orders: Sequence[SubscriptionOrder]
         ) -> list[Subscription | ServiceError | Locked]:
             learners = await lock_learners(connection, [order.user_id for order in orders], wait=wait)
+            # What is due under the old plan is entered before it is left.
+            wallets = await read_settled_wallets(connection, learners.statuses, pinned=self._pinned_time())
+            await write_wallets(connection, wallets.values())
             records = await self._read(connection, learners.statuses)
             plans = await connection.fetch(
                 "SELECT plan_id FROM plans WHERE plan_id = ANY ($1::text[])",

@@ -7,7 +7,9 @@ from datetime import datetime
 from uuid import UUID
 
 from chassis.postgres import Connection
-from subscription_service.domain.credits import Grant, HeldCredits, Wallet, month_of
+from subscription_service.domain.credits import Grant, HeldCredits, Wallet
+from subscription_service.domain.utc_calendar import month_of
+from subscription_service.store.limits import read_limits
 
 
 async def read_wallets(
@@ -48,6 +50,19 @@ async def read_wallets(
     for row in grants:
         grant = Grant(row["entry_number"], row["remaining"], row["expires_at"])
         wallets[row["user_id"]].grants[grant.entry_number] = grant
+    return wallets
+
+
+async def read_settled_wallets(
+    connection: Connection, user_ids: Collection[str], *, pinned: datetime | None
+) -> dict[str, Wallet]:
+    """The wallets of learners whose lock is held, with everything that the clock has brought in and out."""
+    limits = await read_limits(connection, user_ids, pinned=pinned)
+    if not limits:
+        return {}
+    wallets = await read_wallets(connection, limits, now=next(iter(limits.values())).now)
+    for user_id, wallet in wallets.items():
+        wallet.settle(limits[user_id].limits.monthly_credits)
     return wallets
 
 

@@ -14,7 +14,7 @@ from homeroom.embedded.provisioning import ServiceDatabase
 from tests.subscription.service import Subscriptions
 
 hypothesis.settings.register_profile(
-    "ci", max_examples=200, stateful_step_count=25, deadline=None, print_blob=True
+    "ci", max_examples=200, stateful_step_count=30, deadline=None, print_blob=True
 )
 hypothesis.settings.register_profile(
     "nightly", max_examples=5000, stateful_step_count=60, deadline=None, print_blob=True
