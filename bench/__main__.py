@@ -56,22 +56,30 @@ def starts(
         )
         order = Order(systems=parse_systems(only), settings=settings, profile=profile)
         require_wrk()
-        file = _sign_requests(requests)
-        with Progress(console) as progress:
-            results, profiles = asyncio.run(
-                run_starts(order, file, cache=CACHE.resolve(), data=DATA.resolve(), progress=progress)
-            )
+    except (RuntimeError, ValueError) as error:
+        raise _give_up(str(error)) from error
+    try:
+        results, profiles = _run(order)
     except (RuntimeError, ValueError, OSError) as error:
-        console.print(
-            f"[red]{escape(str(error))}[/red]\nwhat ran has its logs in {DATA}, until the next bench"
-        )
-        raise typer.Exit(2) from error
+        raise _give_up(f"{error}\nlogs of what ran: {DATA}, until the next bench") from error
     print_report(console, results)
     print_profiles(console, profiles)
     if save:
         _save(results, profiles)
     if results.invalid:
         raise typer.Exit(1)
+
+
+def _run(order: Order) -> tuple[Results, dict[str, Profile]]:
+    file = _sign_requests(order.settings.requests)
+    with Progress(console) as progress:
+        measuring = run_starts(order, file, cache=CACHE.resolve(), data=DATA.resolve(), progress=progress)
+        return asyncio.run(measuring)
+
+
+def _give_up(why: str) -> typer.Exit:
+    console.print(f"[red]{escape(why)}[/red]")
+    return typer.Exit(2)
 
 
 def parse_connections(text: str) -> list[int]:

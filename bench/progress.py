@@ -19,7 +19,7 @@ class Progress:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._status = Status("", console=console)
+        self._status = Status("", console=console, refresh_per_second=2)  # it runs beside the load
         self._began = time.monotonic()
 
     def __enter__(self) -> Self:

@@ -40,11 +40,18 @@ async def record_profiles(processes: Mapping[str, int], *, seconds: int) -> Asyn
     """
     profiles: dict[str, Profile] = {}
     with tempfile.TemporaryDirectory(prefix="homeroom-profile-") as directory:
-        async with asyncio.TaskGroup() as group:
-            for name, pid in processes.items():
-                if _is_python(pid):
-                    group.create_task(_record(name, pid, seconds, Path(directory), profiles))
+        recordings = [
+            asyncio.create_task(_record(name, pid, seconds, Path(directory), profiles))
+            for name, pid in processes.items()
+            if _is_python(pid)
+        ]
+        try:
             yield profiles
+            await asyncio.gather(*recordings)
+        finally:
+            for recording in recordings:
+                recording.cancel()
+            await asyncio.gather(*recordings, return_exceptions=True)
 
 
 def summarize(folded: str) -> Profile:

@@ -16,7 +16,7 @@ from bench.peers.aiohttp_asyncpg import one_statement, steps
 from bench.peers.aiohttp_asyncpg.contract import Started, StartRefusedError, StartRequest
 from bench.peers.bearer import BearerVerifier, NotAuthenticatedError
 
-POOL_SIZE = int(os.environ.get("POOLT", "16"))  # the best of 8, 16, 24, 32 at 64 connections on two cores
+POOL_SIZE = int(os.environ.get("BENCH_POOL_SIZE", "16"))
 BODY_BYTES_MAX = 1 << 20
 KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
@@ -90,8 +90,7 @@ def application(way: str) -> web.Application:
 
 
 if __name__ == "__main__":
-    if os.environ.get("LOOP") != "asyncio":
-        uvloop.install()
+    uvloop.install()
     web.run_app(
         application(sys.argv[1]),
         host="127.0.0.1",

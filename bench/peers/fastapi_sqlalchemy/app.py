@@ -18,7 +18,7 @@ from bench.peers.bearer import BearerVerifier, NotAuthenticatedError
 from bench.peers.fastapi_sqlalchemy.schemas import StartRequest
 from bench.peers.fastapi_sqlalchemy.starts import StartRefusedError, start_session
 
-POOL_SIZE = int(
+POOL_SIZE = int(os.environ.get("BENCH_POOL_SIZE", "10"))  # of each of the two workers
     os.environ.get("POOLT", "10")
 )  # of each worker; the best of 5, 10, 16, 24, 32 at 64 connections on two cores
 
