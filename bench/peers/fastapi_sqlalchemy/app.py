@@ -19,8 +19,6 @@ from bench.peers.fastapi_sqlalchemy.schemas import StartRequest
 from bench.peers.fastapi_sqlalchemy.starts import StartRefusedError, start_session
 
 POOL_SIZE = int(os.environ.get("BENCH_POOL_SIZE", "10"))  # of each of the two workers
-    os.environ.get("POOLT", "10")
-)  # of each worker; the best of 5, 10, 16, 24, 32 at 64 connections on two cores
 
 engine = create_async_engine(
     make_url(os.environ["BENCH_DATABASE_URL"]).set(drivername="postgresql+asyncpg"),
