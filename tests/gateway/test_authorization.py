@@ -27,6 +27,7 @@ class Declared:
     verb: str
     path: str
     roles: frozenset[str]
+    key_required: bool
 
     def __str__(self) -> str:
         return f"{self.verb} {self.path}"
@@ -43,10 +44,8 @@ def declared_routes() -> tuple[list[Declared], list[str]]:
         for service in module.DESCRIPTOR.services_by_name.values():
             for method in service.methods:
                 options: Any = method.GetOptions()
-                roles = {
-                    options_pb2.Role.Name(role).removeprefix("ROLE_").lower()
-                    for role in options.Extensions[options_pb2.policy].roles
-                }
+                policy = options.Extensions[options_pb2.policy]
+                roles = {options_pb2.Role.Name(role).removeprefix("ROLE_").lower() for role in policy.roles}
                 assert roles, method.full_name
                 if roles == {"service"}:
                     internal.append(f"/{service.full_name}/{method.name}")
@@ -54,7 +53,9 @@ def declared_routes() -> tuple[list[Declared], list[str]]:
                 rule = options.Extensions[annotations_pb2.http]
                 for each in (rule, *rule.additional_bindings):
                     verb = next(verb for verb in VERBS if getattr(each, verb))
-                    routes.append(Declared(verb.upper(), getattr(each, verb), frozenset(roles)))
+                    routes.append(
+                        Declared(verb.upper(), getattr(each, verb), frozenset(roles), policy.key_required)
+                    )
     return routes, internal
 
 
