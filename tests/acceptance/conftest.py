@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,8 +18,9 @@ HOLD_AGE_SECONDS = 15
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def stack(tmp_path_factory) -> AsyncIterator[Stack]:
-    root: Path = tmp_path_factory.mktemp("stack")
+async def stack() -> AsyncIterator[Stack]:
+    # Not pytest's own folder: as root it is closed to the user that PostgreSQL runs as.
+    root = Path(tempfile.mkdtemp(prefix="homeroom-acceptance-"))
     failpoints = root / "failpoints"
     failpoints.mkdir()
     env = {
@@ -30,6 +33,7 @@ async def stack(tmp_path_factory) -> AsyncIterator[Stack]:
         running.failpoints = failpoints
         running.spans = root / "spans.jsonl"
         yield running
+    shutil.rmtree(root)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
