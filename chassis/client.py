@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -18,42 +17,22 @@ from opentelemetry.trace import SpanKind
 
 from chassis.batch import Reply
 from chassis.call import Call
+from chassis.carrier import Ask, Carried, Carrier, from_rpc_error, is_channel_closed
 from chassis.coalescer import Coalescer
 from chassis.errors import Reason, ServiceError
 from chassis.methods import Method, find_method
 from chassis.metrics import Metrics
-from chassis.retries import ATTEMPTS_MAXIMUM, Breaker, RetryBudget, backoff_seconds
+from chassis.retries import ATTEMPTS_MAXIMUM, RetryBudget, backoff_seconds
 from chassis.status import from_status
 from chassis.tracing import RequestSpan, Tracing
-from chassis.wire import (
-    CARRIER_SERVICE,
-    MESSAGE_BYTES_MAXIMUM,
-    METADATA_KEY,
-    METADATA_REQUEST_ID,
-    METADATA_ROLES,
-    METADATA_TOKEN,
-    METADATA_TRACE,
-    METADATA_USER,
-)
-from protos.chassis.v1 import carrier_pb2
+from chassis.wire import METADATA_KEY, METADATA_REQUEST_ID, METADATA_ROLES, METADATA_TRACE, METADATA_USER
 
-CARRY = f"/{CARRIER_SERVICE}/Carry"
-CARRIED_CALLS_MAXIMUM = 256
 # A try that fails may be followed by another only while this much time is left.
 WORTH_TRYING_SECONDS = 0.15
+# How long closing waits for messages that no lane sent.
+CLOSE_GRACE_SECONDS = 2.0
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Ask:
-    """One call on its way into a batch."""
-
-    payload: bytes
-    call: Call
-
-
-Carried = tuple[bytes, bool]  # the serialized response, and whether it is a replay
 
 
 class Upstream:
@@ -85,42 +64,38 @@ class Upstream:
     ) -> None:
         self._name = name
         self._tracing = tracing
-        self._metadata = ((METADATA_TOKEN, service_token),)
         self._lanes = lanes
         self._batch_maximum = batch_maximum
         self._waiting_maximum = waiting_maximum
         self._attempts = attempts
         self._budget = RetryBudget()
-        self._breaker = Breaker()
-        self._methods: dict[str, tuple[Method, Coalescer[_Ask, Carried]]] = {}
-        self._channel = grpc.aio.insecure_channel(
-            target,
-            options=[
-                ("grpc.enable_retries", 0),
-                ("grpc.max_receive_message_length", MESSAGE_BYTES_MAXIMUM),
-                ("grpc.max_send_message_length", MESSAGE_BYTES_MAXIMUM),
-                # A restarted process is found again within a second, not within gRPC's two minutes.
-                ("grpc.initial_reconnect_backoff_ms", 100),
-                ("grpc.min_reconnect_backoff_ms", 100),
-                ("grpc.max_reconnect_backoff_ms", 1000),
-                ("grpc.use_local_subchannel_pool", 1),
-            ],
-        )
-        self._carry_rpc: Any = self._channel.unary_unary(CARRY)
+        self._carrier = Carrier(name=name, target=target, service_token=service_token)
+        self._methods: dict[str, tuple[Method, Coalescer[Ask, Carried]]] = {}
+        self._closing = False
         metrics.gauge_of(
             "upstream_breaker_open",
             "1 while calls to an upstream are refused because it gave no answers.",
-            lambda: float(self._breaker.open),
+            lambda: float(self.breaker_open),
             label="upstream",
             value=name,
         )
         metrics.gauge_of(
             "upstream_waiting_calls",
             "Calls that wait for a lane to an upstream.",
-            lambda: float(sum(coalescer.waiting for _, coalescer in self._methods.values())),
+            lambda: float(self.waiting_calls),
             label="upstream",
             value=name,
         )
+
+    @property
+    def breaker_open(self) -> bool:
+        """Whether calls are refused because the process gave no answers lately."""
+        return self._carrier.breaker.open
+
+    @property
+    def waiting_calls(self) -> int:
+        """Calls that wait for a lane."""
+        return sum(coalescer.waiting for _, coalescer in self._methods.values())
 
     async def call(self, path: str, request: Message, call: Call) -> Reply[Any]:
         """Sends one call, together with its neighbours.
@@ -135,15 +110,13 @@ class Upstream:
         while True:
             span = self._tracing.begin(path, traceparent=call.traceparent, kind=SpanKind.CLIENT)
             try:
-                sent = call if not span.sampled else replace(call, traceparent=span.traceparent)
-                response, replayed = await self._submit(coalescer, _Ask(payload, sent))
+                answer = await self._submit(coalescer, _traced(Ask(payload, call), span))
+                return _parsed(method, answer)
             except ServiceError as error:
                 span.error(error.reason.name)
-                pause = self._pause_before_retry(method, error, call.deadline, attempt)
-                if pause is None:
+                pause = self._pause_before_retry(method, error, attempt)
+                if pause is None or not self._may_retry(call, pause):
                     raise
-            else:
-                return Reply(method.response_type.FromString(response), replayed)
             finally:
                 span.end()
             await asyncio.sleep(pause)
@@ -156,35 +129,26 @@ class Upstream:
         method, _ = self._method(path)
         outcomes: list[Reply[Any] | ServiceError] = [ServiceError(Reason.INTERNAL)] * len(requests)
         left = [
-            (place, _Ask(request.SerializeToString(deterministic=True), call))
+            (place, Ask(request.SerializeToString(deterministic=True), call))
             for place, (request, call) in enumerate(requests)
         ]
         self._budget.earn(len(requests))
         attempt = 1
         while left:
-            spans = [
-                self._tracing.begin(path, traceparent=ask.call.traceparent, kind=SpanKind.CLIENT)
-                for _, ask in left
+            pauses: dict[int, float] = {}
+            for (place, _), outcome in zip(left, await self._carry_traced(method, left), strict=True):
+                outcomes[place] = outcome
+                if isinstance(outcome, ServiceError):
+                    pause = self._pause_before_retry(method, outcome, attempt)
+                    if pause is not None:
+                        pauses[place] = pause
+            # They go again together, after the longest pause; who has no time for that keeps its answer.
+            longest = max(pauses.values(), default=0.0)
+            left = [
+                (place, ask) for place, ask in left if place in pauses and self._may_retry(ask.call, longest)
             ]
-            answers = await self._send_chunks(
-                method, [_traced(ask, span) for (_, ask), span in zip(left, spans, strict=True)]
-            )
-            again: list[tuple[int, _Ask]] = []
-            pause = 0.0
-            for (place, ask), answer, span in zip(left, answers, spans, strict=True):
-                if isinstance(answer, ServiceError):
-                    span.error(answer.reason.name)
-                    wait = self._pause_before_retry(method, answer, ask.call.deadline, attempt)
-                    if wait is not None:
-                        again.append((place, ask))
-                        pause = max(pause, wait)
-                    outcomes[place] = answer
-                else:
-                    outcomes[place] = Reply(method.response_type.FromString(answer[0]), answer[1])
-                span.end()
-            left = again
             if left:
-                await asyncio.sleep(pause)
+                await asyncio.sleep(longest)
                 attempt += 1
         return outcomes
 
@@ -195,16 +159,27 @@ class Upstream:
             ServiceError: what the upstream refused, or UNAVAILABLE when it went away.
         """
         method = find_method(path)
-        rpc: Any = self._channel.unary_stream(path, response_deserializer=method.response_type.FromString)
-        responses = rpc(request.SerializeToString(), metadata=(*self._metadata, *_context_metadata(call)))
+        rpc: Any = self._carrier.channel.unary_stream(
+            path, response_deserializer=method.response_type.FromString
+        )
+        responses: Any = None
         try:
+            responses = rpc(
+                request.SerializeToString(), metadata=(*self._carrier.metadata, *_context_metadata(call))
+            )
             async for response in responses:
                 yield response
         except grpc.aio.AioRpcError as error:
             status = rpc_status.from_call(error)
-            raise _from_rpc_error(error) if status is None else from_status(status) from error
+            told = from_rpc_error(error, upstream=self._name) if status is None else from_status(status)
+            raise told from error
+        except (grpc.aio.UsageError, asyncio.CancelledError) as error:
+            if not is_channel_closed(error):
+                raise
+            raise ServiceError(Reason.UNAVAILABLE) from error
         finally:
-            responses.cancel()
+            if responses is not None:
+                responses.cancel()
 
     async def check_health(self) -> None:
         """Asks the process' gRPC health service; for a readiness check.
@@ -212,29 +187,33 @@ class Upstream:
         Raises:
             ServiceError: it does not answer, or does not serve.
         """
-        rpc: Any = self._channel.unary_unary(
+        rpc: Any = self._carrier.channel.unary_unary(
             "/grpc.health.v1.Health/Check", response_deserializer=health_pb2.HealthCheckResponse.FromString
         )
         try:
             response = await rpc(health_pb2.HealthCheckRequest().SerializeToString(), timeout=1.0)
         except grpc.aio.AioRpcError as error:
-            raise _from_rpc_error(error) from error
+            raise from_rpc_error(error, upstream=self._name) from error
         if response.status != health_pb2.HealthCheckResponse.SERVING:
             raise ServiceError(Reason.UNAVAILABLE, f"{self._name} is not serving")
 
     async def close(self) -> None:
-        """Lets what is under way finish, then closes the channel."""
-        for _, coalescer in self._methods.values():
-            await coalescer.close()
-        await self._channel.close()
+        """Lets what is under way finish, refuses what comes later, then closes the channel."""
+        self._closing = True
+        grace_seconds = None
+        try:
+            for _, coalescer in list(self._methods.values()):
+                await coalescer.close()
+            grace_seconds = CLOSE_GRACE_SECONDS
+        finally:
+            await self._carrier.close(grace_seconds)
 
-    def _method(self, path: str) -> tuple[Method, Coalescer[_Ask, Carried]]:
+    def _method(self, path: str) -> tuple[Method, Coalescer[Ask, Carried]]:
         known = self._methods.get(path)
         if known is None:
-            method = find_method(path)
 
-            async def send(asks: Sequence[_Ask]) -> list[Carried | ServiceError]:
-                return await self._send(method, asks)
+            async def send(asks: Sequence[Ask]) -> list[Carried | ServiceError]:
+                return await self._carrier.carry(path, asks)
 
             coalescer = Coalescer(
                 send=send,
@@ -242,80 +221,88 @@ class Upstream:
                 batch_maximum=self._batch_maximum,
                 waiting_maximum=self._waiting_maximum,
             )
-            known = self._methods[path] = (method, coalescer)
+            known = self._methods[path] = (find_method(path), coalescer)
         return known
 
-    async def _submit(self, coalescer: Coalescer[_Ask, Carried], ask: _Ask) -> Carried:
+    async def _submit(self, coalescer: Coalescer[Ask, Carried], ask: Ask) -> Carried:
         """Waits for the answer, but not beyond the caller's own deadline, whatever its batch does."""
-        self._breaker.check()
+        remaining = ask.call.remaining_seconds()
+        if remaining <= 0.0:
+            raise ServiceError(Reason.DEADLINE_EXCEEDED)
+        self._check_line()
         future = coalescer.submit(ask)
-        timer = asyncio.get_running_loop().call_later(ask.call.remaining_seconds(), _expire, future)
+        timer = asyncio.get_running_loop().call_later(remaining, _expire, future)
         try:
             return await future
         finally:
             timer.cancel()
+            del future  # it holds the error, whose traceback holds this frame: garbage only a collector finds
 
-    def _pause_before_retry(
-        self, method: Method, error: ServiceError, deadline: float, attempt: int
-    ) -> float | None:
-        """How long to wait before trying again, in seconds; None when another try is not allowed."""
+    async def _carry_traced(
+        self, method: Method, asks: Sequence[tuple[int, Ask]]
+    ) -> list[Reply[Any] | ServiceError]:
+        """Carries calls that somebody has gathered already, each under a span of its own."""
+        spans = [
+            self._tracing.begin(method.path, traceparent=ask.call.traceparent, kind=SpanKind.CLIENT)
+            for _, ask in asks
+        ]
+        outcomes: list[Reply[Any] | ServiceError] = []
+        try:
+            self._check_line()
+            traced = [_traced(ask, span) for (_, ask), span in zip(asks, spans, strict=True)]
+            answers = await self._carrier.carry(method.path, traced)
+            outcomes = [_outcome(method, answer) for answer in answers]
+        except ServiceError as error:
+            outcomes = [error] * len(asks)
+        finally:
+            for span, outcome in zip(spans, outcomes, strict=False):  # fewer outcomes: it was cancelled
+                if isinstance(outcome, ServiceError):
+                    span.error(outcome.reason.name)
+            for span in spans:
+                span.end()
+        return outcomes
+
+    def _check_line(self) -> None:
+        if self._closing:
+            raise ServiceError(Reason.UNAVAILABLE)
+        self._carrier.breaker.check()
+
+    def _pause_before_retry(self, method: Method, error: ServiceError, attempt: int) -> float | None:
+        """How long to wait before trying again, in seconds; None when another try cannot help."""
         if error.reason is not Reason.UNAVAILABLE or not method.retryable or attempt >= self._attempts:
             return None
-        pause = max(backoff_seconds(attempt), error.retry_after_seconds or 0.0)
-        if deadline - time.monotonic() < pause + WORTH_TRYING_SECONDS or not self._budget.spend():
+        if self.breaker_open or self._closing:
             return None
-        return pause
+        return backoff_seconds(attempt) + (error.retry_after_seconds or 0.0)
 
-    async def _send_chunks(self, method: Method, asks: Sequence[_Ask]) -> list[Carried | ServiceError]:
-        chunks = [asks[at : at + CARRIED_CALLS_MAXIMUM] for at in range(0, len(asks), CARRIED_CALLS_MAXIMUM)]
-        try:
-            self._breaker.check()
-        except ServiceError as error:
-            return [error] * len(asks)
-        answers = await asyncio.gather(*(self._send(method, chunk) for chunk in chunks))
-        return [answer for chunk in answers for answer in chunk]
-
-    async def _send(self, method: Method, asks: Sequence[_Ask]) -> list[Carried | ServiceError]:
-        """Carries a batch. A fault of the line is every call's fault; it is returned, never raised."""
-        now = time.monotonic()
-        message = carrier_pb2.CarryRequest(method=method.path)
-        longest = 0.0
-        for ask in asks:
-            call = ask.call
-            remaining = call.deadline - now
-            longest = max(longest, remaining)
-            message.calls.add(
-                request=ask.payload,
-                timeout_ms=max(0, int(remaining * 1000)),
-                user_id=call.user_id,
-                roles=call.roles,
-                idempotency_key=call.idempotency_key,
-                request_id=call.request_id,
-                traceparent=call.traceparent,
-            )
-        try:
-            payload = await self._carry_rpc(
-                message.SerializeToString(), timeout=max(longest, 0.001), metadata=self._metadata
-            )
-            response = carrier_pb2.CarryResponse.FromString(payload)
-        except grpc.aio.AioRpcError as error:
-            self._breaker.failed()
-            return [_from_rpc_error(error)] * len(asks)
-        except DecodeError:
-            log.exception("carrier_response_unreadable", upstream=self._name, method=method.path)
-            return [ServiceError(Reason.INTERNAL)] * len(asks)
-        self._breaker.succeeded()
-        if len(response.outcomes) != len(asks):
-            log.error("carrier_miscounted", upstream=self._name, method=method.path)
-            return [ServiceError(Reason.INTERNAL)] * len(asks)
-        return [
-            from_status(outcome.error) if outcome.HasField("error") else (outcome.response, outcome.replayed)
-            for outcome in response.outcomes
-        ]
+    def _may_retry(self, call: Call, pause_seconds: float) -> bool:
+        """Whether there is time for another try and the budget allows it; takes it from the budget if so."""
+        return call.remaining_seconds() >= pause_seconds + WORTH_TRYING_SECONDS and self._budget.spend()
 
 
-def _traced(ask: _Ask, span: RequestSpan) -> _Ask:
-    return _Ask(ask.payload, replace(ask.call, traceparent=span.traceparent)) if span.sampled else ask
+def _traced(ask: Ask, span: RequestSpan) -> Ask:
+    """The same call with the span as its parent; also that it is not sampled is passed on."""
+    if span.traceparent == ask.call.traceparent:
+        return ask
+    return Ask(ask.payload, replace(ask.call, traceparent=span.traceparent))
+
+
+def _outcome(method: Method, answer: Carried | ServiceError) -> Reply[Any] | ServiceError:
+    if isinstance(answer, ServiceError):
+        return answer
+    try:
+        return _parsed(method, answer)
+    except ServiceError as error:
+        return error
+
+
+def _parsed(method: Method, answer: Carried) -> Reply[Any]:
+    response, replayed = answer
+    try:
+        return Reply(method.response_type.FromString(response), replayed)
+    except DecodeError as error:
+        log.error("response_unreadable", method=method.path)  # noqa: TRY400 - the error says nothing more
+        raise ServiceError(Reason.INTERNAL) from error
 
 
 def _expire(future: asyncio.Future[Carried]) -> None:
@@ -332,19 +319,3 @@ def _context_metadata(call: Call) -> tuple[tuple[str, str], ...]:
         (METADATA_TRACE, call.traceparent),
     )
     return tuple((key, value) for key, value in pairs if value)
-
-
-def _from_rpc_error(error: grpc.aio.AioRpcError) -> ServiceError:
-    """What a fault of the line, or of the carrier itself, means to a caller."""
-    code = error.code()
-    if code is grpc.StatusCode.UNAVAILABLE:
-        return ServiceError(Reason.UNAVAILABLE, retry_after_seconds=0.1)
-    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return ServiceError(Reason.DEADLINE_EXCEEDED)
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return ServiceError(Reason.OVERLOADED, retry_after_seconds=1.0)
-    if code is grpc.StatusCode.CANCELLED:
-        # The server was stopped while it worked on the batch.
-        return ServiceError(Reason.UNAVAILABLE, retry_after_seconds=0.1)
-    log.error("carrier_failed", code=code.name, details=error.details())
-    return ServiceError(Reason.INTERNAL)

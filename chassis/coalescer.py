@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
@@ -54,13 +55,16 @@ class Coalescer(Generic[Ask, Answer]):
         Raises:
             ServiceError: OVERLOADED, when too many are waiting already.
         """
+        while self._waiting and self._waiting[0][1].done():
+            self._waiting.popleft()  # whoever left does not count; while the lanes are stuck nobody takes it
         if len(self._waiting) >= self._waiting_maximum:
             raise ServiceError(Reason.OVERLOADED, retry_after_seconds=1.0)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((ask, future))
         if self._idle_lanes:
             self._idle_lanes -= 1
-            lane = asyncio.create_task(self._run_lane())
+            # In a context of its own: a lane serves many callers, and must not log or trace as the first.
+            lane = asyncio.create_task(self._run_lane(), context=contextvars.Context())
             self._lanes_under_way.add(lane)
             lane.add_done_callback(self._lanes_under_way.discard)
         return future
@@ -86,17 +90,21 @@ class Coalescer(Generic[Ask, Answer]):
         return batch
 
     async def _deliver(self, batch: list[tuple[Ask, asyncio.Future[Answer]]]) -> None:
+        answers: Sequence[Answer | ServiceError] = [ServiceError(Reason.UNAVAILABLE)] * len(batch)
         try:
             answers = await self._send([ask for ask, _ in batch])
+            if len(answers) != len(batch):
+                raise ValueError(f"{len(answers)} answers to {len(batch)} calls")  # noqa: TRY301
         except Exception as error:  # noqa: BLE001 - whatever it is, each caller must hear of it
             answers = [error if isinstance(error, ServiceError) else _wrapped(error)] * len(batch)
-        for (_, future), answer in zip(batch, answers, strict=True):
-            if future.done():
-                continue
-            if isinstance(answer, ServiceError):
-                future.set_exception(answer)
-            else:
-                future.set_result(answer)
+        finally:  # also when the lane is cancelled: nobody may wait for an answer that cannot come
+            for (_, future), answer in zip(batch, answers, strict=True):
+                if future.done():
+                    continue
+                if isinstance(answer, ServiceError):
+                    future.set_exception(answer)
+                else:
+                    future.set_result(answer)
 
 
 def _wrapped(error: Exception) -> ServiceError:

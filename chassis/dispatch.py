@@ -25,6 +25,9 @@ WAY_BACK_SECONDS = 0.020
 TOO_LITTLE_SECONDS = 0.100
 # Completions and answers are shed last: they still enter when everything else is refused.
 SHED_LAST_HEADROOM = 1.25
+# How a request ended, beside the names of the reasons.
+OK = "OK"
+CANCELLED = "CANCELLED"
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +74,7 @@ class Dispatcher:
         for place, (payload, call) in enumerate(requests):
             span = self._tracing.begin(method.path, traceparent=call.traceparent, kind=SpanKind.SERVER)
             spans.append(span)
-            request = self._admit(method, payload, call, began)
+            request = self._admit(method, payload, call, began, ahead=len(items))
             if isinstance(request, ServiceError):
                 answers[place] = request
             else:
@@ -82,6 +85,12 @@ class Dispatcher:
             try:
                 with self._tracing.batch([spans[place] for place in places]):
                     worked = await self._work(method, self._handlers[method.path], items)
+            except asyncio.CancelledError:
+                # Its callers have left, or their time is over, or the process is stopping.
+                for answer, span in zip(answers, spans, strict=True):
+                    code = answer.reason.name if isinstance(answer, ServiceError) else CANCELLED
+                    self._end(method, code, span, began)
+                raise
             finally:
                 self._in_flight -= len(items)
             for place, answer in zip(places, worked, strict=True):
@@ -102,7 +111,9 @@ class Dispatcher:
             raise request
         return self._handlers[method.path](Item(call, request))
 
-    def _admit(self, method: Method, payload: bytes, call: Call, now: float) -> Message | ServiceError:
+    def _admit(
+        self, method: Method, payload: bytes, call: Call, now: float, *, ahead: int = 0
+    ) -> Message | ServiceError:
         if call.deadline - now < TOO_LITTLE_SECONDS:
             return ServiceError(Reason.DEADLINE_EXCEEDED, "Too little time was left to begin with")
         if method.roles.isdisjoint(call.roles):
@@ -110,7 +121,7 @@ class Dispatcher:
         if method.key_required and not call.idempotency_key:
             return ServiceError(Reason.IDEMPOTENCY_KEY_MISSING)
         limit = self._in_flight_maximum * (SHED_LAST_HEADROOM if method.shed_last else 1.0)
-        if self._in_flight >= limit:
+        if self._in_flight + ahead >= limit:
             return ServiceError(Reason.OVERLOADED, retry_after_seconds=1.0)
         try:
             request = method.request_type.FromString(payload)
@@ -130,8 +141,6 @@ class Dispatcher:
             return [ServiceError(Reason.UNAVAILABLE, retry_after_seconds=0.1)] * len(items)
         except TimeoutError:
             return [ServiceError(Reason.DEADLINE_EXCEEDED)] * len(items)
-        except asyncio.CancelledError:
-            raise
         except Exception:
             log.exception(
                 "handler_failed", method=method.path, request_ids=[i.call.request_id for i in items]
@@ -143,16 +152,20 @@ class Dispatcher:
         return answers
 
     def _finish(self, method: Method, answer: Answer, span: RequestSpan, began: float) -> Answer:
-        code = "OK"
         if isinstance(answer, ServiceError):
-            code = answer.reason.name
-            span.error(code)
-        elif answer.replayed:
+            self._end(method, answer.reason.name, span, began)
+            return answer
+        if answer.replayed:
             span.set("homeroom.replayed", value=True)
             span.add_link(answer.original)
+        self._end(method, OK, span, began)
+        return answer
+
+    def _end(self, method: Method, code: str, span: RequestSpan, began: float) -> None:
+        if code != OK:
+            span.error(code)
         span.end()
         self._metrics.observe_call(method.path, code, time.monotonic() - began)
-        return answer
 
 
 def _for_operation(call: Call, span: RequestSpan) -> Call:

@@ -73,6 +73,10 @@ class Breaker:
     def succeeded(self) -> None:
         self._failures = 0
 
+    def undecided(self) -> None:
+        """The probe found out nothing: the next caller may be the probe, at once."""
+        self._probe_at = 0.0
+
     def failed(self) -> None:
         self._failures += 1
         if self._failures == self._failures_maximum:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import math
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -16,14 +17,16 @@ from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
 from chassis.batch import Reply
-from chassis.call import SERVICE_ROLES, Call
-from chassis.dispatch import Dispatcher
+from chassis.call import Call
+from chassis.dispatch import Answer, Dispatcher
 from chassis.errors import Reason, ServiceError
 from chassis.methods import Method
 from chassis.metrics import Metrics
 from chassis.status import to_status
 from chassis.tracing import Tracing
 from chassis.wire import (
+    ANSWER_MESSAGE_BYTES_MAXIMUM,
+    ANSWERS_BYTES_MAXIMUM,
     CARRIER_SERVICE,
     MESSAGE_BYTES_MAXIMUM,
     METADATA_KEY,
@@ -37,6 +40,9 @@ from protos.chassis.v1 import carrier_pb2
 
 # A plain unary call that names no deadline gets this one: every call has a deadline.
 DEFAULT_TIMEOUT_SECONDS = 10.0
+# Callers ask for a sign of life this often at most (chassis.carrier asks less often); gRPC's own limit is
+# five minutes, after which it cuts the connection of whoever asks more.
+PINGS_APART_MS = 1000
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -70,10 +76,13 @@ class Server:
             maximum_concurrent_rpcs=maximum_concurrent_rpcs,
             options=[
                 ("grpc.max_receive_message_length", MESSAGE_BYTES_MAXIMUM),
-                ("grpc.max_send_message_length", MESSAGE_BYTES_MAXIMUM),
+                ("grpc.max_send_message_length", ANSWER_MESSAGE_BYTES_MAXIMUM),
+                ("grpc.http2.min_ping_interval_without_data_ms", PINGS_APART_MS),
                 ("grpc.so_reuseport", 0),
             ],
         )
+        self._streams: set[asyncio.Task[Any]] = set()
+        self._stopping = False
         handlers: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {
             CARRIER_SERVICE: {"Carry": grpc.unary_unary_rpc_method_handler(self._carry)}
         }
@@ -95,8 +104,11 @@ class Server:
         await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
 
     async def stop(self, *, grace_seconds: float = 5.0) -> None:
-        """Says NOT_SERVING, takes no new calls and lets those under way finish."""
+        """Says NOT_SERVING, takes no new calls, ends the streams and lets the calls under way finish."""
         await self._health.enter_graceful_shutdown()
+        self._stopping = True
+        for stream in self._streams:  # they have no end of their own that would be worth waiting for
+            stream.cancel()
         await self._server.stop(grace_seconds)
 
     async def _carry(self, payload: bytes, context: Context) -> bytes:
@@ -108,7 +120,7 @@ class Server:
         method = self._dispatcher.methods.get(request.method)
         if method is None or method.server_streaming:
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"no unary method {request.method}")
-        now = time.monotonic()
+        sent_at = time.monotonic() - _waited_seconds(request, context)
         answers = await self._dispatcher.run(
             method,
             [
@@ -120,22 +132,14 @@ class Server:
                         roles=frozenset(carried.roles),
                         idempotency_key=carried.idempotency_key,
                         request_id=carried.request_id,
-                        deadline=now + carried.timeout_ms / 1000,
+                        deadline=sent_at + carried.timeout_ms / 1000,
                         traceparent=carried.traceparent,
                     ),
                 )
                 for carried in request.calls
             ],
         )
-        response = carrier_pb2.CarryResponse()
-        for answer in answers:
-            outcome = response.outcomes.add()
-            if isinstance(answer, ServiceError):
-                outcome.error.CopyFrom(to_status(answer))
-            else:
-                outcome.response = answer.payload()
-                outcome.replayed = answer.replayed
-        return response.SerializeToString()
+        return _carried(answers)
 
     def _plain_handler(self, method: Method) -> grpc.RpcMethodHandler[Any, Any]:
         async def unary(payload: bytes, context: Context) -> bytes:
@@ -150,11 +154,21 @@ class Server:
 
         async def stream(payload: bytes, context: Context) -> AsyncIterator[bytes]:
             call = await self._call(method, context)
+            task = asyncio.current_task()
+            assert task is not None  # noqa: S101 - a coroutine runs in a task
+            self._streams.add(task)
             try:
                 async for message in self._dispatcher.stream(method, payload, call):
                     yield message.SerializeToString()
             except ServiceError as error:
                 await context.abort_with_status(rpc_status.to_status(to_status(error)))
+            except asyncio.CancelledError:
+                if not self._stopping:
+                    raise
+                stopping = ServiceError(Reason.UNAVAILABLE, retry_after_seconds=0.1)
+                await context.abort_with_status(rpc_status.to_status(to_status(stopping)))
+            finally:
+                self._streams.discard(task)
 
         if method.server_streaming:
             return grpc.unary_stream_rpc_method_handler(stream)
@@ -166,11 +180,10 @@ class Server:
         if remaining is None:
             # A stream lives until its caller leaves; a unary call must end.
             remaining = math.inf if method.server_streaming else DEFAULT_TIMEOUT_SECONDS
-        roles = frozenset(metadata.get(METADATA_ROLES, "").split(",")) - {""}
         return Call(
             method=method.path,
             user_id=metadata.get(METADATA_USER, ""),
-            roles=roles or SERVICE_ROLES,
+            roles=frozenset(metadata.get(METADATA_ROLES, "").split(",")) - {""},
             idempotency_key=metadata.get(METADATA_KEY, ""),
             request_id=metadata.get(METADATA_REQUEST_ID, ""),
             deadline=time.monotonic() + remaining,
@@ -185,3 +198,32 @@ class Server:
             error = ServiceError(Reason.UNAUTHENTICATED, "The service token is missing or wrong")
             await context.abort_with_status(rpc_status.to_status(to_status(error)))
         return metadata
+
+
+def _waited_seconds(request: carrier_pb2.CarryRequest, context: Context) -> float:
+    """How long the message lay here unread: its own deadline is that of its longest call."""
+    remaining: float | None = context.time_remaining()  # None without a deadline, whatever the stub says
+    if remaining is None:
+        return 0.0
+    longest_ms = max((carried.timeout_ms for carried in request.calls), default=0)
+    return max(0.0, longest_ms / 1000 - remaining)
+
+
+def _carried(answers: Sequence[Answer]) -> bytes:
+    """The carrier's response: an outcome for each call, in their order."""
+    response = carrier_pb2.CarryResponse()
+    room_bytes = ANSWERS_BYTES_MAXIMUM
+    for answer in answers:
+        outcome = response.outcomes.add()
+        if isinstance(answer, ServiceError):
+            outcome.error.CopyFrom(to_status(answer))
+            continue
+        payload = answer.payload()
+        if len(payload) > room_bytes:
+            error = ServiceError(Reason.OVERLOADED, "The answers were too large to travel together")
+            outcome.error.CopyFrom(to_status(error))
+            continue
+        room_bytes -= len(payload)
+        outcome.response = payload
+        outcome.replayed = answer.replayed
+    return response.SerializeToString()

@@ -9,6 +9,10 @@ from google.protobuf.message import Message
 
 from chassis.errors import FieldViolation, Reason, ServiceError
 
+VIOLATIONS_MAXIMUM = (
+    100  # told to the client; a message may break a rule in each of its thousands of elements
+)
+
 
 def validate(message: Message) -> ServiceError | None:
     """Checks a message against the rules in its .proto file; None when it is valid."""
@@ -17,7 +21,7 @@ def validate(message: Message) -> ServiceError | None:
         return None
     violations = [
         FieldViolation(json_path(violation.proto.field, message.DESCRIPTOR), violation.proto.message)
-        for violation in found
+        for violation in found[:VIOLATIONS_MAXIMUM]
     ]
     first = violations[0]
     detail = f"{first.field}: {first.description}" if first.field else first.description

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 CARRIER_SERVICE = "homeroom.chassis.v1.CarrierService"
+CARRIED_CALLS_MAXIMUM = 256
+
+# The largest message to a server; one call's request must leave room for its context.
 MESSAGE_BYTES_MAXIMUM = 16 * 1024 * 1024
+REQUEST_BYTES_MAXIMUM = MESSAGE_BYTES_MAXIMUM - 64 * 1024
+# Answers to many calls travel together, and a large one must not cost the others theirs: what they may hold
+# in all, and the largest message, which also has room for the errors among them.
+ANSWERS_BYTES_MAXIMUM = 240 * 1024 * 1024
+ANSWER_MESSAGE_BYTES_MAXIMUM = 256 * 1024 * 1024
 
 METADATA_TOKEN = "x-homeroom-service-token"  # noqa: S105 - the name of a header, not a secret
 METADATA_USER = "x-homeroom-user"

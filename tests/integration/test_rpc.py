@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 
 import grpc
@@ -14,64 +13,26 @@ from google.rpc import error_details_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
-from chassis.batch import Item, Reply
-from chassis.call import Call
 from chassis.client import Upstream
 from chassis.errors import Reason, ServiceError
 from chassis.metrics import Metrics
 from chassis.server import Server
-from chassis.tracing import Tracing
 from protos.progress.v1 import progress_pb2
 from protos.subscription.v1 import credits_pb2, licenses_pb2
-
-CREDITS = "homeroom.subscription.v1.CreditService"
-LICENSES = "homeroom.subscription.v1.LicenseService"
-ADJUST = f"/{CREDITS}/AdjustCredits"
-WATCH = f"/{LICENSES}/WatchLicenses"
-TOKEN = "a-secret-among-processes"
-
-
-class CreditServicer:
-    """Answers with what it was asked; the amount steers it."""
-
-    def __init__(self) -> None:
-        self.batches: list[list[Item[credits_pb2.AdjustCreditsRequest]]] = []
-        self.gate: asyncio.Event | None = None
-        self.unavailable_times = 0
-
-    async def AdjustCredits(self, batch):
-        self.batches.append(batch)
-        if self.gate is not None:
-            await self.gate.wait()
-        if self.unavailable_times:
-            self.unavailable_times -= 1
-            raise ServiceError(Reason.UNAVAILABLE, retry_after_seconds=0.001)
-        return [self.answer(item) for item in batch]
-
-    def answer(self, item):
-        if item.request.amount == 13:
-            return ServiceError(Reason.INSUFFICIENT_CREDITS, metadata={"balance": 5, "needed": 13})
-        if item.request.amount == 500:
-            raise RuntimeError("a bug")
-        return Reply(credits_pb2.AdjustCreditsResponse(balance=item.request.amount))
-
-    async def ListMyCreditEntries(self, batch):
-        return [Reply(credits_pb2.ListMyCreditEntriesResponse()) for _ in batch]
-
-    async def ListCreditEntries(self, batch):
-        return []
-
-
-class LicenseServicer:
-    async def WatchLicenses(self, item) -> AsyncIterator[licenses_pb2.WatchLicensesResponse]:
-        for sequence in range(1, 4):
-            yield licenses_pb2.WatchLicensesResponse(sequence=item.request.after_sequence + sequence)
-
-    async def unused(self, batch):
-        raise AssertionError
-
-    ListMyLicenses = ListLicenses = GetLicenseHistory = AdvanceLicense = unused
-    ApplyLicenseLevel = ResetLicense = unused
+from tests.support.rpc import (
+    ADJUST,
+    CREDITS,
+    LICENSES,
+    TOKEN,
+    WATCH,
+    CreditServicer,
+    adjust,
+    call,
+    calling,
+    serving,
+    tracing,
+    upstream_to,
+)
 
 
 @pytest_asyncio.fixture
@@ -81,55 +42,14 @@ async def servicer() -> CreditServicer:
 
 @pytest_asyncio.fixture
 async def server(servicer) -> AsyncIterator[Server]:
-    running = Server(
-        bind="127.0.0.1:0",
-        servicers={CREDITS: servicer, LICENSES: LicenseServicer()},
-        service_token=TOKEN,
-        tracing=tracing(),
-        metrics=Metrics(service="test"),
-        in_flight_maximum=100,
-    )
-    await running.start()
-    yield running
-    await running.stop(grace_seconds=0)
+    async with serving(servicer) as running:
+        yield running
 
 
 @pytest_asyncio.fixture
 async def upstream(server) -> AsyncIterator[Upstream]:
-    client = upstream_to(server.port)
-    yield client
-    await client.close()
-
-
-def tracing() -> Tracing:
-    return Tracing(service="test", version="0", sample_ratio=0.0)
-
-
-def upstream_to(port: int, *, token: str = TOKEN, **options) -> Upstream:
-    return Upstream(
-        name="credits",
-        target=f"127.0.0.1:{port}",
-        service_token=token,
-        tracing=tracing(),
-        metrics=Metrics(service="test"),
-        **options,
-    )
-
-
-def call(*, seconds: float = 10.0, key: str = "k", roles: tuple[str, ...] = ("admin",)) -> Call:
-    return Call(
-        method=ADJUST,
-        user_id="ada",
-        roles=frozenset(roles),
-        idempotency_key=key,
-        request_id="r1",
-        deadline=time.monotonic() + seconds,
-        traceparent="",
-    )
-
-
-def adjust(amount: int, reason: str = "why") -> credits_pb2.AdjustCreditsRequest:
-    return credits_pb2.AdjustCreditsRequest(user_id="bob", amount=amount, reason=reason)
+    async with calling(server.port) as client:
+        yield client
 
 
 async def test_an_answer_comes_back_with_the_call_that_asked(upstream, servicer):

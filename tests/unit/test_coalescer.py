@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 
 import pytest
 
@@ -134,3 +135,59 @@ async def test_a_line_that_breaks_fails_its_batch_and_serves_the_next():
     assert caught.value.reason is Reason.INTERNAL
     assert await gathering.submit(2) == 2
     await gathering.close()
+
+
+async def test_callers_that_left_do_not_count_against_the_bound():
+    line = Line()
+    gathering = coalescer(line, waiting_maximum=2)
+    first = gathering.submit(1)
+    await settle()
+    for _ in range(10):
+        gathering.submit(2).cancel()
+    waiting = [gathering.submit(3), gathering.submit(4)]
+    with pytest.raises(ServiceError):
+        gathering.submit(5)
+    line.gates[0].set()
+    await settle()
+    line.gates[1].set()
+    assert await asyncio.gather(first, *waiting) == [10, 30, 40]
+    assert line.batches == [[1], [3, 4]]
+
+
+async def test_a_line_that_miscounts_fails_its_batch_and_serves_the_next():
+    async def send(asks):
+        return [1] if len(asks) > 1 else list(asks)
+
+    gathering = Coalescer(send=send, lanes=1, batch_maximum=8, waiting_maximum=8)
+    outcomes = await asyncio.gather(*(gathering.submit(n) for n in (1, 2, 3)), return_exceptions=True)
+    assert [outcome.reason for outcome in outcomes] == [Reason.INTERNAL] * 3
+    assert await gathering.submit(4) == 4
+
+
+async def test_a_lane_that_is_cancelled_leaves_nobody_waiting():
+    line = Line()
+    gathering = coalescer(line)
+    under_way, stayed = gathering.submit(1), gathering.submit(2)
+    await settle()
+    for lane in gathering._lanes_under_way:
+        lane.cancel()
+    outcomes = await asyncio.gather(under_way, stayed, return_exceptions=True)
+    assert [outcome.reason for outcome in outcomes] == [Reason.UNAVAILABLE] * 2
+    again = gathering.submit(3)
+    await settle()
+    line.gates[1].set()
+    assert await again == 30
+
+
+async def test_a_lane_does_not_work_in_the_context_of_whoever_came_first():
+    request_id = contextvars.ContextVar("request_id", default="nobody's")
+    seen = []
+
+    async def send(asks):
+        seen.append(request_id.get())
+        return asks
+
+    gathering = Coalescer(send=send, lanes=1, batch_maximum=8, waiting_maximum=8)
+    request_id.set("ada's")
+    await gathering.submit(1)
+    assert seen == ["nobody's"]

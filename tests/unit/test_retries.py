@@ -51,3 +51,42 @@ def test_a_breaker_opens_after_failures_in_a_row_and_closes_when_a_probe_succeed
     breaker.succeeded()
     assert not breaker.open
     breaker.check()
+
+
+def test_a_breaker_whose_probe_is_lost_lets_another_one_through(monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr("chassis.retries.time.monotonic", lambda: now)
+    breaker = Breaker(failures_maximum=1, cool_down_seconds=0.5)
+    breaker.failed()
+    for _ in range(3):
+        now += 0.6
+        breaker.check()  # is never heard of again
+        with pytest.raises(ServiceError):
+            breaker.check()
+    now += 0.6
+    breaker.check()
+    breaker.undecided()
+    breaker.check()  # at once: the last probe found out nothing
+    with pytest.raises(ServiceError):
+        breaker.check()
+    assert breaker.open
+    breaker.succeeded()
+    breaker.check()
+
+
+def test_an_open_breaker_lets_one_probe_through_per_cool_down_however_many_ask(monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr("chassis.retries.time.monotonic", lambda: now)
+    breaker = Breaker(failures_maximum=5, cool_down_seconds=0.5)
+    for _ in range(5):
+        breaker.failed()
+    let_through = 0
+    for _ in range(10_000):  # ten seconds, a caller each millisecond, each probe fails
+        now += 0.001
+        try:
+            breaker.check()
+        except ServiceError:
+            continue
+        let_through += 1
+        breaker.failed()
+    assert 18 <= let_through <= 20

@@ -1,0 +1,171 @@
+"""The spans of calls between processes: who is whose parent, and what is told of retries and refusals."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import orjson
+import pytest
+
+from chassis.batch import Reply
+from chassis.client import Upstream
+from chassis.errors import ServiceError
+from chassis.tracing import current_batch
+from protos.subscription.v1 import credits_pb2
+from tests.support.rpc import ADJUST, CreditServicer, adjust, call, calling, serving, tracing
+from tests.support.waiting import eventually
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+ROOT = "00f067aa0ba902b7"
+SAMPLED = f"00-{TRACE}-{ROOT}-01"
+
+
+class Querying(CreditServicer):
+    """Does one piece of work for the whole batch, as a query is."""
+
+    async def AdjustCredits(self, batch):
+        work = current_batch()
+        if work is not None:
+            with work.span("query"):
+                return await super().AdjustCredits(batch)
+        return await super().AdjustCredits(batch)
+
+
+class Line:
+    """A caller and a server that trace into one file."""
+
+    def __init__(self, servicer, upstream: Upstream, spans) -> None:
+        self.servicer = servicer
+        self.upstream = upstream
+        self.spans = spans
+
+
+@asynccontextmanager
+async def traced(tmp_path, *, client_ratio: float = 0.0, server_ratio: float = 0.0) -> AsyncIterator[Line]:
+    file = tmp_path / "trace.jsonl"
+    of_client, of_server = tracing(file, ratio=client_ratio), tracing(file, ratio=server_ratio)
+    servicer = Querying()
+
+    async def spans():
+        await of_client.flush()
+        await of_server.flush()
+        return [orjson.loads(line) for line in file.read_bytes().splitlines()]
+
+    async with (
+        serving(servicer, tracing=of_server) as server,
+        calling(server.port, tracing=of_client) as upstream,
+    ):
+        yield Line(servicer, upstream, spans)
+    await of_client.close()
+    await of_server.close()
+
+
+def of_kind(spans, kind):
+    return [span for span in spans if span["kind"] == kind]
+
+
+async def test_a_call_is_a_client_span_above_a_server_span_above_its_query(tmp_path):
+    async with traced(tmp_path) as line:
+        await line.upstream.call(ADJUST, adjust(1), call(traceparent=SAMPLED))
+        spans = await line.spans()
+    (client,), (server,), (query,) = (of_kind(spans, kind) for kind in ("CLIENT", "SERVER", "INTERNAL"))
+    assert [client["parent_span_id"], server["parent_span_id"], query["parent_span_id"]] == [
+        ROOT,
+        client["span_id"],
+        server["span_id"],
+    ]
+    assert {span["trace_id"] for span in spans} == {TRACE}
+    assert {span["name"] for span in (client, server)} == {ADJUST}
+
+
+@pytest.mark.parametrize("together", [False, True])
+async def test_each_try_is_a_span_of_its_own_with_what_came_of_it(tmp_path, together):
+    async with traced(tmp_path) as line:
+        line.servicer.unavailable_times = 2
+        if together:
+            await line.upstream.call_many(ADJUST, [(adjust(1), call(traceparent=SAMPLED))])
+        else:
+            await line.upstream.call(ADJUST, adjust(1), call(traceparent=SAMPLED))
+        spans = await line.spans()
+    clients = sorted(of_kind(spans, "CLIENT"), key=lambda span: span["start_ns"])
+    assert [span["status_description"] for span in clients] == ["UNAVAILABLE", "UNAVAILABLE", None]
+    assert {span["parent_span_id"] for span in clients} == {ROOT}
+    parents = {span["parent_span_id"] for span in of_kind(spans, "SERVER")}
+    assert parents == {span["span_id"] for span in clients}
+
+
+async def test_every_call_of_a_message_keeps_its_own_trace(tmp_path):
+    traces = [f"{n:032x}" for n in range(1, 6)]
+    async with traced(tmp_path) as line:
+        await line.upstream.call_many(
+            ADJUST,
+            [(adjust(n), call(traceparent=f"00-{trace}-{ROOT}-01")) for n, trace in enumerate(traces, 1)],
+        )
+        spans = await line.spans()
+    for kind in ("CLIENT", "SERVER"):
+        assert sorted(span["trace_id"] for span in of_kind(spans, kind)) == traces
+    (query,) = of_kind(spans, "INTERNAL")
+    assert sorted([query["trace_id"], *(link["trace_id"] for link in query["links"])]) == traces
+
+
+async def test_a_caller_that_is_not_sampled_decides_for_everyone_behind(tmp_path):
+    async with traced(tmp_path, client_ratio=0.0, server_ratio=1.0) as line:
+        await line.upstream.call(ADJUST, adjust(1), call())
+        await line.upstream.call_many(ADJUST, [(adjust(1), call())])
+        assert await line.spans() == []
+        assert all(
+            re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-00", batch[0].call.traceparent)
+            for batch in line.servicer.batches
+        )
+
+
+async def test_a_call_that_ran_out_of_time_leaves_spans_on_both_sides(tmp_path):
+    async with traced(tmp_path) as line:
+        line.servicer.gate = asyncio.Event()
+        with pytest.raises(ServiceError):
+            await line.upstream.call(ADJUST, adjust(1), call(seconds=0.3, traceparent=SAMPLED))
+
+        async def both() -> bool:
+            spans = await line.spans()
+            return {"CLIENT", "SERVER"} <= {span["kind"] for span in spans}
+
+        await eventually(both)
+        spans = await line.spans()
+    assert [span["status_description"] for span in of_kind(spans, "CLIENT")] == ["DEADLINE_EXCEEDED"]
+    assert [span["status_description"] for span in of_kind(spans, "SERVER")] == ["CANCELLED"]
+
+
+async def test_a_caller_that_leaves_ends_its_spans(tmp_path):
+    async with traced(tmp_path) as line:
+        line.servicer.gate = asyncio.Event()
+        one = asyncio.create_task(line.upstream.call(ADJUST, adjust(1), call(traceparent=SAMPLED)))
+        many = asyncio.create_task(
+            line.upstream.call_many(ADJUST, [(adjust(n), call(traceparent=SAMPLED)) for n in (2, 3)])
+        )
+        await eventually(lambda: len(line.servicer.batches) == 2)
+        one.cancel()
+        many.cancel()
+        await asyncio.wait([one, many])
+        assert one.cancelled()
+        assert many.cancelled()
+        assert len(of_kind(await line.spans(), "CLIENT")) == 3
+        line.servicer.gate.set()
+
+
+async def test_a_replay_is_linked_to_the_call_it_repeats(tmp_path):
+    class Replaying(CreditServicer):
+        def answer(self, item):
+            stored = credits_pb2.AdjustCreditsResponse(balance=4).SerializeToString()
+            return Reply(stored, replayed=True, original=f"00-{'1' * 32}-{'2' * 16}-01")
+
+    of_server = tracing(tmp_path / "trace.jsonl")
+    async with serving(Replaying(), tracing=of_server) as server, calling(server.port) as client:
+        reply = await client.call(ADJUST, adjust(1), call(traceparent=SAMPLED))
+    await of_server.close()
+    assert (reply.message.balance, reply.replayed) == (4, True)
+    (span,) = [orjson.loads(line) for line in (tmp_path / "trace.jsonl").read_bytes().splitlines()]
+    assert span["attributes"]["homeroom.replayed"] is True
+    assert [link["trace_id"] for link in span["links"]] == ["1" * 32]

@@ -1,0 +1,36 @@
+"""What is wrong with a message is told in the client's spelling, and in bounded length."""
+
+from __future__ import annotations
+
+from chassis.errors import Reason
+from chassis.validation import VIOLATIONS_MAXIMUM, validate
+from protos.session.v1 import tests_pb2
+
+
+def imported(questions: int) -> tests_pb2.ImportQuestionsRequest:
+    valid = tests_pb2.ImportedQuestion(question_id="q", prompt="p", accepted=["a"])
+    request = tests_pb2.ImportQuestionsRequest(test_id="t", questions=[valid] * questions)
+    request.questions[-1].accepted.append("x" * 2001)
+    return request
+
+
+def test_a_violation_names_the_field_as_json_spells_it():
+    error = validate(imported(3))
+    assert error.reason is Reason.INVALID_ARGUMENT
+    assert [violation.field for violation in error.violations] == ["questions[2].accepted[1]"]
+    assert error.detail.startswith("questions[2].accepted[1]: ")
+
+
+def test_a_valid_message_is_none_of_its_business():
+    request = imported(2)
+    del request.questions[-1].accepted[-1]
+    assert validate(request) is None
+
+
+def test_a_message_that_is_wrong_everywhere_is_answered_in_bounded_length():
+    request = tests_pb2.ImportQuestionsRequest(
+        test_id="t", questions=[tests_pb2.ImportedQuestion() for _ in range(1000)]
+    )
+    error = validate(request)
+    assert len(error.violations) == VIOLATIONS_MAXIMUM
+    assert error.violations[0].field == "questions[0].questionId"
