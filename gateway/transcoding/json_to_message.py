@@ -65,9 +65,7 @@ class MessageReader:
         self._type: Callable[..., Any] = message_factory.GetMessageClass(descriptor)
         self._fields: dict[str, _Field] = {}
         for field in descriptor.fields:
-            compiled = _Field(
-                field.json_name, field.name, _field_conversion(field, known), _oneof(field)
-            )
+            compiled = _Field(field.json_name, field.name, _field_conversion(field, known), _oneof(field))
             self._fields[field.name] = self._fields[field.json_name] = compiled
 
     def __call__(self, value: Any) -> Any:

@@ -79,8 +79,9 @@ class Backend:
         self.items.extend(batch)
         self.arrived.set()
         await self.gate.wait()
-        answering = self.answers.get(method.name, lambda _item: Reply(method.response_type()))
-        return [answering(item) for item in batch]
+        answering = self.answers.get(method.name)
+        made: Callable[[], Message] = method.response_type
+        return [Reply(made()) if answering is None else answering(item) for item in batch]
 
 
 class _Servicer:

@@ -8,9 +8,17 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from google.api import annotations_pb2
-from google.protobuf import descriptor_pb2, descriptor_pool, wrappers_pb2
-from google.protobuf import duration_pb2, field_mask_pb2, struct_pb2, timestamp_pb2
+from google.protobuf import (
+    descriptor_pb2,
+    descriptor_pool,
+    duration_pb2,
+    field_mask_pb2,
+    struct_pb2,
+    timestamp_pb2,
+    wrappers_pb2,
+)
 from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import Message
 
 from chassis.methods import Method, methods_of
 from protos.chassis.v1 import options_pb2
@@ -22,7 +30,7 @@ SCALARS = (
     *("double", "float", "int32", "int64", "uint32", "uint64", "sint32", "sint64"),
     *("fixed32", "fixed64", "sfixed32", "sfixed64", "bool", "string", "bytes"),
 )
-WELL_KNOWN = {
+WELL_KNOWN: dict[str, type[Message]] = {
     "timestamp": timestamp_pb2.Timestamp,
     "duration": duration_pb2.Duration,
     "field_mask": field_mask_pb2.FieldMask,
@@ -35,7 +43,7 @@ WELL_KNOWN = {
 
 @dataclass(frozen=True)
 class Rpc:
-    """A method to make; `http` are rules such as {"post": "/v1/things", "body": "*"}, the first the main one."""
+    """A method to make; `http` are rules as {"post": "/v1/things", "body": "*"}, the main one first."""
 
     name: str
     http: Sequence[dict[str, str]] = ()
@@ -67,14 +75,14 @@ def methods(*rpcs: Rpc, owner: str = "session") -> list[Method]:
             made = main if number == 0 else main.additional_bindings.add()
             for name, value in rule.items():
                 setattr(made, name, value)
-    descriptor_pool.Default().Add(file)  # type: ignore[no-untyped-call] # its stub lacks annotations
+    descriptor_pool.Default().Add(file)
     return methods_of(f"{file.package}.MadeService")
 
 
 def every_kind() -> Descriptor:
-    """A message with a field of every kind: single, optional, repeated, in maps, in a oneof, and of itself."""
+    """A message with fields of every kind: single, optional, repeated, in maps, in a oneof, of itself."""
     file = _file("session")
-    descriptor_pool.Default().Add(file)  # type: ignore[no-untyped-call] # its stub lacks annotations
+    descriptor_pool.Default().Add(file)
     return descriptor_pool.Default().FindMessageTypeByName(f"{file.package}.EveryKind")
 
 

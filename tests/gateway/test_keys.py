@@ -14,6 +14,7 @@ from tests.gateway.backend import Backend
 from tests.gateway.running import Answer, Gateway
 from tests.gateway.test_authorization import PUBLIC, Declared, example
 
+
 async def start(gateway: Gateway, key: str | None) -> Answer:
     return await gateway.request("POST", "/v1/sessions", body={"testId": "t"}, key=key)
 
@@ -53,7 +54,7 @@ async def test_a_key_is_the_same_in_quotes_and_bare(
 
 @pytest.mark.parametrize(
     "sent",
-    ["", '""', '"', '"k1', '"k1"x', '"k1";a=1', '"k"1"', r'"k\1"', "a b", '"a b"', "é", '"é"', "a\tb"]
+    ["", '""', '"', '"k1', '"k1"x', '"k1";a=1', '"k"1"', r'"k\1"', "a b", '"a b"', "é", '"é"', "a\tb"]  # noqa: RUF005 — a list of short ones, then of long ones
     + ["a" * 256, '"' + "a" * 256 + '"', "a" * 4000],
     ids=lambda sent: sent[:12],
 )

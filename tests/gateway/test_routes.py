@@ -118,7 +118,10 @@ def test_a_path_must_be_utf8(path: str) -> None:
         ([Rpc("A", [{"get": "/v1/a"}], safe=True, server_streaming=True)], "streams"),
         ([Rpc("A", [{"post": "/v1/a"}], created_unless="nothing")], "created_unless"),
         ([Rpc("A", [{"post": "/v1/a"}], created_unless="held")], "created_unless"),
-        ([Rpc("A", [{"post": "/v1/a", "response_body": "held"}], created_unless="resumed")], "created_unless"),
+        (
+            [Rpc("A", [{"post": "/v1/a", "response_body": "held"}], created_unless="resumed")],
+            "created_unless",
+        ),
     ],
 )
 def test_a_contract_that_cannot_be_served_stops_the_start(rpcs: Sequence[Rpc], complaint: str) -> None:

@@ -381,7 +381,9 @@ def test_keys_that_could_do_harm_are_not_used(identity: IdentityProvider) -> Non
     secret = OctKey.generate_key(256, auto_kid=True)
     encrypting = RSAKey.generate_key(2048, {"use": "enc"}, auto_kid=True)
     other_algorithm = RSAKey.generate_key(2048, {"alg": "RS512"}, auto_kid=True)
-    entries: list[Any] = [key.as_dict(private=False) for key in (short, other_curve, encrypting, other_algorithm)]
+    entries: list[Any] = [
+        key.as_dict(private=False) for key in (short, other_curve, encrypting, other_algorithm)
+    ]
     entries += [secret.as_dict(private=True), {"kty": "RSA"}, {"kty": "RSA", "n": "!", "e": 5}, {}]
     with pytest.raises(JwksError, match="no RSA key"):
         usable_keys(json.dumps({"keys": [*entries, None, 5]}).encode())

@@ -1,0 +1,247 @@
+"""HTTP as such: ids, headers, methods, limits, connections, and the pages for supervisors."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+import pytest
+
+from chassis.batch import Item, Reply
+from protos.session.v1 import sessions_pb2
+from tests.gateway.backend import Backend
+from tests.gateway.running import Gateway, running_gateway
+from tests.support.waiting import eventually
+
+
+def request_text(gateway: Gateway, *, method: str = "GET", path: str = "/v1/stats", more: str = "") -> bytes:
+    token = gateway.identity.token()
+    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n{more}\r\n"
+    return head.encode("latin-1")
+
+
+def problem_in(answer: bytes) -> dict[str, Any]:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"application/problem+json" in head
+    told: dict[str, Any] = orjson.loads(body)
+    assert f"X-Request-Id: {told['requestId']}".encode() in head
+    return told
+
+
+async def test_a_sane_request_id_is_kept_and_passed_on(gateway: Gateway, backend: Backend) -> None:
+    for request_id in ("r1", "0af7651916cd43dd8448eb211c80319c", "a.b-c_d:e/f+g=h@i", "x" * 128):
+        answer = await gateway.request("GET", "/v1/stats", headers={"X-Request-Id": request_id})
+        assert answer.headers["X-Request-Id"] == request_id
+        assert backend.items[-1].call.request_id == request_id
+
+
+async def test_an_odd_request_id_is_replaced(gateway: Gateway, backend: Backend) -> None:
+    made = set()
+    for request_id in (None, "", "a b", "x" * 129, '"r1"', "<script>", "é", "-r1"):
+        headers = {} if request_id is None else {"X-Request-Id": request_id}
+        answer = await gateway.request("GET", "/v1/stats", headers=headers)
+        made.add(answer.headers["X-Request-Id"])
+        assert backend.items[-1].call.request_id == answer.headers["X-Request-Id"]
+    assert len(made) == 8
+    assert all(len(request_id) == 32 for request_id in made)
+
+
+@pytest.mark.parametrize("path", ["/v1/stats", "/v1/nothing", "/livez"])
+async def test_every_answer_has_the_headers_that_protect_it(
+    gateway: Gateway, backend: Backend, path: str
+) -> None:
+    answer = await gateway.request("GET", path)
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["X-Request-Id"]
+    assert len(backend.items) == (path == "/v1/stats")
+
+
+@pytest.mark.parametrize("path", ["/v1/stats", "/v1/nothing", "/livez", "/v1/sessions"])
+async def test_head_is_get_without_a_body(gateway: Gateway, backend: Backend, path: str) -> None:
+    whole = await gateway.request("GET", path)
+    head = await gateway.request("HEAD", path)
+    assert head.status == whole.status
+    assert head.body == b""
+    assert head.headers["Content-Length"] == str(len(whole.body))
+    assert len(backend.items) in {0, 2}
+
+
+async def test_head_does_not_reach_what_is_not_get(gateway: Gateway, backend: Backend) -> None:
+    assert (await gateway.request("HEAD", "/v1/sessions/s1:complete")).status == 405
+    assert not backend.items
+
+
+@pytest.mark.parametrize("method", ["TRACE", "CONNECTX", "get", "PROPFIND"])
+async def test_methods_nobody_offers_are_not_allowed(gateway: Gateway, backend: Backend, method: str) -> None:
+    told = problem_in(await gateway.raw(request_text(gateway, method=method, more="Connection: close\r\n")))
+    assert told["status"] in {400, 405}
+    assert not backend.items
+
+
+async def test_the_pages_need_no_token(gateway: Gateway, backend: Backend) -> None:
+    for path in ("/livez", "/readyz", "/version"):
+        answer = await gateway.request("GET", path, token=None)
+        assert answer.status == 200
+        assert answer.json()["service"] == "gateway"
+    await gateway.request("GET", "/v1/stats")
+    await gateway.request("GET", "/v1/nothing")
+    metrics = (await gateway.request("GET", "/metrics", token=None)).body.decode()
+    path = "/homeroom.progress.v1.StatisticsService/GetStats"
+    assert f'homeroom_call_seconds_count{{code="OK",method="{path}"}}' in metrics
+    assert 'homeroom_call_seconds_count{code="NOT_FOUND",method="unrouted"}' in metrics
+    assert backend.items
+
+
+async def test_no_path_of_a_client_becomes_a_metric(gateway: Gateway) -> None:
+    for number in range(5):
+        await gateway.request("GET", f"/v1/secret-{number}")
+        await gateway.request("GET", f"/v1/sessions/secret-{number}")
+    assert b"secret" not in (await gateway.request("GET", "/metrics")).body
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"hello\r\n\r\n",
+        b"GET /v1/stats HTTP/9.9\r\n\r\n",
+        b"GET /v1/stats HTTP/1.1\r\nno colon\r\n\r\n",
+        b"GET /v1/stats HTTP/1.1\r\nHost: x\r\nX: a\0b\r\n\r\n",
+        b"GET /v1/" + b"x" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /v1/stats HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * 9000 + b"\r\n\r\n",
+        b"GET /v1/stats HTTP/1.1\r\nHost: x\r\n" + b"X-Many: x\r\n" * 100 + b"\r\n",
+        b"POST /v1/sessions HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"POST /v1/sessions HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    ],
+    ids=lambda text: str(text[:30]),
+)
+async def test_what_is_not_http_is_refused_as_a_problem(
+    gateway: Gateway, backend: Backend, text: bytes
+) -> None:
+    told = problem_in(await gateway.raw(text))
+    assert (told["status"], told["reason"]) == (400, "INVALID_ARGUMENT")
+    assert not backend.items
+
+
+async def test_a_broken_chunk_is_refused(gateway: Gateway, backend: Backend) -> None:
+    more = "Content-Type: application/json\r\nIdempotency-Key: k\r\nTransfer-Encoding: chunked\r\n"
+    head = request_text(gateway, method="POST", path="/v1/sessions", more=more)
+    told = problem_in(await gateway.raw(head + b"zz\r\n{}\r\n0\r\n\r\n"))
+    assert told["reason"] == "INVALID_ARGUMENT"
+    assert not backend.items
+
+
+async def test_a_body_that_never_comes_is_not_waited_for_forever(gateway: Gateway, backend: Backend) -> None:
+    more = (
+        "Content-Type: application/json\r\nIdempotency-Key: k\r\nContent-Length: 20\r\n"
+        "Request-Timeout: 0.2\r\n"
+    )
+    told = problem_in(
+        await gateway.raw(request_text(gateway, method="POST", path="/v1/sessions", more=more) + b'{"testId"')
+    )
+    assert "did not arrive within 0.2 s" in told["detail"]
+    assert not backend.items
+
+
+async def test_a_client_may_ask_before_it_sends_its_body(gateway: Gateway, backend: Backend) -> None:
+    body = b'{"testId": "t"}'
+    more = (
+        f"Content-Type: application/json\r\nIdempotency-Key: k\r\nContent-Length: {len(body)}\r\n"
+        "Expect: 100-continue\r\nConnection: close\r\n"
+    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(request_text(gateway, method="POST", path="/v1/sessions", more=more))
+    async with asyncio.timeout(10):
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(body)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 201")
+        await reader.read()
+    writer.close()
+    assert backend.only_item.request.test_id == "t"
+
+
+async def test_requests_on_one_connection_are_answered_in_their_order(
+    gateway: Gateway, backend: Backend
+) -> None:
+    texts = [request_text(gateway, more=f"X-Request-Id: r{number}\r\n") for number in range(5)]
+    texts.append(request_text(gateway, more="X-Request-Id: last\r\nConnection: close\r\n"))
+    answer = await gateway.raw(b"".join(texts))
+    ids = [line for line in answer.split(b"\r\n") if line.startswith(b"X-Request-Id")]
+    assert ids == [f"X-Request-Id: {name}".encode() for name in ("r0", "r1", "r2", "r3", "r4", "last")]
+    assert len(backend.items) == 6
+
+
+async def test_http_1_0_is_answered_and_the_connection_closed(gateway: Gateway, backend: Backend) -> None:
+    answer = await gateway.raw(request_text(gateway).replace(b"HTTP/1.1", b"HTTP/1.0"))
+    assert answer.startswith(b"HTTP/1.0 200")
+    assert backend.items
+
+
+async def test_a_client_that_leaves_does_not_stop_what_it_asked_for(
+    gateway: Gateway, backend: Backend
+) -> None:
+    finished: list[str] = []
+    backend.gate.clear()
+
+    def finish(item: Item[Any]) -> Reply[Any]:
+        finished.append(item.request.test_id)
+        return Reply(sessions_pb2.CreateSessionResponse())
+
+    backend.answers["CreateSession"] = finish
+    body = b'{"testId": "t"}'
+    more = f"Content-Type: application/json\r\nIdempotency-Key: k\r\nContent-Length: {len(body)}\r\n"
+    _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(request_text(gateway, method="POST", path="/v1/sessions", more=more) + body)
+    await asyncio.wait_for(backend.arrived.wait(), 10)
+    writer.transport.abort()
+    backend.gate.set()
+    await eventually(lambda: finished == ["t"])
+    backend.reset()
+    assert (await gateway.request("GET", "/v1/stats")).status == 200
+
+
+async def test_stopping_lets_what_is_under_way_finish(backend: Backend, gateway: Gateway) -> None:
+    async with running_gateway(upstream_port=backend.port, identity=gateway.identity) as stopping:
+        backend.gate.clear()
+        asked = asyncio.create_task(stopping.request("GET", "/v1/stats"))
+        await asyncio.wait_for(backend.arrived.wait(), 10)
+        stopping.parts.health.drain()
+        assert (await stopping.request("GET", "/readyz")).status == 503
+        stopped = asyncio.create_task(stopping.parts.listener.stop())
+        await eventually(lambda: _refuses_connections(stopping.port))
+        backend.gate.set()
+        answer = await asked
+        assert answer.status == 200
+        assert answer.headers["Connection"] == "close"
+        await asyncio.wait_for(stopped, 10)
+
+
+async def _refuses_connections(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return True
+    writer.close()
+    return False
+
+
+async def test_more_than_can_be_carried_is_refused_but_completions_still_enter(
+    backend: Backend, gateway: Gateway
+) -> None:
+    async with running_gateway(
+        upstream_port=backend.port, identity=gateway.identity, in_flight_maximum=4
+    ) as small:
+        backend.gate.clear()
+        waiting = [asyncio.create_task(small.request("GET", "/v1/stats")) for _ in range(4)]
+        await eventually(lambda: len(backend.items) == 4 or small.parts.application._in_flight == 4)
+        refused = await small.request("GET", "/v1/stats")
+        assert (refused.status, refused.reason) == (503, "OVERLOADED")
+        assert refused.headers["Retry-After"] == "1"
+        completing = asyncio.create_task(small.request("POST", "/v1/sessions/s1:complete"))
+        await eventually(lambda: any(item.call.method.endswith("CompleteSession") for item in backend.items))
+        assert (await small.request("GET", "/livez")).status == 200
+        backend.gate.set()
+        assert [(await each).status for each in (*waiting, completing)] == [200] * 5

@@ -1,0 +1,135 @@
+"""`python -m gateway` as a process: what it refuses to start with, and an orderly life."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import orjson
+import pytest
+
+from tests.gateway.backend import SERVICE_TOKEN, Backend
+from tests.gateway.tokens import AUDIENCE, ISSUER, IdentityProvider
+
+SECONDS_MAXIMUM = 30.0
+CONFIGURATION_ERROR = 78
+
+
+@pytest.fixture
+def settings(identity: IdentityProvider, shared_backend: Backend, tmp_path: Path) -> dict[str, str]:
+    """An environment with which it starts, in production mode."""
+    jwks = tmp_path / "jwks.json"
+    jwks.write_bytes(identity.jwks())
+    target = f"127.0.0.1:{shared_backend.port}"
+    return {
+        "HOMEROOM_BIND": "127.0.0.1:0",
+        "HOMEROOM_SERVICE_TOKEN": SERVICE_TOKEN,
+        "HOMEROOM_JWKS": str(jwks),
+        "HOMEROOM_JWT_ISSUER": ISSUER,
+        "HOMEROOM_JWT_AUDIENCE": AUDIENCE,
+        "HOMEROOM_SESSION_TARGET": target,
+        "HOMEROOM_SUBSCRIPTION_TARGET": target,
+        "HOMEROOM_PROGRESS_TARGET": target,
+    }
+
+
+@asynccontextmanager
+async def started(settings: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "gateway",
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+            **{name: value for name, value in settings.items() if value},
+        },
+    )
+    try:
+        yield child
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+
+
+async def serving_port(child: asyncio.subprocess.Process) -> int:
+    assert child.stdout is not None
+    said = b""
+    async with asyncio.timeout(SECONDS_MAXIMUM):
+        while line := await child.stdout.readline():
+            said += line
+            if b'"event":"serving"' in line:
+                port: int = orjson.loads(line)["port"]
+                return port
+    raise AssertionError(said.decode())
+
+
+async def end_of(child: asyncio.subprocess.Process) -> tuple[int | None, str]:
+    async with asyncio.timeout(SECONDS_MAXIMUM):
+        output, _ = await child.communicate()
+    return child.returncode, output.decode()
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        ({"HOMEROOM_JWKS": ""}, "HOMEROOM_JWKS"),
+        ({"HOMEROOM_JWKS": "/nowhere/jwks.json"}, "HOMEROOM_JWKS"),
+        ({"HOMEROOM_JWKS": __file__}, "HOMEROOM_JWKS"),
+        ({"HOMEROOM_JWKS": "http://127.0.0.1:9/jwks.json"}, "https://"),
+        ({"HOMEROOM_JWKS": "https:///jwks.json"}, "names no host"),
+        ({"HOMEROOM_JWT_ISSUER": ""}, "HOMEROOM_JWT_ISSUER"),
+        ({"HOMEROOM_JWT_AUDIENCE": ""}, "HOMEROOM_JWT_AUDIENCE"),
+        ({"HOMEROOM_SERVICE_TOKEN": ""}, "HOMEROOM_SERVICE_TOKEN"),
+        ({"HOMEROOM_SESSION_TARGET": ""}, "HOMEROOM_SESSION_TARGET"),
+        ({"HOMEROOM_PROGRESS_TARGET": "nonsense"}, "HOMEROOM_PROGRESS_TARGET"),
+    ],
+    ids=str,
+)
+async def test_it_does_not_start_without_knowing_whom_to_believe_and_whom_to_call(
+    settings: dict[str, str], change: dict[str, str], names: str
+) -> None:
+    async with started({**settings, **change}) as child:
+        code, output = await end_of(child)
+    assert code == CONFIGURATION_ERROR
+    assert names in output
+    assert "Traceback" not in output
+
+
+async def test_it_serves_and_ends_in_order(settings: dict[str, str], identity: IdentityProvider) -> None:
+    async with started(settings) as child, aiohttp.ClientSession() as client:
+        url = f"http://127.0.0.1:{await serving_port(child)}"
+        async with client.get(f"{url}/readyz") as response:
+            assert response.status == 200
+            checks = {check["name"] for check in (await response.json())["checks"]}
+            assert checks == {"signing keys", "session_service", "subscription_service", "progress_service"}
+        headers = {"Authorization": f"Bearer {identity.token()}"}
+        async with client.get(f"{url}/v1/stats", headers=headers) as response:
+            assert response.status == 200
+            assert (await response.json())["version"] == 0
+        child.send_signal(signal.SIGTERM)
+        code, output = await end_of(child)
+    assert code == 0
+    assert '"event":"stopping"' in output
+    assert '"level":"error"' not in output
+
+
+async def test_an_identity_provider_that_is_away_is_waited_for(settings: dict[str, str]) -> None:
+    away = {"HOMEROOM_JWKS": "http://127.0.0.1:9/jwks.json", "HOMEROOM_MODE": "development"}
+    async with started({**settings, **away}) as child, aiohttp.ClientSession() as client:
+        url = f"http://127.0.0.1:{await serving_port(child)}"
+        async with client.get(f"{url}/livez") as response:
+            assert response.status == 200
+        async with client.get(f"{url}/readyz") as response:
+            assert response.status == 503
+            failing = [check["name"] for check in (await response.json())["checks"] if not check["ok"]]
+            assert failing == ["signing keys"]
