@@ -64,8 +64,8 @@ class Relay:
         *,
         poll_seconds: float = 1.0,
         batch_size: int = 128,
-        delivery_seconds_maximum: float = 10.0,
-        lease_seconds: float = 30.0,
+        delivery_seconds_maximum: float = 8.0,
+        lease_seconds: float = 12.0,
     ) -> None:
         if lease_seconds <= delivery_seconds_maximum:
             raise ValueError("a lease must outlast a delivery")

@@ -8,7 +8,8 @@ from collections import Counter
 import asyncpg
 import pytest
 
-from tests.support.http_client import eventually, unique
+from tests.support.http_client import unique
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ import json
 import secrets
 from collections import defaultdict
 
-from tests.support.http_client import eventually, unique
+from tests.support.http_client import unique
+from tests.support.waiting import eventually
 
 
 def read_spans(path, trace_id: str) -> list[dict]:

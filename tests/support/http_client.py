@@ -173,17 +173,3 @@ class HttpClient:
         if token is None:
             token = self._tokens[user, roles] = self._token(user, roles)
         return token
-
-
-async def eventually(condition: Callable[[], Any], *, seconds: float = 30.0) -> Any:
-    """Waits until an async condition gives something true, and gives it back; fails when it never does."""
-    last: Any = None
-    try:
-        async with asyncio.timeout(seconds):
-            while True:
-                last = await condition()
-                if last:
-                    return last
-                await asyncio.sleep(0.05)
-    except TimeoutError:
-        raise AssertionError(f"still {last!r} after {seconds} s") from None
