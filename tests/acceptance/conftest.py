@@ -17,8 +17,15 @@ from tests.support.http_client import HttpClient
 HOLD_AGE_SECONDS = 15
 
 
+class TestedStack(Stack):
+    """A stack whose failpoints can be armed and whose spans can be read."""
+
+    failpoints: Path
+    spans: Path
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def stack() -> AsyncIterator[Stack]:
+async def stack() -> AsyncIterator[TestedStack]:
     # Not pytest's own folder: as root it is closed to the user that PostgreSQL runs as.
     root = Path(tempfile.mkdtemp(prefix="homeroom-acceptance-"))
     failpoints = root / "failpoints"
@@ -29,7 +36,7 @@ async def stack() -> AsyncIterator[Stack]:
         "HOMEROOM_JANITOR_HOLD_AGE_SECONDS": str(HOLD_AGE_SECONDS),
         "HOMEROOM_JANITOR_INTERVAL_SECONDS": "0.5",
     }
-    async with Stack(data_dir=root / "data", port=0, ephemeral=True, redis=False, env=env) as running:
+    async with TestedStack(data_dir=root / "data", port=0, ephemeral=True, redis=False, env=env) as running:
         running.failpoints = failpoints
         running.spans = root / "spans.jsonl"
         yield running
