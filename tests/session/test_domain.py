@@ -38,7 +38,7 @@ def definition(**changes: object) -> Definition:
         "min_engaged_seconds": None,
         "identity_checks": None,
     }
-    return Definition(**(fields | changes))  # type: ignore[arg-type]  # a test names only what it is about
+    return Definition(**(fields | changes))
 
 
 def edition(questions: int, **changes: object) -> Edition:

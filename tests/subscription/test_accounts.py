@@ -11,7 +11,7 @@ from tests.subscription.service import ACCOUNTS, PLANS, Subscriptions, refused
 
 
 def put(user_id: str, email: str = "", **fields: object) -> pb.PutAccountRequest:
-    return pb.PutAccountRequest(user_id=user_id, email=email or f"{user_id}@example.com", **fields)  # type: ignore[arg-type] # fields by name
+    return pb.PutAccountRequest(user_id=user_id, email=email or f"{user_id}@example.com", **fields)
 
 
 async def test_creating_an_account_subscribes_it_to_the_default_plan(subscriptions: Subscriptions) -> None:

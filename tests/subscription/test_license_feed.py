@@ -30,7 +30,7 @@ SECONDS_MAXIMUM = 20.0
 async def take(subscriptions: Subscriptions, count: int, *, after: int = 0) -> list[Any]:
     """The first changes after a sequence number, from a watch that is left then."""
     call = subscriptions.call(f"/{LICENSES}/WatchLicenses")
-    watch = subscriptions.servicers[LICENSES].WatchLicenses(  # type: ignore[attr-defined] # a servicer
+    watch = subscriptions.servicers[LICENSES].WatchLicenses(
         Item(call, pb.WatchLicensesRequest(after_sequence=after))
     )
     changes: list[Any] = []

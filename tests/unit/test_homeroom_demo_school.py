@@ -23,7 +23,7 @@ class Recorder:
 
 async def sent() -> list[tuple[str, str, dict[str, object]]]:
     recorder = Recorder()
-    await demo_school.seed(recorder)  # type: ignore[arg-type]  # all it needs is want()
+    await demo_school.seed(recorder)
     return recorder.sent
 
 

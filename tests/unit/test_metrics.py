@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -137,7 +139,7 @@ def test_two_processes_in_one_interpreter_do_not_mix_their_counts(metrics: Metri
 def test_things_of_one_kind_share_a_gauge_under_their_own_labels():
     metrics = Metrics(service="gateway")
     for number, upstream in enumerate(("session_service", "progress_service")):
-        metrics.gauge_of("waiting", "Waiting.", lambda n=number: float(n), label="upstream", value=upstream)
+        metrics.gauge_of("waiting", "Waiting.", partial(float, number), label="upstream", value=upstream)
     page = metrics.render().decode()
     assert 'homeroom_waiting{upstream="session_service"} 0.0' in page
     assert 'homeroom_waiting{upstream="progress_service"} 1.0' in page
