@@ -34,5 +34,7 @@ CREATE TABLE holds (
 
 CREATE UNIQUE INDEX holds_one_open_per_subject ON holds (user_id, subject) WHERE state = 'open';
 
--- For a janitor, which takes the oldest first.
-CREATE INDEX holds_open_by_age ON holds (method, placed_at, user_id, hold_id) WHERE state = 'open';
+-- For a janitor, which takes the oldest first. Its condition says the same as the one above in other words, so
+-- that the planner cannot take it for a small index to look up one learner's open holds in (seen: it reads all
+-- of it, four times the cost of a whole placement).
+CREATE INDEX holds_open_by_age ON holds (method, placed_at, user_id, hold_id) WHERE resolved_at IS NULL;

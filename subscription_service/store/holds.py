@@ -100,7 +100,7 @@ class HoldStore:
                 SELECT user_id, hold_id, state, tests, credits, subject, method, idempotency_key,
                        day, placed_at, resolved_at
                   FROM holds
-                 WHERE state = 'open' AND method = $1
+                 WHERE resolved_at IS NULL AND method = $1
                    AND placed_at <= coalesce($2::timestamptz, statement_timestamp())
                                     - make_interval(secs => $3::float8)
                    AND ($4::timestamptz IS NULL OR (placed_at, user_id, hold_id) > ($4, $5::text, $6::uuid))

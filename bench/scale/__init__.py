@@ -1,0 +1,1 @@
+"""How the cost of a hold grows with the data."""

@@ -1,0 +1,53 @@
+"""Every statement on the way of a hold finds each learner's rows through one index probe of its own."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import re
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from bench.scale.costs import Bench
+from bench.scale.plans import WatchedDatabase, explain, scans_of_whole_tables
+from bench.scale.population import grow
+from chassis.postgres import Connection
+from homeroom.embedded.provisioning import ServiceDatabase
+
+ACCOUNTS = 2000
+
+
+@pytest.fixture
+async def watched(subscription_database: ServiceDatabase) -> AsyncIterator[WatchedDatabase]:
+    database = await WatchedDatabase.connect(subscription_database.service, maximum=1)
+    assert isinstance(database, WatchedDatabase)
+    yield database
+    await database.close()
+
+
+async def test_no_statement_reads_more_of_a_table_than_the_learners_it_names(
+    watched: WatchedDatabase, truth: Connection
+) -> None:
+    await grow(truth, 0, ACCOUNTS)
+    # What is open now, and seems to be nothing: the planner knows the tables as they were before.
+    await truth.execute("VACUUM (ANALYZE)")
+    await truth.execute(
+        "INSERT INTO holds (user_id, hold_id, state, tests, credits, subject, method, idempotency_key, day,"
+        " placed_at) SELECT user_id, gen_random_uuid(), 'open', 1, 0, 'open#1', 'm', 'k', current_date, now()"
+        " FROM accounts"
+    )
+    backend = await watched.read(
+        lambda connection: connection.fetchval("SELECT pg_backend_pid()"), deadline=time.monotonic() + 5.0
+    )
+    watched.statements.clear()
+    await Bench(watched, truth, backend, random.Random(1)).measure(ACCOUNTS, batches=1, repeats=1)
+    plans = await explain(truth, watched.statements)
+    assert len(plans) == 5  # lock, read for placing, write, read for resolving, entitlements
+    assert scans_of_whole_tables(plans) == []
+    for name, plan in plans.items():
+        for line, after in itertools.pairwise(plan):
+            if match := re.search(r"Index (?:Only )?Scan using (\w+)", line):
+                assert "user_id = wanted.user_id" in after, (name, match[1], after)
+                assert match[1] != "holds_open_by_age", name
