@@ -22,3 +22,9 @@ class KeyedCall(Generic[R]):
     @property
     def claim(self) -> Claim:
         return Claim(self.call.user_id, self.call.method, self.call.idempotency_key)
+
+    @property
+    def recorded_trace(self) -> str:
+        """The request's traceparent if its trace is recorded, for replays to point to; else empty."""
+        flags = self.call.traceparent[-2:] or "00"
+        return self.call.traceparent if int(flags, 16) & 1 else ""

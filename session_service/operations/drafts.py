@@ -118,7 +118,7 @@ class Drafts(Generic[R]):
         except ServiceError as refusal:
             return refusal
         self._completed[call.claim] = CompletedCall(
-            call.claim, call.fingerprint, response, call.call.traceparent
+            call.claim, call.fingerprint, response, call.recorded_trace
         )
         return Reply(response)
 

@@ -43,7 +43,7 @@ class PendingStart:
         return self.claim.user_id, self.call.request.test_id
 
     def completed(self) -> CompletedCall:
-        return CompletedCall(self.claim, self.call.fingerprint, self.response, self.call.call.traceparent)
+        return CompletedCall(self.claim, self.call.fingerprint, self.response, self.call.recorded_trace)
 
 
 class Round:

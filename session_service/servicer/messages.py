@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 from weakref import WeakKeyDictionary
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -27,8 +28,9 @@ KINDS = {
     Kind.INTERVIEW: tests_pb2.Test.INTERVIEW,
 }
 
-# An edition's questions never change, and every session of it shows them: converted once.
+# An edition's questions never change, and every session of it shows them: converted once, serialized once.
 _questions: WeakKeyDictionary[Edition, list[sessions_pb2.Session.Question]] = WeakKeyDictionary()
+_serialized_questions: WeakKeyDictionary[Edition, bytes] = WeakKeyDictionary()
 
 
 def session_message(
@@ -94,7 +96,9 @@ def test_message(test: NamedTest) -> tests_pb2.Test:
     )
 
 
+@lru_cache(maxsize=64)
 def timestamp(moment: datetime | None) -> Timestamp | None:
+    """A moment as protobuf has it; the sessions of a batch share theirs, so it is seldom converted."""
     if moment is None:
         return None
     message = Timestamp()
@@ -103,10 +107,18 @@ def timestamp(moment: datetime | None) -> Timestamp | None:
 
 
 def render_created(session: Session, edition: Edition, resumed: bool) -> bytes:
-    """The serialized answer to a start."""
-    return sessions_pb2.CreateSessionResponse(
-        session=session_message(session, edition, resumed=resumed)
-    ).SerializeToString()
+    """The serialized answer to a start.
+
+    Its questions are appended, not copied: protobuf reads encodings that follow each other as one message,
+    merged (protobuf.dev/programming-guides/encoding, "Last One Wins").
+    """
+    questions = _serialized_questions.get(edition)
+    if questions is None:
+        questions = _serialized_questions[edition] = sessions_pb2.CreateSessionResponse(
+            session=sessions_pb2.Session(questions=question_messages(edition))
+        ).SerializeToString()
+    bare = sessions_pb2.CreateSessionResponse(session=session_message(session, resumed=resumed))
+    return bare.SerializeToString() + questions
 
 
 def render_completed(session: Session, edition: Edition) -> bytes:

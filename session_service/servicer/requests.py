@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,15 +31,16 @@ def start_request(message: sessions_pb2.CreateSessionRequest) -> StartRequest:
 
     That is looked at here, and not left to the database as elsewhere: the hold comes before the insert.
     """
-    for field, text in _texts(message):
-        if "\0" in text:
-            raise _invalid(field, NUL)
+    metadata = dict(message.metadata)
+    texts = (message.test_id, message.title, message.difficulty, *metadata, *metadata.values())
+    if "\0" in "".join(texts):
+        raise _invalid(_field_with_nul(message), NUL)
     return StartRequest(
         test_id=message.test_id,
         title=message.title if message.HasField("title") else None,
         difficulty=message.difficulty if message.HasField("difficulty") else None,
         duration_minutes=message.duration_minutes if message.HasField("duration_minutes") else None,
-        metadata=dict(message.metadata),
+        metadata=metadata,
     )
 
 
@@ -138,12 +139,9 @@ def tests_wanted(message: tests_pb2.ListTestsRequest) -> CatalogRequest:
     return CatalogRequest(after=message.page_token, page_size=message.page_size or PAGE_SIZE_DEFAULT)
 
 
-def _texts(message: sessions_pb2.CreateSessionRequest) -> Iterator[tuple[str, str]]:
-    yield "testId", message.test_id
-    yield "title", message.title
-    yield "difficulty", message.difficulty
-    for key, value in message.metadata.items():
-        yield f"metadata.{key}", key + value
+def _field_with_nul(message: sessions_pb2.CreateSessionRequest) -> str:
+    named = {"testId": message.test_id, "title": message.title, "difficulty": message.difficulty}
+    return next((field for field, text in named.items() if "\0" in text), "metadata")
 
 
 def _moment(field: str, moment: Timestamp) -> datetime:

@@ -176,14 +176,20 @@ async def _lock(
     return {SessionKey(row["user_id"], row["session_id"]) for row in rows}
 
 
+# The LIMIT makes each lookup one probe of the primary key, in the order of the arrays, whatever plan was made
+# when the table was small. NO KEY: answers, which refer to the session, may be inserted meanwhile.
 _LOCK_SESSIONS = """
-    SELECT sessions.user_id, sessions.session_id
+    SELECT session.user_id, session.session_id
       FROM unnest($1::text[], $2::uuid[]) AS wanted (user_id, session_id)
-      JOIN sessions ON sessions.user_id = wanted.user_id AND sessions.session_id = wanted.session_id
-     ORDER BY sessions.user_id, sessions.session_id
-       FOR NO KEY UPDATE OF sessions
+     CROSS JOIN LATERAL (
+           SELECT user_id, session_id
+             FROM sessions
+            WHERE user_id = wanted.user_id AND session_id = wanted.session_id
+            LIMIT 1
+              FOR NO KEY UPDATE
+           ) AS session
 """
-_LOCK_FREE_SESSIONS = _LOCK_SESSIONS + " SKIP LOCKED"
+_LOCK_FREE_SESSIONS = _LOCK_SESSIONS.replace("NO KEY UPDATE", "NO KEY UPDATE SKIP LOCKED")
 
 
 async def _write(connection: Connection, changes: Changes) -> None:

@@ -40,17 +40,24 @@ class SessionStore:
         async def work(connection: Connection) -> dict[SessionKey, tuple[Session, Edition]]:
             rows = await connection.fetch(
                 """
-                SELECT sessions.user_id, sessions.session_id, sessions.hold_id, sessions.test_id,
-                       sessions.revision, sessions.attempt, sessions.state, sessions.title, sessions.kind,
-                       sessions.difficulty, sessions.metadata, sessions.total, sessions.answered,
-                       sessions.solved, sessions.answers_given, sessions.answers_correct, sessions.version,
-                       sessions.started_at, sessions.deadline_at, sessions.last_answer_at,
-                       sessions.submitted_at, sessions.closed_at, sessions.close_reason, sessions.score,
-                       sessions.passed, tests.content_version
+                SELECT session.user_id, session.session_id, session.hold_id, session.test_id,
+                       session.revision, session.attempt, session.state, session.title, session.kind,
+                       session.difficulty, session.metadata, session.total, session.answered, session.solved,
+                       session.answers_given, session.answers_correct, session.version, session.started_at,
+                       session.deadline_at, session.last_answer_at, session.submitted_at, session.closed_at,
+                       session.close_reason, session.score, session.passed,
+                       tests.content_version
                   FROM unnest($1::text[], $2::uuid[]) AS wanted (user_id, session_id)
-                  JOIN sessions
-                    ON sessions.user_id = wanted.user_id AND sessions.session_id = wanted.session_id
-                  JOIN tests ON tests.test_id = sessions.test_id
+                 CROSS JOIN LATERAL (
+                       SELECT user_id, session_id, hold_id, test_id, revision, attempt, state, title, kind,
+                              difficulty, metadata, total, answered, solved, answers_given, answers_correct,
+                              version, started_at, deadline_at, last_answer_at, submitted_at, closed_at,
+                              close_reason, score, passed
+                         FROM sessions
+                        WHERE user_id = wanted.user_id AND session_id = wanted.session_id
+                        LIMIT 1
+                       ) AS session
+                  JOIN tests ON tests.test_id = session.test_id
                 """,
                 [key.user_id for key in wanted],
                 [key.session_id for key in wanted],
@@ -127,12 +134,22 @@ class SessionStore:
         async def work(connection: Connection) -> dict[tuple[str, HoldId], Session]:
             rows = await connection.fetch(
                 """
-                SELECT sessions.user_id, session_id, sessions.hold_id, test_id, revision, attempt, state,
-                       title, kind, difficulty, metadata, total, answered, solved, answers_given,
-                       answers_correct, version, started_at, deadline_at, last_answer_at, submitted_at,
-                       closed_at, close_reason, score, passed
+                SELECT session.user_id, session.session_id, session.hold_id, session.test_id,
+                       session.revision, session.attempt, session.state, session.title, session.kind,
+                       session.difficulty, session.metadata, session.total, session.answered, session.solved,
+                       session.answers_given, session.answers_correct, session.version, session.started_at,
+                       session.deadline_at, session.last_answer_at, session.submitted_at, session.closed_at,
+                       session.close_reason, session.score, session.passed
                   FROM unnest($1::text[], $2::uuid[]) AS wanted (user_id, hold_id)
-                  JOIN sessions ON sessions.user_id = wanted.user_id AND sessions.hold_id = wanted.hold_id
+                 CROSS JOIN LATERAL (
+                       SELECT user_id, session_id, hold_id, test_id, revision, attempt, state, title, kind,
+                              difficulty, metadata, total, answered, solved, answers_given, answers_correct,
+                              version, started_at, deadline_at, last_answer_at, submitted_at, closed_at,
+                              close_reason, score, passed
+                         FROM sessions
+                        WHERE user_id = wanted.user_id AND hold_id = wanted.hold_id
+                        LIMIT 1
+                       ) AS session
                 """,
                 [user_id for user_id, _ in holds],
                 [hold_id for _, hold_id in holds],

@@ -122,6 +122,8 @@ class StartStore:
     ) -> None:
         """Start these sessions, store the responses of these calls and send these events: all, or nothing.
 
+        The calls are of one method, and there is at least one.
+
         Raises ConstraintViolation when somebody was faster: of `idempotency_keys_once`, or of the sessions'
         `sessions_attempt_once`, `sessions_one_live_per_test` or `sessions_hold_once`.
         """
@@ -133,9 +135,9 @@ class StartStore:
             """
             WITH claimed AS (
                 INSERT INTO idempotency_keys (user_id, method, key, state, fingerprint, response, traceparent)
-                SELECT user_id, method, key, 'completed', fingerprint, response, traceparent
-                  FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::bytea[], $6::text[])
-                       AS call (user_id, method, key, fingerprint, response, traceparent)
+                SELECT user_id, $2, key, 'completed', fingerprint, response, traceparent
+                  FROM unnest($1::text[], $3::text[], $4::bytea[], $5::bytea[], $6::text[])
+                       AS call (user_id, key, fingerprint, response, traceparent)
             ), started AS (
                 INSERT INTO sessions (
                     user_id, session_id, hold_id, test_id, revision, attempt, state, title, kind, difficulty,
@@ -159,7 +161,7 @@ class StartStore:
                 ON CONFLICT DO NOTHING
             """,
             [call.claim.user_id for call in calls],
-            [call.claim.method for call in calls],
+            calls[0].claim.method,
             [call.claim.key for call in calls],
             [call.fingerprint for call in calls],
             [call.response for call in calls],

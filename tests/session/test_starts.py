@@ -11,6 +11,7 @@ import pytest
 
 from chassis.batch import Reply
 from chassis.errors import Reason, ServiceError
+from protos.session.v1 import sessions_pb2
 from session_service.operations import create_sessions
 from tests.session.world import CREATE, Session, World, body, reasons, unique
 
@@ -256,3 +257,15 @@ async def test_a_start_waits_only_so_long_for_another_one_of_the_same_test(
     await world.parts.janitor.resolve_holds()
     (outcome,) = await world.send([world.start(user, test, "k")])
     assert isinstance(outcome, Reply)
+
+
+@pytest.mark.parametrize(("flags", "recorded"), [("01", True), ("00", False)])
+async def test_a_replay_points_to_the_trace_of_its_original_if_that_was_recorded(
+    world: World, flags: str, recorded: bool
+) -> None:
+    user, test = await world.learner(), await world.test()
+    traceparent = f"00-{'ab' * 16}-{'cd' * 8}-{flags}"
+    request = sessions_pb2.CreateSessionRequest(test_id=test)
+    await world.one(world.item(CREATE, request, user=user, key="k", traceparent=traceparent))
+    (replay,) = await world.send([world.item(CREATE, request, user=user, key="k")])
+    assert (replay.replayed, replay.original) == (True, traceparent if recorded else "")

@@ -63,7 +63,9 @@ class World:
 
     # --- calls ---------------------------------------------------------------------------------------
 
-    def item(self, path: str, request: Message, *, user: str = "admin", key: str = "") -> Item[Any]:
+    def item(
+        self, path: str, request: Message, *, user: str = "admin", key: str = "", traceparent: str = ""
+    ) -> Item[Any]:
         call = Call(
             method=path,
             user_id=user,
@@ -71,7 +73,7 @@ class World:
             idempotency_key=key,
             request_id="",
             deadline=time.monotonic() + self.timeout_seconds,
-            traceparent="",
+            traceparent=traceparent,
         )
         return Item(call, request)
 
