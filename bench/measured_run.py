@@ -29,8 +29,11 @@ SETTLE_POLL_SECONDS = 0.1
 class Meter:
     """Measures runs of systems that share one machine and one PostgreSQL."""
 
-    def __init__(self, *, systems: list[System], postmaster: int, admin_dsn: str) -> None:
+    def __init__(
+        self, *, systems: list[System], requests: RequestFile, postmaster: int, admin_dsn: str
+    ) -> None:
         self._systems = systems
+        self._requests = {system.name: requests for system in systems}
         self._postmaster = postmaster
         self._admin_dsn = admin_dsn
 
@@ -41,16 +44,21 @@ class Meter:
             roots |= system.processes()
         return roots
 
-    async def run(
-        self, system: System, requests: RequestFile, *, connections: int, seconds: int, repeat: int
-    ) -> Run:
+    async def load(self, system: System, *, connections: int, seconds: int) -> LoadOutcome:
+        """A load on a system whose tables are empty, with other learners than in its last one."""
+        requests = self._requests[system.name]
+        outcome = await system.load(requests, connections=connections, seconds=seconds)
+        self._requests[system.name] = requests.after(outcome.sent)
+        return outcome
+
+    async def run(self, system: System, *, connections: int, seconds: int, repeat: int) -> Run:
         """One run; what is wrong with it is in its problems."""
         await system.reset()
         await tables.checkpoint(self._admin_dsn)
         roots = self.roots()
         before, own_before = take_snapshot(roots), time.process_time()
         started = time.monotonic()
-        outcome = await system.load(requests, connections=connections, seconds=seconds)
+        outcome = await self.load(system, connections=connections, seconds=seconds)
         elapsed = time.monotonic() - started
         await asyncio.sleep(REAP_SECONDS)
         spent, own = spending(before, take_snapshot(roots)), time.process_time() - own_before

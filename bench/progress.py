@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.status import Status
 
 from bench.results import Run
@@ -48,7 +49,7 @@ def describe(run: Run) -> str:
         f"  p50 {run.p50_ms:>7.2f} ms  p99 {run.p99_ms:>7.2f} ms"
     )
     if run.problems:
-        return f"{line}  [red]invalid: {'; '.join(run.problems)}[/red]"
+        return f"{line}  [red]invalid: {escape('; '.join(run.problems))}[/red]"
     disturbed = run.elsewhere_cores + run.stolen_cores + run.bystanders_cores
     if disturbed > DISTURBED_CORES:
         return f"{line}  [yellow]disturbed: {disturbed:.1f} cores were busy elsewhere[/yellow]"

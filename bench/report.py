@@ -34,7 +34,10 @@ def print_report(console: Console, results: Results) -> None:
 
 
 def print_profiles(console: Console, profiles: Mapping[str, Profile]) -> None:
-    for name, profile in profiles.items():
+    for name, profile in sorted(profiles.items(), key=lambda item: -item[1].samples):
+        if not profile.samples:
+            console.print(f"{name}: idle in every sample")
+            continue
         table = Table(title=f"{name}: where its time goes ({profile.samples} samples)", title_justify="left")
         for heading in ("package", "function itself", "with all that it calls"):
             table.add_column(heading, overflow="fold")

@@ -63,11 +63,16 @@ async def run_starts(
             progress.say(f"{system.title}: starting, {len(everyone)} accounts")
             stack.push_async_callback(system.stop)
             await system.start()
-        meter = Meter(systems=systems, postmaster=server.postmaster, admin_dsn=server.address("postgres"))
-        await _prepare(systems, requests, identity, progress)
-        runs = await _measure(order, systems, meter, requests, progress)
+        meter = Meter(
+            systems=systems,
+            requests=requests,
+            postmaster=server.postmaster,
+            admin_dsn=server.address("postgres"),
+        )
+        await _prepare(systems, meter, identity, progress)
+        runs = await _measure(order, systems, meter, progress)
         memory = read_memory(meter.roots())
-        profiles = await _profile(order, systems, requests, progress) if order.profile else {}
+        profiles = await _profile(order, systems, meter, progress) if order.profile else {}
         medians = medians_of(runs)
         ratios = ratios_of(medians)
         return Results(
@@ -93,9 +98,7 @@ def turns(order: Order) -> Iterator[tuple[int, int, str]]:
                 yield repeat + 1, connections, name
 
 
-async def _prepare(
-    systems: Sequence[System], requests: RequestFile, identity: Identity, progress: Progress
-) -> None:
+async def _prepare(systems: Sequence[System], meter: Meter, identity: Identity, progress: Progress) -> None:
     for system in systems:
         await system.reset()
         if system.url is not None:
@@ -103,20 +106,18 @@ async def _prepare(
             await check_conformance(system.url, identity)
             await system.reset()
         progress.say(f"{system.title}: warming up")
-        await system.load(requests, connections=GOAL_CONNECTIONS, seconds=WARM_UP_SECONDS)
+        await meter.load(system, connections=GOAL_CONNECTIONS, seconds=WARM_UP_SECONDS)
         await system.reset()
 
 
-async def _measure(
-    order: Order, systems: Sequence[System], meter: Meter, requests: RequestFile, progress: Progress
-) -> list[Run]:
+async def _measure(order: Order, systems: Sequence[System], meter: Meter, progress: Progress) -> list[Run]:
     by_name = {system.name: system for system in systems}
     plan = list(turns(order))
     runs: list[Run] = []
     for number, (repeat, connections, name) in enumerate(plan, 1):
         progress.say(f"run {number} of {len(plan)}: {by_name[name].title}, {connections} connections")
         run = await meter.run(
-            by_name[name], requests, connections=connections, seconds=order.settings.seconds, repeat=repeat
+            by_name[name], connections=connections, seconds=order.settings.seconds, repeat=repeat
         )
         progress.ran(run)
         runs.append(run)
@@ -124,7 +125,7 @@ async def _measure(
 
 
 async def _profile(
-    order: Order, systems: Sequence[System], requests: RequestFile, progress: Progress
+    order: Order, systems: Sequence[System], meter: Meter, progress: Progress
 ) -> dict[str, Profile]:
     subject = next((system for system in systems if system.name == SUBJECT), None)
     if subject is None:
@@ -133,7 +134,7 @@ async def _profile(
     await subject.reset()
     seconds = order.settings.seconds
     async with record_profiles(subject.processes(), seconds=seconds) as profiles:
-        await subject.load(requests, connections=GOAL_CONNECTIONS, seconds=seconds + 1)
+        await meter.load(subject, connections=GOAL_CONNECTIONS, seconds=seconds + 1)
     await subject.reset()
     return profiles
 

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -25,9 +25,16 @@ CHUNK = 500
 
 @dataclass(frozen=True, slots=True)
 class RequestFile:
+    """The file is a ring: a run plays it from `first` on."""
+
     path: Path
     count: int
     record_bytes: int
+    first: int = 0
+
+    def after(self, sent: int) -> RequestFile:
+        """Where the next run begins, so that whoever remembers the tokens of the last one gains nothing."""
+        return replace(self, first=(self.first + sent) % self.count)
 
 
 def learner_id(index: int) -> str:

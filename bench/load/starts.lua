@@ -1,5 +1,6 @@
 -- Plays a file of ready-made HTTP requests, each at most once, and prints what happened as one line of JSON.
--- wrk -s starts.lua URL -- FILE RECORD_BYTES RECORDS_PER_THREAD
+-- wrk -s starts.lua URL -- FILE RECORD_BYTES RECORDS FIRST_RECORD RECORDS_PER_THREAD
+-- The file is a ring: the threads' stretches begin at FIRST_RECORD and follow each other.
 
 local threads = {}
 
@@ -10,11 +11,13 @@ end
 
 function init(args)
   record_bytes = tonumber(args[2])
-  left = tonumber(args[3])
+  records = tonumber(args[3])
+  left = tonumber(args[5])
+  position = (tonumber(args[4]) + slice * left) % records
   sent = 0
   exhausted = 0
   file = assert(io.open(args[1], "rb"))
-  file:seek("set", slice * left * record_bytes)
+  file:seek("set", position * record_bytes)
 end
 
 function request()
@@ -23,6 +26,11 @@ function request()
     wrk.thread:stop()
     return record  -- something must be sent while the thread stops; its key makes it a replay
   end
+  if position == records then
+    position = 0
+    file:seek("set", 0)
+  end
+  position = position + 1
   left = left - 1
   sent = sent + 1
   record = file:read(record_bytes)

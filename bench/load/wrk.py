@@ -76,7 +76,8 @@ def wrk_command(url: str, requests: RequestFile, *, connections: int, seconds: i
     return [
         require_wrk(), "--latency", f"--threads={threads}", f"--connections={connections}",
         f"--duration={seconds}s", f"--timeout={TIMEOUT_SECONDS}s", f"--script={SCRIPT}", url,
-        "--", str(requests.path), str(requests.record_bytes), str(requests.count // threads),
+        "--", str(requests.path), str(requests.record_bytes), str(requests.count), str(requests.first),
+        str(requests.count // threads),
     ]  # fmt: skip
 
 

@@ -90,7 +90,7 @@ async def _record(name: str, pid: int, seconds: int, directory: Path, profiles: 
     output = directory / f"{name}.folded"
     process = await asyncio.create_subprocess_exec(
         _py_spy(), "record", "--pid", str(pid), "--duration", str(seconds), "--rate", str(SAMPLES_PER_SECOND),
-        "--format", "raw", "--output", str(output),
+        "--format", "raw", "--nonblocking", "--output", str(output),
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     try:

@@ -57,13 +57,19 @@ def test_each_repeat_begins_with_another_system():
 @pytest.mark.parametrize(("connections", "threads"), [(1, 1), (64, 2), (256, 2)])
 def test_the_threads_of_wrk_share_the_file_without_overlap(monkeypatch, connections, threads):
     monkeypatch.setattr(shutil, "which", lambda name: f"/somewhere/{name}")
-    file = RequestFile(path=Path("/cache/starts.bin"), count=1001, record_bytes=788)
+    file = RequestFile(path=Path("/cache/starts.bin"), count=1001, record_bytes=788, first=300)
     command = wrk.wrk_command("http://127.0.0.1:1/v1/sessions", file, connections=connections, seconds=3)
     assert command[0] == "/somewhere/wrk"
     assert f"--threads={threads}" in command
     assert f"--connections={connections}" in command
-    assert command[-3:] == ["/cache/starts.bin", "788", str(1001 // threads)]
+    assert command[-5:] == ["/cache/starts.bin", "788", "1001", "300", str(1001 // threads)]
     assert int(command[-1]) * threads <= file.count
+
+
+def test_the_next_run_goes_on_where_the_last_one_ended():
+    file = RequestFile(path=Path("starts.bin"), count=1000, record_bytes=788)
+    assert file.after(300).first == 300
+    assert file.after(300).after(800).first == 100
 
 
 def test_a_missing_wrk_says_how_to_get_it(monkeypatch):
