@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from aiohttp import web
 from opentelemetry.trace import SpanKind
@@ -17,7 +18,7 @@ from chassis.health import OpsPages
 from chassis.logs import bind_request, get_logger
 from chassis.metrics import Metrics
 from chassis.tracing import RequestSpan, Tracing
-from gateway.answers import REPLAYED, Answer
+from gateway.answers import REPLAYED, Answer, HttpResponse
 from gateway.authentication import Authenticator
 from gateway.bodies import read_body
 from gateway.keys import IDEMPOTENCY_KEY, idempotency_key
@@ -108,10 +109,8 @@ class Application:
         finally:
             self._in_flight -= 1
         self._record(exchange, answer)
-        response = answer.response(request_id=exchange.request_id)
-        if self._draining():
-            response.force_close()
-        return response
+        response = HttpResponse(answer, request_id=exchange.request_id, close=self._draining())
+        return cast("web.StreamResponse", response)
 
     async def _answer(self, exchange: _Exchange) -> Answer:
         place = self._routes.find(exchange.path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from base64 import urlsafe_b64decode
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +10,14 @@ from typing import Any
 import orjson
 from joserfc import jws, jwt
 from joserfc.errors import ExpiredTokenError, JoseError
+from joserfc.util import urlsafe_b64decode
 
 from chassis.errors import Reason
 from gateway.problems import HttpRefusal
 from gateway.signing_keys import SigningKey, SigningKeys
 
-ALGORITHMS = frozenset({"RS256", "ES256"})
+# The only two; each key of ours is good for one of them, whatever a token may ask for.
+_VERIFIERS = {algorithm: jws.JWSRegistry.algorithms[algorithm] for algorithm in ("RS256", "ES256")}
 # What a token may say its bearer is; "service" is never one of them.
 TOKEN_ROLES = frozenset({"learner", "instructor", "admin"})
 LEEWAY_SECONDS = 30
@@ -59,11 +60,6 @@ class Authenticator:
             sub={"essential": True},
             exp={"essential": True},
         )
-        # Headers that an identity provider adds beside the standard ones are nothing to refuse a token for.
-        self._registries = {
-            algorithm: jws.JWSRegistry(algorithms=[algorithm], strict_check_header=False)
-            for algorithm in ALGORITHMS
-        }
         self._remembered: OrderedDict[str, tuple[Principal, float]] = OrderedDict()
         self._remembered_maximum = remembered_maximum
         self._headers: dict[str, tuple[str | None, str]] = {}
@@ -112,13 +108,13 @@ class Authenticator:
         if known is not None:
             return known
         try:
-            header = orjson.loads(urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)))
+            header = orjson.loads(urlsafe_b64decode(encoded.encode("ascii")))
         except ValueError:
             raise _refused("The token is not a JWT") from None
-        if not isinstance(header, dict):
-            raise _refused("The token is not a JWT")
+        if not isinstance(header, dict) or "crit" in header:
+            raise _refused("The token is not a JWT that can be understood here")
         key_id, algorithm = header.get("kid"), header.get("alg")
-        if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
+        if not isinstance(algorithm, str) or algorithm not in _VERIFIERS:
             raise _refused("The token must be signed with RS256 or ES256")
         if not isinstance(key_id, str | None):
             raise _refused("The token's kid is not a string")
@@ -128,14 +124,27 @@ class Authenticator:
         return key_id, algorithm
 
     def _verified_claims(self, token: str, key: SigningKey) -> dict[str, Any]:
+        """What the token says, once its signature is known to be the key's own (RFC 7515, section 5.2).
+
+        joserfc's `jwt.decode` would read the header a second time and choose the algorithm by it: the same
+        answer for 14 of 39 µs more, when a token that was never seen is most of what a request costs here.
+        """
+        signed, _, signature = token.rpartition(".")
+        _, _, payload = signed.partition(".")
         try:
-            claims = jwt.decode(token, key.key, registry=self._registries[key.algorithm]).claims
+            if not _VERIFIERS[key.algorithm].verify(
+                signed.encode("ascii"), urlsafe_b64decode(signature.encode("ascii")), key.key
+            ):
+                raise _refused("The token's signature is wrong")
+            claims: Any = orjson.loads(urlsafe_b64decode(payload.encode("ascii")))
+            if not isinstance(claims, dict):
+                raise _refused("The token is not a JWT")
             self._claims.validate(claims)
         except ExpiredTokenError:
             raise _refused("The token has expired") from None
         except JoseError as error:
             raise _refused(f"The token is not valid: {error.description or error.error}") from None
-        except (ValueError, TypeError, RecursionError):
+        except ValueError:
             raise _refused("The token is not a JWT") from None
         return claims
 

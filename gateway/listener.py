@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from aiohttp import web
 
 from chassis.config import split_host_port
 from chassis.errors import Reason, ServiceError
 from chassis.logs import get_logger
+from gateway.answers import HttpResponse
 from gateway.application import Application
 from gateway.problems import problem
 from gateway.request_headers import request_id_of
@@ -94,6 +97,5 @@ class _Protocol(web.RequestHandler):
             log.error("request failed outside the application", exc_info=exc)
             error = ServiceError(Reason.INTERNAL)
         request_id = request_id_of(None)
-        response = problem(error, instance="/", request_id=request_id).response(request_id=request_id)
-        response.force_close()
-        return response
+        answer = problem(error, instance="/", request_id=request_id)
+        return cast("web.StreamResponse", HttpResponse(answer, request_id=request_id, close=True))

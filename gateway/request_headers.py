@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import random
 import re
 
 from chassis.errors import FieldViolation, Reason, ServiceError
@@ -23,7 +23,7 @@ def request_id_of(given: str | None) -> str:
     """The client's own id if it is a sane one, else a new one."""
     if given is not None and _REQUEST_ID.fullmatch(given):
         return given
-    return os.urandom(16).hex()
+    return f"{random.getrandbits(128):032x}"
 
 
 def timeout_seconds_of(given: str | None) -> float:
