@@ -45,9 +45,15 @@ class Meter:
         return roots
 
     async def load(self, system: System, *, connections: int, seconds: int) -> LoadOutcome:
-        """A load on a system whose tables are empty, with other learners than in its last one."""
+        """A load on a system whose tables are empty, with other learners than in its last one.
+
+        A load that fails is an outcome too: the other systems' runs are still worth having.
+        """
         requests = self._requests[system.name]
-        outcome = await system.load(requests, connections=connections, seconds=seconds)
+        try:
+            outcome = await system.load(requests, connections=connections, seconds=seconds)
+        except (RuntimeError, ValueError) as error:
+            return LoadOutcome.of_failure(str(error), seconds=seconds)
         self._requests[system.name] = requests.after(outcome.sent)
         return outcome
 

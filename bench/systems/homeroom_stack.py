@@ -46,15 +46,8 @@ class HomeroomStack:
         return self._stack.gateway_url
 
     def processes(self) -> Mapping[str, int]:
-        """Raises RuntimeError when one of them is dead: the figures would be worth nothing."""
-        names = [service.package for service in SERVICES]
-        if self._stack.redis_url is not None:
-            names.append("redis")
-        found = {name: self._stack.pid(name) for name in names}
-        pids = {name: pid for name, pid in found.items() if pid is not None}
-        if len(pids) < len(found) or any(self._stack.restarts(name) for name in found):
-            raise RuntimeError(f"a process of the stack died: see {self._stack.data_dir / 'logs'}")
-        return pids
+        found = {name: self._stack.pid(name) for name in self._names()}
+        return {name: pid for name, pid in found.items() if pid is not None}
 
     async def start(self) -> None:
         """Tests and one account through the API, as an admin; all other accounts are copies of its rows."""
@@ -71,7 +64,12 @@ class HomeroomStack:
         """The stack is stopped by whoever started it."""
 
     async def load(self, requests: RequestFile, *, connections: int, seconds: int) -> LoadOutcome:
-        return await run_wrk(f"{self.url}/v1/sessions", requests, connections=connections, seconds=seconds)
+        """Raises RuntimeError when a process died meanwhile: the figures would be worth nothing."""
+        before = self._restarts()
+        outcome = await run_wrk(f"{self.url}/v1/sessions", requests, connections=connections, seconds=seconds)
+        if self._restarts() != before:
+            raise RuntimeError(f"a process died under load: see {self._stack.data_dir / 'logs'}")
+        return outcome
 
     async def counts(self) -> Mapping[str, int]:
         counts: dict[str, int] = {}
@@ -82,6 +80,13 @@ class HomeroomStack:
     async def reset(self) -> None:
         for database, written in self._written.items():
             await tables.truncate(self._stack.dsn(database), written)
+
+    def _names(self) -> list[str]:
+        names = [service.package for service in SERVICES]
+        return names if self._stack.redis_url is None else [*names, "redis"]
+
+    def _restarts(self) -> list[int]:
+        return [self._stack.restarts(name) for name in self._names()]
 
 
 def _test(test_id: str) -> dict[str, object]:

@@ -165,6 +165,12 @@ def test_lost_doubled_and_uneven_rows_are_problems(counts, words):
     assert words in count_problems(counts, _outcome(sent=110, succeeded=100))
 
 
+def test_a_failed_load_is_an_invalid_outcome():
+    outcome = LoadOutcome.of_failure("wrk failed", seconds=8)
+    assert (outcome.rate, outcome.problems) == (0.0, ["wrk failed"])
+    assert count_problems({"sessions": 0}, outcome) == []
+
+
 def test_cpu_of_other_systems_is_not_the_systems_own():
     spent = Spending({"gateway": 2.0, "postgres session": 1.0, "aiohttp": 0.5}, 4.0, 0.0)
     mine, others = split_by_owner(spent, {"gateway", "postgres session", "redis"})
