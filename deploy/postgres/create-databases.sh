@@ -16,6 +16,9 @@ CREATE ROLE :"owner" LOGIN PASSWORD :'owner_password';
 CREATE ROLE :"service" LOGIN PASSWORD :'service_password';
 CREATE DATABASE :"database" OWNER :"owner";
 REVOKE ALL ON DATABASE :"database" FROM PUBLIC;
+-- Every statement is a few index probes: plans must say so also before the first ANALYZE, and need no compiler.
+ALTER DATABASE :"database" SET random_page_cost = 1.1;
+ALTER DATABASE :"database" SET jit = off;
 GRANT CONNECT ON DATABASE :"database" TO :"service";
 \connect :"database"
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
