@@ -91,7 +91,7 @@ async def run(sizes: Sequence[int], batches: int, repeats: int, seed: int, outpu
         database.statements.clear()
         bench = Bench(database, truth, backend, random.Random(seed))
         measurements = await measure_sizes(bench, sizes, batches, repeats)
-        plans = await explain(truth, database.statements)
+        plans = await explain(database)
         await database.close()
         await truth.close()
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -52,33 +53,41 @@ class WatchedConnection:
         return await self._connection.execute(sql, *arguments)
 
 
-async def explain(truth: Connection, statements: dict[str, tuple[Any, ...]]) -> dict[str, list[str]]:
-    """The generic plan of each statement, run once and rolled back; the key is its first words."""
-    plans: dict[str, list[str]] = {}
-    for number, (sql, arguments) in enumerate(statements.items()):
-        transaction = truth.transaction()
-        await transaction.start()
-        try:
-            await truth.execute("SET LOCAL plan_cache_mode = force_generic_plan")
-            await truth.execute(f"PREPARE explained AS {sql}")
-            literals = ", ".join([await literal(truth, argument) for argument in arguments])
+async def explain(database: WatchedDatabase) -> dict[str, list[str]]:
+    """How the database's only connection carries out each statement, by the plan that it has kept for it.
+
+    Each is run once more with its last arguments, and rolled back. The key is the statement's beginning.
+    """
+    statements = dict(database.statements)
+
+    async def work(connection: Connection) -> dict[str, list[str]]:
+        rows = await connection.fetch("SELECT name, statement FROM pg_prepared_statements")
+        names = {row["statement"]: row["name"] for row in rows}
+        plans: dict[str, list[str]] = {}
+        for number, (sql, arguments) in enumerate(statements.items(), start=1):
+            literals = ", ".join([await literal(connection, argument) for argument in arguments])
             values = f"({literals})" if literals else ""
-            rows = await truth.fetch(f"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) EXECUTE explained{values}")
-            await truth.execute("DEALLOCATE explained")
-        finally:
-            await transaction.rollback()
-        plans[f"{number + 1}. {' '.join(sql.split())[:110]} …"] = [row[0] for row in rows]
-    return plans
+            await connection.execute("BEGIN")
+            try:
+                rows = await connection.fetch(
+                    f"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) EXECUTE {names[sql]}{values}"
+                )
+            finally:
+                await connection.execute("ROLLBACK")
+            plans[f"{number}. {' '.join(sql.split())[:110]} …"] = [row[0] for row in rows]
+        return plans
+
+    return cast("dict[str, list[str]]", await database.read(work, deadline=time.monotonic() + 60.0))
 
 
-async def literal(truth: Connection, argument: Any) -> str:
+async def literal(connection: Connection, argument: Any) -> str:
     """An argument as SQL text, quoted by the server itself."""
     if argument is None:
         return "NULL"
     if isinstance(argument, list):
         elements = [None if each is None else str(each) for each in argument]
-        return str(await truth.fetchval("SELECT quote_literal($1::text[]::text)", elements))
-    return str(await truth.fetchval("SELECT quote_literal($1::text)", str(argument)))
+        return str(await connection.fetchval("SELECT quote_literal($1::text[]::text)", elements))
+    return str(await connection.fetchval("SELECT quote_literal($1::text)", str(argument)))
 
 
 def scans_of_whole_tables(plans: dict[str, list[str]]) -> list[str]:

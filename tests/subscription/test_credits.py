@@ -114,9 +114,12 @@ async def test_credits_that_are_held_do_not_lapse_until_they_are_given_back(
     assert await balance(subscriptions, ann) == (5, 5, 0)
     await subscriptions.commit(spent)
     assert await balance(subscriptions, ann) == (3, 3, 0)
+    # What was not held has left the ledger before the rest follows it.
+    assert (await ledger(subscriptions, ann))[-1] == ("EXPIRY", -1, 3)
     await subscriptions.release(returned)
     assert await balance(subscriptions, ann) == (0, 0, 0)
-    assert sum(amount for _, amount, _ in await ledger(subscriptions, ann)) == 0
+    assert (await ledger(subscriptions, ann))[-1] == ("EXPIRY", -3, 0)
+    assert (await subscriptions.adjust(ann, 2)).balance == 2
     assert await subscriptions.discrepancies() == []
 
 

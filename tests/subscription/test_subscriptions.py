@@ -174,3 +174,19 @@ async def test_a_key_that_was_used_otherwise_is_refused_and_a_refusal_is_not_sto
     await subscriptions.plan("gold", limit=None)
     response = await subscriptions.one(ACCOUNTS, "SetSubscription", request(bob, "gold"), key="g")
     assert response.subscription.plan_id == "gold"
+
+
+async def test_one_key_for_two_orders_in_a_batch_carries_out_the_first(subscriptions: Subscriptions) -> None:
+    ann = await subscriptions.account("ann")
+    orders = [request(ann, "plus"), request(ann, "unlimited"), request(ann, "plus")]
+    outcomes = await subscriptions.batch(ACCOUNTS, "SetSubscription", orders, keys=["k"] * 3)
+    assert outcomes[0] == outcomes[2]
+    assert outcomes[0].subscription.plan_id == "plus"
+    refused(outcomes[1], Reason.IDEMPOTENCY_KEY_REUSED)
+    # A refusal is every copy's answer, and uses nothing up.
+    orders = [request(ann, "gold"), request(ann, "gold"), request(ann, "unlimited")]
+    outcomes = await subscriptions.batch(ACCOUNTS, "SetSubscription", orders, keys=["g"] * 3)
+    refused(outcomes[0], Reason.INVALID_ARGUMENT)
+    refused(outcomes[1], Reason.INVALID_ARGUMENT)
+    refused(outcomes[2], Reason.IDEMPOTENCY_KEY_REUSED)
+    assert (await subscriptions.entitlements(ann)).plan_id == "plus"
