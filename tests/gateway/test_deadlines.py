@@ -100,6 +100,13 @@ async def test_an_upstream_that_is_down_is_told_at_once_and_found_again(identity
             await backend.stop()
 
 
+async def test_what_is_not_valid_is_refused_without_asking_the_upstream(identity: IdentityProvider) -> None:
+    (port,) = free_ports(1)
+    async with gateway_to(port, identity) as gateway:
+        answer = await gateway.request("POST", "/v1/sessions", body={"testId": "", "durationMinutes": -1})
+        assert set(answer.fields) == {"testId", "durationMinutes"}
+
+
 async def _answers(gateway: Gateway) -> bool:
     return (await gateway.request("GET", "/v1/stats")).status == 200
 

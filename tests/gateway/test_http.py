@@ -146,6 +146,20 @@ async def test_a_body_that_never_comes_is_not_waited_for_forever(gateway: Gatewa
     assert not backend.items
 
 
+async def test_a_body_without_an_end_is_refused_once_it_is_too_large(
+    gateway: Gateway, backend: Backend
+) -> None:
+    more = "Content-Type: application/json\r\nIdempotency-Key: k\r\nTransfer-Encoding: chunked\r\n"
+    head = request_text(gateway, method="POST", path="/v1/sessions", more=more)
+    chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(head + chunk * 17)
+    async with asyncio.timeout(10):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 413")
+    writer.close()
+    assert not backend.items
+
+
 async def test_a_client_may_ask_before_it_sends_its_body(gateway: Gateway, backend: Backend) -> None:
     body = b'{"testId": "t"}'
     more = (

@@ -98,6 +98,28 @@ async def test_the_public_key_is_no_shared_secret(gateway: Gateway, backend: Bac
         await assert_refused(gateway, backend, f"{signed}.{signature}")
 
 
+def claims_of(token: str) -> bytes:
+    payload = payload_of(token)
+    return base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
+
+
+async def test_a_token_that_demands_what_nobody_understands_is_refused(
+    gateway: Gateway, backend: Backend
+) -> None:
+    claims = claims_of(gateway.identity.token())
+    assert (await get_stats(gateway, gateway.identity.signed({}, claims)))[0] == 200
+    backend.reset()
+    for header in ({"crit": ["exp"], "exp": 0}, {"crit": ["b64"], "b64": False}, {"crit": []}):
+        await assert_refused(gateway, backend, gateway.identity.signed(header, claims))
+
+
+@pytest.mark.parametrize("payload", [b"", b"{}", b"[]", b"5", b"{", b"\xff", b'{"exp": NaN}', b"[" * 4000])
+async def test_a_signature_makes_no_claims_of_what_are_none(
+    gateway: Gateway, backend: Backend, payload: bytes
+) -> None:
+    await assert_refused(gateway, backend, gateway.identity.signed({}, payload))
+
+
 @pytest.mark.parametrize("algorithm", ["RS384", "RS512", "PS256"])
 async def test_the_right_key_with_another_algorithm_is_refused(
     gateway: Gateway, backend: Backend, algorithm: str
