@@ -32,6 +32,7 @@ class Standing:
     """What is stored of a learner at one moment; `plan` is what they subscribed to."""
 
     user_id: str
+    email_verified: bool
     now: datetime
     status: SubscriptionStatus
     period_end: datetime | None
@@ -78,6 +79,7 @@ class Entitlements:
     balance: int
     held_credits: int
     features: tuple[str, ...]
+    email_verified: bool
 
     @property
     def available(self) -> int:
@@ -104,4 +106,5 @@ def entitlements_of(standing: Standing) -> Entitlements:
         balance=stored.balance - stored.lapsed + standing.monthly_credits_due,
         held_credits=stored.held,
         features=plan.features,
+        email_verified=standing.email_verified,
     )

@@ -247,6 +247,7 @@ def _entitlements(entitlements: Entitlements) -> pb.Entitlements:
             available=entitlements.available,
         ),
         features=entitlements.features,
+        email_verified=entitlements.email_verified,
     )
 
 

@@ -62,7 +62,14 @@ class AccountStore:
     async def _read(self, connection: Connection, accounts: Sequence[AccountDetails]) -> Directory:
         existing = await _accounts(connection, {a.user_id for a in accounts})
         owners = await connection.fetch(
-            "SELECT email_key, user_id FROM account_emails WHERE email_key = ANY ($1::text[])",
+            """
+            SELECT owned.email_key, owned.user_id
+              FROM unnest($1::text[]) AS wanted (email_key)
+             CROSS JOIN LATERAL (SELECT email_key, user_id
+                                   FROM account_emails
+                                  WHERE email_key = wanted.email_key
+                                  LIMIT 1) AS owned
+            """,
             list({a.email_key for a in accounts} | {a.email_key for a in existing.values()}),
         )
         now = await connection.fetchval(
@@ -74,9 +81,14 @@ class AccountStore:
 async def _accounts(connection: Connection, user_ids: Collection[str]) -> dict[str, Account]:
     rows = await connection.fetch(
         """
-        SELECT user_id, email, display_name, email_verified, status, created_at, updated_at
-          FROM accounts
-         WHERE user_id = ANY ($1::text[])
+        SELECT account.user_id, account.email, account.display_name, account.email_verified,
+               account.status, account.created_at, account.updated_at
+          FROM unnest($1::text[]) AS wanted (user_id)
+         CROSS JOIN LATERAL (SELECT user_id, email, display_name, email_verified, status,
+                                    created_at, updated_at
+                               FROM accounts
+                              WHERE user_id = wanted.user_id
+                              LIMIT 1) AS account
         """,
         list(user_ids),
     )
@@ -130,14 +142,15 @@ async def _update_accounts(connection: Connection, accounts: Sequence[Account]) 
         return
     await connection.execute(
         """
-        UPDATE accounts
-           SET email = changed.email, display_name = changed.display_name,
-               email_verified = changed.email_verified, status = changed.status,
-               updated_at = changed.updated_at
+        INSERT INTO accounts (user_id, email, display_name, email_verified, status, created_at, updated_at)
+        SELECT user_id, email, display_name, email_verified, status, created_at, updated_at
           FROM unnest($1::text[], $2::text[], $3::text[], $4::boolean[], $5::text[],
                       $6::timestamptz[], $7::timestamptz[])
                AS changed (user_id, email, display_name, email_verified, status, created_at, updated_at)
-         WHERE accounts.user_id = changed.user_id
+            ON CONFLICT ON CONSTRAINT accounts_once DO UPDATE
+               SET email = excluded.email, display_name = excluded.display_name,
+                   email_verified = excluded.email_verified, status = excluded.status,
+                   updated_at = excluded.updated_at
         """,
         *_columns(accounts),
     )

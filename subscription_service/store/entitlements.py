@@ -30,7 +30,7 @@ class EntitlementStore:
 
 
 READ_STANDINGS = """
-    SELECT account.user_id, clock.now, (clock.now AT TIME ZONE 'utc')::date AS today,
+    SELECT account.user_id, account.email_verified, clock.now, (clock.now AT TIME ZONE 'utc')::date AS today,
            subscription.status, subscription.period_end, subscription.plan_id, subscription.name,
            subscription.daily_test_limit, subscription.monthly_credits, subscription.features,
            fallback.plan_id AS default_plan_id, fallback.name AS default_name,
@@ -46,7 +46,7 @@ READ_STANDINGS = """
                    FROM plans
                   WHERE is_default
                   LIMIT 1) AS fallback
-     CROSS JOIN LATERAL (SELECT user_id
+     CROSS JOIN LATERAL (SELECT user_id, email_verified
                            FROM accounts
                           WHERE user_id = wanted.user_id AND status = 'active'
                           LIMIT 1) AS account
@@ -74,6 +74,7 @@ READ_STANDINGS = """
 def _standing(row: asyncpg.Record) -> Standing:
     return Standing(
         user_id=row["user_id"],
+        email_verified=row["email_verified"],
         now=row["now"],
         status=SubscriptionStatus(row["status"]),
         period_end=row["period_end"],

@@ -247,10 +247,10 @@ class HoldStore:
                 if hold.credits and hold.state is HoldState.OPEN:
                     with_credits.append(HoldReference(user_id, hold.hold_id))
         if with_credits:
-            user_ids = {each.user_id for each in with_credits}
-            hold_ids = [each.hold_id for each in with_credits]
-            held = await read_held_credits(connection, user_ids, hold_ids)
-            wallets = await read_wallets(connection, user_ids, now=rows[0]["now"], hold_ids=hold_ids)
+            wallets = await read_wallets(
+                connection, {each.user_id for each in with_credits}, now=rows[0]["now"]
+            )
+            held = await read_held_credits(connection, wallets, set(with_credits))
             for user_id, hold_id in with_credits:
                 books[user_id].wallet = wallets[user_id]
                 books[user_id].held_credits[hold_id] = held[hold_id]

@@ -45,14 +45,22 @@ async def lock_learners(connection: Connection, user_ids: Collection[str], *, wa
     if len(statuses) == len(wanted):
         return LockedLearners(statuses, _NONE)
     missing = [user_id for user_id in wanted if user_id not in statuses]
-    rows = await connection.fetch("SELECT user_id FROM accounts WHERE user_id = ANY ($1::text[])", missing)
+    rows = await connection.fetch(
+        """
+        SELECT account.user_id
+          FROM unnest($1::text[]) AS wanted (user_id)
+         CROSS JOIN LATERAL (SELECT user_id FROM accounts WHERE user_id = wanted.user_id LIMIT 1) AS account
+        """,
+        missing,
+    )
     return LockedLearners(statuses, frozenset(row["user_id"] for row in rows))
 
 
 _NONE: frozenset[str] = frozenset()
 
-# The LIMIT keeps the lookups apart: one probe of the primary key each, in the order of the array, whatever
-# plan was made when the table was small. NO KEY: rows that refer to the account may be inserted meanwhile.
+# Here and everywhere, the LIMIT keeps the lookups apart: one index probe each, in the order of the array. A
+# plan that joins would be made while the tables are small, and read all of them long after they are not.
+# NO KEY: rows that refer to the account may be inserted meanwhile.
 _LOCK_WHAT_IS_FREE = """
     SELECT account.user_id, account.status
       FROM unnest($1::text[]) AS wanted (user_id)

@@ -13,15 +13,18 @@ from subscription_service.store.limits import read_limits
 
 
 async def read_wallets(
-    connection: Connection, user_ids: Collection[str], *, now: datetime, hold_ids: Collection[UUID] = ()
+    connection: Connection, user_ids: Collection[str], *, now: datetime
 ) -> dict[str, Wallet]:
-    """The wallets of learners whose lock is held: what can be spent, and what these holds have taken."""
+    """The wallets of learners whose lock is held, with every grant of which something is left."""
     wallets = {user_id: Wallet(user_id, now, 0, 0, 0, month_of(now), 0, {}) for user_id in user_ids}
     balances = await connection.fetch(
         """
-        SELECT user_id, balance, held, entries, month, month_granted
-          FROM credit_balances
-         WHERE user_id = ANY ($1::text[])
+        SELECT kept.user_id, kept.balance, kept.held, kept.entries, kept.month, kept.month_granted
+          FROM unnest($1::text[]) AS wanted (user_id)
+         CROSS JOIN LATERAL (SELECT user_id, balance, held, entries, month, month_granted
+                               FROM credit_balances
+                              WHERE user_id = wanted.user_id
+                              LIMIT 1) AS kept
         """,
         list(wallets),
     )
@@ -34,23 +37,51 @@ async def read_wallets(
         wallet.month_granted = row["month_granted"]
     grants = await connection.fetch(
         """
-        SELECT user_id, entry_number, remaining, expires_at
-          FROM credit_grants
-         WHERE user_id = ANY ($1::text[]) AND remaining > 0
-         UNION
-        SELECT granted.user_id, granted.entry_number, granted.remaining, granted.expires_at
-          FROM hold_credits AS part
-          JOIN credit_grants AS granted
-            ON granted.user_id = part.user_id AND granted.entry_number = part.entry_number
-         WHERE part.user_id = ANY ($1::text[]) AND part.hold_id = ANY ($2::uuid[])
+        SELECT unspent.user_id, unspent.entry_number, unspent.remaining, unspent.expires_at
+          FROM unnest($1::text[]) AS wanted (user_id)
+         CROSS JOIN LATERAL (SELECT user_id, entry_number, remaining, expires_at
+                               FROM credit_grants
+                              WHERE user_id = wanted.user_id AND remaining > 0
+                             OFFSET 0) AS unspent
         """,
         list(wallets),
-        list(hold_ids),
     )
     for row in grants:
         grant = Grant(row["entry_number"], row["remaining"], row["expires_at"])
         wallets[row["user_id"]].grants[grant.entry_number] = grant
     return wallets
+
+
+async def read_held_credits(
+    connection: Connection, wallets: Mapping[str, Wallet], holds: Collection[tuple[str, UUID]]
+) -> dict[UUID, list[HeldCredits]]:
+    """From which grants these holds (learner, id) took their credits; the wallets get to know the grants."""
+    rows = await connection.fetch(
+        """
+        SELECT part.user_id, part.hold_id, part.entry_number, part.amount,
+               source.remaining, source.expires_at
+          FROM unnest($1::text[], $2::uuid[]) AS wanted (user_id, hold_id)
+         CROSS JOIN LATERAL (SELECT user_id, hold_id, entry_number, amount
+                               FROM hold_credits
+                              WHERE user_id = wanted.user_id AND hold_id = wanted.hold_id
+                             OFFSET 0) AS part
+         CROSS JOIN LATERAL (SELECT remaining, expires_at
+                               FROM credit_grants
+                              WHERE user_id = part.user_id AND entry_number = part.entry_number
+                              LIMIT 1) AS source
+         ORDER BY part.entry_number
+        """,
+        [user_id for user_id, _ in holds],
+        [hold_id for _, hold_id in holds],
+    )
+    held: dict[UUID, list[HeldCredits]] = {}
+    for row in rows:
+        number = row["entry_number"]
+        held.setdefault(row["hold_id"], []).append(HeldCredits(number, row["amount"]))
+        grants = wallets[row["user_id"]].grants
+        if number not in grants:
+            grants[number] = Grant(number, row["remaining"], row["expires_at"])
+    return held
 
 
 async def read_settled_wallets(
@@ -124,26 +155,6 @@ async def write_wallets(connection: Connection, wallets: Iterable[Wallet]) -> No
         [wallet.month for wallet in changed],
         [wallet.month_granted for wallet in changed],
     )
-
-
-async def read_held_credits(
-    connection: Connection, user_ids: Collection[str], hold_ids: Collection[UUID]
-) -> dict[UUID, list[HeldCredits]]:
-    """From which grants these holds took their credits."""
-    rows = await connection.fetch(
-        """
-        SELECT hold_id, entry_number, amount
-          FROM hold_credits
-         WHERE user_id = ANY ($1::text[]) AND hold_id = ANY ($2::uuid[])
-         ORDER BY entry_number
-        """,
-        list(set(user_ids)),
-        list(hold_ids),
-    )
-    held: dict[UUID, list[HeldCredits]] = {}
-    for row in rows:
-        held.setdefault(row["hold_id"], []).append(HeldCredits(row["entry_number"], row["amount"]))
-    return held
 
 
 async def insert_held_credits(

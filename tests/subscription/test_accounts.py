@@ -22,6 +22,7 @@ async def test_creating_an_account_subscribes_it_to_the_default_plan(subscriptio
     assert response.account.status == pb.Account.ACTIVE
     entitlements = await subscriptions.entitlements(ann)
     assert entitlements.plan_id == "free"
+    assert entitlements.email_verified
     assert entitlements.status == pb.Subscription.ACTIVE
     assert (entitlements.tests.limit, entitlements.tests.remaining) == (3, 3)
     assert (entitlements.credits.balance, entitlements.credits.available) == (0, 0)

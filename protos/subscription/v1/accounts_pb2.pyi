@@ -214,7 +214,7 @@ class ListSubscriptionChangesResponse(_message.Message):
     def __init__(self, changes: _Optional[_Iterable[_Union[SubscriptionChange, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class Entitlements(_message.Message):
-    __slots__ = ("user_id", "plan_id", "status", "tests", "credits", "features")
+    __slots__ = ("user_id", "plan_id", "status", "tests", "credits", "features", "email_verified")
     class Tests(_message.Message):
         __slots__ = ("limit", "used", "held", "remaining", "resets_at")
         LIMIT_FIELD_NUMBER: _ClassVar[int]
@@ -243,13 +243,15 @@ class Entitlements(_message.Message):
     TESTS_FIELD_NUMBER: _ClassVar[int]
     CREDITS_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
+    EMAIL_VERIFIED_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     plan_id: str
     status: Subscription.Status
     tests: Entitlements.Tests
     credits: Entitlements.Credits
     features: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, user_id: _Optional[str] = ..., plan_id: _Optional[str] = ..., status: _Optional[_Union[Subscription.Status, str]] = ..., tests: _Optional[_Union[Entitlements.Tests, _Mapping]] = ..., credits: _Optional[_Union[Entitlements.Credits, _Mapping]] = ..., features: _Optional[_Iterable[str]] = ...) -> None: ...
+    email_verified: bool
+    def __init__(self, user_id: _Optional[str] = ..., plan_id: _Optional[str] = ..., status: _Optional[_Union[Subscription.Status, str]] = ..., tests: _Optional[_Union[Entitlements.Tests, _Mapping]] = ..., credits: _Optional[_Union[Entitlements.Credits, _Mapping]] = ..., features: _Optional[_Iterable[str]] = ..., email_verified: _Optional[bool] = ...) -> None: ...
 
 class GetMyEntitlementsRequest(_message.Message):
     __slots__ = ()
