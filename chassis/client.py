@@ -29,6 +29,8 @@ from chassis.wire import METADATA_KEY, METADATA_REQUEST_ID, METADATA_ROLES, META
 
 # A try that fails may be followed by another only while this much time is left.
 WORTH_TRYING_SECONDS = 0.15
+# Requests that may wait for their answers at once, in all methods together: a bound in what memory knows.
+REQUESTS_BYTES_MAXIMUM = 256 * 1024 * 1024
 # How long closing waits for messages that no lane sent.
 CLOSE_GRACE_SECONDS = 2.0
 
@@ -71,6 +73,7 @@ class Upstream:
         self._budget = RetryBudget()
         self._carrier = Carrier(name=name, target=target, service_token=service_token)
         self._methods: dict[str, tuple[Method, Coalescer[Ask, Carried]]] = {}
+        self._requests_bytes = 0
         self._closing = False
         metrics.gauge_of(
             "upstream_breaker_open",
@@ -230,11 +233,16 @@ class Upstream:
         if remaining <= 0.0:
             raise ServiceError(Reason.DEADLINE_EXCEEDED)
         self._check_line()
+        size = len(ask.payload)
+        if self._requests_bytes + size > REQUESTS_BYTES_MAXIMUM:
+            raise ServiceError(Reason.OVERLOADED, retry_after_seconds=1.0)
         future = coalescer.submit(ask)
+        self._requests_bytes += size
         timer = asyncio.get_running_loop().call_later(remaining, _expire, future)
         try:
             return await future
         finally:
+            self._requests_bytes -= size
             timer.cancel()
             del future  # it holds the error, whose traceback holds this frame: garbage only a collector finds
 

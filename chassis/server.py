@@ -7,6 +7,7 @@ import hmac
 import math
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import grpc
@@ -152,27 +153,29 @@ class Server:
                 context.set_trailing_metadata((("idempotent-replayed", "true"),))
             return answer.payload()
 
-        async def stream(payload: bytes, context: Context) -> AsyncIterator[bytes]:
-            call = await self._call(method, context)
-            task = asyncio.current_task()
-            assert task is not None  # noqa: S101 - a coroutine runs in a task
-            self._streams.add(task)
-            try:
-                async for message in self._dispatcher.stream(method, payload, call):
-                    yield message.SerializeToString()
-            except ServiceError as error:
-                await context.abort_with_status(rpc_status.to_status(to_status(error)))
-            except asyncio.CancelledError:
-                if not self._stopping:
-                    raise
-                stopping = ServiceError(Reason.UNAVAILABLE, retry_after_seconds=0.1)
-                await context.abort_with_status(rpc_status.to_status(to_status(stopping)))
-            finally:
-                self._streams.discard(task)
-
         if method.server_streaming:
-            return grpc.unary_stream_rpc_method_handler(stream)
+            return grpc.unary_stream_rpc_method_handler(partial(self._follow, method))
         return grpc.unary_unary_rpc_method_handler(unary)
+
+    async def _follow(self, method: Method, payload: bytes, context: Context) -> AsyncIterator[bytes]:
+        call = await self._call(method, context)
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine runs in a task
+        self._streams.add(task)
+        try:
+            if self._stopping:  # it came in the moment in which the others were told
+                raise ServiceError(Reason.UNAVAILABLE, retry_after_seconds=0.1)  # noqa: TRY301
+            async for message in self._dispatcher.stream(method, payload, call):
+                yield message.SerializeToString()
+        except ServiceError as error:
+            await context.abort_with_status(rpc_status.to_status(to_status(error)))
+        except asyncio.CancelledError:
+            if not self._stopping:
+                raise
+            stopping = ServiceError(Reason.UNAVAILABLE, retry_after_seconds=0.1)
+            await context.abort_with_status(rpc_status.to_status(to_status(stopping)))
+        finally:
+            self._streams.discard(task)
 
     async def _call(self, method: Method, context: Context) -> Call:
         metadata = await self._authenticate(context)

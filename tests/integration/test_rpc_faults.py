@@ -121,6 +121,22 @@ async def test_a_quiet_stream_is_not_cut_for_being_watched_over(monkeypatch):
             await asyncio.wait_for(anext(watch), 1)
 
 
+async def test_a_process_that_comes_back_at_its_address_is_found_again():
+    async with serving() as server:
+        client = upstream_to(server.port)
+        assert await reason_of(client) is None
+    while not client.breaker_open:
+        assert await reason_of(client) is Reason.UNAVAILABLE
+    async with serving(bind=f"127.0.0.1:{server.port}"):
+
+        async def answered() -> bool:
+            return await reason_of(client) is None
+
+        await eventually(answered)
+        assert set(await asyncio.gather(*(reason_of(client) for _ in range(200)))) == {None}
+        await client.close()
+
+
 async def test_a_process_that_is_slow_to_greet_is_waited_for():
     async with serving() as server, proxying(server.port) as proxy:
         proxy.first_answer_seconds = 1.5

@@ -139,6 +139,20 @@ async def test_more_rpcs_than_the_server_takes_are_an_overload_and_no_outage():
         assert told((await first)[0]) == 1
 
 
+async def test_large_requests_that_wait_are_bounded_by_their_size(monkeypatch):
+    monkeypatch.setattr("chassis.client.REQUESTS_BYTES_MAXIMUM", 5 * MEBIBYTE)
+    servicer = CreditServicer()
+    servicer.gate = asyncio.Event()
+    large = (adjust(1, "x" * MEBIBYTE), call())
+    async with serving(servicer) as server, calling(server.port) as client:
+        waiting = asyncio.create_task(all_at_once(client, (adjust(2), call()), *[large] * 4))
+        await eventually(lambda: servicer.batches)
+        assert await all_at_once(client, large, large) == [Reason.OVERLOADED] * 2
+        servicer.gate.set()
+        assert await waiting == [2, *[Reason.INVALID_ARGUMENT] * 4]
+        assert await all_at_once(client, *[large] * 4) == [Reason.INVALID_ARGUMENT] * 4
+
+
 async def test_an_unreadable_answer_hurts_no_neighbour(monkeypatch):
     class Old(CreditServicer):
         def answer(self, item):

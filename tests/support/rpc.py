@@ -93,9 +93,13 @@ async def serving(
     servicer: CreditServicer | None = None, *, endless: bool = False, **options
 ) -> AsyncIterator[Server]:
     """A server that runs for the length of the block; `options` are the Server's own."""
-    defaults = {"tracing": tracing(), "metrics": Metrics(service="test"), "in_flight_maximum": 100}
+    defaults = {
+        "bind": "127.0.0.1:0",
+        "tracing": tracing(),
+        "metrics": Metrics(service="test"),
+        "in_flight_maximum": 100,
+    }
     server = Server(
-        bind="127.0.0.1:0",
         servicers={CREDITS: servicer or CreditServicer(), LICENSES: LicenseServicer(endless=endless)},
         service_token=TOKEN,
         **(defaults | options),
