@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,9 +23,9 @@ from gateway.bodies import read_body
 from gateway.keys import IDEMPOTENCY_KEY, idempotency_key
 from gateway.problems import HttpRefusal, problem
 from gateway.request_headers import REQUEST_ID, REQUEST_TIMEOUT, request_id_of, timeout_seconds_of
+from gateway.request_log import RequestLog
 from gateway.routes import Place, Route, RouteTable
 
-SLOW_SECONDS = 1.0
 IN_FLIGHT_MAXIMUM = 4096
 # As in the services: completions and answers still enter when everything else is refused.
 SHED_LAST_HEADROOM = 1.25
@@ -79,7 +78,7 @@ class Application:
         self._tracing = tracing
         self._metrics = metrics
         self._draining = draining
-        self._log_every_request = log_every_request
+        self._log = RequestLog(every_request=log_every_request)
         self._in_flight = 0
         self._in_flight_maximum = in_flight_maximum
         metrics.gauge("requests_in_flight", "Requests being worked on", lambda: float(self._in_flight))
@@ -171,17 +170,14 @@ class Application:
             exchange.span.end()
         seconds = time.monotonic() - exchange.began
         self._metrics.observe_call(exchange.metered_as, answer.code, seconds)
-        our_fault = answer.status >= 500
-        if our_fault or seconds >= SLOW_SECONDS or self._log_every_request:
-            log.log(
-                logging.WARNING if our_fault else logging.INFO,
-                "request answered",
+        if self._log.wants(answer.status, seconds):
+            self._log.write(
+                status=answer.status,
+                seconds=seconds,
                 http_method=exchange.request.method,
                 path=exchange.path,
                 method=exchange.metered_as,
-                status=answer.status,
                 code=answer.code,
-                milliseconds=round(seconds * 1000, 1),
                 idempotency_key=exchange.request.headers.get(IDEMPOTENCY_KEY),
             )
 

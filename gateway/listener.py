@@ -15,8 +15,7 @@ from gateway.problems import problem
 from gateway.request_headers import request_id_of
 
 HEADER_BYTES_MAXIMUM = 8190
-HEADERS_MAXIMUM = 64
-# Also how long a client may take over its headers.
+HEADERS_MAXIMUM = 100
 IDLE_SECONDS_MAXIMUM = 75.0
 # How long what is left of a refused body is read and thrown away, so that the client sees the refusal.
 LINGERING_SECONDS = 2.0
@@ -31,12 +30,21 @@ class Listener:
     Args:
         bind: host:port; port 0 takes a free one, which `port` then tells.
         grace_seconds: how long requests under way may take to finish once the end has come.
+        idle_seconds_maximum: how long a connection may be silent, and a request without all its headers.
     """
 
-    def __init__(self, *, bind: str, application: Application, grace_seconds: float) -> None:
+    def __init__(
+        self,
+        *,
+        bind: str,
+        application: Application,
+        grace_seconds: float,
+        idle_seconds_maximum: float = IDLE_SECONDS_MAXIMUM,
+    ) -> None:
         self._host, self._port = split_host_port(bind)
         self._application = application
         self._grace_seconds = grace_seconds
+        self._idle_seconds_maximum = idle_seconds_maximum
         self._runner: web.ServerRunner | None = None
 
     @property
@@ -45,7 +53,17 @@ class Listener:
 
     async def start(self) -> None:
         """Listen; raises OSError when the address is taken."""
-        runner = web.ServerRunner(_Server(self._application.handle), shutdown_timeout=self._grace_seconds)
+        server = _Server(
+            self._application.handle,
+            access_log=None,
+            keepalive_timeout=self._idle_seconds_maximum,
+            lingering_time=LINGERING_SECONDS,
+            max_line_size=HEADER_BYTES_MAXIMUM,
+            max_field_size=HEADER_BYTES_MAXIMUM,
+            max_headers=HEADERS_MAXIMUM,
+            auto_decompress=False,
+        )
+        runner = web.ServerRunner(server, shutdown_timeout=self._grace_seconds)
         await runner.setup()
         self._runner = runner
         try:
@@ -64,17 +82,7 @@ class Listener:
 
 class _Server(web.Server):
     def __call__(self) -> web.RequestHandler:
-        return _Protocol(
-            self,
-            loop=self._loop,
-            access_log=None,  # type: ignore[arg-type] # None is how aiohttp turns it off; its hint forgot
-            keepalive_timeout=IDLE_SECONDS_MAXIMUM,
-            lingering_time=LINGERING_SECONDS,
-            max_line_size=HEADER_BYTES_MAXIMUM,
-            max_field_size=HEADER_BYTES_MAXIMUM,
-            max_headers=HEADERS_MAXIMUM,
-            auto_decompress=False,
-        )
+        return _Protocol(self, loop=self._loop, **self._kwargs)
 
 
 class _Protocol(web.RequestHandler):

@@ -140,6 +140,7 @@ async def running_gateway(
     keys: SigningKeys | None = None,
     trace_file: Path | None = None,
     in_flight_maximum: int = 4096,
+    idle_seconds_maximum: float = 60.0,
 ) -> AsyncIterator[Gateway]:
     """A gateway whose upstreams all listen on one port."""
     metrics = Metrics(service="gateway")
@@ -170,7 +171,12 @@ async def running_gateway(
         draining=lambda: health.draining,
         in_flight_maximum=in_flight_maximum,
     )
-    listener = Listener(bind="127.0.0.1:0", application=application, grace_seconds=5.0)
+    listener = Listener(
+        bind="127.0.0.1:0",
+        application=application,
+        grace_seconds=5.0,
+        idle_seconds_maximum=idle_seconds_maximum,
+    )
     await listener.start()
     parts = Parts(application, listener, health, keys, metrics, tracing)
     try:

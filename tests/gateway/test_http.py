@@ -110,7 +110,7 @@ async def test_no_path_of_a_client_becomes_a_metric(gateway: Gateway) -> None:
         b"GET /v1/stats HTTP/1.1\r\nHost: x\r\nX: a\0b\r\n\r\n",
         b"GET /v1/" + b"x" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET /v1/stats HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * 9000 + b"\r\n\r\n",
-        b"GET /v1/stats HTTP/1.1\r\nHost: x\r\n" + b"X-Many: x\r\n" * 100 + b"\r\n",
+        b"GET /v1/stats HTTP/1.1\r\nHost: x\r\n" + b"X-Many: x\r\n" * 150 + b"\r\n",
         b"POST /v1/sessions HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
         b"POST /v1/sessions HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
         b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -157,6 +157,15 @@ async def test_a_body_without_an_end_is_refused_once_it_is_too_large(
     async with asyncio.timeout(10):
         assert (await reader.readline()).startswith(b"HTTP/1.1 413")
     writer.close()
+    assert not backend.items
+
+
+async def test_headers_that_never_end_are_not_waited_for_forever(gateway: Gateway, backend: Backend) -> None:
+    async with running_gateway(
+        upstream_port=backend.port, identity=gateway.identity, idle_seconds_maximum=0.2
+    ) as impatient:
+        for begun in (b"", b"GET /v1/stats HTTP/1.1\r\nHost: x\r\nX-Slow: "):
+            assert await impatient.raw(begun) == b""
     assert not backend.items
 
 

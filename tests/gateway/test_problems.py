@@ -9,6 +9,7 @@ import pytest
 from chassis.batch import Item
 from chassis.errors import FieldViolation, Reason, ServiceError
 from chassis.logs import configure
+from gateway.request_log import RequestLog
 from tests.gateway.backend import Backend
 from tests.gateway.running import Answer, Gateway
 
@@ -115,3 +116,22 @@ async def test_a_log_tells_neither_tokens_nor_keys(
     assert b'"event":"request answered"' in written
     assert b"my-secret-key" not in written
     assert token.encode() not in written
+
+
+def test_a_storm_of_faults_is_not_a_storm_of_lines(
+    capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure(service="gateway", version="0")
+    now = 100.0
+    monkeypatch.setattr("gateway.request_log.time.monotonic", lambda: now)
+    log = RequestLog(every_request=False, lines_per_second_maximum=5)
+    for _ in range(1000):
+        assert log.wants(503, 0.0)
+        log.write(status=503, seconds=0.0)
+    now = 101.0
+    log.write(status=500, seconds=0.0)
+    lines = capfdbinary.readouterr().out.splitlines()
+    assert len(lines) == 6
+    assert b'"left_out":995' in lines[-1]
+    assert not log.wants(404, 0.1)
+    assert log.wants(200, 1.5)

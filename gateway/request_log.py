@@ -1,0 +1,54 @@
+"""One line per request that an operator should look at, and never so many that writing them is the fault."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from chassis.logs import get_logger
+
+SLOW_SECONDS = 1.0
+LINES_PER_SECOND_MAXIMUM = 50
+
+log = get_logger(__name__)
+
+
+class RequestLog:
+    """Writes faults of ours and slow requests, or every request.
+
+    When everything fails at once, only so many lines are written in a second; the next one says how many
+    were left out. The metrics count them all.
+    """
+
+    def __init__(
+        self, *, every_request: bool, lines_per_second_maximum: int = LINES_PER_SECOND_MAXIMUM
+    ) -> None:
+        self._every_request = every_request
+        self._lines_per_second_maximum = lines_per_second_maximum
+        self._second = 0
+        self._lines = 0
+        self._left_out = 0
+
+    def wants(self, status: int, seconds: float) -> bool:
+        """Whether a request that ended so is to be written."""
+        return status >= 500 or seconds >= SLOW_SECONDS or self._every_request
+
+    def write(self, *, status: int, seconds: float, **fields: Any) -> None:
+        """Writes it, if there is room left in this second."""
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second, self._lines = second, 0
+        if self._lines >= self._lines_per_second_maximum and not self._every_request:
+            self._left_out += 1
+            return
+        self._lines += 1
+        left_out, self._left_out = self._left_out, 0
+        log.log(
+            logging.WARNING if status >= 500 else logging.INFO,
+            "request answered",
+            status=status,
+            milliseconds=round(seconds * 1000, 1),
+            **fields,
+            **({"left_out": left_out} if left_out else {}),
+        )
