@@ -14,7 +14,7 @@ from tests.support.http_client import HttpClient
 
 # Long enough that a client who retries through a restart is never overtaken by the janitor, short enough
 # to wait for it.
-HOLD_AGE_SECONDS = 15
+HOLD_AGE_SECONDS = 20
 
 
 class TestedStack(Stack):
