@@ -12,7 +12,7 @@ import pytest
 
 from bench.scale.costs import Bench
 from bench.scale.plans import WatchedDatabase, explain, scans_of_whole_tables
-from bench.scale.population import grow
+from bench.scale.population import add_accounts, add_holds
 from chassis.postgres import Connection
 from homeroom.embedded.provisioning import ServiceDatabase
 
@@ -30,7 +30,8 @@ async def watched(subscription_database: ServiceDatabase) -> AsyncIterator[Watch
 async def test_no_statement_reads_more_of_a_table_than_the_learners_it_names(
     watched: WatchedDatabase, truth: Connection
 ) -> None:
-    await grow(truth, 0, ACCOUNTS)
+    await add_accounts(truth, ACCOUNTS)
+    await add_holds(truth, range(10 * ACCOUNTS), ACCOUNTS)
     # Nothing is open when the planner learns of the tables: the janitor's index looks as good as any.
     await truth.execute("VACUUM (ANALYZE)")
     backend = await watched.read(
