@@ -51,9 +51,7 @@ async def serve(shutdown: Shutdown) -> None:
     )
     shutdown.closing("database", database.close)
     await chassis.migrations.check(database, MIGRATIONS)
-    metrics.gauge(
-        "homeroom_database_waiting", "Calls that wait for a connection", lambda: database.pool_waiting
-    )
+    metrics.gauge("database_waiting", "Calls that wait for a connection", lambda: database.pool_waiting)
 
     statistics = StatisticsStore(database)
     server = Server(

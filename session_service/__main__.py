@@ -66,9 +66,7 @@ async def serve(shutdown: Shutdown) -> None:
     )
     shutdown.closing("database", database.close)
     await chassis.migrations.check(database, MIGRATIONS)
-    metrics.gauge(
-        "homeroom_database_waiting", "Calls that wait for a connection", lambda: database.pool_waiting
-    )
+    metrics.gauge("database_waiting", "Calls that wait for a connection", lambda: database.pool_waiting)
 
     def upstream(name: str, target: str) -> Upstream:
         made = Upstream(name=name, target=target, service_token=token, tracing=tracing, metrics=metrics)
@@ -142,7 +140,7 @@ def assemble(
         },
     )
     metrics.gauge(
-        "homeroom_relay_events",
+        "relay_events",
         "Events of the outbox since the process began, by what became of them; a parked one needs a human",
         lambda: {("delivered",): relay.delivered, ("failed",): relay.failed, ("parked",): relay.parked},
         ("outcome",),
