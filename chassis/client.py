@@ -60,7 +60,7 @@ class Upstream:
         tracing: Tracing,
         metrics: Metrics,
         lanes: int = 2,
-        batch_maximum: int = 64,
+        batch_maximum: int = 128,
         waiting_maximum: int = 2048,
         attempts: int = ATTEMPTS_MAXIMUM,
     ) -> None:
