@@ -6,7 +6,7 @@ DEV := $(VENV)/.development
 PROTO_SOURCES := $(shell find protos -name '*.proto')
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-nightly check format protos lock bench clean
+.PHONY: help up test test-nightly check format protos lock bench bench-scale clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ lock: $(DEV)  ## bring the lock files up to date with pyproject.toml
 
 bench: $(DEV)  ## measure starts against the peers (needs wrk: apt-get install wrk)
 	$(VENV)/bin/python -m bench starts $(ARGS)
+
+bench-scale: $(DEV)  ## what a hold costs from ten thousand to ten million (6 GB of memory, 15 GB of disk)
+	$(VENV)/bin/python -m bench.scale_subscription $(ARGS)
 
 clean:  ## remove the virtual environment and all local data
 	rm -rf $(VENV) .homeroom .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
