@@ -112,7 +112,8 @@ async def serving(
 
 
 def upstream_to(port: int, *, token: str = TOKEN, **options) -> Upstream:
-    defaults = {"tracing": tracing(), "metrics": Metrics(service="test")}
+    # Two lanes of 48: what is under way at once stays below the server's in_flight_maximum.
+    defaults = {"tracing": tracing(), "metrics": Metrics(service="test"), "batch_maximum": 48}
     return Upstream(name="credits", target=f"127.0.0.1:{port}", service_token=token, **(defaults | options))
 
 
