@@ -10,6 +10,9 @@ from typing import Generic, TypeVar
 
 from chassis.errors import Reason, ServiceError
 
+# What has arrived at a socket is read in one turn of the loop, and worked on in the next.
+TURNS = 2
+
 Ask = TypeVar("Ask")
 Answer = TypeVar("Answer")
 
@@ -17,8 +20,10 @@ Answer = TypeVar("Answer")
 class Coalescer(Generic[Ask, Answer]):
     """Sends what is submitted in batches, over a few lanes.
 
-    An idle lane takes what is there at once; while all lanes are busy, submissions wait together and the
-    next free lane takes them as one batch, in their order.
+    A free lane sends what is there as soon as going round the event loop brings no more, or its share has
+    come: what other lanes have under way and what waits, divided by the lanes. So callers that are answered
+    together and ask again together stay together, and no lane runs with a few calls while the others carry
+    the rest. No timer is involved: an idle lane sends a single call at once.
 
     Args:
         send: sends a batch and returns as many answers, in the same order. What it raises every caller of
@@ -37,10 +42,13 @@ class Coalescer(Generic[Ask, Answer]):
         waiting_maximum: int,
     ) -> None:
         self._send = send
+        self._lanes = lanes
         self._idle_lanes = lanes
         self._batch_maximum = batch_maximum
         self._waiting_maximum = waiting_maximum
         self._waiting: deque[tuple[Ask, asyncio.Future[Answer]]] = deque()
+        self._submitted = 0
+        self._under_way = 0
         self._lanes_under_way: set[asyncio.Task[None]] = set()
 
     @property
@@ -61,6 +69,7 @@ class Coalescer(Generic[Ask, Answer]):
             raise ServiceError(Reason.OVERLOADED, retry_after_seconds=1.0)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((ask, future))
+        self._submitted += 1
         if self._idle_lanes:
             self._idle_lanes -= 1
             # In a context of its own: a lane serves many callers, and must not log or trace as the first.
@@ -76,14 +85,33 @@ class Coalescer(Generic[Ask, Answer]):
 
     async def _run_lane(self) -> None:
         try:
-            while batch := self._take():
-                await self._deliver(batch)
+            while self._waiting:
+                await self._let_gather()
+                if batch := self._take():
+                    self._under_way += len(batch)
+                    try:
+                        await self._deliver(batch)
+                    finally:
+                        self._under_way -= len(batch)
         finally:
             self._idle_lanes += 1
 
+    async def _let_gather(self) -> None:
+        """Go round the event loop for as long as that brings more calls, and the share is not there yet."""
+        seen = -1
+        while seen != self._submitted and len(self._waiting) < self._share():
+            seen = self._submitted
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+
+    def _share(self) -> int:
+        """How many of the calls that are known of one lane should carry."""
+        return min(self._batch_maximum, -(-(len(self._waiting) + self._under_way) // self._lanes))
+
     def _take(self) -> list[tuple[Ask, asyncio.Future[Answer]]]:
         batch: list[tuple[Ask, asyncio.Future[Answer]]] = []
-        while self._waiting and len(batch) < self._batch_maximum:
+        share = self._share()
+        while self._waiting and len(batch) < share:
             waiting = self._waiting.popleft()
             if not waiting[1].done():
                 batch.append(waiting)
