@@ -78,7 +78,7 @@ class Bench:
         ]
 
         async def place(batch: Sequence[Placement]) -> None:
-            for outcome in await self.holds.place_holds(batch, wait=True, deadline=time.monotonic() + 10.0):
+            for outcome in await self.holds.place_holds(batch, wait=False, deadline=time.monotonic() + 10.0):
                 assert isinstance(outcome, Hold), outcome
 
         async def commit(batch: Sequence[Placement]) -> None:

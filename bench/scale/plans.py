@@ -26,6 +26,10 @@ class WatchedDatabase(Database):
     async def write(self, work: Any, **keywords: Any) -> Any:
         return await super().write(self._watched(work), **keywords)
 
+    async def execute_write(self, sql: str, *arguments: Any, **keywords: Any) -> Any:
+        self.statements[sql] = arguments
+        return await super().execute_write(sql, *arguments, **keywords)
+
     def _watched(
         self, work: Callable[[Connection], Awaitable[Any]]
     ) -> Callable[[Connection], Awaitable[Any]]:

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
-
-import asyncpg
 
 from chassis.errors import ServiceError
 from chassis.postgres import Connection, Database
-from subscription_service.domain.accounts import AccountStatus
 from subscription_service.domain.holds import Hold, HoldState, LearnerHolds, Placement
-from subscription_service.domain.plans import Limits
 from subscription_service.domain.quota import DayUsage
-from subscription_service.domain.subscriptions import SubscriptionStatus, limits_at
 from subscription_service.store.clock import PinnedTime, database_time
-from subscription_service.store.locks import Locked, LockedLearners, lock_learners
-from subscription_service.store.wallets import (
-    insert_held_credits,
-    read_held_credits,
-    read_wallets,
-    write_wallets,
-)
+from subscription_service.store.hold_rows import Books, hold_from, write_books
+from subscription_service.store.locks import Locked, lock_learners
+from subscription_service.store.placing import Placing
+from subscription_service.store.wallets import read_held_credits, read_wallets
 
 
 class HoldReference(NamedTuple):
@@ -41,7 +33,6 @@ class OpenHoldPosition(NamedTuple):
 
 PlaceOutcome = Hold | ServiceError | Locked | None
 ResolveOutcome = Hold | ServiceError | Locked
-Books = dict[str, LearnerHolds]
 
 
 class HoldStore:
@@ -50,26 +41,39 @@ class HoldStore:
     def __init__(self, *, database: Database, pinned_time: PinnedTime = database_time) -> None:
         self._database = database
         self._pinned_time = pinned_time
+        self._placing = Placing(database=database, pinned_time=pinned_time)
 
     async def place_holds(
         self, placements: Sequence[Placement], *, wait: bool, deadline: float
     ) -> list[PlaceOutcome]:
-        """Place these in their order; None where another open hold of the learner has the subject."""
+        """Place these in their order; None where another open hold of the learner has the subject.
+
+        Most placements need no transaction of several statements: what they depend on is read, and one
+        statement writes those of which nothing has changed since. The others are decided anew, under locks.
+        """
+        outcomes: dict[int, PlaceOutcome] = {}
+        if not wait:
+            outcomes.update(await self._placing.place_at_once(placements, deadline=deadline))
+            if len(outcomes) == len(placements):
+                return [outcomes[place] for place in range(len(placements))]
+        places = [place for place in range(len(placements)) if place not in outcomes]
+        left = [placements[place] for place in places]
 
         async def work(connection: Connection) -> list[PlaceOutcome]:
-            learners = await lock_learners(connection, [p.user_id for p in placements], wait=wait)
-            ours = [p for p in placements if p.user_id in learners.statuses]
+            learners = await lock_learners(connection, [p.user_id for p in left], wait=wait)
+            ours = [p for p in left if p.user_id in learners.statuses]
             if not ours:
-                return [learners.refusal(p.user_id) for p in placements]
-            books = await self._read_for_placing(connection, ours, learners)
-            outcomes = [
-                books[p.user_id].place(p) if p.user_id in books else learners.refusal(p.user_id)
-                for p in placements
+                return [learners.refusal(p.user_id) for p in left]
+            books = await self._placing.read(connection, ours)
+            placed = [
+                books[p.user_id].place(p) if p.user_id in books else learners.refusal(p.user_id) for p in left
             ]
-            await _write(connection, books.values())
-            return outcomes
+            await write_books(connection, books.values())
+            return placed
 
-        return await self._database.write(work, deadline=deadline, name="place_holds")
+        locked = await self._database.write(work, deadline=deadline, name="place_holds")
+        outcomes.update(zip(places, locked, strict=True))
+        return [outcomes[place] for place in range(len(placements))]
 
     async def commit_holds(
         self, references: Sequence[HoldReference], *, wait: bool, deadline: float
@@ -113,77 +117,9 @@ class HoldStore:
                 *(after or (None, None, None)),
                 limit,
             )
-            return [_hold(row) for row in rows]
+            return [hold_from(row) for row in rows]
 
         return await self._database.read(work, deadline=deadline, name="list_open_holds")
-
-    async def _read_for_placing(
-        self, connection: Connection, placements: Sequence[Placement], learners: LockedLearners
-    ) -> Books:
-        """One row per placement; each lookup is forced to be one index probe by its LIMIT 1."""
-        rows = await connection.fetch(
-            """
-            SELECT wanted.user_id, clock.now, (clock.now AT TIME ZONE 'utc')::date AS today,
-                   subscription.status AS subscription_status, subscription.period_end,
-                   subscription.daily_test_limit, subscription.monthly_credits,
-                   fallback.daily_test_limit AS default_daily_test_limit,
-                   fallback.monthly_credits AS default_monthly_credits,
-                   coalesce(usage.held, 0) AS usage_held, coalesce(usage.used, 0) AS usage_used,
-                   rival.hold_id AS rival_id, wanted.subject AS wanted_subject,
-                   hold.hold_id, hold.state, hold.tests, hold.credits, hold.subject, hold.method,
-                   hold.idempotency_key, hold.day, hold.placed_at, hold.resolved_at
-              FROM unnest($1::text[], $2::uuid[], $3::text[]) AS wanted (user_id, hold_id, subject)
-             CROSS JOIN (SELECT coalesce($4::timestamptz, statement_timestamp()) AS now) AS clock
-             CROSS JOIN (SELECT daily_test_limit, monthly_credits
-                           FROM plans
-                          WHERE is_default
-                          LIMIT 1) AS fallback
-              LEFT JOIN LATERAL (SELECT subscribed.status, subscribed.period_end,
-                                        plan.daily_test_limit, plan.monthly_credits
-                                   FROM subscriptions AS subscribed
-                                   JOIN plans AS plan ON plan.plan_id = subscribed.plan_id
-                                  WHERE subscribed.user_id = wanted.user_id
-                                  LIMIT 1) AS subscription ON true
-              LEFT JOIN LATERAL (SELECT held, used
-                                   FROM daily_usage
-                                  WHERE user_id = wanted.user_id
-                                    AND day = (clock.now AT TIME ZONE 'utc')::date
-                                  LIMIT 1) AS usage ON true
-              LEFT JOIN LATERAL (SELECT hold_id
-                                   FROM holds
-                                  WHERE user_id = wanted.user_id AND subject = wanted.subject
-                                    AND state = 'open'
-                                  LIMIT 1) AS rival ON true
-              LEFT JOIN LATERAL (SELECT hold_id, state, tests, credits, subject, method, idempotency_key,
-                                        day, placed_at, resolved_at
-                                   FROM holds
-                                  WHERE user_id = wanted.user_id AND hold_id = wanted.hold_id
-                                  LIMIT 1) AS hold ON true
-            """,
-            [placement.user_id for placement in placements],
-            [placement.hold_id for placement in placements],
-            [placement.subject for placement in placements],
-            self._pinned_time(),
-        )
-        books: Books = {}
-        for row in rows:
-            user_id = row["user_id"]
-            book = books.get(user_id)
-            if book is None:
-                book = books[user_id] = _book(row, learners.statuses[user_id])
-            if row["rival_id"] is not None:
-                book.open_subjects.add(row["wanted_subject"])
-            if row["hold_id"] is not None:
-                hold = _hold(row)
-                book.holds[hold.hold_id] = hold
-        if len(rows) != len(placements):
-            raise LookupError("no plan is the default plan")
-        with_credits = {placement.user_id for placement in placements if placement.credits}
-        if with_credits:
-            wallets = await read_wallets(connection, with_credits, now=rows[0]["now"])
-            for user_id, wallet in wallets.items():
-                books[user_id].wallet = wallet
-        return books
 
     async def _resolve(
         self,
@@ -205,7 +141,7 @@ class HoldStore:
                 else learners.refusal(each.user_id)
                 for each in references
             ]
-            await _write(connection, books.values())
+            await write_books(connection, books.values())
             return outcomes
 
         return await self._database.write(work, deadline=deadline, name=name)
@@ -241,7 +177,7 @@ class HoldStore:
             if book is None:
                 book = books[user_id] = LearnerHolds(user_id, row["now"], row["today"], None)
             if row["hold_id"] is not None:
-                hold = _hold(row)
+                hold = hold_from(row)
                 book.holds[hold.hold_id] = hold
                 book.days[hold.day] = DayUsage(hold.day, row["usage_held"], row["usage_used"])
                 if hold.credits and hold.state is HoldState.OPEN:
@@ -255,112 +191,3 @@ class HoldStore:
                 books[user_id].wallet = wallets[user_id]
                 books[user_id].held_credits[hold_id] = held[hold_id]
         return books
-
-
-async def _write(connection: Connection, books: Iterable[LearnerHolds]) -> None:
-    """Write what was decided; every value is absolute, and the learners are locked."""
-    changed = [book for book in books if book.placed or book.resolved or book.wallet is not None]
-    holds = [book.holds[hold_id] for book in changed for hold_id in book.placed | book.resolved]
-    if holds:
-        await connection.execute(_WRITE_HOLDS, *_hold_columns(holds), *_usage_columns(changed, holds))
-    wallets = [book.wallet for book in changed if book.wallet is not None]
-    if wallets:
-        await write_wallets(connection, wallets)
-        taken = {
-            (book.user_id, hold_id): parts
-            for book in changed
-            for hold_id, parts in book.held_credits.items()
-            if hold_id in book.placed
-        }
-        if taken:
-            await insert_held_credits(connection, taken)
-
-
-# An upsert also for holds that are known to exist: it always goes through the primary key, while the plan of
-# an UPDATE, made when the table was small, would read all of it until the next ANALYZE.
-_WRITE_HOLDS = """
-    WITH written AS (
-        INSERT INTO holds (user_id, hold_id, state, tests, credits, subject, method, idempotency_key,
-                           day, placed_at, resolved_at)
-        SELECT user_id, hold_id, state, tests, credits, subject, method, idempotency_key,
-               day, placed_at, resolved_at
-          FROM unnest($1::text[], $2::uuid[], $3::text[], $4::integer[], $5::integer[], $6::text[],
-                      $7::text[], $8::text[], $9::date[], $10::timestamptz[], $11::timestamptz[])
-               AS hold (user_id, hold_id, state, tests, credits, subject, method, idempotency_key,
-                        day, placed_at, resolved_at)
-            ON CONFLICT ON CONSTRAINT holds_once DO UPDATE
-               SET state = excluded.state, resolved_at = excluded.resolved_at
-             WHERE holds.state = 'open'
-    )
-    INSERT INTO daily_usage (user_id, day, held, used)
-    SELECT user_id, day, held, used
-      FROM unnest($12::text[], $13::date[], $14::integer[], $15::integer[])
-           AS counted (user_id, day, held, used)
-        ON CONFLICT ON CONSTRAINT daily_usage_once_per_day DO UPDATE
-           SET held = excluded.held, used = excluded.used
-"""
-
-
-def _hold_columns(holds: Sequence[Hold]) -> tuple[list[Any], ...]:
-    return (
-        [hold.user_id for hold in holds],
-        [hold.hold_id for hold in holds],
-        [hold.state for hold in holds],
-        [hold.tests for hold in holds],
-        [hold.credits for hold in holds],
-        [hold.subject for hold in holds],
-        [hold.method for hold in holds],
-        [hold.idempotency_key for hold in holds],
-        [hold.day for hold in holds],
-        [hold.placed_at for hold in holds],
-        [hold.resolved_at for hold in holds],
-    )
-
-
-def _usage_columns(books: Iterable[LearnerHolds], holds: Iterable[Hold]) -> tuple[list[Any], ...]:
-    """The counters, as they should be, of the days that these holds count against."""
-    changed = {(hold.user_id, hold.day) for hold in holds if hold.tests}
-    usages = [
-        (book.user_id, usage)
-        for book in books
-        for usage in book.days.values()
-        if (book.user_id, usage.day) in changed
-    ]
-    return (
-        [user_id for user_id, _ in usages],
-        [usage.day for _, usage in usages],
-        [usage.held for _, usage in usages],
-        [usage.used for _, usage in usages],
-    )
-
-
-def _book(row: asyncpg.Record, account: AccountStatus) -> LearnerHolds:
-    now, today = row["now"], row["today"]
-    limits = Limits(row["default_daily_test_limit"], row["default_monthly_credits"])
-    if row["subscription_status"] is not None:
-        limits = limits_at(
-            SubscriptionStatus(row["subscription_status"]),
-            row["period_end"],
-            now,
-            plan=Limits(row["daily_test_limit"], row["monthly_credits"]),
-            default=limits,
-        )
-    book = LearnerHolds(row["user_id"], now, today, limits if account is AccountStatus.ACTIVE else None)
-    book.days[today] = DayUsage(today, row["usage_held"], row["usage_used"])
-    return book
-
-
-def _hold(row: asyncpg.Record) -> Hold:
-    return Hold(
-        row["user_id"],
-        row["hold_id"],
-        HoldState(row["state"]),
-        row["tests"],
-        row["credits"],
-        row["subject"],
-        row["method"],
-        row["idempotency_key"],
-        row["day"],
-        row["placed_at"],
-        row["resolved_at"],
-    )

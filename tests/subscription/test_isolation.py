@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from chassis.errors import Reason, ServiceError
+from chassis.errors import Reason
 from chassis.postgres import Connection, Database, OutcomeUnknown
 from homeroom.embedded.provisioning import ServiceDatabase
 from protos.subscription.v1 import credits_pb2, holds_pb2, licenses_pb2
@@ -155,7 +155,12 @@ class LosingDatabase(Database):
     lose = 0
 
     async def write(self, *arguments: Any, **keywords: Any) -> Any:
-        result = await super().write(*arguments, **keywords)
+        return self._lost(await super().write(*arguments, **keywords))
+
+    async def execute_write(self, *arguments: Any, **keywords: Any) -> Any:
+        return self._lost(await super().execute_write(*arguments, **keywords))
+
+    def _lost(self, result: Any) -> Any:
         if self.lose:
             self.lose -= 1
             raise OutcomeUnknown("the answer was lost")
@@ -196,13 +201,13 @@ async def test_an_outcome_that_stays_unknown_is_told_as_unavailable(
 ) -> None:
     database, subscriptions = losing
     ann = await subscriptions.account("ann")
+    hold = await subscriptions.place(ann)
     database.lose = 2
-    request = placement(ann)
-    (outcome,) = await subscriptions.batch(HOLDS, "PlaceHold", [request])
+    request = holds_pb2.CommitHoldRequest(user_id=ann, hold_id=hold.hold_id)
+    (outcome,) = await subscriptions.batch(HOLDS, "CommitHold", [request])
     refused(outcome, Reason.UNAVAILABLE)
-    (outcome,) = await subscriptions.batch(HOLDS, "PlaceHold", [request])
-    assert not isinstance(outcome, ServiceError)
-    assert await subscriptions.tests(ann) == (0, 1)
+    assert (await subscriptions.commit(hold)).state == holds_pb2.Hold.COMMITTED
+    assert await subscriptions.tests(ann) == (1, 0)
 
 
 async def waits_for_lock(subscriptions: Subscriptions) -> bool:

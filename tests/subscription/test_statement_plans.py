@@ -40,7 +40,8 @@ async def test_no_statement_reads_more_of_a_table_than_the_learners_it_names(
     watched.statements.clear()
     await Bench(watched, truth, backend, random.Random(1)).measure(ACCOUNTS, batches=20, repeats=1)
     plans = await explain(watched)
-    assert len(plans) == 5  # lock, read for placing, write, read for resolving, entitlements
+    # read for placing, place; lock, read for resolving, write; entitlements
+    assert len(plans) == 6
     assert scans_of_whole_tables(plans) == []
     for name, plan in plans.items():
         for line, after in itertools.pairwise(plan):
