@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import grpc
 import grpc.aio
@@ -15,19 +14,18 @@ from google.protobuf.message import DecodeError
 
 from chassis.call import Call
 from chassis.errors import Reason, ServiceError
+from chassis.lines import LineLostError, Lines
 from chassis.retries import Breaker
 from chassis.status import from_status
 from chassis.wire import (
     ANSWER_MESSAGE_BYTES_MAXIMUM,
     CARRIED_CALLS_MAXIMUM,
-    CARRIER_SERVICE,
     MESSAGE_BYTES_MAXIMUM,
     METADATA_TOKEN,
     REQUEST_BYTES_MAXIMUM,
 )
 from protos.chassis.v1 import carrier_pb2
 
-CARRY = f"/{CARRIER_SERVICE}/Carry"
 # A message is closed before it grows beyond this, so that one large request does not slow 255 small ones.
 MESSAGE_BYTES_USUAL = 4 * 1024 * 1024
 # No message waits longer, whatever the deadlines in it are: a stream's is infinite.
@@ -88,7 +86,7 @@ class Carrier:
                 ("grpc.use_local_subchannel_pool", 1),
             ],
         )
-        self._carry: Any = self.channel.unary_unary(CARRY)
+        self._lines = Lines(self.channel, metadata=self.metadata)
 
     async def carry(self, path: str, asks: Sequence[Ask]) -> list[Carried | ServiceError]:
         """Sends calls to one method, in as few messages as their size allows; outcomes in their order.
@@ -105,14 +103,23 @@ class Carrier:
 
     async def close(self, grace_seconds: float | None) -> None:
         """Closes the channel, when what is under way has ended or the grace is over."""
+        self._lines.close()
         await self.channel.close(grace_seconds)
 
     async def _send(self, message: _Message, outcomes: list[Carried | ServiceError | None]) -> None:
         try:
-            payload = await self._carry(
-                message.request.SerializeToString(), timeout=message.timeout_seconds, metadata=self.metadata
+            payload = await self._lines.exchange(
+                message.request.SerializeToString(), timeout_seconds=message.timeout_seconds
             )
             response = carrier_pb2.CarryResponse.FromString(payload)
+        except TimeoutError:
+            self._note(grpc.StatusCode.DEADLINE_EXCEEDED, message.timeout_seconds)
+            _fill(message, outcomes, ServiceError(Reason.DEADLINE_EXCEEDED))
+            return
+        except LineLostError:
+            self.breaker.failed()
+            _fill(message, outcomes, ServiceError(Reason.UNAVAILABLE, retry_after_seconds=0.1))
+            return
         except grpc.aio.AioRpcError as error:
             self._note(error.code(), message.timeout_seconds)
             _fill(message, outcomes, from_rpc_error(error, upstream=self._name))

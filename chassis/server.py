@@ -23,6 +23,7 @@ from chassis.dispatch import Answer, Dispatcher
 from chassis.errors import Reason, ServiceError
 from chassis.methods import Method
 from chassis.metrics import Metrics
+from chassis.stalls import StallWatch
 from chassis.status import to_status
 from chassis.tracing import Tracing
 from chassis.wire import (
@@ -83,9 +84,14 @@ class Server:
             ],
         )
         self._streams: set[asyncio.Task[Any]] = set()
+        self._idle_lines: set[asyncio.Task[Any]] = set()
+        self._stalls = StallWatch()
         self._stopping = False
         handlers: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {
-            CARRIER_SERVICE: {"Carry": grpc.unary_unary_rpc_method_handler(self._carry)}
+            CARRIER_SERVICE: {
+                "Carry": grpc.unary_unary_rpc_method_handler(self._carry),
+                "CarryStream": grpc.stream_stream_rpc_method_handler(self._carry_stream),
+            }
         }
         for method in self._dispatcher.methods.values():
             handlers.setdefault(method.service, {})[method.name] = self._plain_handler(method)
@@ -101,6 +107,7 @@ class Server:
         self.port = self._server.add_insecure_port(bind)
 
     async def start(self) -> None:
+        self._stalls.start()
         await self._server.start()
         await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
 
@@ -110,10 +117,37 @@ class Server:
         self._stopping = True
         for stream in self._streams:  # they have no end of their own that would be worth waiting for
             stream.cancel()
+        for line in self._idle_lines:  # the others end when they have answered
+            line.cancel()
         await self._server.stop(grace_seconds)
+        self._stalls.stop()
 
     async def _carry(self, payload: bytes, context: Context) -> bytes:
         await self._authenticate(context)
+        return await self._answer(payload, context, on_stream=False)
+
+    async def _carry_stream(self, _: object, context: Context) -> None:
+        """Answers one message after the other, until the caller or this process has had enough."""
+        await self._authenticate(context)
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine runs in a task
+        while True:
+            self._idle_lines.add(task)
+            try:
+                payload = await context.read()
+            except asyncio.CancelledError:
+                if not self._stopping:
+                    raise
+                return
+            finally:
+                self._idle_lines.discard(task)
+            if payload is grpc.aio.EOF:
+                return
+            await context.write(await self._answer(payload, context, on_stream=True))
+            if self._stopping:
+                return
+
+    async def _answer(self, payload: bytes, context: Context, *, on_stream: bool) -> bytes:
         try:
             request = carrier_pb2.CarryRequest.FromString(payload)
         except DecodeError:
@@ -121,7 +155,8 @@ class Server:
         method = self._dispatcher.methods.get(request.method)
         if method is None or method.server_streaming:
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"no unary method {request.method}")
-        sent_at = time.monotonic() - _waited_seconds(request, context)
+        waited_seconds = self._stalls.seconds() if on_stream else _waited_seconds(request, context)
+        sent_at = time.monotonic() - waited_seconds
         answers = await self._dispatcher.run(
             method,
             [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 CARRIER_SERVICE = "homeroom.chassis.v1.CarrierService"
+CARRY_STREAM = f"/{CARRIER_SERVICE}/CarryStream"
 CARRIED_CALLS_MAXIMUM = 256
 
 # The largest message to a server; one call's request must leave room for its context.

@@ -145,11 +145,14 @@ async def test_large_requests_that_wait_are_bounded_by_their_size(monkeypatch):
     servicer.gate = asyncio.Event()
     large = (adjust(1, "x" * MEBIBYTE), call())
     async with serving(servicer) as server, calling(server.port) as client:
-        waiting = asyncio.create_task(all_at_once(client, (adjust(2), call()), *[large] * 4))
-        await eventually(lambda: servicer.batches)
+        under_way = asyncio.create_task(all_at_once(client, (adjust(2), call()), (adjust(3), call())))
+        await eventually(lambda: len(servicer.batches) == 2)  # both lanes are taken
+        waiting = asyncio.create_task(all_at_once(client, *[large] * 4))
+        await eventually(lambda: client.waiting_calls == 4)
         assert await all_at_once(client, large, large) == [Reason.OVERLOADED] * 2
         servicer.gate.set()
-        assert await waiting == [2, *[Reason.INVALID_ARGUMENT] * 4]
+        assert await under_way == [2, 3]
+        assert await waiting == [Reason.INVALID_ARGUMENT] * 4
         assert await all_at_once(client, *[large] * 4) == [Reason.INVALID_ARGUMENT] * 4
 
 
@@ -196,4 +199,4 @@ async def test_what_waits_is_sent_in_messages_of_a_usual_size(monkeypatch):
     servicer = CreditServicer()
     async with serving(servicer) as server, calling(server.port) as client:
         assert await all_at_once(client, *[(adjust(n), call()) for n in range(1, 9)]) == list(range(1, 9))
-    assert sorted(len(batch) for batch in servicer.batches) == [2, 3, 3]
+    assert sorted(len(batch) for batch in servicer.batches) == [1, 1, 3, 3]  # 4 on each of two lanes

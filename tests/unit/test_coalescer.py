@@ -62,9 +62,55 @@ async def test_lanes_work_side_by_side_and_no_batch_exceeds_the_maximum():
     for gate in line.gates:
         gate.set()
     await settle()
-    assert line.batches[2:] == [[6, 7]]
-    line.gates[2].set()
+    assert line.batches[2:] == [[6], [7]]
+    for gate in line.gates[2:]:
+        gate.set()
     assert await asyncio.gather(*futures) == [n * 10 for n in range(8)]
+
+
+async def test_lanes_share_what_is_there():
+    line = Line()
+    gathering = coalescer(line, lanes=2)
+    futures = [gathering.submit(n) for n in range(8)]
+    await settle()
+    assert line.batches == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    for gate in line.gates:
+        gate.set()
+    await asyncio.gather(*futures)
+
+
+async def test_calls_that_arrive_one_by_one_travel_together_while_another_lane_carries_more():
+    line = Line()
+    gathering = coalescer(line, lanes=2)
+    first = [gathering.submit(n) for n in range(12)]
+    await settle()
+    assert [len(batch) for batch in line.batches] == [6, 6]
+    line.gates[0].set()
+    await settle()
+    late = []
+    for number in range(100, 104):  # one in each turn of the loop
+        late.append(gathering.submit(number))
+        await asyncio.sleep(0)
+    await settle()
+    assert line.batches[2:] == [[100, 101, 102, 103]]
+    for gate in line.gates[1:]:
+        gate.set()
+    await asyncio.gather(*first, *late)
+
+
+async def test_a_call_does_not_wait_for_others_that_do_not_come():
+    line = Line()
+    gathering = coalescer(line, lanes=2)
+    first = [gathering.submit(n) for n in range(12)]
+    await settle()
+    line.gates[0].set()
+    await settle()
+    alone = gathering.submit(100)
+    await settle()
+    assert line.batches[2:] == [[100]]
+    for gate in line.gates[1:]:
+        gate.set()
+    await asyncio.gather(*first, alone)
 
 
 async def test_a_refused_call_hurts_no_neighbour():
