@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any
 
+import msgspec
 import orjson
-from joserfc import jws, jwt
-from joserfc.errors import ExpiredTokenError, JoseError
+from joserfc import jws
+from joserfc.errors import JoseError
 from joserfc.util import urlsafe_b64decode
 
 from chassis.errors import Reason
@@ -36,6 +36,21 @@ class Principal:
     roles: frozenset[str]
 
 
+class _Claims(msgspec.Struct, frozen=True):
+    """What is read of a token (RFC 7519, section 4.1); it may say more."""
+
+    iss: str
+    aud: str | list[str]
+    sub: str
+    exp: float
+    roles: list[str]
+    nbf: float = 0.0
+    iat: float = 0.0
+
+
+_read_claims = msgspec.json.Decoder(_Claims).decode
+
+
 class Authenticator:
     """Checks tokens, and remembers those it has checked until they expire or the keys change.
 
@@ -53,13 +68,8 @@ class Authenticator:
         remembered_maximum: int = REMEMBERED_MAXIMUM,
     ) -> None:
         self._keys = keys
-        self._claims = jwt.JWTClaimsRegistry(
-            leeway=LEEWAY_SECONDS,
-            iss={"essential": True, "value": issuer},
-            aud={"essential": True, "value": audience},
-            sub={"essential": True},
-            exp={"essential": True},
-        )
+        self._issuer = issuer
+        self._audience = audience
         self._remembered: OrderedDict[str, tuple[Principal, float]] = OrderedDict()
         self._remembered_maximum = remembered_maximum
         self._headers: dict[str, tuple[str | None, str]] = {}
@@ -94,9 +104,10 @@ class Authenticator:
         key = await self._keys.find(key_id, algorithm)
         if key is None:
             raise _refused("The token is signed with an unknown key")
-        claims = self._verified_claims(token, key)
+        claims = _verified_claims(token, key)
+        self._check_claims(claims, now=time.time())
         principal = _principal(claims)
-        self._remembered[token] = (principal, claims["exp"] + LEEWAY_SECONDS)
+        self._remembered[token] = (principal, claims.exp + LEEWAY_SECONDS)
         if len(self._remembered) > self._remembered_maximum:
             self._remembered.popitem(last=False)
         return principal
@@ -123,39 +134,43 @@ class Authenticator:
         self._headers[encoded] = (key_id, algorithm)
         return key_id, algorithm
 
-    def _verified_claims(self, token: str, key: SigningKey) -> dict[str, Any]:
-        """What the token says, once its signature is known to be the key's own (RFC 7515, section 5.2).
-
-        joserfc's `jwt.decode` would read the header a second time and choose the algorithm by it: the same
-        answer for 14 of 39 µs more, when a token that was never seen is most of what a request costs here.
-        """
-        signed, _, signature = token.rpartition(".")
-        _, _, payload = signed.partition(".")
-        try:
-            if not _VERIFIERS[key.algorithm].verify(
-                signed.encode("ascii"), urlsafe_b64decode(signature.encode("ascii")), key.key
-            ):
-                raise _refused("The token's signature is wrong")
-            claims: Any = orjson.loads(urlsafe_b64decode(payload.encode("ascii")))
-            if not isinstance(claims, dict):
-                raise _refused("The token is not a JWT")
-            self._claims.validate(claims)
-        except ExpiredTokenError:
-            raise _refused("The token has expired") from None
-        except JoseError as error:
-            raise _refused(f"The token is not valid: {error.description or error.error}") from None
-        except ValueError:
-            raise _refused("The token is not a JWT") from None
-        return claims
+    def _check_claims(self, claims: _Claims, *, now: float) -> None:
+        """Whether the token is for us, and good at this time."""
+        if claims.iss != self._issuer:
+            raise _refused("The token's iss is not the issuer that is trusted here")
+        if self._audience not in ([claims.aud] if isinstance(claims.aud, str) else claims.aud):
+            raise _refused("The token's aud does not name this service")
+        if now >= claims.exp + LEEWAY_SECONDS:
+            raise _refused("The token has expired")
+        if max(claims.nbf, claims.iat) > now + LEEWAY_SECONDS:
+            raise _refused("The token is not valid yet")
 
 
-def _principal(claims: dict[str, Any]) -> Principal:
-    user_id, roles = claims["sub"], claims.get("roles")
+def _verified_claims(token: str, key: SigningKey) -> _Claims:
+    """What the token says, once its signature is known to be the key's own (RFC 7515, section 5.2).
+
+    joserfc checks the signature. Its `jwt.decode` and its registry of claims would do the rest too, but they
+    read the header a second time, choose the algorithm by it, and take 38 µs where this takes 24.
+    """
+    signed, _, signature = token.rpartition(".")
+    _, _, payload = signed.partition(".")
+    try:
+        if not _VERIFIERS[key.algorithm].verify(
+            signed.encode("ascii"), urlsafe_b64decode(signature.encode("ascii")), key.key
+        ):
+            raise _refused("The token's signature is wrong")
+        return _read_claims(urlsafe_b64decode(payload.encode("ascii")))
+    except msgspec.ValidationError as error:
+        raise _refused(f"The token's claims are not valid: {error}") from None
+    except (JoseError, ValueError):  # msgspec's DecodeError, and text that is not base64 or not ASCII
+        raise _refused("The token is not a JWT") from None
+
+
+def _principal(claims: _Claims) -> Principal:
+    user_id = claims.sub
     if not user_id.isprintable() or not 0 < len(user_id) <= USER_ID_LENGTH_MAXIMUM:
         raise _refused(f"The token's sub must be 1 to {USER_ID_LENGTH_MAXIMUM} printable characters")
-    if not isinstance(roles, list) or not all(isinstance(role, str) for role in roles):
-        raise _refused("The token's roles must be a list of strings")
-    return Principal(user_id, TOKEN_ROLES.intersection(roles))
+    return Principal(user_id, TOKEN_ROLES.intersection(claims.roles))
 
 
 def _refused(detail: str) -> HttpRefusal:
