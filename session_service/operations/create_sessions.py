@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from chassis import failpoints
 from chassis.batch import Reply
-from chassis.database_errors import DataRefused, InvalidValue, OutcomeUnknown
+from chassis.database_errors import DataRefused, InvalidValue, LockTimeout, OutcomeUnknown
 from chassis.errors import ServiceError
 from session_service.domain.holds import HoldState
 from session_service.domain.sessions import StartRequest, spends_hold
@@ -65,11 +65,11 @@ class SessionStarts:
                 must_wait = await self._go_round(unsettled)
             except ServiceError as error:
                 _refuse(unsettled, error)
-            except (DataRefused, OutcomeUnknown) as trouble:
+            except (DataRefused, LockTimeout, OutcomeUnknown) as trouble:
                 # Somebody was faster, or nobody can tell. The next look at the keys tells, and should a write
                 # that was given up for lost still be committed, then the keys refuse the second one.
                 tries -= 1
-                if tries > 0 and not isinstance(trouble, InvalidValue):
+                if tries > 0 and not isinstance(trouble, InvalidValue | LockTimeout):
                     continue
                 if len(starts) == 1:
                     _refuse(starts, refusal_of(trouble))

@@ -17,6 +17,9 @@ from session_service.domain.tests import Edition
 from session_service.store.editions import EditionCache, EditionKey
 from session_service.store.rows import metadata_text, session_from, stored_from
 
+# For a statement of its own, as SET LOCAL is for a transaction of several.
+LOCK_TIMEOUT = "250ms"
+
 
 class WantedStart(NamedTuple):
     user_id: str
@@ -125,7 +128,8 @@ class StartStore:
         The calls are of one method, and there is at least one.
 
         Raises ConstraintViolation when somebody was faster: of `idempotency_keys_once`, or of the sessions'
-        `sessions_attempt_once`, `sessions_one_live_per_test` or `sessions_hold_once`.
+        `sessions_attempt_once`, `sessions_one_live_per_test` or `sessions_hold_once`; LockTimeout when
+        somebody is in the middle of that, and does not come to an end.
         """
         # One order for all batches, so that they cannot deadlock each other.
         sessions = sorted(sessions, key=lambda session: (session.user_id, session.test_id))
@@ -133,11 +137,14 @@ class StartStore:
         events = sorted(events, key=lambda event: (event.user_id, event.event_id))
         await self._database.execute_write(
             """
-            WITH claimed AS (
+            WITH patience AS MATERIALIZED (  -- one learner's locked rows must not hold up the whole batch
+                SELECT set_config('lock_timeout', $26, true)
+            ), claimed AS (
                 INSERT INTO idempotency_keys (user_id, method, key, state, fingerprint, response, traceparent)
                 SELECT user_id, $2, key, 'completed', fingerprint, response, traceparent
                   FROM unnest($1::text[], $3::text[], $4::bytea[], $5::bytea[], $6::text[])
                        AS call (user_id, key, fingerprint, response, traceparent)
+                 CROSS JOIN patience
             ), started AS (
                 INSERT INTO sessions (
                     user_id, session_id, hold_id, test_id, revision, attempt, state, title, kind, difficulty,
@@ -153,6 +160,7 @@ class StartStore:
                            user_id, session_id, hold_id, test_id, revision, attempt, state, title, kind,
                            difficulty, metadata, total, started_at, deadline_at
                        )
+                 CROSS JOIN patience
             )
             INSERT INTO outbox (user_id, event_id, topic, payload, traceparent)
             SELECT user_id, event_id, topic, payload, traceparent
@@ -185,6 +193,7 @@ class StartStore:
             [event.topic for event in events],
             [event.payload for event in events],
             [event.traceparent for event in events],
+            LOCK_TIMEOUT,
             deadline=deadline,
             name="insert_sessions",
         )

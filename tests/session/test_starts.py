@@ -237,6 +237,27 @@ async def test_what_poisons_a_batch_hurts_only_itself(world: World) -> None:
     assert [len(await world.sessions(user)) for user in users] == [1, 1, 1, 0, 1, 1, 1, 1]
 
 
+async def test_a_start_that_somebody_else_is_in_the_middle_of_holds_up_no_neighbour(world: World) -> None:
+    test = await world.test()
+    users = [await world.learner() for _ in range(5)]
+    items = [world.start(user, test, "k") for user in users]
+    theirs = world.truth.transaction()
+    await theirs.start()
+    await world.truth.execute(
+        "INSERT INTO idempotency_keys (user_id, method, key, state) VALUES ($1, $2, 'k', 'aborted')",
+        users[2],
+        CREATE,
+    )
+    try:
+        outcomes = await world.send(items)
+    finally:
+        await theirs.rollback()
+    assert reasons(outcomes) == [None, None, Reason.UNAVAILABLE, None, None]
+    assert outcomes[2].retry_after_seconds is not None
+    assert reasons(await world.send([items[2]])) == [None]
+    assert await world.units(users[2]) == (1, 0)
+
+
 async def test_a_start_waits_only_so_long_for_another_one_of_the_same_test(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
