@@ -57,6 +57,8 @@ class Server:
         servicers: the full name of each service, and the object whose methods are named as its RPCs.
         service_token: the secret that Homeroom's processes share; calls without it are refused.
         in_flight_maximum: requests under way at once, in all batches together.
+        maximum_concurrent_rpcs: plain calls under way and streams that are open, idle lines of many callers
+            included.
     """
 
     def __init__(
@@ -68,7 +70,7 @@ class Server:
         tracing: Tracing,
         metrics: Metrics,
         in_flight_maximum: int = 4096,
-        maximum_concurrent_rpcs: int = 512,
+        maximum_concurrent_rpcs: int = 4096,
     ) -> None:
         self._token = service_token.encode()
         self._dispatcher = Dispatcher(
