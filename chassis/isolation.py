@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, TypeVar
 
@@ -75,18 +76,13 @@ async def run_isolated(
     return [_locked_too_long() if isinstance(outcome, Locked) else outcome for outcome in outcomes]
 
 
+@dataclass(frozen=True, slots=True)
 class _Run(Generic[Req, Res]):
     """The attempts of one batch."""
 
-    def __init__(
-        self,
-        attempt: Attempt[Req, Res],
-        owner_of: Callable[[Req], Hashable],
-        refusal_of: Callable[[Req, DataRefused], ServiceError],
-    ) -> None:
-        self._attempt = attempt
-        self._owner_of = owner_of
-        self._refusal_of = refusal_of
+    attempt: Attempt[Req, Res]
+    owner_of: Callable[[Req], Hashable]
+    refusal_of: Callable[[Req, DataRefused], ServiceError]
 
     async def halving(self, requests: Sequence[Req], *, wait: bool) -> list[Res | ServiceError | Locked]:
         if not requests:
@@ -96,45 +92,36 @@ class _Run(Generic[Req, Res]):
         except ServiceError as error:
             return [error] * len(requests)
         except LockTimeout:
-            # Also without `wait`, behind a row that somebody is about to insert. Whose, nobody says: to look
-            # for it by halves would wait for it each time.
+            # Also without `wait`, behind a key that somebody has not committed yet. Nobody says whose, and a
+            # search by halves would wait for it each time.
             return [Locked.ELSEWHERE] * len(requests)
         except DataRefused as error:
             if len(requests) == 1:
-                return [self._refusal_of(requests[0], error)]
+                return [self.refusal_of(requests[0], error)]
         middle = len(requests) // 2
-        first = await self.halving(requests[:middle], wait=wait)
-        return first + await self._follow(requests[:middle], first, requests[middle:], wait=wait)
-
-    async def _follow(
-        self,
-        earlier: Sequence[Req],
-        outcomes: Sequence[Res | ServiceError | Locked],
-        requests: Sequence[Req],
-        *,
-        wait: bool,
-    ) -> list[Res | ServiceError | Locked]:
-        """The second half. A lock may be free by now, but nothing may overtake what has not found it so."""
+        first, second = requests[:middle], requests[middle:]
+        outcomes = await self.halving(first, wait=wait)
         locked = {
-            self._owner_of(request)
-            for request, outcome in zip(earlier, outcomes, strict=True)
+            self.owner_of(request)
+            for request, outcome in zip(first, outcomes, strict=True)
             if isinstance(outcome, Locked)
         }
-        in_turn = [request for request in requests if self._owner_of(request) not in locked]
+        # Their locks may be free by now, but nothing may overtake what was passed over.
+        in_turn = [request for request in second if self.owner_of(request) not in locked]
         followed = iter(await self.halving(in_turn, wait=wait))
-        return [
-            Locked.ELSEWHERE if self._owner_of(request) in locked else next(followed) for request in requests
+        return outcomes + [
+            Locked.ELSEWHERE if self.owner_of(request) in locked else next(followed) for request in second
         ]
 
     async def _until_known(
         self, requests: Sequence[Req], *, wait: bool
     ) -> Sequence[Res | ServiceError | Locked]:
         try:
-            return await self._attempt(requests, wait)
+            return await self.attempt(requests, wait)
         except OutcomeUnknown:
             log.warning("outcome_unknown", requests=len(requests))
         try:
-            return await self._attempt(requests, wait)
+            return await self.attempt(requests, wait)
         except (OutcomeUnknown, ServiceError):  # the second says nothing of the first
             raise ServiceError(
                 Reason.UNAVAILABLE,

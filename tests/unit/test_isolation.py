@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
@@ -255,6 +256,31 @@ async def test_what_refuses_the_whole_batch_is_told_to_each_and_not_searched_for
     table.before = away
     assert await table.run("ann:1 bob:2") == [str(Reason.DEADLINE_EXCEEDED)] * 2
     assert len(table.attempts) == 1
+
+
+@pytest.mark.parametrize("seed", range(50))
+async def test_whatever_comes_together_each_owner_is_served_in_order(table, seed):
+    print("seed", seed)
+    chance = random.Random(seed)
+    owners = ["ann", "bob", "cy", "dan"]
+    batch = [f"{chance.choice(owners)}:{number}" for number in range(chance.randint(1, 24))]
+    table.poison = {word.split(":")[1] for word in batch if chance.random() < 0.15}
+
+    async def lock_and_unlock(_wait: bool) -> None:
+        table.locked = {owner for owner in owners if chance.random() < 0.3}
+        table.lost = chance.random() < 0.1
+
+    table.before = lock_and_unlock
+    outcomes = await table.run(" ".join(batch))
+    done = [request.what for request in table.done]
+    for word, outcome in zip(batch, outcomes, strict=True):
+        what = word.split(":")[1]
+        assert (what in table.poison) == (outcome == BAD) or outcome == BUSY
+        assert outcome in {what, BAD, BUSY}
+        assert outcome != what or what in done
+    for owner in owners:
+        theirs = [int(request.what) for request in table.done if request.owner == owner]
+        assert theirs == sorted(theirs)
 
 
 async def test_a_bug_comes_out(table):
