@@ -13,7 +13,7 @@ from opentelemetry.trace import SpanKind
 
 from chassis.batch import BatchHandler, Item, Reply
 from chassis.call import Call
-from chassis.database_errors import OutcomeUnknown
+from chassis.database_errors import LockTimeout, OutcomeUnknown
 from chassis.errors import Reason, ServiceError
 from chassis.methods import Method, methods_of
 from chassis.metrics import Metrics
@@ -136,8 +136,9 @@ class Dispatcher:
             answers = await handler(items)
         except ServiceError as error:
             return [error] * len(items)
-        except OutcomeUnknown:
-            # The operation could not find out either; the same key, sent again, will.
+        except (OutcomeUnknown, LockTimeout):
+            # The operation could not find out either, or somebody was in its way: the same key, sent again,
+            # will do.
             return [ServiceError(Reason.UNAVAILABLE, retry_after_seconds=0.1)] * len(items)
         except TimeoutError:
             return [ServiceError(Reason.DEADLINE_EXCEEDED)] * len(items)

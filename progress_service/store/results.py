@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from chassis.isolation import Locked
 from chassis.postgres import Connection, Database
 from progress_service.domain.statistics import (
     Recording,
@@ -40,19 +41,19 @@ class ResultStore:
         )
 
     async def insert_results(
-        self, results: Sequence[SessionResult], *, skip_locked: bool, deadline: float
-    ) -> list[Recording | None]:
+        self, results: Sequence[SessionResult], *, wait: bool, deadline: float
+    ) -> list[Recording | Locked]:
         """Count the results that are new, in one transaction; the learners must have their rows.
 
-        Results of a learner whose row someone else holds locked are left out (None), or waited for up to the
-        lock timeout when not `skip_locked`.
+        Results of a learner whose row someone else holds locked are passed over; with `wait` they wait, up to
+        the lock timeout.
         """
 
-        async def work(connection: Connection) -> list[Recording | None]:
-            locked = await _lock_learners(connection, results, skip_locked=skip_locked)
+        async def work(connection: Connection) -> list[Recording | Locked]:
+            locked = await _lock_learners(connection, results, wait=wait)
             ours = [result for result in results if result.user_id in locked]
             if not ours:
-                return [None] * len(results)
+                return [Locked.ELSEWHERE] * len(results)
             # New statements: what the lock's own statement saw may be older than the lock.
             decision = decide(
                 ours,
@@ -65,13 +66,13 @@ class ResultStore:
                 await _insert_activity_days(connection, decision.new_results)
                 await _update_statistics(connection, decision.changed_statistics)
             recordings = iter(decision.recordings)
-            return [next(recordings) if result.user_id in locked else None for result in results]
+            return [next(recordings) if result.user_id in locked else Locked.ELSEWHERE for result in results]
 
         return await self._database.write(work, deadline=deadline, name="insert_results")
 
 
 async def _lock_learners(
-    connection: Connection, results: Sequence[SessionResult], *, skip_locked: bool
+    connection: Connection, results: Sequence[SessionResult], *, wait: bool
 ) -> frozenset[UserId]:
     rows = await connection.fetch(
         f"""
@@ -79,7 +80,7 @@ async def _lock_learners(
           FROM learner_statistics
          WHERE user_id = ANY($1::text[])
          ORDER BY user_id
-           FOR NO KEY UPDATE {"SKIP LOCKED" if skip_locked else ""}
+           FOR NO KEY UPDATE {"" if wait else "SKIP LOCKED"}
         """,  # noqa: S608 — one of two constants
         list({result.user_id for result in results}),
     )

@@ -10,6 +10,7 @@ from chassis import idempotency
 from chassis.batch import Reply
 from chassis.errors import Reason, ServiceError
 from chassis.idempotency import Claim, CompletedCall
+from chassis.isolation import Locked
 from session_service.domain.ids import SessionId
 from session_service.domain.sessions import GivenAnswer, LatestAnswer, Session, expire
 from session_service.domain.tests import Edition
@@ -83,8 +84,10 @@ class Drafts(Generic[R]):
         self._drafts: dict[SessionKey, Draft] = {}
         self._completed: dict[Claim, CompletedCall] = {}
 
-    def carry_out(self, calls: Sequence[KeyedCall[R]], facts: Sequence[ChangeFacts]) -> list[Outcome | None]:
-        """An outcome for each request, in order; None where somebody else has locked the session."""
+    def carry_out(
+        self, calls: Sequence[KeyedCall[R]], facts: Sequence[ChangeFacts]
+    ) -> list[Outcome | Locked]:
+        """An outcome for each request, in order."""
         return [self._one(call, fact) for call, fact in zip(calls, facts, strict=True)]
 
     def responses(self) -> dict[Claim, bytes]:
@@ -101,14 +104,14 @@ class Drafts(Generic[R]):
             events=[event for changes in drafted for event in changes.events],
         )
 
-    def _one(self, call: KeyedCall[R], fact: ChangeFacts) -> Outcome | None:
+    def _one(self, call: KeyedCall[R], fact: ChangeFacts) -> Outcome | Locked:
         known = self._known(call, fact)
         if known is not None:
             return known
         if fact.session is None or fact.edition is None:
             return ServiceError(Reason.NOT_FOUND, "There is no such session")
         if not fact.locked:
-            return None
+            return Locked.ELSEWHERE
         draft = self._draft(fact.session, fact.edition)
         if fact.latest_answer is not None:
             draft.latest_answers.setdefault(call.request.question_id, fact.latest_answer)

@@ -24,12 +24,12 @@ def busy(detail: str = "") -> ServiceError:
     return ServiceError(Reason.UNAVAILABLE, detail, retry_after_seconds=RETRY_AFTER_SECONDS)
 
 
-def refusal_of(trouble: DataRefused | LockTimeout | OutcomeUnknown | None) -> ServiceError:
+def refusal_of(trouble: DataRefused | LockTimeout | OutcomeUnknown) -> ServiceError:
     """The answer to the one request that this trouble is about."""
     if isinstance(trouble, InvalidValue):
         return ServiceError(Reason.INVALID_ARGUMENT, "A value holds a character that cannot be stored")
     lost_a_race = isinstance(trouble, ConstraintViolation) and trouble.kind is ViolationKind.UNIQUE
-    if lost_a_race or trouble is None or isinstance(trouble, LockTimeout | OutcomeUnknown):
+    if lost_a_race or isinstance(trouble, LockTimeout | OutcomeUnknown):
         return busy()
     log.error("database_refused_request", problem=str(trouble))
     return ServiceError(Reason.INTERNAL)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
-from itertools import groupby
 
-from chassis.database_errors import DataRefused, InvalidValue, LockTimeout, OutcomeUnknown
-from chassis.errors import ServiceError
+from chassis import idempotency
+from chassis.database_errors import ConstraintViolation, OutcomeUnknown
 from chassis.idempotency import Claim
+from chassis.isolation import Locked, run_isolated
 from session_service.domain.sessions import Session
 from session_service.operations.calls import KeyedCall
 from session_service.operations.drafts import Decide, Draft, Drafts, Outcome, R
-from session_service.operations.refusals import busy, refusal_of
+from session_service.operations.refusals import refusal_of
 from session_service.store.changes import ChangeFacts, Changes, ChangeStore, SessionKey, WantedChange
 
-TRIES_ALONE = 3
-ALONE_AT_ONCE = 4
+LOOKS_MAXIMUM = 3
 
 
 class SessionChanges:
@@ -32,24 +30,22 @@ class SessionChanges:
         self._wake_relay = wake_relay
 
     async def apply(self, calls: Sequence[KeyedCall[R]], decide: Decide[R]) -> list[Outcome]:
-        """An outcome for each request, in order; requests of one session act one after the other.
-
-        First all together, skipping sessions that are locked elsewhere; then those, and all of a batch that
-        the database refused, session by session.
-        """
+        """An outcome for each request, in order; requests of one session act one after the other."""
         own: dict[Claim, bytes] = {}
-        outcomes: list[Outcome | None]
-        try:
-            outcomes = await self._attempt(calls, decide, own, skip_locked=True)
-        except (DataRefused, LockTimeout, OutcomeUnknown):
-            outcomes = [None] * len(calls)
-        except ServiceError as error:
-            return [error] * len(calls)
-        left = [place for place, outcome in enumerate(outcomes) if outcome is None]
-        if left:
-            for place, outcome in zip(left, await self._by_session(calls, left, decide, own), strict=True):
-                outcomes[place] = outcome
-        return [outcome for outcome in outcomes if outcome is not None]
+
+        async def attempt(some: Sequence[KeyedCall[R]], wait: bool) -> list[Outcome | Locked]:
+            for _ in range(LOOKS_MAXIMUM - 1):
+                try:
+                    return await self._change(some, decide, own, wait=wait)
+                except ConstraintViolation as violation:
+                    if violation.constraint != idempotency.CONSTRAINT:
+                        raise
+                    # Someone used a key between our look and our claim: the next look will find it.
+            return await self._change(some, decide, own, wait=wait)
+
+        return await run_isolated(
+            calls, attempt, owner_of=_session_of, refusal_of=lambda _call, error: refusal_of(error)
+        )
 
     async def expire(self, sessions: Sequence[SessionKey], *, deadline: float) -> list[Session]:
         """Close those of these sessions that are overdue and that nobody else has locked; returns them.
@@ -71,19 +67,19 @@ class SessionChanges:
             )
 
         expired = await self._store.change_sessions(
-            [WantedChange(key, "", "", "") for key in sessions], decide, skip_locked=True, deadline=deadline
+            [WantedChange(key, "", "", "") for key in sessions], decide, wait=False, deadline=deadline
         )
         if expired:
             self._wake_relay()
         return expired
 
-    async def _attempt(
-        self, calls: Sequence[KeyedCall[R]], decide: Decide[R], own: dict[Claim, bytes], *, skip_locked: bool
-    ) -> list[Outcome | None]:
+    async def _change(
+        self, calls: Sequence[KeyedCall[R]], decide: Decide[R], own: dict[Claim, bytes], *, wait: bool
+    ) -> list[Outcome | Locked]:
         """One transaction for these requests; notes in `own` what it may have stored if nobody can tell."""
         drafts = Drafts(decide, own=own)
 
-        def carry_out(facts: list[ChangeFacts]) -> tuple[tuple[list[Outcome | None], bool], Changes]:
+        def carry_out(facts: list[ChangeFacts]) -> tuple[tuple[list[Outcome | Locked], bool], Changes]:
             nonlocal drafts
             drafts = Drafts(decide, own=own)
             outcomes = drafts.carry_out(calls, facts)
@@ -94,7 +90,7 @@ class SessionChanges:
             outcomes, told = await self._store.change_sessions(
                 [_wanted(call) for call in calls],
                 carry_out,
-                skip_locked=skip_locked,
+                wait=wait,
                 deadline=max(call.call.deadline for call in calls),
             )
         except OutcomeUnknown:
@@ -104,55 +100,14 @@ class SessionChanges:
             self._wake_relay()
         return outcomes
 
-    async def _by_session(
-        self, calls: Sequence[KeyedCall[R]], places: Sequence[int], decide: Decide[R], own: dict[Claim, bytes]
-    ) -> list[Outcome]:
-        """Carry out requests session by session, a few at a time; outcomes in the order of `places`."""
-        ordered = sorted(places, key=lambda place: (_wanted(calls[place]).session, place))
-        groups = [
-            list(group) for _, group in groupby(ordered, key=lambda place: _wanted(calls[place]).session)
-        ]
-        free = asyncio.Semaphore(ALONE_AT_ONCE)
 
-        async def run(group: list[int]) -> list[Outcome]:
-            async with free:
-                return await self._alone([calls[place] for place in group], decide, own)
-
-        found = await asyncio.gather(*(run(group) for group in groups))
-        by_place = {
-            place: outcome
-            for group, outcomes in zip(groups, found, strict=True)
-            for place, outcome in zip(group, outcomes, strict=True)
-        }
-        return [by_place[place] for place in places]
-
-    async def _alone(
-        self, calls: Sequence[KeyedCall[R]], decide: Decide[R], own: dict[Claim, bytes]
-    ) -> list[Outcome]:
-        """Carry out the requests of one session; if they cannot be together, request by request."""
-        trouble: DataRefused | OutcomeUnknown | None = None
-        for _ in range(TRIES_ALONE):
-            try:
-                outcomes = await self._attempt(calls, decide, own, skip_locked=False)
-                decided = [outcome for outcome in outcomes if outcome is not None]
-                if len(decided) == len(calls):  # else a session was born between the lock and the look
-                    return decided
-            except LockTimeout:
-                return [busy("The session is busy with another request")] * len(calls)
-            except ServiceError as error:
-                return [error] * len(calls)
-            except (DataRefused, OutcomeUnknown) as error:
-                trouble = error
-                if isinstance(error, DataRefused) and len(calls) > 1:
-                    return [(await self._alone([call], decide, own))[0] for call in calls]
-                if isinstance(error, InvalidValue):
-                    break
-        return [refusal_of(trouble)] * len(calls)
+def _session_of(call: KeyedCall[R]) -> SessionKey:
+    return SessionKey(call.call.user_id, call.request.session_id)
 
 
 def _wanted(call: KeyedCall[R]) -> WantedChange:
     return WantedChange(
-        SessionKey(call.call.user_id, call.request.session_id),
+        _session_of(call),
         call.call.method,
         call.call.idempotency_key,
         call.request.question_id,

@@ -35,8 +35,8 @@ class WantedChange(NamedTuple):
 class ChangeFacts:
     """What is known of one request under the lock, at `now`, by the database's clock.
 
-    `session` is None when the learner has no such session. `locked` tells whether it may be changed: with
-    `skip_locked` somebody else may have it.
+    `session` is None when the learner has no such session. `locked` tells whether it may be changed:
+    without `wait` somebody else may have it.
     """
 
     now: datetime
@@ -72,17 +72,17 @@ class ChangeStore:
         self._editions = editions
 
     async def change_sessions(
-        self, wanted: Sequence[WantedChange], decide: Decide[T], *, skip_locked: bool, deadline: float
+        self, wanted: Sequence[WantedChange], decide: Decide[T], *, wait: bool, deadline: float
     ) -> T:
         """Lock the sessions, ask `decide` with the facts of each request in their order, write what it says.
 
-        `decide` may be asked again when the transaction is. Without `skip_locked` a session that stays locked
-        elsewhere raises LockTimeout. A key that is in use raises ConstraintViolation of
+        `decide` may be asked again when the transaction is. With `wait` a session that stays locked elsewhere
+        raises LockTimeout; without, it is passed over. A key that is in use raises ConstraintViolation of
         `idempotency_keys_once`.
         """
 
         async def work(connection: Connection) -> T:
-            locked = await _lock(connection, {each.session for each in wanted}, skip_locked=skip_locked)
+            locked = await _lock(connection, {each.session for each in wanted}, wait=wait)
             facts = await self._read(connection, wanted, locked)
             result, changes = decide(facts)
             if changes:
@@ -163,13 +163,11 @@ class ChangeStore:
         ]
 
 
-async def _lock(
-    connection: Connection, sessions: Collection[SessionKey], *, skip_locked: bool
-) -> set[SessionKey]:
+async def _lock(connection: Connection, sessions: Collection[SessionKey], *, wait: bool) -> set[SessionKey]:
     """Lock the rows in order, so that no two batches wait for each other in a circle; returns the locked."""
     ordered = sorted(sessions)
     rows = await connection.fetch(
-        _LOCK_FREE_SESSIONS if skip_locked else _LOCK_SESSIONS,
+        _LOCK_SESSIONS if wait else _LOCK_FREE_SESSIONS,
         [session.user_id for session in ordered],
         [session.session_id for session in ordered],
     )

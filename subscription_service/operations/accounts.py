@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from chassis.errors import Reason, ServiceError
+from chassis.isolation import RETRY_AFTER_SECONDS, Locked, run_isolated
 from subscription_service.domain.accounts import Account, AccountDetails, email_taken
-from subscription_service.operations.isolation import RETRY_AFTER_SECONDS, run_isolated
+from subscription_service.operations.refusals import refusal_of
 from subscription_service.store.accounts import EMAIL_CONSTRAINT, AccountsAppeared, AccountStore
-from subscription_service.store.locks import Locked
 
 LOOKS_MAXIMUM = 4
 
@@ -44,8 +45,8 @@ class AccountOperations:
         return await run_isolated(
             accounts,
             attempt,
-            learner_of=lambda account: account[0].user_id,
-            violations={EMAIL_CONSTRAINT: email_taken},
+            owner_of=lambda account: account[0].user_id,
+            refusal_of=partial(refusal_of, meanings={EMAIL_CONSTRAINT: email_taken}),
         )
 
     async def get_accounts(self, user_ids: Sequence[str], *, deadline: float) -> list[Account | ServiceError]:

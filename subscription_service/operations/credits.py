@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from chassis.batch import Reply
 from chassis.errors import ServiceError
+from chassis.isolation import Locked, run_isolated
 from subscription_service.domain.accounts import invalid_user_reference
 from subscription_service.domain.credits import CreditEntry, CreditOrder, refunded_already
 from subscription_service.domain.entitlements import Standing
-from subscription_service.operations.isolation import run_isolated
+from subscription_service.operations.refusals import refusal_of
 from subscription_service.store.accounts import AccountStore
 from subscription_service.store.credits import OPERATION_CONSTRAINT, CreditStore
 from subscription_service.store.entitlements import EntitlementStore
 from subscription_service.store.keyed import Keyed, KeyedOutcome
-from subscription_service.store.locks import Locked
 
 
 class CreditOperations:
@@ -39,8 +40,8 @@ class CreditOperations:
         return await run_isolated(
             orders,
             attempt,
-            learner_of=lambda keyed: keyed.order.user_id,
-            violations={OPERATION_CONSTRAINT: refunded_already},
+            owner_of=lambda keyed: keyed.order.user_id,
+            refusal_of=partial(refusal_of, meanings={OPERATION_CONSTRAINT: refunded_already}),
         )
 
     async def list_entries(
@@ -69,6 +70,8 @@ class CreditOperations:
         async def attempt(some: Sequence[str], wait: bool) -> list[ServiceError | Locked | None]:
             return await self._store.settle_credits(some, wait=wait, deadline=deadline)
 
-        (outcome,) = await run_isolated([standing.user_id], attempt, learner_of=lambda user_id: user_id)
+        (outcome,) = await run_isolated(
+            [standing.user_id], attempt, owner_of=lambda user_id: user_id, refusal_of=refusal_of
+        )
         if outcome is not None:
             raise outcome

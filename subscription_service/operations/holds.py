@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from chassis import failpoints
 from chassis.errors import ServiceError
+from chassis.isolation import run_isolated
 from subscription_service.domain.holds import Hold, Placement
-from subscription_service.operations.isolation import run_isolated
+from subscription_service.operations.refusals import refusal_of
 from subscription_service.store.holds import (
     HoldReference,
     HoldStore,
@@ -31,7 +32,9 @@ class HoldOperations:
         async def attempt(some: Sequence[Placement], wait: bool) -> list[PlaceOutcome]:
             return await self._store.place_holds(some, wait=wait, deadline=deadline)
 
-        outcomes = await run_isolated(placements, attempt, learner_of=lambda placement: placement.user_id)
+        outcomes = await run_isolated(
+            placements, attempt, owner_of=lambda placement: placement.user_id, refusal_of=refusal_of
+        )
         failpoints.hit("subscription.after_commit")
         return outcomes
 
@@ -41,7 +44,9 @@ class HoldOperations:
         async def attempt(some: Sequence[HoldReference], wait: bool) -> list[ResolveOutcome]:
             return await self._store.commit_holds(some, wait=wait, deadline=deadline)
 
-        outcomes = await run_isolated(references, attempt, learner_of=lambda reference: reference.user_id)
+        outcomes = await run_isolated(
+            references, attempt, owner_of=lambda reference: reference.user_id, refusal_of=refusal_of
+        )
         failpoints.hit("subscription.after_commit")
         return outcomes
 
@@ -51,7 +56,9 @@ class HoldOperations:
         async def attempt(some: Sequence[HoldReference], wait: bool) -> list[ResolveOutcome]:
             return await self._store.release_holds(some, wait=wait, deadline=deadline)
 
-        outcomes = await run_isolated(references, attempt, learner_of=lambda reference: reference.user_id)
+        outcomes = await run_isolated(
+            references, attempt, owner_of=lambda reference: reference.user_id, refusal_of=refusal_of
+        )
         failpoints.hit("subscription.after_commit")
         return outcomes
 

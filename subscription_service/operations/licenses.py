@@ -7,15 +7,15 @@ from typing import Any
 
 from chassis.batch import Reply
 from chassis.errors import ServiceError
+from chassis.isolation import Locked, run_isolated
 from subscription_service.domain.accounts import AccountStatus, invalid_user_reference
 from subscription_service.domain.licenses import LevelAdvance, LevelReached, LevelReset, License
-from subscription_service.operations.isolation import run_isolated
 from subscription_service.operations.license_feed import LicenseFeed
+from subscription_service.operations.refusals import refusal_of
 from subscription_service.store.accounts import AccountStore
 from subscription_service.store.keyed import Keyed, KeyedOutcome
 from subscription_service.store.license_reads import LicenseReader, SequencedProgression
 from subscription_service.store.licenses import LicenseStore
-from subscription_service.store.locks import Locked
 
 
 class LicenseOperations:
@@ -37,7 +37,9 @@ class LicenseOperations:
         ) -> list[License | ServiceError | Locked]:
             return await self._store.change_licenses(some, wait=wait, deadline=deadline)
 
-        outcomes = await run_isolated(orders, attempt, learner_of=lambda order: order.user_id)
+        outcomes = await run_isolated(
+            orders, attempt, owner_of=lambda order: order.user_id, refusal_of=refusal_of
+        )
         self._feed.hasten()
         return outcomes
 
@@ -53,7 +55,9 @@ class LicenseOperations:
         async def attempt(some: Sequence[Keyed[LevelAdvance]], wait: bool) -> list[KeyedOutcome]:
             return await self._store.advance_licenses(some, render=render, wait=wait, deadline=deadline)
 
-        outcomes = await run_isolated(orders, attempt, learner_of=lambda keyed: keyed.order.user_id)
+        outcomes = await run_isolated(
+            orders, attempt, owner_of=lambda keyed: keyed.order.user_id, refusal_of=refusal_of
+        )
         self._feed.hasten()
         return outcomes
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chassis.errors import ServiceError
+from chassis.isolation import run_isolated
 from subscription_service.domain.plans import Plan
-from subscription_service.operations.isolation import run_isolated
+from subscription_service.operations.refusals import refusal_of
 from subscription_service.store.plans import PlanStore
 
 
@@ -21,7 +22,7 @@ class PlanOperations:
             await self._store.put_plans(some, deadline=deadline)
             return some
 
-        return await run_isolated(plans, attempt, learner_of=lambda plan: plan.plan_id)
+        return await run_isolated(plans, attempt, owner_of=lambda plan: plan.plan_id, refusal_of=refusal_of)
 
     async def list_plans(self, *, after: str, limit: int, deadline: float) -> list[Plan]:
         return await self._store.list_plans(after=after, limit=limit, deadline=deadline)

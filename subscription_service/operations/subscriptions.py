@@ -7,8 +7,9 @@ from typing import Any
 
 from chassis.batch import Reply
 from chassis.errors import ServiceError
+from chassis.isolation import run_isolated
 from subscription_service.domain.subscriptions import Subscription, SubscriptionChange, SubscriptionOrder
-from subscription_service.operations.isolation import run_isolated
+from subscription_service.operations.refusals import refusal_of
 from subscription_service.store.keyed import Keyed, KeyedOutcome
 from subscription_service.store.subscriptions import SubscriptionStore
 
@@ -29,7 +30,9 @@ class SubscriptionOperations:
         async def attempt(some: Sequence[Keyed[SubscriptionOrder]], wait: bool) -> list[KeyedOutcome]:
             return await self._store.set_subscriptions(some, render=render, wait=wait, deadline=deadline)
 
-        return await run_isolated(orders, attempt, learner_of=lambda keyed: keyed.order.user_id)
+        return await run_isolated(
+            orders, attempt, owner_of=lambda keyed: keyed.order.user_id, refusal_of=refusal_of
+        )
 
     async def list_changes(
         self, *, user_id: str, before: int | None, limit: int, deadline: float

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 import asyncpg
 
 from chassis.errors import ServiceError
+from chassis.isolation import Locked
 from chassis.postgres import Connection, Database
 from subscription_service.domain.accounts import Account, AccountDetails, AccountStatus, Directory
 from subscription_service.domain.subscriptions import (
@@ -15,7 +16,7 @@ from subscription_service.domain.subscriptions import (
     SubscriptionStatus,
 )
 from subscription_service.store.clock import PinnedTime, database_time
-from subscription_service.store.locks import Locked, lock_learners
+from subscription_service.store.locks import lock_learners
 from subscription_service.store.subscriptions import write_subscriptions
 
 EMAIL_CONSTRAINT = "account_emails_one_account_per_email"

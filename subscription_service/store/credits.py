@@ -8,12 +8,13 @@ from uuid import UUID
 import asyncpg
 
 from chassis.errors import ServiceError
+from chassis.isolation import Locked
 from chassis.postgres import Connection, Database
 from subscription_service.domain.accounts import AccountStatus, invalid_user_reference
 from subscription_service.domain.credits import CreditEntry, CreditOrder, EntryKind, RefundableHold
 from subscription_service.store.clock import PinnedTime, database_time
 from subscription_service.store.keyed import Keyed, KeyedOutcome, write_keyed
-from subscription_service.store.locks import Locked, lock_learners
+from subscription_service.store.locks import lock_learners
 from subscription_service.store.wallets import read_settled_wallets, write_wallets
 
 OPERATION_CONSTRAINT = "credit_entries_one_per_operation"

@@ -8,12 +8,13 @@ from typing import NamedTuple
 from uuid import UUID
 
 from chassis.errors import ServiceError
+from chassis.isolation import Locked
 from chassis.postgres import Connection, Database
 from subscription_service.domain.holds import Hold, HoldState, LearnerHolds, Placement
 from subscription_service.domain.quota import DayUsage
 from subscription_service.store.clock import PinnedTime, database_time
 from subscription_service.store.hold_rows import Books, hold_from, write_books
-from subscription_service.store.locks import Locked, lock_learners
+from subscription_service.store.locks import lock_learners
 from subscription_service.store.placing import Placing
 from subscription_service.store.wallets import read_held_credits, read_wallets
 

@@ -10,8 +10,8 @@ from chassis import idempotency
 from chassis.batch import Reply
 from chassis.errors import Reason, ServiceError
 from chassis.idempotency import Claim, CompletedCall, KeyState, StoredResponse
+from chassis.isolation import Locked
 from chassis.postgres import Connection, ConstraintViolation, Database
-from subscription_service.store.locks import Locked
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import assert_never
 
 from chassis.errors import ServiceError
+from chassis.isolation import Locked
 from chassis.postgres import Connection, Database
 from subscription_service.domain.accounts import AccountStatus, invalid_user_reference
 from subscription_service.domain.licenses import (
@@ -20,7 +21,7 @@ from subscription_service.domain.licenses import (
 from subscription_service.store.clock import PinnedTime, database_time
 from subscription_service.store.keyed import Keyed, KeyedOutcome, write_keyed
 from subscription_service.store.license_reads import read_licenses
-from subscription_service.store.locks import Locked, lock_learners
+from subscription_service.store.locks import lock_learners
 
 CHANNEL = "license_changes"
 """What is notified when licenses have changed; listening only hastens."""

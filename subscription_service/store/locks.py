@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from enum import Enum
 
 from chassis.errors import ServiceError
+from chassis.isolation import Locked
 from chassis.postgres import Connection
 from subscription_service.domain.accounts import AccountStatus, invalid_user_reference
-
-
-class Locked(Enum):
-    """In place of an outcome: someone else holds the learner's lock, and nothing was decided."""
-
-    ELSEWHERE = "elsewhere"
 
 
 @dataclass(frozen=True, slots=True)

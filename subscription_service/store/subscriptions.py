@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from chassis.errors import ServiceError
+from chassis.isolation import Locked
 from chassis.postgres import Connection, Database
 from subscription_service.domain.accounts import AccountStatus, invalid_user_reference
 from subscription_service.domain.subscriptions import (
@@ -16,7 +17,7 @@ from subscription_service.domain.subscriptions import (
 )
 from subscription_service.store.clock import PinnedTime, database_time
 from subscription_service.store.keyed import Keyed, KeyedOutcome, write_keyed
-from subscription_service.store.locks import Locked, lock_learners
+from subscription_service.store.locks import lock_learners
 from subscription_service.store.wallets import read_settled_wallets, write_wallets
 
 

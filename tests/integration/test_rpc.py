@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
 from chassis.client import Upstream
+from chassis.database_errors import LockTimeout, OutcomeUnknown
 from chassis.errors import Reason, ServiceError
 from chassis.metrics import Metrics
 from chassis.server import Server
@@ -107,6 +108,21 @@ async def test_a_bug_in_a_servicer_is_an_internal_error_that_says_nothing(upstre
         await upstream.call(ADJUST, adjust(500), call())
     assert caught.value.reason is Reason.INTERNAL
     assert "bug" not in str(caught.value)
+
+
+@pytest.mark.parametrize("escaped", [OutcomeUnknown(), LockTimeout()])
+async def test_what_another_try_may_settle_is_unavailable_though_the_operation_let_it_escape(
+    server, servicer, monkeypatch, escaped
+):
+    def answer(_item):
+        raise escaped
+
+    monkeypatch.setattr(servicer, "answer", answer)
+    async with calling(server.port, attempts=1) as client:
+        with pytest.raises(ServiceError) as caught:
+            await client.call(ADJUST, adjust(1), call())
+    assert caught.value.reason is Reason.UNAVAILABLE
+    assert caught.value.retry_after_seconds == pytest.approx(0.1)
 
 
 async def test_a_servicer_that_miscounts_fails_its_batch(upstream):

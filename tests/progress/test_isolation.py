@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -97,6 +99,25 @@ async def test_neighbours_of_a_locked_learner_are_committed_while_it_is_still_lo
             await asyncio.sleep(0.005)
     outcomes = await telling
     assert outcomes[1] == Recording(Verdict.RECORDED, 1)
+
+
+async def test_neighbours_of_a_learner_whose_rows_somebody_is_about_to_write_are_recorded(
+    progress: Progress,
+) -> None:
+    batch = [completed(learner(), "s1") for _ in range(4)]
+    await progress.tell(*(completed(result.user_id, "s0") for result in batch))
+    before = replace(batch[2], closed_at=batch[2].closed_at - timedelta(days=3))
+    async with progress.truth.transaction():
+        # No row of the learner is locked, but the insert has to wait for the end of this one.
+        await progress.truth.execute(
+            "INSERT INTO activity_days (user_id, day) VALUES ($1, $2)", before.user_id, before.activity_day
+        )
+        batch[2] = before
+        failure = (outcomes := await progress.tell(*batch)).pop(2)
+    assert isinstance(failure, ServiceError)
+    assert failure.reason is Reason.UNAVAILABLE
+    assert recorded(outcomes) == 3
+    assert recorded(await progress.tell(before)) == 1
 
 
 async def test_all_results_of_a_locked_learner_wait_together_and_not_one_after_the_other(

@@ -152,6 +152,25 @@ async def test_a_session_locked_elsewhere_delays_only_its_own_answers(world: Wor
     assert reasons(await world.send([items[2]])) == [None]
 
 
+async def test_a_key_that_somebody_is_about_to_claim_delays_only_its_own_answers(world: World) -> None:
+    begun_ones = [await begun(world) for _ in range(3)]
+    items = [world.answer(user, session, "a", "q1", "right 1") for user, session in begun_ones]
+    claiming = world.truth.transaction()
+    await claiming.start()
+    await world.truth.execute(
+        "INSERT INTO idempotency_keys (user_id, method, key, state, fingerprint, response)"
+        " VALUES ($1, $2, 'a', 'completed', '', '')",
+        begun_ones[1][0],
+        items[1].call.method,
+    )
+    try:
+        outcomes = await world.send(items)
+    finally:
+        await claiming.rollback()
+    assert reasons(outcomes) == [None, Reason.UNAVAILABLE, None]
+    assert reasons(await world.send([items[1]])) == [None]
+
+
 async def test_an_answer_that_cannot_be_stored_fails_alone(world: World) -> None:
     user, session = await begun(world)
     others = [await begun(world) for _ in range(3)]

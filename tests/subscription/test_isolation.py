@@ -12,11 +12,11 @@ from typing import Any
 import asyncpg
 import pytest
 
+from chassis import isolation
 from chassis.errors import Reason
 from chassis.postgres import Connection, Database, OutcomeUnknown
 from homeroom.embedded.provisioning import ServiceDatabase
 from protos.subscription.v1 import credits_pb2, holds_pb2, licenses_pb2
-from subscription_service.operations import isolation
 from tests.subscription.service import CREDITS, HOLDS, LICENSES, Subscriptions, placement, refused
 
 

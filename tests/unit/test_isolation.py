@@ -1,0 +1,293 @@
+"""A bad or a locked request hurts none of its neighbours, and nothing overtakes what it should follow."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
+
+import pytest
+
+from chassis import isolation
+from chassis.database_errors import (
+    ConstraintViolation,
+    DataRefused,
+    LockTimeout,
+    OutcomeUnknown,
+    ViolationKind,
+)
+from chassis.errors import Reason, ServiceError
+from chassis.isolation import Locked, run_isolated
+
+
+class Request(NamedTuple):
+    owner: str
+    what: str
+
+
+def requests(words: str) -> list[Request]:
+    """`ann:1 bob:2`: what is asked for, and for whom."""
+    return [Request(*word.split(":")) for word in words.split()]
+
+
+class Table:
+    """What a database would do: whole transactions, which fail for poison, and pass over locked owners."""
+
+    def __init__(self) -> None:
+        self.locked: set[str] = set()
+        self.poison: set[str] = set()
+        self.lost = 0  # so many of the next commits happen, and nobody is told
+        self.attempts: list[tuple[str, bool]] = []
+        self.done: list[Request] = []
+        self.before: Callable[[bool], Awaitable[None]] | None = None
+
+    async def attempt(self, some: Sequence[Request], wait: bool) -> list[str | ServiceError | Locked]:
+        self.attempts.append((" ".join(request.what for request in some), wait))
+        if self.before is not None:
+            await self.before(wait)
+        if any(request.what in self.poison for request in some):
+            raise ConstraintViolation("not_poisoned", ViolationKind.CHECK)
+        if wait and any(request.owner in self.locked for request in some):
+            raise LockTimeout
+        free = [request for request in some if request.owner not in self.locked]
+        self.done += [request for request in free if request not in self.done]
+        if self.lost:
+            self.lost -= 1
+            raise OutcomeUnknown
+        return [request.what if request in free else Locked.ELSEWHERE for request in some]
+
+    async def run(self, words: str) -> list[str]:
+        """What each request is told: what it asked for, or the reason why not."""
+        outcomes = await run_isolated(
+            requests(words), self.attempt, owner_of=lambda request: request.owner, refusal_of=refusal
+        )
+        return [str(each.reason) if isinstance(each, ServiceError) else each for each in outcomes]
+
+
+def refusal(request: Request, error: DataRefused) -> ServiceError:
+    assert isinstance(error, ConstraintViolation)
+    return ServiceError(Reason.INVALID_ARGUMENT, f"{request.what} violates {error.constraint}")
+
+
+BAD = str(Reason.INVALID_ARGUMENT)
+BUSY = str(Reason.UNAVAILABLE)
+
+
+@pytest.fixture
+def table() -> Table:
+    return Table()
+
+
+async def test_a_batch_without_trouble_is_one_attempt(table):
+    assert await table.run("ann:1 bob:2 ann:3") == ["1", "2", "3"]
+    assert table.attempts == [("1 2 3", False)]
+
+
+async def test_an_empty_batch_is_none(table):
+    assert await table.run("") == []
+    assert table.attempts == []
+
+
+async def test_what_is_refused_is_halved_until_the_guilty_one_is_alone(table):
+    table.poison = {"6"}
+    assert await table.run("a:1 b:2 c:3 d:4 e:5 f:6 g:7 h:8") == ["1", "2", "3", "4", "5", BAD, "7", "8"]
+    assert [what for what, _ in table.attempts] == [
+        "1 2 3 4 5 6 7 8",
+        "1 2 3 4",
+        "5 6 7 8",
+        "5 6",
+        "5",
+        "6",
+        "7 8",
+    ]
+
+
+async def test_each_guilty_one_gets_a_refusal_of_its_own(table):
+    table.poison = {"1", "3"}
+    outcomes = await run_isolated(
+        requests("ann:1 ann:2 bob:3"), table.attempt, owner_of=lambda r: r.owner, refusal_of=refusal
+    )
+    assert [each.detail if isinstance(each, ServiceError) else each for each in outcomes] == [
+        "1 violates not_poisoned",
+        "2",
+        "3 violates not_poisoned",
+    ]
+
+
+async def test_the_requests_of_an_owner_act_in_order_also_while_a_bad_one_is_searched_for(table):
+    table.poison = {"4"}
+    await table.run("ann:1 bob:2 ann:3 ann:4 bob:5 ann:6 ann:7")
+    assert [request.what for request in table.done if request.owner == "ann"] == ["1", "3", "6", "7"]
+
+
+async def test_a_locked_owner_is_passed_over_and_then_waited_for_alone(table):
+    table.locked = {"bob"}
+
+    async def unlock(wait: bool) -> None:
+        if wait:
+            table.locked.clear()
+
+    table.before = unlock
+    assert await table.run("ann:1 bob:2 cy:3 bob:4") == ["1", "2", "3", "4"]
+    assert table.attempts == [("1 2 3 4", False), ("2 4", True)]
+
+
+async def test_an_owner_who_stays_locked_is_told_to_come_back(table):
+    table.locked = {"bob"}
+    (error, ann) = await run_isolated(
+        requests("bob:1 ann:2"), table.attempt, owner_of=lambda r: r.owner, refusal_of=refusal
+    )
+    assert (error.reason, error.retry_after_seconds) == (
+        Reason.UNAVAILABLE,
+        isolation.RETRY_AFTER_SECONDS,
+    )
+    assert ann == "2"
+    assert table.attempts == [("1 2", False), ("1", True)]
+
+
+async def test_nothing_overtakes_what_was_passed_over_though_its_lock_is_given_up_meanwhile(table):
+    table.locked = {"ann"}
+    table.poison = {"bad"}
+
+    async def unlock_after_the_first_half(_wait: bool) -> None:
+        if len(table.attempts) == 3:
+            table.locked.clear()
+
+    table.before = unlock_after_the_first_half
+    assert await table.run("ann:1 bob:2 cy:bad ann:3") == ["1", "2", BAD, "3"]
+    assert table.attempts == [("1 2 bad 3", False), ("1 2", False), ("bad", False), ("1 3", True)]
+
+
+async def test_a_bad_request_of_an_owner_who_was_waited_for_is_found_too(table):
+    table.locked = {"ann"}
+
+    async def unlock_and_poison(wait: bool) -> None:
+        if wait:
+            table.locked.clear()
+            table.poison = {"bad"}
+
+    table.before = unlock_and_poison
+    assert await table.run("ann:1 ann:bad ann:2 bob:3") == ["1", BAD, "2", "3"]
+
+
+async def test_an_owner_whose_lock_is_lost_again_is_not_waited_for_request_by_request(table):
+    table.locked = {"ann"}
+
+    async def poison_the_first(wait: bool) -> None:
+        table.poison = {"1"} if wait and len(table.attempts) == 2 else set()
+
+    table.before = poison_the_first
+    assert await table.run("ann:1 ann:2 ann:3 ann:4") == [BUSY] * 4
+    assert table.attempts == [("1 2 3 4", False), ("1 2 3 4", True), ("1 2", True)]
+
+
+async def test_a_lock_that_nobody_can_name_sends_each_owner_its_own_way(table):
+    async def lock_out_the_batch(wait: bool) -> None:
+        if not wait:
+            raise LockTimeout
+
+    table.before = lock_out_the_batch
+    assert await table.run("ann:1 bob:2 ann:3") == ["1", "2", "3"]
+    assert table.attempts == [("1 2 3", False), ("1 3", True), ("2", True)]
+
+
+async def test_a_few_owners_at_once_are_waited_for(table):
+    table.locked = {f"u{number}" for number in range(10)}
+    waiting, most = 0, 0
+
+    async def count(wait: bool) -> None:
+        nonlocal waiting, most
+        if wait:
+            waiting += 1
+            most = max(most, waiting)
+            await asyncio.sleep(0.001)
+            waiting -= 1
+
+    table.before = count
+    assert await table.run(" ".join(f"u{number}:{number}" for number in range(10))) == [BUSY] * 10
+    assert most == isolation.WAITING_OWNERS_MAXIMUM
+
+
+async def test_after_a_time_no_further_owner_is_waited_for(table, monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr("chassis.isolation.time.monotonic", lambda: now)
+    table.locked = {f"u{number}" for number in range(10)}
+
+    async def take_half_of_the_time(wait: bool) -> None:
+        nonlocal now
+        if wait:
+            now += isolation.WAITING_SECONDS_MAXIMUM / 2
+
+    table.before = take_half_of_the_time
+    words = " ".join(f"u{number}:{number}" for number in range(10))
+    assert await table.run(f"{words} free:10") == [BUSY] * 10 + ["10"]
+    assert [wait for _, wait in table.attempts] == [False, True, True]
+
+
+async def test_an_unknown_outcome_is_asked_for_again_and_found(table):
+    table.lost = 1
+    assert await table.run("ann:1 bob:2") == ["1", "2"]
+    assert table.attempts == [("1 2", False)] * 2
+    assert len(table.done) == 2
+
+
+@pytest.mark.parametrize(
+    "second", [OutcomeUnknown(), ServiceError(Reason.UNAVAILABLE, "nothing was written")]
+)
+async def test_what_nobody_can_tell_is_not_told_as_a_fact(table, second):
+    async def lose(_wait: bool) -> None:
+        if len(table.attempts) == 2:
+            raise second
+
+    table.lost, table.before = 1, lose
+    (outcome,) = await run_isolated(
+        requests("ann:1"), table.attempt, owner_of=lambda r: r.owner, refusal_of=refusal
+    )
+    assert (outcome.reason, outcome.detail) == (Reason.UNAVAILABLE, "The outcome is not known; ask again")
+    assert outcome.retry_after_seconds == isolation.RETRY_AFTER_SECONDS
+    assert len(table.attempts) == 2
+
+
+async def test_what_refuses_the_whole_batch_is_told_to_each_and_not_searched_for(table):
+    async def away(_wait: bool) -> None:
+        raise ServiceError(Reason.DEADLINE_EXCEEDED)
+
+    table.before = away
+    assert await table.run("ann:1 bob:2") == [str(Reason.DEADLINE_EXCEEDED)] * 2
+    assert len(table.attempts) == 1
+
+
+@pytest.mark.parametrize("seed", range(50))
+async def test_whatever_comes_together_each_owner_is_served_in_order(table, seed):
+    print("seed", seed)
+    chance = random.Random(seed)
+    owners = ["ann", "bob", "cy", "dan"]
+    batch = [f"{chance.choice(owners)}:{number}" for number in range(chance.randint(1, 24))]
+    table.poison = {word.split(":")[1] for word in batch if chance.random() < 0.15}
+
+    async def lock_and_unlock(_wait: bool) -> None:
+        table.locked = {owner for owner in owners if chance.random() < 0.3}
+        table.lost = chance.random() < 0.1
+
+    table.before = lock_and_unlock
+    outcomes = await table.run(" ".join(batch))
+    done = [request.what for request in table.done]
+    for word, outcome in zip(batch, outcomes, strict=True):
+        what = word.split(":")[1]
+        assert (what in table.poison) == (outcome == BAD) or outcome == BUSY
+        assert outcome in {what, BAD, BUSY}
+        assert outcome != what or what in done
+    for owner in owners:
+        theirs = [int(request.what) for request in table.done if request.owner == owner]
+        assert theirs == sorted(theirs)
+
+
+async def test_a_bug_comes_out(table):
+    async def fail(_wait: bool) -> None:
+        raise RuntimeError("a bug")
+
+    table.before = fail
+    with pytest.raises(RuntimeError, match="a bug"):
+        await table.run("ann:1 bob:2")
+    assert len(table.attempts) == 1
