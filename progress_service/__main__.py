@@ -53,13 +53,12 @@ async def serve(shutdown: Shutdown) -> None:
     await chassis.migrations.check(database, MIGRATIONS)
     metrics.gauge("database_waiting", "Calls that wait for a connection", lambda: database.pool_waiting)
 
-    statistics = StatisticsStore(database)
     server = Server(
         bind=config.bind,
         servicers={
             servicer.NAME: servicer.StatisticsServicer(
                 results=ResultOperations(store=ResultStore(database), metrics=metrics),
-                statistics=StatisticsOperations(store=statistics),
+                statistics=StatisticsOperations(store=StatisticsStore(database)),
             )
         },
         service_token=token,
@@ -67,7 +66,7 @@ async def serve(shutdown: Shutdown) -> None:
         metrics=metrics,
     )
     health = Health()
-    health.add("database", statistics.ping)
+    health.add("database", database.ping)
     shutdown.at_request(health.drain)
     ops = OpsServer(bind=config.ops_bind, service=SERVICE, version=version(), health=health, metrics=metrics)
 

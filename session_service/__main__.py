@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -91,7 +91,7 @@ async def serve(shutdown: Shutdown) -> None:
         metrics=metrics,
     )
     health = Health()
-    health.add("database", parts.ping)
+    health.add("database", database.ping)
     # Without it nothing can be started, but what is under way goes on.
     health.add("subscription_service", to_subscription.check_health, required=False)
     shutdown.at_request(health.drain)
@@ -117,7 +117,6 @@ class Parts:
     servicers: Mapping[str, object]
     relay: Relay
     janitor: Janitor
-    ping: Callable[[], Awaitable[None]]
 
 
 def assemble(
@@ -181,7 +180,6 @@ def assemble(
         },
         relay=relay,
         janitor=janitor,
-        ping=stored_sessions.ping,
     )
 
 

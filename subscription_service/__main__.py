@@ -46,7 +46,6 @@ from subscription_service.store.license_notifications import listen_for_changes
 from subscription_service.store.license_reads import LicenseReader, raise_feed_origin
 from subscription_service.store.licenses import LicenseStore
 from subscription_service.store.plans import PlanStore
-from subscription_service.store.probe import probe
 from subscription_service.store.subscriptions import SubscriptionStore
 
 SERVICE = "subscription_service"
@@ -89,7 +88,7 @@ async def serve(shutdown: Shutdown) -> None:
         metrics=metrics,
     )
     health = Health()
-    health.add("database", lambda: probe(database))
+    health.add("database", database.ping)
     shutdown.at_request(health.drain)
     ops = OpsServer(bind=config.ops_bind, service=SERVICE, version=version(), health=health, metrics=metrics)
 
