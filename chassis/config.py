@@ -155,11 +155,25 @@ class ProcessConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceConfig(ProcessConfig):
-    """What a gRPC service is told besides: where its health and metrics are served."""
+    """What a gRPC service is told besides: where its health and metrics are served, and its database."""
 
     ops_bind: str = field(
         metadata=rules(means="host:port of /livez /readyz /version /metrics", check=check_address)
     )
+    database_url: Secret = field(
+        metadata=rules(means="the PostgreSQL URI of the role that reads and writes rows")
+    )
+    database_connections_maximum: int = field(default=8, metadata=rules(minimum=2, maximum=200))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MigrationConfig:
+    """What it takes to bring a service's database to its schema."""
+
+    migration_database_url: Secret = field(
+        metadata=rules(means="the PostgreSQL URI of the role that owns the tables")
+    )
+    log_level: LogLevel = LogLevel.INFO
 
 
 def load(cls: type[T], environ: Mapping[str, str]) -> T:

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 import chassis.migrations
-from chassis import failpoints, logs
 from chassis.client import Upstream
 from chassis.config import load
-from chassis.health import Health, OpsServer
 from chassis.metrics import Metrics
 from chassis.postgres import Database
-from chassis.process import Shutdown, run, tune_garbage_collection
+from chassis.process import Shutdown
 from chassis.relay import Relay
-from chassis.server import Server
-from chassis.tracing import Tracing
-from chassis.version import version
-from session_service.config import Config, MigrationConfig
+from chassis.service import Service, run_command
+from session_service.config import Config
 from session_service.janitor import Janitor
 from session_service.operations.change_sessions import SessionActions
 from session_service.operations.create_sessions import SessionStarts
@@ -46,67 +41,36 @@ MIGRATIONS = {"chassis": chassis.migrations.FOLDER, SERVICE: Path(__file__).pare
 async def serve(shutdown: Shutdown) -> None:
     """Serve until the end is asked for; refuses a database whose schema is not the one known here."""
     config = load(Config, os.environ)
-    token = config.service_token.reveal() if config.service_token else ""
-    logs.configure(service=SERVICE, version=version(), level=config.log_level, hash_secret=token)
-    failpoints.configure(config.failpoints_dir, config.mode)
-    metrics = Metrics(service=SERVICE, version=version())
-    tracing = Tracing(
-        service=SERVICE,
-        version=version(),
-        sample_ratio=config.trace_sample_ratio,
-        trace_file=config.trace_file,
-        otlp_endpoint=config.otlp_endpoint,
-    )
-    shutdown.closing("tracing", tracing.close)
-
-    database = await Database.connect(
-        config.database_url.reveal(),
-        maximum=config.database_connections_maximum,
-        application_name=SERVICE,
-    )
-    shutdown.closing("database", database.close)
-    await chassis.migrations.check(database, MIGRATIONS)
-    metrics.gauge("database_waiting", "Calls that wait for a connection", lambda: database.pool_waiting)
+    service = await Service.begin(SERVICE, config=config, migrations=MIGRATIONS, shutdown=shutdown)
 
     def upstream(name: str, target: str) -> Upstream:
-        made = Upstream(name=name, target=target, service_token=token, tracing=tracing, metrics=metrics)
+        made = Upstream(
+            name=name,
+            target=target,
+            service_token=service.token,
+            tracing=service.tracing,
+            metrics=service.metrics,
+        )
         shutdown.closing(name, made.close)
         return made
 
     to_subscription = upstream("subscription_service", config.subscription_target)
     parts = assemble(
-        database=database,
+        database=service.database,
         subscription=SubscriptionClient(upstream=to_subscription),
         progress=ProgressClient(upstream=upstream("progress_service", config.progress_target)),
-        metrics=metrics,
+        metrics=service.metrics,
         janitor_interval_seconds=config.janitor_interval_seconds,
         janitor_hold_age_seconds=config.janitor_hold_age_seconds,
         idempotency_retention=timedelta(days=config.idempotency_retention_days),
     )
-    server = Server(
-        bind=config.bind,
-        servicers=parts.servicers,
-        service_token=token,
-        tracing=tracing,
-        metrics=metrics,
-    )
-    health = Health()
-    health.add("database", parts.ping)
     # Without it nothing can be started, but what is under way goes on.
-    health.add("subscription_service", to_subscription.check_health, required=False)
-    shutdown.at_request(health.drain)
-    ops = OpsServer(bind=config.ops_bind, service=SERVICE, version=version(), health=health, metrics=metrics)
-
+    service.health.add("subscription_service", to_subscription.check_health, required=False)
     parts.relay.start()
     shutdown.closing("relay", parts.relay.stop, timeout_seconds=10.0)
     parts.janitor.start()
     shutdown.closing("janitor", parts.janitor.stop, timeout_seconds=10.0)
-    await ops.start()
-    shutdown.closing("operations pages", ops.stop)
-    await server.start()
-    shutdown.closing("server", server.stop, timeout_seconds=10.0)
-    tune_garbage_collection()
-    logs.get_logger(__name__).info("serving", port=server.port, ops_port=ops.port)
+    await service.listen(parts.servicers)
     await shutdown.wait()
 
 
@@ -117,7 +81,6 @@ class Parts:
     servicers: Mapping[str, object]
     relay: Relay
     janitor: Janitor
-    ping: Callable[[], Awaitable[None]]
 
 
 def assemble(
@@ -181,23 +144,8 @@ def assemble(
         },
         relay=relay,
         janitor=janitor,
-        ping=stored_sessions.ping,
     )
 
 
-async def migrate(_shutdown: Shutdown) -> None:
-    """Bring the database to the schema known here."""
-    config = load(MigrationConfig, os.environ)
-    logs.configure(service=SERVICE, version=version(), level=config.log_level)
-    applied = await chassis.migrations.migrate(config.migration_database_url.reveal(), MIGRATIONS)
-    logs.get_logger(__name__).info("migrated", applied=[str(migration) for migration in applied])
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(prog=f"python -m {SERVICE}", description="Tests, sessions and answers.")
-    parser.add_argument("command", nargs="?", choices=("run", "migrate"), default="run")
-    return run(migrate if parser.parse_args().command == "migrate" else serve)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(SERVICE, purpose="Tests, sessions and answers.", serve=serve, migrations=MIGRATIONS))

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from chassis.config import LogLevel, Secret, ServiceConfig, check_address, rules
+from chassis.config import ServiceConfig, check_address, rules
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(ServiceConfig):
     """What it takes to serve."""
 
-    database_url: Secret = field(
-        metadata=rules(means="the PostgreSQL URI of the role that reads and writes rows")
-    )
-    database_connections_maximum: int = field(default=8, metadata=rules(minimum=2, maximum=200))
     subscription_target: str = field(
         metadata=rules(means="host:port of subscription_service", check=check_address)
     )
@@ -25,13 +21,3 @@ class Config(ServiceConfig):
     janitor_hold_age_seconds: float = field(default=30.0, metadata=rules(minimum=0, maximum=86_400))
     # Longer than any client retries: with the key, the memory of its answer goes.
     idempotency_retention_days: float = field(default=7.0, metadata=rules(minimum=1, maximum=3650))
-
-
-@dataclass(frozen=True, kw_only=True)
-class MigrationConfig:
-    """What it takes to migrate."""
-
-    migration_database_url: Secret = field(
-        metadata=rules(means="the PostgreSQL URI of the role that owns the tables")
-    )
-    log_level: LogLevel = LogLevel.INFO

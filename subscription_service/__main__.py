@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import sys
@@ -13,16 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import chassis.migrations
-from chassis import failpoints, logs
 from chassis.config import load
-from chassis.health import Health, OpsServer
-from chassis.metrics import Metrics
 from chassis.postgres import Database
-from chassis.process import Shutdown, run, tune_garbage_collection
-from chassis.server import Server
-from chassis.tracing import Tracing
-from chassis.version import version
-from subscription_service.config import Config, MigrationConfig
+from chassis.process import Shutdown
+from chassis.service import Service, run_command
+from subscription_service.config import Config
 from subscription_service.operations.accounts import AccountOperations
 from subscription_service.operations.credits import CreditOperations
 from subscription_service.operations.entitlements import EntitlementOperations
@@ -46,7 +40,6 @@ from subscription_service.store.license_notifications import listen_for_changes
 from subscription_service.store.license_reads import LicenseReader, raise_feed_origin
 from subscription_service.store.licenses import LicenseStore
 from subscription_service.store.plans import PlanStore
-from subscription_service.store.probe import probe
 from subscription_service.store.subscriptions import SubscriptionStore
 
 SERVICE = "subscription_service"
@@ -57,54 +50,18 @@ MIGRATIONS = {"chassis": chassis.migrations.FOLDER, SERVICE: Path(__file__).pare
 async def serve(shutdown: Shutdown) -> None:
     """Serve until the end is asked for; refuses a database whose schema is not the one known here."""
     config = load(Config, os.environ)
-    token = config.service_token.reveal() if config.service_token else ""
-    logs.configure(service=SERVICE, version=version(), level=config.log_level, hash_secret=token)
-    failpoints.configure(config.failpoints_dir, config.mode)
-    metrics = Metrics(service=SERVICE, version=version())
-    tracing = Tracing(
-        service=SERVICE,
-        version=version(),
-        sample_ratio=config.trace_sample_ratio,
-        trace_file=config.trace_file,
-        otlp_endpoint=config.otlp_endpoint,
+    service = await Service.begin(SERVICE, config=config, migrations=MIGRATIONS, shutdown=shutdown)
+    await raise_feed_origin(service.database, deadline=time.monotonic() + START_SECONDS_MAXIMUM)
+    feed = LicenseFeed(
+        reader=LicenseReader(database=service.database), poll_seconds=config.license_poll_seconds
     )
-    shutdown.closing("tracing", tracing.close)
-    database = await Database.connect(
-        config.database_url.reveal(),
-        maximum=config.database_connections_maximum,
-        application_name=SERVICE,
-    )
-    shutdown.closing("database", database.close)
-    await chassis.migrations.check(database, MIGRATIONS)
-    metrics.gauge("database_waiting", "Calls that wait for a connection", lambda: database.pool_waiting)
-    await raise_feed_origin(database, deadline=time.monotonic() + START_SECONDS_MAXIMUM)
-
-    feed = LicenseFeed(reader=LicenseReader(database=database), poll_seconds=config.license_poll_seconds)
     shutdown.at_request(feed.close)
-    server = Server(
-        bind=config.bind,
-        servicers=servicers(database, feed),
-        service_token=token,
-        tracing=tracing,
-        metrics=metrics,
-    )
-    health = Health()
-    health.add("database", lambda: probe(database))
-    shutdown.at_request(health.drain)
-    ops = OpsServer(bind=config.ops_bind, service=SERVICE, version=version(), health=health, metrics=metrics)
-
-    await ops.start()
-    shutdown.closing("operations pages", ops.stop)
-    await server.start()
-    shutdown.closing("server", server.stop, timeout_seconds=10.0)
+    await service.listen(servicers(service.database, feed))
     run_until_closed(shutdown, "listening", listen_for_changes(config.database_url.reveal(), feed.hasten))
+    housekeeping = HousekeepingStore(database=service.database)
     run_until_closed(
-        shutdown,
-        "housekeeping",
-        keep_house(HousekeepingStore(database=database), key_age=timedelta(days=config.idempotency_days)),
+        shutdown, "housekeeping", keep_house(housekeeping, key_age=timedelta(days=config.idempotency_days))
     )
-    tune_garbage_collection()
-    logs.get_logger(__name__).info("serving", port=server.port, ops_port=ops.port)
     await shutdown.wait()
 
 
@@ -158,21 +115,7 @@ def servicers(
     }
 
 
-async def migrate(_shutdown: Shutdown) -> None:
-    """Bring the database to the schema known here."""
-    config = load(MigrationConfig, os.environ)
-    logs.configure(service=SERVICE, version=version(), level=config.log_level)
-    applied = await chassis.migrations.migrate(config.migration_database_url.reveal(), MIGRATIONS)
-    logs.get_logger(__name__).info("migrated", applied=[str(migration) for migration in applied])
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {SERVICE}", description="What a learner is entitled to."
-    )
-    parser.add_argument("command", nargs="?", choices=("run", "migrate"), default="run")
-    return run(migrate if parser.parse_args().command == "migrate" else serve)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(
+        run_command(SERVICE, purpose="What a learner is entitled to.", serve=serve, migrations=MIGRATIONS)
+    )

@@ -4,29 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from chassis.config import LogLevel, Secret, ServiceConfig, rules
+from chassis.config import ServiceConfig, rules
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(ServiceConfig):
     """Of the serving process."""
 
-    database_url: Secret = field(
-        metadata=rules(
-            means="the libpq URI of the subscription database, for a role that may only change data"
-        )
-    )
     database_connections_maximum: int = field(default=8, metadata=rules(minimum=1, maximum=200))
     # LISTEN only hastens: behind pgbouncer, where it would not work, changes are found by polling alone.
     license_poll_seconds: float = field(default=1.0, metadata=rules(minimum=0.01, maximum=60.0))
     idempotency_days: int = field(default=30, metadata=rules(minimum=1, maximum=3650))
-
-
-@dataclass(frozen=True, kw_only=True)
-class MigrationConfig:
-    """Of the `migrate` command."""
-
-    migration_database_url: Secret = field(
-        metadata=rules(means="the libpq URI of the subscription database, for the role that owns its tables")
-    )
-    log_level: LogLevel = LogLevel.INFO

@@ -30,6 +30,7 @@ BACKOFF_SECONDS = 0.02
 # How long after its deadline a COMMIT may still be answered: its answer is worth waiting for.
 COMMIT_GRACE_SECONDS = 1.0
 WRITE_SECONDS_MAXIMUM = 10.0
+PING_SECONDS_MAXIMUM = 1.0
 _SPAN_ATTRIBUTES: Mapping[str, str] = {"db.system.name": "postgresql"}
 
 
@@ -91,6 +92,14 @@ class Database:
     def pool_waiting(self) -> int:
         """Calls that wait for a connection."""
         return self._pool.waiting
+
+    async def ping(self) -> None:
+        """Return when the database has answered, within a second."""
+
+        async def work(connection: Connection) -> None:
+            await connection.execute("SELECT 1")
+
+        await self.read(work, deadline=time.monotonic() + PING_SECONDS_MAXIMUM, name="ping")
 
     async def read(self, work: Work[T], *, deadline: float, name: str = "read") -> T:
         """Run statements that change nothing, each on its own; once more if the connection was lost."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -12,8 +11,6 @@ import asyncpg
 from chassis.postgres import Connection, Database
 from progress_service.domain.statistics import Statistics, UserId
 from progress_service.domain.streaks import Run
-
-PING_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +27,6 @@ class StatisticsStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-
-    async def ping(self) -> None:
-        """Return when the database answers."""
-
-        async def work(connection: Connection) -> None:
-            await connection.execute("SELECT 1")
-
-        await self._database.read(work, deadline=time.monotonic() + PING_SECONDS, name="ping")
 
     async def select_reports(
         self, user_ids: Sequence[UserId], *, deadline: float, today: date | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 from chassis.postgres import Connection, Database
@@ -14,8 +13,6 @@ from session_service.store.changes import SessionKey
 from session_service.store.editions import EditionCache, EditionKey
 from session_service.store.rows import session_from
 
-PING_SECONDS_MAXIMUM = 1.0
-
 
 class SessionStore:
     """Reads sessions."""
@@ -23,14 +20,6 @@ class SessionStore:
     def __init__(self, *, database: Database, editions: EditionCache) -> None:
         self._database = database
         self._editions = editions
-
-    async def ping(self) -> None:
-        """Raise unless the database answers."""
-
-        async def work(connection: Connection) -> None:
-            await connection.fetchval("SELECT 1")
-
-        await self._database.read(work, deadline=time.monotonic() + PING_SECONDS_MAXIMUM, name="ping")
 
     async def get_sessions(
         self, wanted: Sequence[SessionKey], *, deadline: float

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC
 from typing import Any
 
@@ -28,7 +27,7 @@ from subscription_service.operations.entitlements import EntitlementOperations
 from subscription_service.operations.plans import PlanOperations
 from subscription_service.operations.subscriptions import SubscriptionOperations
 from subscription_service.servicer.batches import deadline_of, keyed, replies, timestamp
-from subscription_service.servicer.paging import make_token, number_in, page_size, text_in
+from subscription_service.servicer.paging import number_in, pages, text_in
 
 _ACCOUNT_STATUSES = {
     AccountStatus.ACTIVE: pb.Account.ACTIVE,
@@ -96,7 +95,14 @@ class AccountServicer:
     async def ListSubscriptionChanges(
         self, batch: list[Item[pb.ListSubscriptionChangesRequest]]
     ) -> list[Reply[pb.ListSubscriptionChangesResponse] | ServiceError]:
-        return list(await asyncio.gather(*map(self._list_changes, batch)))
+        return await pages(
+            batch,
+            self._changes,
+            position=lambda change: (change.change_number,),
+            render=lambda changes, token: pb.ListSubscriptionChangesResponse(
+                changes=map(_change, changes), next_page_token=token
+            ),
+        )
 
     async def GetMyEntitlements(
         self, batch: list[Item[pb.GetMyEntitlementsRequest]]
@@ -114,25 +120,14 @@ class AccountServicer:
         )
         return replies(outcomes, lambda e: pb.GetEntitlementsResponse(entitlements=_entitlements(e)))
 
-    async def _list_changes(
-        self, item: Item[pb.ListSubscriptionChangesRequest]
-    ) -> Reply[pb.ListSubscriptionChangesResponse] | ServiceError:
-        request = item.request
-        limit = page_size(request.page_size)
-        try:
-            changes = await self._subscriptions.list_changes(
-                user_id=request.user_id,
-                before=number_in(request.page_token),
-                limit=limit,
-                deadline=item.call.deadline,
-            )
-        except ServiceError as error:
-            return error
-        return Reply(
-            pb.ListSubscriptionChangesResponse(
-                changes=map(_change, changes),
-                next_page_token=make_token(changes[-1].change_number) if len(changes) == limit else "",
-            )
+    async def _changes(
+        self, item: Item[pb.ListSubscriptionChangesRequest], limit: int
+    ) -> list[SubscriptionChange]:
+        return await self._subscriptions.list_changes(
+            user_id=item.request.user_id,
+            before=number_in(item.request.page_token),
+            limit=limit,
+            deadline=item.call.deadline,
         )
 
 
@@ -151,23 +146,13 @@ class PlanServicer:
     async def ListPlans(
         self, batch: list[Item[pb.ListPlansRequest]]
     ) -> list[Reply[pb.ListPlansResponse] | ServiceError]:
-        return list(await asyncio.gather(*map(self._list_plans, batch)))
-
-    async def _list_plans(
-        self, item: Item[pb.ListPlansRequest]
-    ) -> Reply[pb.ListPlansResponse] | ServiceError:
-        limit = page_size(item.request.page_size)
-        try:
-            plans = await self._operations.list_plans(
+        return await pages(
+            batch,
+            lambda item, limit: self._operations.list_plans(
                 after=text_in(item.request.page_token), limit=limit, deadline=item.call.deadline
-            )
-        except ServiceError as error:
-            return error
-        return Reply(
-            pb.ListPlansResponse(
-                plans=map(_plan, plans),
-                next_page_token=make_token(plans[-1].plan_id) if len(plans) == limit else "",
-            )
+            ),
+            position=lambda plan: (plan.plan_id,),
+            render=lambda plans, token: pb.ListPlansResponse(plans=map(_plan, plans), next_page_token=token),
         )
 
 

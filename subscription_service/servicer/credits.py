@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from datetime import UTC
 from typing import Any
@@ -13,7 +12,7 @@ from protos.subscription.v1 import credits_pb2 as pb
 from subscription_service.domain.credits import CreditEntry, CreditOrder, EntryKind
 from subscription_service.operations.credits import CreditOperations
 from subscription_service.servicer.batches import deadline_of, keyed, operation_id, timestamp
-from subscription_service.servicer.paging import make_token, number_in, page_size
+from subscription_service.servicer.paging import number_in, pages
 
 _KINDS = {
     EntryKind.GRANT: pb.CreditEntry.GRANT,
@@ -42,47 +41,37 @@ class CreditServicer:
     async def ListMyCreditEntries(
         self, batch: list[Item[pb.ListMyCreditEntriesRequest]]
     ) -> list[Reply[pb.ListMyCreditEntriesResponse] | ServiceError]:
-        async def mine(
-            item: Item[pb.ListMyCreditEntriesRequest],
-        ) -> Reply[pb.ListMyCreditEntriesResponse] | ServiceError:
-            page = await self._page(item, item.call.user_id, of_inactive=False)
-            if isinstance(page, ServiceError):
-                return page
-            entries, token = page
-            return Reply(pb.ListMyCreditEntriesResponse(entries=entries, next_page_token=token))
-
-        return list(await asyncio.gather(*map(mine, batch)))
+        return await pages(
+            batch,
+            lambda item, limit: self._entries(item, item.call.user_id, limit, of_inactive=False),
+            position=lambda entry: (entry.entry_number,),
+            render=lambda entries, token: pb.ListMyCreditEntriesResponse(
+                entries=map(_message, entries), next_page_token=token
+            ),
+        )
 
     async def ListCreditEntries(
         self, batch: list[Item[pb.ListCreditEntriesRequest]]
     ) -> list[Reply[pb.ListCreditEntriesResponse] | ServiceError]:
-        async def of_learner(
-            item: Item[pb.ListCreditEntriesRequest],
-        ) -> Reply[pb.ListCreditEntriesResponse] | ServiceError:
-            page = await self._page(item, item.request.user_id, of_inactive=True)
-            if isinstance(page, ServiceError):
-                return page
-            entries, token = page
-            return Reply(pb.ListCreditEntriesResponse(entries=entries, next_page_token=token))
+        return await pages(
+            batch,
+            lambda item, limit: self._entries(item, item.request.user_id, limit, of_inactive=True),
+            position=lambda entry: (entry.entry_number,),
+            render=lambda entries, token: pb.ListCreditEntriesResponse(
+                entries=map(_message, entries), next_page_token=token
+            ),
+        )
 
-        return list(await asyncio.gather(*map(of_learner, batch)))
-
-    async def _page(
-        self, item: Item[Any], user_id: str, *, of_inactive: bool
-    ) -> tuple[list[pb.CreditEntry], str] | ServiceError:
-        limit = page_size(item.request.page_size)
-        try:
-            entries = await self._operations.list_entries(
-                user_id=user_id,
-                before=number_in(item.request.page_token),
-                limit=limit,
-                of_inactive=of_inactive,
-                deadline=item.call.deadline,
-            )
-        except ServiceError as error:
-            return error
-        token = make_token(entries[-1].entry_number) if len(entries) == limit else ""
-        return [_message(entry) for entry in entries], token
+    async def _entries(
+        self, item: Item[Any], user_id: str, limit: int, *, of_inactive: bool
+    ) -> list[CreditEntry]:
+        return await self._operations.list_entries(
+            user_id=user_id,
+            before=number_in(item.request.page_token),
+            limit=limit,
+            of_inactive=of_inactive,
+            deadline=item.call.deadline,
+        )
 
 
 def _order(item: Item[pb.AdjustCreditsRequest]) -> CreditOrder:

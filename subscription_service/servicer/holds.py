@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -12,7 +11,7 @@ from protos.subscription.v1 import holds_pb2
 from subscription_service.domain.holds import Hold, HoldState, Placement
 from subscription_service.operations.holds import HoldOperations
 from subscription_service.servicer.batches import deadline_of, replies
-from subscription_service.servicer.paging import make_token, page_size, read_token
+from subscription_service.servicer.paging import Position, pages, read_token
 from subscription_service.store.holds import HoldReference, OpenHoldPosition
 
 _STATES = {
@@ -58,30 +57,23 @@ class HoldServicer:
     async def ListOpenHolds(
         self, batch: list[Item[holds_pb2.ListOpenHoldsRequest]]
     ) -> list[Reply[holds_pb2.ListOpenHoldsResponse] | ServiceError]:
-        return list(await asyncio.gather(*map(self._list_open_holds, batch)))
+        return await pages(
+            batch,
+            self._open_holds,
+            position=_position,
+            render=lambda holds, token: holds_pb2.ListOpenHoldsResponse(
+                holds=map(_message, holds), next_page_token=token
+            ),
+        )
 
-    async def _list_open_holds(
-        self, item: Item[holds_pb2.ListOpenHoldsRequest]
-    ) -> Reply[holds_pb2.ListOpenHoldsResponse] | ServiceError:
-        request = item.request
-        limit = page_size(request.page_size)
-        try:
-            holds = await self._operations.list_open_holds(
-                method=request.method,
-                older_than_seconds=request.older_than_seconds,
-                after=_position(request.page_token),
-                limit=limit,
-                deadline=item.call.deadline,
-            )
-        except ServiceError as error:
-            return error
-        response = holds_pb2.ListOpenHoldsResponse(holds=map(_message, holds))
-        if len(holds) == limit:
-            last = holds[-1]
-            response.next_page_token = make_token(
-                last.placed_at.astimezone(UTC).isoformat(), last.user_id, str(last.hold_id)
-            )
-        return Reply(response)
+    async def _open_holds(self, item: Item[holds_pb2.ListOpenHoldsRequest], limit: int) -> list[Hold]:
+        return await self._operations.list_open_holds(
+            method=item.request.method,
+            older_than_seconds=item.request.older_than_seconds,
+            after=_position_in(item.request.page_token),
+            limit=limit,
+            deadline=item.call.deadline,
+        )
 
 
 def _placement(request: holds_pb2.PlaceHoldRequest) -> Placement:
@@ -96,7 +88,11 @@ def _placement(request: holds_pb2.PlaceHoldRequest) -> Placement:
     )
 
 
-def _position(token: str) -> OpenHoldPosition | None:
+def _position(hold: Hold) -> Position:
+    return hold.placed_at.astimezone(UTC).isoformat(), hold.user_id, str(hold.hold_id)
+
+
+def _position_in(token: str) -> OpenHoldPosition | None:
     position = read_token(token, str, str, str)
     if position is None:
         return None

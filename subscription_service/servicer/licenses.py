@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
@@ -14,7 +13,7 @@ from subscription_service.domain.licenses import LevelAdvance, LevelReached, Lev
 from subscription_service.operations.license_feed import LicenseFeed
 from subscription_service.operations.licenses import LicenseOperations
 from subscription_service.servicer.batches import deadline_of, keyed, operation_id, replies, timestamp
-from subscription_service.servicer.paging import make_token, number_in, page_size, text_in
+from subscription_service.servicer.paging import number_in, pages, text_in
 from subscription_service.store.license_reads import SequencedProgression
 
 
@@ -26,35 +25,38 @@ class LicenseServicer:
     async def ListMyLicenses(
         self, batch: list[Item[pb.ListMyLicensesRequest]]
     ) -> list[Reply[pb.ListMyLicensesResponse] | ServiceError]:
-        async def mine(
-            item: Item[pb.ListMyLicensesRequest],
-        ) -> Reply[pb.ListMyLicensesResponse] | ServiceError:
-            page = await self._page(item, item.call.user_id, of_inactive=False)
-            if isinstance(page, ServiceError):
-                return page
-            licenses, token = page
-            return Reply(pb.ListMyLicensesResponse(licenses=licenses, next_page_token=token))
-
-        return list(await asyncio.gather(*map(mine, batch)))
+        return await pages(
+            batch,
+            lambda item, limit: self._licenses(item, item.call.user_id, limit, of_inactive=False),
+            position=lambda license_: (license_.specialization,),
+            render=lambda licenses, token: pb.ListMyLicensesResponse(
+                licenses=map(_message, licenses), next_page_token=token
+            ),
+        )
 
     async def ListLicenses(
         self, batch: list[Item[pb.ListLicensesRequest]]
     ) -> list[Reply[pb.ListLicensesResponse] | ServiceError]:
-        async def of_learner(
-            item: Item[pb.ListLicensesRequest],
-        ) -> Reply[pb.ListLicensesResponse] | ServiceError:
-            page = await self._page(item, item.request.user_id, of_inactive=True)
-            if isinstance(page, ServiceError):
-                return page
-            licenses, token = page
-            return Reply(pb.ListLicensesResponse(licenses=licenses, next_page_token=token))
-
-        return list(await asyncio.gather(*map(of_learner, batch)))
+        return await pages(
+            batch,
+            lambda item, limit: self._licenses(item, item.request.user_id, limit, of_inactive=True),
+            position=lambda license_: (license_.specialization,),
+            render=lambda licenses, token: pb.ListLicensesResponse(
+                licenses=map(_message, licenses), next_page_token=token
+            ),
+        )
 
     async def GetLicenseHistory(
         self, batch: list[Item[pb.GetLicenseHistoryRequest]]
     ) -> list[Reply[pb.GetLicenseHistoryResponse] | ServiceError]:
-        return list(await asyncio.gather(*map(self._history, batch)))
+        return await pages(
+            batch,
+            self._history,
+            position=lambda change: (change.sequence,),
+            render=lambda history, token: pb.GetLicenseHistoryResponse(
+                progressions=[_progression(change.progression) for change in history], next_page_token=token
+            ),
+        )
 
     async def AdvanceLicense(
         self, batch: list[Item[pb.AdvanceLicenseRequest]]
@@ -87,42 +89,26 @@ class LicenseServicer:
         async for change in self._feed.watch(after=item.request.after_sequence, deadline=item.call.deadline):
             yield _watched(change)
 
-    async def _page(
-        self, item: Item[Any], user_id: str, *, of_inactive: bool
-    ) -> tuple[list[pb.License], str] | ServiceError:
-        limit = page_size(item.request.page_size)
-        try:
-            licenses = await self._operations.list_licenses(
-                user_id=user_id,
-                after=text_in(item.request.page_token),
-                limit=limit,
-                of_inactive=of_inactive,
-                deadline=item.call.deadline,
-            )
-        except ServiceError as error:
-            return error
-        token = make_token(licenses[-1].specialization) if len(licenses) == limit else ""
-        return [_message(license_) for license_ in licenses], token
+    async def _licenses(
+        self, item: Item[Any], user_id: str, limit: int, *, of_inactive: bool
+    ) -> list[License]:
+        return await self._operations.list_licenses(
+            user_id=user_id,
+            after=text_in(item.request.page_token),
+            limit=limit,
+            of_inactive=of_inactive,
+            deadline=item.call.deadline,
+        )
 
     async def _history(
-        self, item: Item[pb.GetLicenseHistoryRequest]
-    ) -> Reply[pb.GetLicenseHistoryResponse] | ServiceError:
-        limit = page_size(item.request.page_size)
-        try:
-            history = await self._operations.list_history(
-                user_id=item.call.user_id,
-                specialization=item.request.specialization,
-                before=number_in(item.request.page_token),
-                limit=limit,
-                deadline=item.call.deadline,
-            )
-        except ServiceError as error:
-            return error
-        return Reply(
-            pb.GetLicenseHistoryResponse(
-                progressions=[_progression(change.progression) for change in history],
-                next_page_token=make_token(history[-1].sequence) if len(history) == limit else "",
-            )
+        self, item: Item[pb.GetLicenseHistoryRequest], limit: int
+    ) -> list[SequencedProgression]:
+        return await self._operations.list_history(
+            user_id=item.call.user_id,
+            specialization=item.request.specialization,
+            before=number_in(item.request.page_token),
+            limit=limit,
+            deadline=item.call.deadline,
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from datetime import timedelta
 
 import asyncpg
@@ -15,27 +15,10 @@ from google.protobuf.wrappers_pb2 import StringValue
 from chassis import idempotency
 from chassis.errors import Reason, ServiceError
 from chassis.idempotency import CompletedCall, KeyState, StoredResponse
-from chassis.migrations import FOLDER, migrate
 from chassis.postgres import Connection, ConstraintViolation, Database
-from homeroom.embedded.provisioning import ServiceDatabase
 from tests.support.waiting import eventually
 
 METHOD = "/homeroom.session.v1.SessionService/CreateSession"
-
-
-@pytest.fixture
-async def database(empty_database: ServiceDatabase) -> AsyncIterator[Database]:
-    await migrate(empty_database.owner, {"chassis": FOLDER})
-    database = await Database.connect(empty_database.service, maximum=8)
-    yield database
-    await database.close()
-
-
-@pytest.fixture
-async def admin(empty_database: ServiceDatabase, database: Database) -> AsyncIterator[Connection]:
-    connection = await asyncpg.connect(empty_database.superuser)
-    yield connection
-    await connection.close()
 
 
 def soon() -> float:

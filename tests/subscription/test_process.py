@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import sys
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import orjson
 import pytest
 
@@ -21,87 +16,12 @@ from chassis.batch import Reply
 from chassis.call import Call, service_call
 from chassis.client import Upstream
 from chassis.errors import Reason, ServiceError
-from chassis.metrics import Metrics
-from chassis.tracing import Tracing
 from homeroom.embedded.provisioning import ServiceDatabase
 from protos.subscription.v1 import accounts_pb2, credits_pb2, holds_pb2, licenses_pb2
 from tests.subscription.service import ACCOUNTS, CREDITS, HOLDS, LICENSES, placement
+from tests.support.service_process import SECONDS_MAXIMUM, ServiceProcess, serving, started
 
-TOKEN = "a-secret-among-processes"
-SECONDS_MAXIMUM = 30.0
-
-
-class Process:
-    """The service as a child of the test, on free ports that its log names."""
-
-    def __init__(self, child: asyncio.subprocess.Process) -> None:
-        self.child = child
-        self.port = 0
-        self.ops_port = 0
-
-    async def serving(self) -> None:
-        assert self.child.stdout is not None
-        log: list[str] = []
-        async with asyncio.timeout(SECONDS_MAXIMUM):
-            while line := (await self.child.stdout.readline()).decode():
-                log.append(line)
-                if '"event":"serving"' in line:
-                    event = orjson.loads(line)
-                    self.port, self.ops_port = event["port"], event["ops_port"]
-                    return
-        raise AssertionError("".join(log))
-
-    async def ended(self) -> int:
-        async with asyncio.timeout(SECONDS_MAXIMUM):
-            return await self.child.wait()
-
-    async def page(self, path: str) -> tuple[int, str]:
-        async with (
-            aiohttp.ClientSession() as client,
-            client.get(f"http://127.0.0.1:{self.ops_port}{path}") as response,
-        ):
-            return response.status, await response.text()
-
-
-@asynccontextmanager
-async def started(*arguments: str, **settings: str) -> AsyncIterator[Process]:
-    child = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "subscription_service",
-        *arguments,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env={
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
-            "HOMEROOM_MODE": "development",
-            "HOMEROOM_BIND": "127.0.0.1:0",
-            "HOMEROOM_OPS_BIND": "127.0.0.1:0",
-            "HOMEROOM_SERVICE_TOKEN": TOKEN,
-        }
-        | settings,
-    )
-    try:
-        yield Process(child)
-    finally:
-        if child.returncode is None:
-            child.kill()
-        # Reads what is left, so that nothing of the pipe outlives the test.
-        await child.communicate()
-
-
-@asynccontextmanager
-async def upstream_of(process: Process) -> AsyncIterator[Upstream]:
-    client = Upstream(
-        name="subscription_service",
-        target=f"127.0.0.1:{process.port}",
-        service_token=TOKEN,
-        tracing=Tracing(service="test", version="0", sample_ratio=0.0),
-        metrics=Metrics(service="test"),
-    )
-    yield client
-    await client.close()
+SERVICE = "subscription_service"
 
 
 def call_of(path: str, *, user_id: str, role: str, key: str = "") -> Call:
@@ -135,14 +55,13 @@ def reached(user_id: str, level: int) -> licenses_pb2.ApplyLicenseLevelRequest:
 async def test_a_migrated_database_is_served_and_the_process_ends_although_somebody_watches(
     empty_database: ServiceDatabase,
 ) -> None:
-    async with started("migrate", HOMEROOM_MIGRATION_DATABASE_URL=empty_database.owner) as migration:
+    async with started(SERVICE, "migrate", HOMEROOM_MIGRATION_DATABASE_URL=empty_database.owner) as migration:
         assert await migration.ended() == 0
-    async with started(HOMEROOM_DATABASE_URL=empty_database.service) as process:
-        await process.serving()
+    async with serving(SERVICE, HOMEROOM_DATABASE_URL=empty_database.service) as process:
         assert (await process.page("/livez"))[0] == 200
         status, page = await process.page("/readyz")
         assert (status, orjson.loads(page)["checks"][0]["name"]) == (200, "database")
-        async with upstream_of(process) as upstream:
+        async with process.upstream() as upstream:
             await put_account(upstream, "ann")
             watch_path = f"/{LICENSES}/WatchLicenses"
             watch = upstream.stream(
@@ -162,45 +81,43 @@ async def test_a_migrated_database_is_served_and_the_process_ends_although_someb
 
 
 async def test_a_database_without_tables_is_not_served(empty_database: ServiceDatabase) -> None:
-    async with started(HOMEROOM_DATABASE_URL=empty_database.service) as process:
-        output, _ = await asyncio.wait_for(process.child.communicate(), SECONDS_MAXIMUM)
-        assert process.child.returncode != 0
-        assert b"migrate" in output
+    async with started(SERVICE, HOMEROOM_DATABASE_URL=empty_database.service) as process:
+        assert await process.ended() != 0
+        assert "migrate" in process.log
 
 
 async def test_roles_and_keys_are_demanded_as_the_contract_says(
     subscription_database: ServiceDatabase,
 ) -> None:
-    async with started(HOMEROOM_DATABASE_URL=subscription_database.service) as process:
-        await process.serving()
-        async with upstream_of(process) as upstream:
-            await put_account(upstream, "ann")
+    async with (
+        serving(SERVICE, HOMEROOM_DATABASE_URL=subscription_database.service) as process,
+        process.upstream() as upstream,
+    ):
+        await put_account(upstream, "ann")
 
-            async def refusal(path: str, request: Any, **caller: str) -> Reason:
-                with pytest.raises(ServiceError) as refused:
-                    await ask(upstream, path, request, **caller)
-                return refused.value.reason
+        async def refusal(path: str, request: Any, **caller: str) -> Reason:
+            with pytest.raises(ServiceError) as refused:
+                await ask(upstream, path, request, **caller)
+            return refused.value.reason
 
-            adjust = f"/{CREDITS}/AdjustCredits"
-            grant = credits_pb2.AdjustCreditsRequest(user_id="ann", amount=5, reason="r")
-            place = f"/{HOLDS}/PlaceHold"
-            assert await refusal(adjust, grant, user_id="ann", role="learner") is Reason.PERMISSION_DENIED
-            assert await refusal(adjust, grant, user_id="root", role="admin") is (
-                Reason.IDEMPOTENCY_KEY_MISSING
-            )
-            assert await refusal(place, placement("ann"), user_id="root", role="admin") is (
-                Reason.PERMISSION_DENIED
-            )
-            assert await refusal(place, placement("ann", "not-a-uuid")) is Reason.INVALID_ARGUMENT
-            first = await upstream.call(adjust, grant, call_of(adjust, user_id="root", role="admin", key="k"))
-            again = await upstream.call(adjust, grant, call_of(adjust, user_id="root", role="admin", key="k"))
-            assert (first.replayed, again.replayed) == (False, True)
-            assert first.message == again.message
-            mine = f"/{ACCOUNTS}/GetMyEntitlements"
-            response = await ask(
-                upstream, mine, accounts_pb2.GetMyEntitlementsRequest(), user_id="ann", role="learner"
-            )
-            assert response.entitlements.credits.balance == 5
+        adjust = f"/{CREDITS}/AdjustCredits"
+        grant = credits_pb2.AdjustCreditsRequest(user_id="ann", amount=5, reason="r")
+        place = f"/{HOLDS}/PlaceHold"
+        assert await refusal(adjust, grant, user_id="ann", role="learner") is Reason.PERMISSION_DENIED
+        assert await refusal(adjust, grant, user_id="root", role="admin") is (Reason.IDEMPOTENCY_KEY_MISSING)
+        assert await refusal(place, placement("ann"), user_id="root", role="admin") is (
+            Reason.PERMISSION_DENIED
+        )
+        assert await refusal(place, placement("ann", "not-a-uuid")) is Reason.INVALID_ARGUMENT
+        first = await upstream.call(adjust, grant, call_of(adjust, user_id="root", role="admin", key="k"))
+        again = await upstream.call(adjust, grant, call_of(adjust, user_id="root", role="admin", key="k"))
+        assert (first.replayed, again.replayed) == (False, True)
+        assert first.message == again.message
+        mine = f"/{ACCOUNTS}/GetMyEntitlements"
+        response = await ask(
+            upstream, mine, accounts_pb2.GetMyEntitlementsRequest(), user_id="ann", role="learner"
+        )
+        assert response.entitlements.credits.balance == 5
 
 
 @pytest.mark.fault
@@ -216,27 +133,21 @@ async def test_a_hold_is_taken_once_though_the_process_dies_before_it_answers(
     end = holds_pb2.CommitHoldRequest(user_id="ann", hold_id=request.hold_id)
     held = f"/{ACCOUNTS}/GetEntitlements"
     entitlements = accounts_pb2.GetEntitlementsRequest(user_id="ann")
-    async with started(**settings) as process:
-        await process.serving()
-        async with upstream_of(process) as upstream:
-            await put_account(upstream, "ann")
-            await dies_answering(process, upstream, tmp_path, place, request)
-    async with started(**settings) as process:
-        await process.serving()
-        async with upstream_of(process) as upstream:
-            assert (await ask(upstream, place, request)).hold.state == holds_pb2.Hold.OPEN
-            assert (await ask(upstream, held, entitlements)).entitlements.tests.held == 1
-            await dies_answering(process, upstream, tmp_path, commit, end)
-    async with started(**settings) as process:
-        await process.serving()
-        async with upstream_of(process) as upstream:
-            assert (await ask(upstream, commit, end)).hold.state == holds_pb2.Hold.COMMITTED
-            tests = (await ask(upstream, held, entitlements)).entitlements.tests
-            assert (tests.used, tests.held) == (1, 0)
+    async with serving(SERVICE, **settings) as process, process.upstream() as upstream:
+        await put_account(upstream, "ann")
+        await dies_answering(process, upstream, tmp_path, place, request)
+    async with serving(SERVICE, **settings) as process, process.upstream() as upstream:
+        assert (await ask(upstream, place, request)).hold.state == holds_pb2.Hold.OPEN
+        assert (await ask(upstream, held, entitlements)).entitlements.tests.held == 1
+        await dies_answering(process, upstream, tmp_path, commit, end)
+    async with serving(SERVICE, **settings) as process, process.upstream() as upstream:
+        assert (await ask(upstream, commit, end)).hold.state == holds_pb2.Hold.COMMITTED
+        tests = (await ask(upstream, held, entitlements)).entitlements.tests
+        assert (tests.used, tests.held) == (1, 0)
 
 
 async def dies_answering(
-    process: Process, upstream: Upstream, directory: Path, path: str, request: Any
+    process: ServiceProcess, upstream: Upstream, directory: Path, path: str, request: Any
 ) -> None:
     failpoints.arm(directory, "subscription.after_commit", "kill")
     (outcome,) = await upstream.call_many(path, [(request, service_call(path, timeout_seconds=2.0))])

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from chassis.config import load
+from chassis.config import MigrationConfig, load
 from homeroom.services import SERVICES, Service
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,7 +90,7 @@ def test_a_process_accepts_what_it_is_told(compose: dict[str, Any], service: Ser
     configs = importlib.import_module(f"{service.package}.config")
     load(configs.Config, filled_in(environment(compose, service.package)))
     if service.database:
-        load(configs.MigrationConfig, filled_in(environment(compose, f"{service.database}_migrate")))
+        load(MigrationConfig, filled_in(environment(compose, f"{service.database}_migrate")))
 
 
 @pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.package)

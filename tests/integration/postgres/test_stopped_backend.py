@@ -59,6 +59,16 @@ async def test_a_read_ends_in_time(database: Database) -> None:
 
 
 @pytest.mark.usefixtures("patient_cleaning")
+async def test_a_ping_gives_up_by_itself(database: Database) -> None:
+    await database.ping()
+    pid = await database.read(backend, deadline=soon())
+    async with answering_again(database):
+        with stopped(pid), pytest.raises(ServiceError) as caught:
+            await database.ping()
+    assert caught.value.reason is Reason.DEADLINE_EXCEEDED
+
+
+@pytest.mark.usefixtures("patient_cleaning")
 async def test_a_transaction_that_cannot_begin_ends_in_time(database: Database, admin: Connection) -> None:
     pid = await database.read(backend, deadline=soon())
     async with answering_again(database):
