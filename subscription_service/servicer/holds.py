@@ -11,7 +11,7 @@ from protos.subscription.v1 import holds_pb2
 from subscription_service.domain.holds import Hold, HoldState, Placement
 from subscription_service.operations.holds import HoldOperations
 from subscription_service.servicer.batches import deadline_of, replies
-from subscription_service.servicer.paging import Position, pages, read_token
+from subscription_service.servicer.paging import Position, pages, read_token, token_refused
 from subscription_service.store.holds import HoldReference, OpenHoldPosition
 
 _STATES = {
@@ -97,7 +97,10 @@ def _position_in(token: str) -> OpenHoldPosition | None:
     if position is None:
         return None
     placed_at, user_id, hold_id = map(str, position)
-    return OpenHoldPosition(datetime.fromisoformat(placed_at), user_id, UUID(hold_id))
+    try:
+        return OpenHoldPosition(datetime.fromisoformat(placed_at), user_id, UUID(hold_id))
+    except ValueError:
+        raise token_refused() from None
 
 
 def _message(hold: Hold) -> holds_pb2.Hold:

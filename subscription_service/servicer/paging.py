@@ -56,9 +56,9 @@ def read_token(token: str, *kinds: type[str | int]) -> Position | None:
     try:
         position = orjson.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
     except (binascii.Error, ValueError):
-        raise _refusal() from None
+        raise token_refused() from None
     if not isinstance(position, list) or [type(value) for value in position] != list(kinds):
-        raise _refusal()
+        raise token_refused()
     return tuple(position)
 
 
@@ -79,7 +79,8 @@ def _token(position: Position) -> str:
     return base64.urlsafe_b64encode(orjson.dumps(position)).decode().rstrip("=")
 
 
-def _refusal() -> ServiceError:
+def token_refused() -> ServiceError:
+    """What is said of a token that we have not made for this list."""
     description = "is not a token of this list"
     return ServiceError(
         Reason.INVALID_ARGUMENT,
