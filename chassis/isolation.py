@@ -30,6 +30,8 @@ class Locked(Enum):
     """In place of an outcome: someone else holds the lock that the request needs, and nothing was decided."""
 
     ELSEWHERE = "elsewhere"
+    SOMEWHERE = "somewhere"
+    """A lock was not given, and nobody says whose: the request may be innocent."""
 
 
 # Runs requests in one transaction, in their order; told whether to wait for locks, or to pass over the
@@ -47,7 +49,8 @@ async def run_isolated(
     """Answer each request; those of one owner act in the order of arrival.
 
     First all of them in one transaction, passing over owners that are locked elsewhere; then those owners,
-    each in a transaction of its own, a few at once and for a limited time: UNAVAILABLE when that is over. A
+    each in a transaction of its own, a few at once and for a limited time: UNAVAILABLE when that is over (who
+    merely was in one transaction with a locked one gets its turn, however late). A
     transaction that the database refuses is halved until the guilty request is alone; what it is told,
     `refusal_of` says. One whose outcome is unknown is attempted once more, so an attempt must find what an
     earlier one has done; UNAVAILABLE if even then nobody knows.
@@ -64,7 +67,8 @@ async def run_isolated(
 
         async def wait_for(places: Sequence[int]) -> None:
             async with turns:
-                if time.monotonic() >= give_up_at:
+                known_as_locked = any(outcomes[place] is Locked.ELSEWHERE for place in places)
+                if known_as_locked and time.monotonic() >= give_up_at:
                     return
                 waited = await run.halving([requests[place] for place in places], wait=True)
             for place, outcome in zip(places, waited, strict=True):
@@ -94,7 +98,7 @@ class _Run(Generic[Req, Res]):
         except LockTimeout:
             # Also without `wait`, behind a key that somebody has not committed yet. Nobody says whose, and a
             # search by halves would wait for it each time.
-            return [Locked.ELSEWHERE] * len(requests)
+            return [Locked.SOMEWHERE] * len(requests)
         except DataRefused as error:
             if len(requests) == 1:
                 return [self.refusal_of(requests[0], error)]

@@ -162,7 +162,7 @@ def _verified_claims(token: str, key: SigningKey) -> _Claims:
         return _read_claims(urlsafe_b64decode(payload.encode("ascii")))
     except msgspec.ValidationError as error:
         raise _refused(f"The token's claims are not valid: {error}") from None
-    except (JoseError, ValueError):  # msgspec's DecodeError, and text that is not base64 or not ASCII
+    except (JoseError, ValueError, RecursionError):  # not JSON, not base64, not ASCII; or without end
         raise _refused("The token is not a JWT") from None
 
 

@@ -21,6 +21,7 @@ from session_service.subscription_client import SubscriptionClient
 
 TRIES_TOGETHER = 2
 TRIES_ALONE = 4
+ALONE_AT_ONCE = 4
 PAUSE_SECONDS = 0.005
 PAUSES_SECONDS_MAXIMUM = 0.25
 
@@ -74,8 +75,7 @@ class SessionStarts:
                 if len(starts) == 1:
                     _refuse(starts, refusal_of(trouble))
                     return
-                for each in unsettled:
-                    await self._settle([each], tries=TRIES_ALONE)
+                await self._settle_alone(unsettled)
             else:
                 if not must_wait:
                     continue
@@ -85,6 +85,22 @@ class SessionStarts:
                 await asyncio.sleep(min(pause, pauses_left) * random.uniform(0.5, 1.0))  # noqa: S311 — jitter
                 pauses_left -= pause
                 pause *= 2
+
+    async def _settle_alone(self, starts: Sequence[PendingStart]) -> None:
+        """Each by itself, a few learners at once, those of one learner in their order."""
+        by_learner: dict[str, list[PendingStart]] = {}
+        for each in starts:
+            by_learner.setdefault(each.claim.user_id, []).append(each)
+        turns = asyncio.Semaphore(ALONE_AT_ONCE)
+
+        async def settle(theirs: Sequence[PendingStart]) -> None:
+            async with turns:
+                for each in theirs:
+                    await self._settle([each], tries=TRIES_ALONE)
+
+        async with asyncio.TaskGroup() as learners:
+            for theirs in by_learner.values():
+                learners.create_task(settle(theirs))
 
     async def _go_round(self, starts: Sequence[PendingStart]) -> bool:
         """Look, place holds, write. Returns whether some of the starts must wait for somebody else."""

@@ -166,6 +166,7 @@ class StartStore:
             SELECT user_id, event_id, topic, payload, traceparent
               FROM unnest($21::text[], $22::uuid[], $23::text[], $24::bytea[], $25::text[])
                    AS event (user_id, event_id, topic, payload, traceparent)
+             CROSS JOIN patience
                 ON CONFLICT DO NOTHING
             """,
             [call.claim.user_id for call in calls],

@@ -63,7 +63,8 @@ class LearnerHolds:
     """What must be known of one learner to decide about holds, and what was decided, before it is written.
 
     `holds` are those asked about, `open_subjects` the subjects asked about that have an open hold, `days` the
-    days that they count against; `limits` is None unless the account may take anything.
+    days that they count against; `limits` is None unless the account may take anything, and stands as of the
+    subscription's change with the number `subscription_changes`.
     """
 
     user_id: str
@@ -77,6 +78,7 @@ class LearnerHolds:
     held_credits: dict[UUID, list[HeldCredits]] = field(default_factory=dict)
     placed: set[UUID] = field(default_factory=set)
     resolved: set[UUID] = field(default_factory=set)
+    subscription_changes: int = 0
 
     def place(self, placement: Placement) -> Hold | ServiceError | None:
         """Take the units, all or nothing; None while another open hold has the subject.

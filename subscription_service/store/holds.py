@@ -72,7 +72,11 @@ class HoldStore:
             await write_books(connection, books.values())
             return placed
 
-        locked = await self._database.write(work, deadline=deadline, name="place_holds")
+        locked: Sequence[PlaceOutcome]
+        try:
+            locked = await self._database.write(work, deadline=deadline, name="place_holds")
+        except ServiceError as error:  # it is theirs alone: the others have what they asked for
+            locked = [error] * len(places)
         outcomes.update(zip(places, locked, strict=True))
         return [outcomes[place] for place in range(len(placements))]
 

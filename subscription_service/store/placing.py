@@ -73,6 +73,7 @@ class Placing:
                    account.status AS account_status,
                    subscription.status AS subscription_status, subscription.period_end,
                    subscription.daily_test_limit, subscription.monthly_credits,
+                   coalesce(subscription.changes, 0) AS subscription_changes,
                    fallback.daily_test_limit AS default_daily_test_limit,
                    fallback.monthly_credits AS default_monthly_credits,
                    coalesce(usage.held, 0) AS usage_held, coalesce(usage.used, 0) AS usage_used,
@@ -89,7 +90,7 @@ class Placing:
                                    FROM accounts
                                   WHERE user_id = wanted.user_id
                                   LIMIT 1) AS account ON true
-              LEFT JOIN LATERAL (SELECT subscribed.status, subscribed.period_end,
+              LEFT JOIN LATERAL (SELECT subscribed.status, subscribed.period_end, subscribed.changes,
                                         plan.daily_test_limit, plan.monthly_credits
                                    FROM subscriptions AS subscribed
                                    JOIN plans AS plan ON plan.plan_id = subscribed.plan_id
@@ -144,7 +145,8 @@ class Placing:
         The statement sees the tables as they were before it had its locks. What may have been committed in
         between shows in the rows that it writes, for those are taken as they are now: the day's counters must
         be those that were read, and a hold of the same id or subject violates its unique index, which undoes
-        the whole statement.
+        the whole statement. Before that, the subscription must be the one that was read, and the day the
+        same: the read may be as old as the wait for a connection was.
         """
         books = sorted(books, key=lambda book: book.user_id)
         holds = [book.holds[hold_id] for book in books for hold_id in book.placed]
@@ -160,8 +162,10 @@ class Placing:
                 [hold.idempotency_key for hold in holds],
                 [usage.held for usage in usages],
                 [usage.used for usage in usages],
+                [book.subscription_changes for book in books],
                 books[0].today,
                 books[0].now,
+                self._pinned_time(),
                 deadline=deadline,
                 name="place_holds",
             )
@@ -177,16 +181,21 @@ _PLACE = """
         SELECT wanted.user_id, wanted.hold_id, wanted.tests, wanted.subject, wanted.method,
                wanted.idempotency_key, wanted.held, wanted.used
           FROM unnest($1::text[], $2::uuid[], $3::integer[], $4::text[], $5::text[], $6::text[],
-                      $7::integer[], $8::integer[])
-               AS wanted (user_id, hold_id, tests, subject, method, idempotency_key, held, used)
+                      $7::integer[], $8::integer[], $9::integer[])
+               AS wanted (user_id, hold_id, tests, subject, method, idempotency_key, held, used, changes)
          CROSS JOIN LATERAL (SELECT user_id
                                FROM accounts
                               WHERE user_id = wanted.user_id AND status = 'active'
                               LIMIT 1
                                 FOR NO KEY UPDATE SKIP LOCKED) AS account
+         WHERE (coalesce($12::timestamptz, statement_timestamp()) AT TIME ZONE 'utc')::date = $10::date
+           AND wanted.changes = coalesce((SELECT changes
+                                            FROM subscriptions
+                                           WHERE user_id = wanted.user_id
+                                           LIMIT 1), 0)
     ), counted AS (
         INSERT INTO daily_usage (user_id, day, held, used)
-        SELECT user_id, $9::date, held, used
+        SELECT user_id, $10::date, held, used
           FROM locked
          WHERE tests = 1
             ON CONFLICT ON CONSTRAINT daily_usage_once_per_day DO UPDATE
@@ -197,7 +206,7 @@ _PLACE = """
     INSERT INTO holds (user_id, hold_id, state, tests, credits, subject, method, idempotency_key,
                        day, placed_at)
     SELECT user_id, hold_id, 'open', tests, 0, subject, method, idempotency_key,
-           $9::date, $10::timestamptz
+           $10::date, $11::timestamptz
       FROM locked
      WHERE tests = 0 OR user_id IN (SELECT user_id FROM counted)
     RETURNING user_id
@@ -228,4 +237,5 @@ def _book(row: asyncpg.Record) -> LearnerHolds:
     active = AccountStatus(row["account_status"]) is AccountStatus.ACTIVE
     book = LearnerHolds(row["user_id"], now, today, limits if active else None)
     book.days[today] = DayUsage(today, row["usage_held"], row["usage_used"])
+    book.subscription_changes = row["subscription_changes"]
     return book

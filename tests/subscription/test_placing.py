@@ -21,11 +21,12 @@ class Interrupted(Database):
     meanwhile: Callable[[], Awaitable[object]] | None = None
     transactions = 0
 
-    async def execute_write(self, *arguments: Any, **keywords: Any) -> Any:
-        meanwhile, self.meanwhile = self.meanwhile, None
-        if meanwhile is not None:
+    async def read(self, *arguments: Any, **keywords: Any) -> Any:
+        result = await super().read(*arguments, **keywords)
+        if keywords["name"] == "read_for_placing" and self.meanwhile is not None:
+            meanwhile, self.meanwhile = self.meanwhile, None
             await meanwhile()
-        return await super().execute_write(*arguments, **keywords)
+        return result
 
     async def write(self, *arguments: Any, **keywords: Any) -> Any:
         self.transactions += 1
@@ -124,6 +125,31 @@ async def test_an_account_that_was_closed_meanwhile_takes_nothing(
     (outcome,) = await ours.batch(HOLDS, "PlaceHold", [placement(ann)])
     refused(outcome, Reason.INVALID_USER_REFERENCE)
     assert await subscriptions.truth.fetchval("SELECT count(*) FROM holds") == 0
+
+
+async def test_a_limit_that_was_lowered_meanwhile_counts(
+    interrupted: Interrupted, ours: Subscriptions, subscriptions: Subscriptions
+) -> None:
+    await subscriptions.plan("none", limit=0)
+    ann, ben = await subscriptions.accounts(2)
+    interrupted.meanwhile = lambda: subscriptions.subscribe(ann, "none")
+    outcomes = await ours.batch(HOLDS, "PlaceHold", [placement(ann), placement(ben)])
+    refused(outcomes[0], Reason.DAILY_LIMIT_REACHED)
+    assert outcomes[1].hold.state == holds_pb2.Hold.OPEN
+
+
+async def test_a_day_that_ends_meanwhile_is_not_counted_on(
+    interrupted: Interrupted, ours: Subscriptions
+) -> None:
+    ann = await ours.account("ann")
+    ours.clock.set("2026-03-01T23:59:59Z")
+
+    async def midnight() -> None:
+        ours.clock.set("2026-03-02T00:00:00Z")
+
+    interrupted.meanwhile = midnight
+    assert (await ours.place(ann)).day == "2026-03-02"
+    assert await ours.tests(ann) == (0, 1)
 
 
 async def test_one_hold_placed_by_many_at_once_takes_one_unit(subscriptions: Subscriptions) -> None:
