@@ -15,7 +15,7 @@ from chassis.database_errors import DataRefused, LockTimeout, OutcomeUnknown
 from chassis.errors import Reason, ServiceError
 
 # Owners that are locked elsewhere are waited for in transactions of their own, so many at once, and none
-# begins to wait later than this: they must not take the pool from the others.
+# that is known to be locked begins to wait later than this: they must not take the pool from the others.
 WAITING_OWNERS_MAXIMUM = 4
 WAITING_SECONDS_MAXIMUM = 1.0
 RETRY_AFTER_SECONDS = 0.1
