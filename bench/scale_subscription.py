@@ -26,7 +26,7 @@ import asyncpg
 from rich.console import Console
 from rich.table import Table
 
-import chassis.migrations
+import chassis.postgres.migrations
 from bench.scale.costs import AFTER_A_CHECKPOINT, BATCH, BETWEEN_CHECKPOINTS, Bench, Measurement
 from bench.scale.plans import WatchedDatabase, explain, scans_of_whole_tables
 from bench.scale.population import add_accounts, add_holds, warm_up
@@ -35,7 +35,7 @@ from homeroom.embedded.provisioning import provision
 from homeroom.secrets_file import SecretsFile
 from subscription_service.__main__ import MIGRATIONS
 
-GROWTH_MAXIMUM = 1.20
+GROWTH_MAX = 1.20
 # A server for the largest size: its data fits into memory, and no checkpoint comes but those asked for. All
 # else is as `make up` runs it.
 LARGE = {**SETTINGS, "shared_buffers": "6GB", "max_wal_size": "100GB", "checkpoint_timeout": "1d"}
@@ -62,7 +62,7 @@ def print_measurements(measurements: Sequence[Measurement]) -> bool:
         table.add_row(f"{each.holds:,}", f"{each.accounts:,}", f"{each.size_mib:,.0f}", each.phase, *costs)
     console.print(table)
     grown(measurements, AFTER_A_CHECKPOINT)
-    return grown(measurements, BETWEEN_CHECKPOINTS) <= GROWTH_MAXIMUM
+    return grown(measurements, BETWEEN_CHECKPOINTS) <= GROWTH_MAX
 
 
 def grown(measurements: Sequence[Measurement], phase: str) -> float:
@@ -95,7 +95,7 @@ async def run(chosen: argparse.Namespace) -> int:
     try:
         await cluster.start()
         service = await provision(cluster, secrets, "subscription")
-        await chassis.migrations.migrate(service.owner, MIGRATIONS)
+        await chassis.postgres.migrations.migrate(service.owner, MIGRATIONS)
         truth = await asyncpg.connect(service.superuser)
         database = cast("WatchedDatabase", await WatchedDatabase.connect(service.service, maximum=1))
         backend = await database.read(
@@ -148,7 +148,7 @@ def report(measurements: Sequence[Measurement], plans: dict[str, list[str]], out
         console.print(f"[red]reads a whole table: {scan}")
     if not kept:
         console.print(
-            f"[red]a hold costs more than {GROWTH_MAXIMUM:.2f} times what it cost at the smallest size"
+            f"[red]a hold costs more than {GROWTH_MAX:.2f} times what it cost at the smallest size"
         )
     if output is not None:
         output.write_text(

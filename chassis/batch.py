@@ -2,45 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
-from google.protobuf.message import Message
-
-from chassis.call import Call
+from chassis.context import Claim, Context
 from chassis.errors import ServiceError
 
+T = TypeVar("T")
 Req = TypeVar("Req")
 Res = TypeVar("Res")
 
 
 @dataclass(frozen=True, slots=True)
 class Item(Generic[Req]):
-    """One request of a batch, and who asked for it."""
+    """One request of a batch, and its context.
 
-    call: Call
+    `fingerprint` tells the request from another one under the same key; empty when its method needs no key.
+    """
+
+    context: Context
     request: Req
+    fingerprint: bytes = b""
+
+    @property
+    def user_id(self) -> str:
+        """The authenticated caller."""
+        return self.context.user_id
+
+    @property
+    def deadline(self) -> float:
+        return self.context.deadline
+
+    @property
+    def claim(self) -> Claim:
+        return self.context.claim
+
+    def asking(self, request: T) -> Item[T]:
+        """The same item in another form, such as the domain object that a message was converted to."""
+        return Item(self.context, request, self.fingerprint)
+
+
+def latest_deadline(items: Iterable[Item[Any]]) -> float:
+    """The latest deadline of a batch: a caller in a hurry must not cut its neighbours short."""
+    return max(item.context.deadline for item in items)
 
 
 @dataclass(frozen=True, slots=True)
 class Reply(Generic[Res]):
-    """An answer: the response message, or its serialized bytes as an earlier call stored them.
+    """An answer: a response message, or its serialized bytes.
 
-    `original` is the traceparent of the call that a replay repeats; empty when it was not sampled.
+    `original` is the traceparent of the call that a replay repeats; empty when it was not sampled. `content`
+    names what is still to be appended to the response; empty when it is complete.
     """
 
     message: Res | bytes
     replayed: bool = False
     original: str = ""
+    content: str = ""
 
     def payload(self) -> bytes:
+        """The serialized response; maps in the order of their keys, so that a replay has the same bytes."""
         message: Any = self.message
-        return message if isinstance(message, bytes) else message.SerializeToString()
+        return message if isinstance(message, bytes) else message.SerializeToString(deterministic=True)
 
 
-Outcome = Reply[Res] | ServiceError
-
-# What a servicer's method is: as many outcomes as items, in their order. It may return a ServiceError for an
-# item; what it raises fails the whole batch.
-BatchHandler = Callable[[list[Item[Any]]], Awaitable[Sequence[Reply[Message] | ServiceError]]]
+Outcome: TypeAlias = Reply[Any] | ServiceError
+"""What became of one request, as its caller hears it."""

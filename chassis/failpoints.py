@@ -22,8 +22,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from chassis.config import Mode
-
 NAMES = frozenset(
     {
         "session.after_holds_placed",
@@ -33,7 +31,7 @@ NAMES = frozenset(
         "progress.after_commit",
     }
 )
-LONGEST_PAUSE_SECONDS = 60.0
+PAUSE_SECONDS_MAX = 60.0
 _POLL_SECONDS = 0.01
 
 _directory: Path | None = None
@@ -44,14 +42,15 @@ class FailpointError(Exception):
     """What the action `error` raises."""
 
 
-def configure(directory: Path | None, mode: Mode) -> None:
+def configure(directory: Path | None, *, allowed: bool) -> None:
     """Listen for armed failpoints in a directory; None switches them off.
 
-    Raises RuntimeError in production mode with a directory, ValueError when it is none.
+    Raises RuntimeError when there is a directory but failpoints are not allowed (production mode), and
+    ValueError when it is not a directory.
     """
     global _directory  # noqa: PLW0603 — one switch per process, so that `hit` costs one look at it
     if directory is not None:
-        if mode is not Mode.DEVELOPMENT:
+        if not allowed:
             raise RuntimeError("failpoints are for development mode only: unset HOMEROOM_FAILPOINTS_DIR")
         if not directory.is_dir():
             raise ValueError(f"HOMEROOM_FAILPOINTS_DIR is {str(directory)!r}, which is not a directory")
@@ -109,10 +108,10 @@ class _Action:
             case [("kill" | "error") as verb]:
                 return cls(verb)
             case ["hold"]:
-                return cls("hold", LONGEST_PAUSE_SECONDS, held)
+                return cls("hold", PAUSE_SECONDS_MAX, held)
             case ["pause", seconds]:
                 pause_seconds = float(seconds)
-                if 0.0 <= pause_seconds <= LONGEST_PAUSE_SECONDS:
+                if 0.0 <= pause_seconds <= PAUSE_SECONDS_MAX:
                     return cls("pause", pause_seconds)
         raise ValueError(f"{text!r} is no failpoint action: kill, error, hold, or pause with 0 to 60 seconds")
 

@@ -6,14 +6,16 @@ import os
 import sys
 from pathlib import Path
 
-from chassis import logs, process
-from chassis.client import Upstream
-from chassis.config import ConfigError, LogLevel, load
-from chassis.health import Health, OpsPages
-from chassis.metrics import Metrics
-from chassis.process import Shutdown
-from chassis.tracing import Tracing
-from chassis.version import version
+from chassis.telemetry import logs
+from chassis.process import lifecycle as process
+from chassis.rpc.client import Upstream
+from chassis.process.config import ConfigError, load
+from chassis.telemetry.logs import LogLevel
+from chassis.telemetry.health import Health, OpsPages
+from chassis.telemetry.metrics import Metrics
+from chassis.process.lifecycle import Shutdown
+from chassis.telemetry.tracing import Tracing
+from chassis.process.version import version
 from gateway.application import Application
 from gateway.authentication import Authenticator
 from gateway.config import Config

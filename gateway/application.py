@@ -10,13 +10,13 @@ from typing import cast
 from aiohttp import web
 from opentelemetry.trace import SpanKind
 
-from chassis.call import Call
-from chassis.client import Upstream
+from chassis.context import Context
+from chassis.rpc.client import Upstream
 from chassis.errors import Reason, ServiceError
-from chassis.health import OpsPages
-from chassis.logs import bind_request, get_logger
-from chassis.metrics import Metrics
-from chassis.tracing import RequestSpan, Tracing
+from chassis.telemetry.health import OpsPages
+from chassis.telemetry.logs import bind_request, get_logger
+from chassis.telemetry.metrics import Metrics
+from chassis.telemetry.tracing import RequestSpan, Tracing
 from gateway.answers import REPLAYED, Answer, HttpResponse
 from gateway.authentication import Authenticator
 from gateway.bodies import read_body
@@ -26,7 +26,7 @@ from gateway.request_headers import REQUEST_ID, REQUEST_TIMEOUT, request_id_of, 
 from gateway.request_log import RequestLog
 from gateway.routes import Place, Route, RouteTable
 
-IN_FLIGHT_MAXIMUM = 4096
+IN_FLIGHT_MAX = 4096
 # As in the services: completions and answers still enter when everything else is refused.
 SHED_LAST_HEADROOM = 1.25
 UNROUTED = "unrouted"
@@ -55,7 +55,7 @@ class Application:
         upstreams: the process that answers, by the short name of the proto package.
         draining: whether the process is about to stop, so that clients should go elsewhere.
         log_every_request: also those that were answered quickly and without a fault of ours.
-        in_flight_maximum: requests under way at once; more are refused as OVERLOADED, quickly.
+        in_flight_max: requests under way at once; more are refused as OVERLOADED, quickly.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Application:
         metrics: Metrics,
         draining: Callable[[], bool],
         log_every_request: bool = False,
-        in_flight_maximum: int = IN_FLIGHT_MAXIMUM,
+        in_flight_max: int = IN_FLIGHT_MAX,
     ) -> None:
         self._routes = routes
         self._authenticator = authenticator
@@ -80,7 +80,7 @@ class Application:
         self._draining = draining
         self._log = RequestLog(every_request=log_every_request)
         self._in_flight = 0
-        self._in_flight_maximum = in_flight_maximum
+        self._in_flight_max = in_flight_max
         metrics.gauge("requests_in_flight", "Requests being worked on", lambda: float(self._in_flight))
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -127,7 +127,7 @@ class Application:
 
     async def _call(self, exchange: _Exchange, place: Place, route: Route, traceparent: str) -> Answer:
         method, headers = route.method, exchange.request.headers
-        limit = self._in_flight_maximum * (SHED_LAST_HEADROOM if method.shed_last else 1.0)
+        limit = self._in_flight_max * (SHED_LAST_HEADROOM if method.shed_last else 1.0)
         if self._in_flight > limit:
             raise ServiceError(Reason.OVERLOADED)
         principal = await self._authenticator.authenticate(headers.get("Authorization"))
@@ -140,7 +140,7 @@ class Application:
         reply = await self._upstreams[route.upstream].call(
             method.path,
             message,
-            Call(
+            Context(
                 method=method.path,
                 user_id=principal.user_id,
                 roles=principal.roles,

@@ -21,11 +21,11 @@ _VERIFIERS = {algorithm: jws.JWSRegistry.algorithms[algorithm] for algorithm in 
 # What a token may say its bearer is; "service" is never one of them.
 TOKEN_ROLES = frozenset({"learner", "instructor", "admin"})
 LEEWAY_SECONDS = 30
-REMEMBERED_MAXIMUM = 10_000
-USER_ID_LENGTH_MAXIMUM = 128
+REMEMBERED_MAX = 10_000
+USER_ID_LENGTH_MAX = 128
 CHALLENGE = 'Bearer realm="homeroom"'
 
-_HEADERS_REMEMBERED_MAXIMUM = 64
+_HEADERS_REMEMBERED_MAX = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +65,13 @@ class Authenticator:
         keys: SigningKeys,
         issuer: str,
         audience: str,
-        remembered_maximum: int = REMEMBERED_MAXIMUM,
+        remembered_max: int = REMEMBERED_MAX,
     ) -> None:
         self._keys = keys
         self._issuer = issuer
         self._audience = audience
         self._remembered: OrderedDict[str, tuple[Principal, float]] = OrderedDict()
-        self._remembered_maximum = remembered_maximum
+        self._remembered_max = remembered_max
         self._headers: dict[str, tuple[str | None, str]] = {}
         self._generation = keys.generation
 
@@ -108,7 +108,7 @@ class Authenticator:
         self._check_claims(claims, now=time.time())
         principal = _principal(claims)
         self._remembered[token] = (principal, claims.exp + LEEWAY_SECONDS)
-        if len(self._remembered) > self._remembered_maximum:
+        if len(self._remembered) > self._remembered_max:
             self._remembered.popitem(last=False)
         return principal
 
@@ -129,7 +129,7 @@ class Authenticator:
             raise _refused("The token must be signed with RS256 or ES256")
         if not isinstance(key_id, str | None):
             raise _refused("The token's kid is not a string")
-        if len(self._headers) >= _HEADERS_REMEMBERED_MAXIMUM:
+        if len(self._headers) >= _HEADERS_REMEMBERED_MAX:
             self._headers.clear()
         self._headers[encoded] = (key_id, algorithm)
         return key_id, algorithm
@@ -168,8 +168,8 @@ def _verified_claims(token: str, key: SigningKey) -> _Claims:
 
 def _principal(claims: _Claims) -> Principal:
     user_id = claims.sub
-    if not user_id.isprintable() or not 0 < len(user_id) <= USER_ID_LENGTH_MAXIMUM:
-        raise _refused(f"The token's sub must be 1 to {USER_ID_LENGTH_MAXIMUM} printable characters")
+    if not user_id.isprintable() or not 0 < len(user_id) <= USER_ID_LENGTH_MAX:
+        raise _refused(f"The token's sub must be 1 to {USER_ID_LENGTH_MAX} printable characters")
     return Principal(user_id, TOKEN_ROLES.intersection(claims.roles))
 
 

@@ -9,7 +9,7 @@ from aiohttp import StreamReader, web
 from chassis.errors import Reason, ServiceError
 from gateway.request_headers import check_content_encoding, check_content_type
 
-BODY_BYTES_MAXIMUM = 1024 * 1024
+BODY_BYTES_MAX = 1024 * 1024
 
 
 async def read_body(request: web.BaseRequest, *, timeout_seconds: float) -> bytes:
@@ -29,7 +29,7 @@ async def read_body(request: web.BaseRequest, *, timeout_seconds: float) -> byte
     except (web.RequestPayloadError, ValueError) as error:
         raise ServiceError(Reason.INVALID_ARGUMENT, "The body is not as its headers announce it") from error
     if body:
-        if len(body) > BODY_BYTES_MAXIMUM:
+        if len(body) > BODY_BYTES_MAX:
             raise _too_large()
         headers = request.headers
         check_content_type(headers.get("Content-Type"))
@@ -38,7 +38,7 @@ async def read_body(request: web.BaseRequest, *, timeout_seconds: float) -> byte
 
 
 async def _read_slowly(request: web.BaseRequest, payload: StreamReader, timeout_seconds: float) -> bytes:
-    if (request.content_length or 0) > BODY_BYTES_MAXIMUM:
+    if (request.content_length or 0) > BODY_BYTES_MAX:
         raise _too_large()
     chunks = bytearray()
     try:
@@ -47,7 +47,7 @@ async def _read_slowly(request: web.BaseRequest, payload: StreamReader, timeout_
                 await _say_continue(request)
             while chunk := await payload.readany():
                 chunks += chunk
-                if len(chunks) > BODY_BYTES_MAXIMUM:
+                if len(chunks) > BODY_BYTES_MAX:
                     raise _too_large()
     except TimeoutError:
         raise ServiceError(
@@ -63,4 +63,4 @@ async def _say_continue(request: web.BaseRequest) -> None:
 
 
 def _too_large() -> ServiceError:
-    return ServiceError(Reason.PAYLOAD_TOO_LARGE, f"The body must be at most {BODY_BYTES_MAXIMUM} bytes")
+    return ServiceError(Reason.PAYLOAD_TOO_LARGE, f"The body must be at most {BODY_BYTES_MAX} bytes")

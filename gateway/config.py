@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from chassis.config import PREFIX, Mode, ProcessConfig, check_address, rules
+from chassis.process.config import PREFIX, Mode, ProcessConfig, check_address, rules
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import importlib
 from pathlib import Path
 
 import protos
-from chassis.methods import Method, methods_of
+from chassis.rpc.methods import Method, methods_of
 
 _INTERNAL_PACKAGES = frozenset({"chassis"})  # what Homeroom's processes say to each other
 

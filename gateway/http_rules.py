@@ -13,7 +13,7 @@ from typing import Any, Self, cast
 
 from google.api import annotations_pb2
 
-from chassis.methods import Method
+from chassis.rpc.methods import Method
 from gateway.contract import ContractError
 
 _LITERAL = re.compile(r"[A-Za-z0-9._~-]+")

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from chassis.errors import FieldViolation, Reason, ServiceError
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
-LENGTH_MAXIMUM = 255
+LENGTH_MAX = 255
 
-_KEY = re.compile(rf"[\x21-\x7e]{{1,{LENGTH_MAXIMUM}}}")
+_KEY = re.compile(rf"[\x21-\x7e]{{1,{LENGTH_MAX}}}")
 # The draft wants an RFC 8941 string: in quotes, with backslashes before quotes and backslashes.
 _QUOTED = re.compile(r'"((?:[\x20-\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 _ESCAPED = re.compile(r"\\(.)")
@@ -33,7 +33,7 @@ def idempotency_key(values: Sequence[str]) -> str:
             raise _invalid('begins with a quote but is not a string in quotes, as in "k1"')
         key = _ESCAPED.sub(r"\1", quoted[1])
     if not _KEY.fullmatch(key):
-        raise _invalid(f"must be 1 to {LENGTH_MAXIMUM} visible ASCII characters, in quotes or bare")
+        raise _invalid(f"must be 1 to {LENGTH_MAX} visible ASCII characters, in quotes or bare")
     return key
 
 

@@ -6,17 +6,18 @@ from typing import cast
 
 from aiohttp import web
 
-from chassis.config import split_host_port
+from chassis.addresses import split_host_port
 from chassis.errors import Reason, ServiceError
-from chassis.logs import get_logger
+from chassis.rpc.reasons import CODES
+from chassis.telemetry.logs import get_logger
 from gateway.answers import HttpResponse
 from gateway.application import Application
 from gateway.problems import problem
 from gateway.request_headers import request_id_of
 
-HEADER_BYTES_MAXIMUM = 8190
-HEADERS_MAXIMUM = 100
-IDLE_SECONDS_MAXIMUM = 75.0
+HEADER_BYTES_MAX = 8190
+HEADERS_MAX = 100
+IDLE_SECONDS_MAX = 75.0
 # How long what is left of a refused body is read and thrown away, so that the client sees the refusal.
 LINGERING_SECONDS = 2.0
 BACKLOG = 1024
@@ -30,7 +31,7 @@ class Listener:
     Args:
         bind: host:port; port 0 takes a free one, which `port` then tells.
         grace_seconds: how long requests under way may take to finish once the end has come.
-        idle_seconds_maximum: how long a connection may be silent, and a request without all its headers.
+        idle_seconds_max: how long a connection may be silent, and a request without all its headers.
     """
 
     def __init__(
@@ -39,12 +40,12 @@ class Listener:
         bind: str,
         application: Application,
         grace_seconds: float,
-        idle_seconds_maximum: float = IDLE_SECONDS_MAXIMUM,
+        idle_seconds_max: float = IDLE_SECONDS_MAX,
     ) -> None:
         self._host, self._port = split_host_port(bind)
         self._application = application
         self._grace_seconds = grace_seconds
-        self._idle_seconds_maximum = idle_seconds_maximum
+        self._idle_seconds_max = idle_seconds_max
         self._runner: web.ServerRunner | None = None
 
     @property
@@ -56,11 +57,11 @@ class Listener:
         server = _Server(
             self._application.handle,
             access_log=None,
-            keepalive_timeout=self._idle_seconds_maximum,
+            keepalive_timeout=self._idle_seconds_max,
             lingering_time=LINGERING_SECONDS,
-            max_line_size=HEADER_BYTES_MAXIMUM,
-            max_field_size=HEADER_BYTES_MAXIMUM,
-            max_headers=HEADERS_MAXIMUM,
+            max_line_size=HEADER_BYTES_MAX,
+            max_field_size=HEADER_BYTES_MAX,
+            max_headers=HEADERS_MAX,
             auto_decompress=False,
         )
         runner = web.ServerRunner(server, shutdown_timeout=self._grace_seconds)
@@ -98,7 +99,7 @@ class _Protocol(web.RequestHandler):
         """Answers what is not HTTP that can be read, and what went wrong outside the application."""
         if request.writer.output_size > 0:
             raise ConnectionError("A part of the answer is sent already")
-        if status == Reason.INVALID_ARGUMENT.http_status:
+        if status == CODES[Reason.INVALID_ARGUMENT].http:
             log.debug("request unreadable", remote=request.remote, problem=message)
             error = ServiceError(Reason.INVALID_ARGUMENT, f"The request cannot be read as HTTP: {message}")
         else:

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from chassis.errors import Reason, ServiceError
+from chassis.rpc.reasons import CODES
 from gateway.answers import Answer, Headers
 
 CONTENT_TYPE = "application/problem+json"
@@ -34,7 +35,7 @@ def problem(error: ServiceError, *, instance: str, request_id: str) -> Answer:
     told: dict[str, Any] = {
         "type": TYPE_PREFIX + reason.name.lower().replace("_", "-"),
         "title": reason.title,
-        "status": reason.http_status,
+        "status": CODES[reason].http,
         "detail": error.detail,
         "instance": instance,
         "reason": reason.name,
@@ -52,7 +53,7 @@ def problem(error: ServiceError, *, instance: str, request_id: str) -> Answer:
     if seconds is not None:
         headers += (("Retry-After", str(max(1, math.ceil(seconds)))),)
     return Answer(
-        status=reason.http_status,
+        status=CODES[reason].http,
         body=_json(told),
         content_type=CONTENT_TYPE,
         headers=headers,

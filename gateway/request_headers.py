@@ -10,8 +10,8 @@ from chassis.errors import FieldViolation, Reason, ServiceError
 REQUEST_ID = "X-Request-Id"
 REQUEST_TIMEOUT = "Request-Timeout"
 TIMEOUT_SECONDS_DEFAULT = 10.0
-TIMEOUT_SECONDS_MINIMUM = 0.1
-TIMEOUT_SECONDS_MAXIMUM = 60.0
+TIMEOUT_SECONDS_MIN = 0.1
+TIMEOUT_SECONDS_MAX = 60.0
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
 _SECONDS = re.compile(r"[0-9]{1,4}(\.[0-9]{1,6})?")
@@ -35,9 +35,9 @@ def timeout_seconds_of(given: str | None) -> float:
     if given is None:
         return TIMEOUT_SECONDS_DEFAULT
     seconds = float(given) if _SECONDS.fullmatch(given) else 0.0
-    if not TIMEOUT_SECONDS_MINIMUM <= seconds <= TIMEOUT_SECONDS_MAXIMUM:
+    if not TIMEOUT_SECONDS_MIN <= seconds <= TIMEOUT_SECONDS_MAX:
         description = (
-            f"must be a number of seconds from {TIMEOUT_SECONDS_MINIMUM:g} to {TIMEOUT_SECONDS_MAXIMUM:g}"
+            f"must be a number of seconds from {TIMEOUT_SECONDS_MIN:g} to {TIMEOUT_SECONDS_MAX:g}"
         )
         raise ServiceError(
             Reason.INVALID_ARGUMENT,

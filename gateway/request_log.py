@@ -6,10 +6,10 @@ import logging
 import time
 from typing import Any
 
-from chassis.logs import get_logger
+from chassis.telemetry.logs import get_logger
 
 SLOW_SECONDS = 1.0
-LINES_PER_SECOND_MAXIMUM = 50
+LINES_PER_SECOND_MAX = 50
 
 log = get_logger(__name__)
 
@@ -22,10 +22,10 @@ class RequestLog:
     """
 
     def __init__(
-        self, *, every_request: bool, lines_per_second_maximum: int = LINES_PER_SECOND_MAXIMUM
+        self, *, every_request: bool, lines_per_second_max: int = LINES_PER_SECOND_MAX
     ) -> None:
         self._every_request = every_request
-        self._lines_per_second_maximum = lines_per_second_maximum
+        self._lines_per_second_max = lines_per_second_max
         self._second = 0
         self._lines = 0
         self._left_out = 0
@@ -39,7 +39,7 @@ class RequestLog:
         second = int(time.monotonic())
         if second != self._second:
             self._second, self._lines = second, 0
-        if self._lines >= self._lines_per_second_maximum and not self._every_request:
+        if self._lines >= self._lines_per_second_max and not self._every_request:
             self._left_out += 1
             return
         self._lines += 1

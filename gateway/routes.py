@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 from chassis.errors import Reason, ServiceError
-from chassis.methods import Method
+from chassis.rpc.methods import Method
 from gateway.contract import ContractError, owner_of
 from gateway.http_rules import HttpRule, Template, rules_of
 from gateway.transcoding.requests import RequestReader

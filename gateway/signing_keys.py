@@ -15,12 +15,12 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
 
 from chassis.errors import Reason, ServiceError
-from chassis.health import NotReadyError
-from chassis.logs import get_logger
+from chassis.telemetry.health import NotReadyError
+from chassis.telemetry.logs import get_logger
 
-RSA_BITS_MINIMUM = 2048
-JWKS_BYTES_MAXIMUM = 256 * 1024
-FETCH_SECONDS_MAXIMUM = 5.0
+RSA_BITS_MIN = 2048
+JWKS_BYTES_MAX = 256 * 1024
+FETCH_SECONDS_MAX = 5.0
 FILE_CHECK_SECONDS = 1.0
 URL_REFRESH_SECONDS = 300.0
 URL_RETRY_SECONDS = 5.0
@@ -158,18 +158,18 @@ def keys_from_url(url: str, *, unknown_key_seconds: float = UNKNOWN_KEY_REFRESH_
     """Keys from an identity provider's address, read again every few minutes and for unknown key ids."""
 
     async def read() -> bytes:
-        timeout = aiohttp.ClientTimeout(total=FETCH_SECONDS_MAXIMUM)
+        timeout = aiohttp.ClientTimeout(total=FETCH_SECONDS_MAX)
         try:
             async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as response:
                 if response.status != 200:
                     raise JwksError(f"{url} answers {response.status}")
-                document = await response.content.read(JWKS_BYTES_MAXIMUM + 1)
-                while not response.content.at_eof() and len(document) <= JWKS_BYTES_MAXIMUM:
-                    document += await response.content.read(JWKS_BYTES_MAXIMUM + 1)
+                document = await response.content.read(JWKS_BYTES_MAX + 1)
+                while not response.content.at_eof() and len(document) <= JWKS_BYTES_MAX:
+                    document += await response.content.read(JWKS_BYTES_MAX + 1)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise JwksError(f"{url} cannot be read: {error or type(error).__name__}") from error
-        if len(document) > JWKS_BYTES_MAXIMUM:
-            raise JwksError(f"{url} answers with more than {JWKS_BYTES_MAXIMUM} bytes")
+        if len(document) > JWKS_BYTES_MAX:
+            raise JwksError(f"{url} answers with more than {JWKS_BYTES_MAX} bytes")
         return document
 
     return SigningKeys(
@@ -211,7 +211,7 @@ def _usable_key(entry: Any) -> SigningKey | None:
         key: RSAKey | ECKey
         if algorithm == "RS256":
             key = RSAKey.import_key(public)
-            fits = key.public_key.key_size >= RSA_BITS_MINIMUM
+            fits = key.public_key.key_size >= RSA_BITS_MIN
         else:
             key = ECKey.import_key(public)
             fits = key.curve_name == "P-256"

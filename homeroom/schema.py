@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
-import chassis.migrations
+import chassis.postgres.migrations
 import homeroom
 from chassis.postgres import Database
 from homeroom.services import Service, module_command
@@ -18,7 +18,7 @@ _MIGRATE_SECONDS_MAX = 660.0  # a little more than the migration allows itself
 def migration_folders(package: str) -> dict[str, Path]:
     """The folders that make up the schema of a service, in the order in which they are applied."""
     source = Path(homeroom.__file__).resolve().parent.parent
-    return {"chassis": chassis.migrations.FOLDER, package: source / package / "migrations"}
+    return {"chassis": chassis.postgres.migrations.FOLDER, package: source / package / "migrations"}
 
 
 async def is_current(service: Service, dsn: str) -> bool:
@@ -26,8 +26,8 @@ async def is_current(service: Service, dsn: str) -> bool:
     database = await Database.connect(dsn, minimum=0, maximum=1, application_name="homeroom up")
     try:
         async with asyncio.timeout(_CHECK_SECONDS_MAX):
-            await chassis.migrations.check(database, migration_folders(service.package))
-    except chassis.migrations.SchemaMismatch:
+            await chassis.postgres.migrations.check(database, migration_folders(service.package))
+    except chassis.postgres.migrations.SchemaMismatch:
         return False
     finally:
         await database.close()

@@ -6,10 +6,10 @@ import os
 import sys
 from pathlib import Path
 
-import chassis.migrations
-from chassis.config import load
-from chassis.process import Shutdown
-from chassis.service import Service, run_command
+import chassis.postgres.migrations
+from chassis.process.config import load
+from chassis.process.lifecycle import Shutdown
+from chassis.process.service import Service, run_command
 from progress_service.config import Config
 from progress_service.operations.results import ResultOperations
 from progress_service.operations.statistics import StatisticsOperations
@@ -18,7 +18,7 @@ from progress_service.store.results import ResultStore
 from progress_service.store.statistics import StatisticsStore
 
 SERVICE = "progress_service"
-MIGRATIONS = {"chassis": chassis.migrations.FOLDER, SERVICE: Path(__file__).parent / "migrations"}
+MIGRATIONS = {"chassis": chassis.postgres.migrations.FOLDER, SERVICE: Path(__file__).parent / "migrations"}
 
 
 async def serve(shutdown: Shutdown) -> None:

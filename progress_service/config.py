@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chassis.config import ServiceConfig
+from chassis.process.config import ServiceConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-import chassis.migrations
-from chassis.client import Upstream
-from chassis.config import load
-from chassis.metrics import Metrics
+import chassis.postgres.migrations
+from chassis.rpc.client import Upstream
+from chassis.process.config import load
+from chassis.telemetry.metrics import Metrics
 from chassis.postgres import Database
-from chassis.process import Shutdown
-from chassis.relay import Relay
-from chassis.service import Service, run_command
+from chassis.process.lifecycle import Shutdown
+from chassis.postgres.relay import Relay
+from chassis.process.service import Service, run_command
 from session_service.config import Config
 from session_service.janitor import Janitor
 from session_service.operations.change_sessions import SessionActions
@@ -35,7 +35,7 @@ from session_service.store.starts import StartStore
 from session_service.subscription_client import COMMIT_TOPIC, RELEASE_TOPIC, SubscriptionClient
 
 SERVICE = "session_service"
-MIGRATIONS = {"chassis": chassis.migrations.FOLDER, SERVICE: Path(__file__).parent / "migrations"}
+MIGRATIONS = {"chassis": chassis.postgres.migrations.FOLDER, SERVICE: Path(__file__).parent / "migrations"}
 
 
 async def serve(shutdown: Shutdown) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from chassis.config import ServiceConfig, check_address, rules
+from chassis.process.config import ServiceConfig, check_address, rules
 
 
 @dataclass(frozen=True, kw_only=True)

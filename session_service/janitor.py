@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-import structlog
+from chassis.telemetry.logs import get_logger
 
-from chassis.database_errors import DataRefused, LockTimeout
+from chassis.postgres.errors import DataRefused, LockTimeout
 from chassis.errors import ServiceError
-from chassis.idempotency import Claim
-from chassis.metrics import Metrics
+from chassis.postgres.idempotency import Claim
+from chassis.telemetry.metrics import Metrics
 from session_service.domain.holds import OpenHold
 from session_service.domain.ids import HoldId
 from session_service.domain.sessions import Session, spends_hold
@@ -26,15 +26,15 @@ from session_service.subscription_client import SubscriptionClient
 
 HOLDS_PER_PAGE = 500
 SESSIONS_PER_SWEEP = 200
-SWEEPS_MAXIMUM = 50
+SWEEPS_MAX = 50
 KEYS_PER_PURGE = 1000
-PURGES_MAXIMUM = 50
-STEP_SECONDS_MAXIMUM = 5.0
+PURGES_MAX = 50
+STEP_SECONDS_MAX = 5.0
 # Looking at holds may take this share of the janitor's time: live sessions keep theirs open for hours, and
 # all of them are looked at in turn.
 SHARE_OF_TIME_FOR_HOLDS = 0.1
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class Janitor:
     async def expire_overdue(self) -> int:
         """Close the sessions whose deadline has passed; returns how many."""
         expired = 0
-        for _ in range(SWEEPS_MAXIMUM):
+        for _ in range(SWEEPS_MAX):
             found = await self._sessions.list_overdue(SESSIONS_PER_SWEEP, deadline=_deadline())
             if not found:
                 break
@@ -149,7 +149,7 @@ class Janitor:
     async def purge_keys(self) -> int:
         """Forget keys that nobody retries any more; returns how many."""
         forgotten = 0
-        for _ in range(PURGES_MAXIMUM):
+        for _ in range(PURGES_MAX):
             count = await self._keys.purge_keys(self._retention, KEYS_PER_PURGE, deadline=_deadline())
             forgotten += count
             if count < KEYS_PER_PURGE:
@@ -217,4 +217,4 @@ def _claim(hold: OpenHold) -> Claim:
 
 
 def _deadline() -> float:
-    return time.monotonic() + STEP_SECONDS_MAXIMUM
+    return time.monotonic() + STEP_SECONDS_MAX

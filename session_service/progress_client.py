@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chassis.batch import Reply
-from chassis.call import service_call
-from chassis.client import Upstream
+from chassis.context import service_context
+from chassis.rpc.client import Upstream
 from chassis.errors import ServiceError
-from chassis.outbox import OutboxEvent, event_id
+from chassis.postgres.outbox import OutboxEvent, event_id
 from protos.progress.v1 import progress_pb2
 from session_service.domain.ids import NAMESPACE
 from session_service.domain.sessions import Session, earned_xp
@@ -18,7 +18,7 @@ from session_service.domain.tests import Definition
 RESULT_TOPIC = "progress.RecordSessionResult"
 RECORD_SESSION_RESULT = "/homeroom.progress.v1.StatisticsService/RecordSessionResult"
 
-DELIVERY_SECONDS_MAXIMUM = 5.0
+DELIVERY_SECONDS_MAX = 5.0
 
 
 class ProgressClient:
@@ -34,9 +34,9 @@ class ProgressClient:
             [
                 (
                     progress_pb2.RecordSessionResultRequest.FromString(event.payload),
-                    service_call(
+                    service_context(
                         RECORD_SESSION_RESULT,
-                        timeout_seconds=DELIVERY_SECONDS_MAXIMUM,
+                        timeout_seconds=DELIVERY_SECONDS_MAX,
                         traceparent=event.traceparent,
                     ),
                 )

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from chassis.batch import Reply
-from chassis.call import SERVICE_ROLES, Call, service_call
-from chassis.client import Upstream
+from chassis.context import SERVICE_ROLES, Context, service_context
+from chassis.rpc.client import Upstream
 from chassis.errors import Reason, ServiceError
-from chassis.outbox import OutboxEvent, event_id
+from chassis.postgres.outbox import OutboxEvent, event_id
 from protos.subscription.v1 import holds_pb2
 from session_service.domain.holds import HoldRequest, HoldState, OpenHold, subject_test
 from session_service.domain.ids import NAMESPACE, HoldId
@@ -25,7 +25,7 @@ COMMIT_HOLD = f"{_SERVICE}/CommitHold"
 RELEASE_HOLD = f"{_SERVICE}/ReleaseHold"
 LIST_OPEN_HOLDS = f"{_SERVICE}/ListOpenHolds"
 
-RESOLVE_SECONDS_MAXIMUM = 5.0
+RESOLVE_SECONDS_MAX = 5.0
 
 _STATES = {
     holds_pb2.Hold.OPEN: HoldState.OPEN,
@@ -49,7 +49,7 @@ class SubscriptionClient:
         self._upstream = upstream
 
     async def place_holds(
-        self, wanted: Sequence[tuple[HoldRequest, Call]]
+        self, wanted: Sequence[tuple[HoldRequest, Context]]
     ) -> list[HoldState | ServiceError | None]:
         """Place each hold on behalf of its call, in this order; what came of it, in the same order.
 
@@ -71,7 +71,7 @@ class SubscriptionClient:
             [
                 (
                     holds_pb2.ReleaseHoldRequest(user_id=user_id, hold_id=str(hold_id)),
-                    service_call(RELEASE_HOLD, timeout_seconds=RESOLVE_SECONDS_MAXIMUM),
+                    service_context(RELEASE_HOLD, timeout_seconds=RESOLVE_SECONDS_MAX),
                 )
                 for user_id, hold_id in holds
             ],
@@ -84,7 +84,7 @@ class SubscriptionClient:
             [
                 (
                     holds_pb2.CommitHoldRequest(user_id=user_id, hold_id=str(hold_id)),
-                    service_call(COMMIT_HOLD, timeout_seconds=RESOLVE_SECONDS_MAXIMUM),
+                    service_context(COMMIT_HOLD, timeout_seconds=RESOLVE_SECONDS_MAX),
                 )
                 for user_id, hold_id in holds
             ],
@@ -102,7 +102,7 @@ class SubscriptionClient:
                 page_size=page_size,
                 page_token=page_token,
             ),
-            service_call(LIST_OPEN_HOLDS, timeout_seconds=RESOLVE_SECONDS_MAXIMUM),
+            service_context(LIST_OPEN_HOLDS, timeout_seconds=RESOLVE_SECONDS_MAX),
         )
         page: Any = reply.message
         return HoldPage(
@@ -133,7 +133,7 @@ class SubscriptionClient:
             ],
         )
 
-    async def _resolve(self, method: str, requests: Sequence[tuple[Any, Call]]) -> list[ServiceError | None]:
+    async def _resolve(self, method: str, requests: Sequence[tuple[Any, Context]]) -> list[ServiceError | None]:
         outcomes = await self._upstream.call_many(method, requests)
         return [None if isinstance(outcome, Reply) else outcome for outcome in outcomes]
 
@@ -175,9 +175,9 @@ def _state_of(response: Any, request: HoldRequest) -> HoldState | ServiceError |
     return state
 
 
-def _on_behalf(call: Call) -> Call:
+def _on_behalf(call: Context) -> Context:
     """Our own call, within the time and the trace of the learner's."""
-    return Call(
+    return Context(
         method=PLACE_HOLD,
         user_id="",
         roles=SERVICE_ROLES,
@@ -188,5 +188,5 @@ def _on_behalf(call: Call) -> Call:
     )
 
 
-def _delivery(method: str, event: OutboxEvent) -> Call:
-    return service_call(method, timeout_seconds=RESOLVE_SECONDS_MAXIMUM, traceparent=event.traceparent)
+def _delivery(method: str, event: OutboxEvent) -> Context:
+    return service_context(method, timeout_seconds=RESOLVE_SECONDS_MAX, traceparent=event.traceparent)

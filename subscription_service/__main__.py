@@ -11,11 +11,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import chassis.migrations
-from chassis.config import load
+import chassis.postgres.migrations
+from chassis.process.config import load
 from chassis.postgres import Database
-from chassis.process import Shutdown
-from chassis.service import Service, run_command
+from chassis.process.lifecycle import Shutdown
+from chassis.process.service import Service, run_command
 from subscription_service.config import Config
 from subscription_service.operations.accounts import AccountOperations
 from subscription_service.operations.credits import CreditOperations
@@ -43,15 +43,15 @@ from subscription_service.store.plans import PlanStore
 from subscription_service.store.subscriptions import SubscriptionStore
 
 SERVICE = "subscription_service"
-START_SECONDS_MAXIMUM = 10.0
-MIGRATIONS = {"chassis": chassis.migrations.FOLDER, SERVICE: Path(__file__).parent / "migrations"}
+START_SECONDS_MAX = 10.0
+MIGRATIONS = {"chassis": chassis.postgres.migrations.FOLDER, SERVICE: Path(__file__).parent / "migrations"}
 
 
 async def serve(shutdown: Shutdown) -> None:
     """Serve until the end is asked for; refuses a database whose schema is not the one known here."""
     config = load(Config, os.environ)
     service = await Service.begin(SERVICE, config=config, migrations=MIGRATIONS, shutdown=shutdown)
-    await raise_feed_origin(service.database, deadline=time.monotonic() + START_SECONDS_MAXIMUM)
+    await raise_feed_origin(service.database, deadline=time.monotonic() + START_SECONDS_MAX)
     feed = LicenseFeed(
         reader=LicenseReader(database=service.database), poll_seconds=config.license_poll_seconds
     )

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from chassis.postgres import Connection
 
 METHOD = "/homeroom.session.v1.SessionService/CreateSession"
-DAYS_MAXIMUM = 3650
+DAYS_MAX = 3650
 COPY_ROWS = 20_000
 NAMESPACE = uuid.UUID("0b5e6f0a-7b1d-4b7e-9a63-2f1f5f6f7a10")
 
@@ -62,7 +62,7 @@ async def add_holds(connection: Connection, numbers: range, accounts: int) -> No
     They come day by day, as in life: the rows of one day lie together, those of one learner far apart.
     """
     now: datetime = await connection.fetchval("SELECT now()")
-    eldest = now.astimezone(UTC) - timedelta(days=DAYS_MAXIMUM)
+    eldest = now.astimezone(UTC) - timedelta(days=DAYS_MAX)
 
     def past() -> Iterator[tuple[str, int, datetime]]:
         for number in numbers:

@@ -1,6 +1,7 @@
 """PostgreSQL as the services use it: a database to read and write, and what it may raise."""
 
-from chassis.database_errors import (
+from chassis.postgres.database import Database, Work
+from chassis.postgres.errors import (
     ConstraintViolation,
     DatabaseUnavailable,
     DataRefused,
@@ -9,7 +10,6 @@ from chassis.database_errors import (
     OutcomeUnknown,
     ViolationKind,
 )
-from chassis.postgres.database import Database, Work
 from chassis.postgres.pool import Connection
 
 __all__ = [

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from chassis.database_errors import (
+from chassis.postgres.errors import (
     DatabaseUnavailable,
     OutcomeUnknown,
     deadline_exceeded,
@@ -20,17 +20,17 @@ from chassis.database_errors import (
     translate,
 )
 from chassis.postgres.pool import Connection, Pool
-from chassis.tracing import current_batch
+from chassis.telemetry.tracing import current_batch
 
 T = TypeVar("T")
 Work = Callable[[Connection], Awaitable[T]]
 
-ATTEMPTS_MAXIMUM = 3
+ATTEMPTS_MAX = 3
 BACKOFF_SECONDS = 0.02
 # How long after its deadline a COMMIT may still be answered: its answer is worth waiting for.
 COMMIT_GRACE_SECONDS = 1.0
-WRITE_SECONDS_MAXIMUM = 10.0
-PING_SECONDS_MAXIMUM = 1.0
+WRITE_SECONDS_MAX = 10.0
+PING_SECONDS_MAX = 1.0
 _SPAN_ATTRIBUTES: Mapping[str, str] = {"db.system.name": "postgresql"}
 
 
@@ -55,7 +55,7 @@ class Database:
         *,
         minimum: int = 1,
         maximum: int = 8,
-        waiting_maximum: int = 512,
+        waiting_max: int = 512,
         application_name: str = "homeroom",
         connect_timeout_seconds: float = 3.0,
         statement_cache_size: int = 256,
@@ -74,7 +74,7 @@ class Database:
                 server_settings={"application_name": application_name},
             )
 
-        pool = Pool(open_connection, maximum=maximum, waiting_maximum=waiting_maximum)
+        pool = Pool(open_connection, maximum=maximum, waiting_max=waiting_max)
         await pool.fill(minimum)
         return cls(pool)
 
@@ -99,7 +99,7 @@ class Database:
         async def work(connection: Connection) -> None:
             await connection.execute("SELECT 1")
 
-        await self.read(work, deadline=time.monotonic() + PING_SECONDS_MAXIMUM, name="ping")
+        await self.read(work, deadline=time.monotonic() + PING_SECONDS_MAX, name="ping")
 
     async def read(self, work: Work[T], *, deadline: float, name: str = "read") -> T:
         """Run statements that change nothing, each on its own; once more if the connection was lost."""
@@ -184,15 +184,15 @@ class Database:
     async def _statement(
         self, sql: str, arguments: tuple[object, ...], deadline: float
     ) -> list[asyncpg.Record]:
-        deadline = min(deadline, time.monotonic() + WRITE_SECONDS_MAXIMUM)
-        for attempt in range(1, ATTEMPTS_MAXIMUM + 1):
+        deadline = min(deadline, time.monotonic() + WRITE_SECONDS_MAX)
+        for attempt in range(1, ATTEMPTS_MAX + 1):
             connection = await self._take(deadline)
             try:
                 async with asyncio.timeout(deadline - time.monotonic()):
                     rows = await connection.fetch(sql, *arguments)
             except BaseException as error:
                 self._take_back(connection, error)
-                if is_conflict(error) and attempt < ATTEMPTS_MAXIMUM:
+                if is_conflict(error) and attempt < ATTEMPTS_MAX:
                     await _back_off(attempt)
                     continue
                 if isinstance(error, Exception) and is_undecided(error):
@@ -206,9 +206,9 @@ class Database:
         raise AssertionError  # the last attempt returns or raises
 
     async def _transaction(self, work: Work[T], deadline: float, lock_timeout_ms: int) -> T:
-        deadline = min(deadline, time.monotonic() + WRITE_SECONDS_MAXIMUM - COMMIT_GRACE_SECONDS)
+        deadline = min(deadline, time.monotonic() + WRITE_SECONDS_MAX - COMMIT_GRACE_SECONDS)
         loop = asyncio.get_running_loop()
-        for attempt in range(1, ATTEMPTS_MAXIMUM + 1):
+        for attempt in range(1, ATTEMPTS_MAX + 1):
             connection = await self._begin(deadline, lock_timeout_ms)
             committing = False
             try:
@@ -222,7 +222,7 @@ class Database:
                     self._take_back(connection, error)
                     raise OutcomeUnknown("the commit was not answered") from error
                 await self._pool.roll_back(connection)
-                if is_conflict(error) and attempt < ATTEMPTS_MAXIMUM:
+                if is_conflict(error) and attempt < ATTEMPTS_MAX:
                     await _back_off(attempt)
                     continue
                 told = _told(error, limit)

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import asyncpg
 
-from chassis.database_errors import DatabaseUnavailable, is_lost_connection
+from chassis.postgres.errors import DatabaseUnavailable, is_lost_connection
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -25,11 +25,11 @@ class Pool:
     """
 
     def __init__(
-        self, open_connection: Callable[[], Awaitable[Connection]], *, maximum: int, waiting_maximum: int
+        self, open_connection: Callable[[], Awaitable[Connection]], *, maximum: int, waiting_max: int
     ) -> None:
         self._open_connection = open_connection
         self._maximum = maximum
-        self._waiting_maximum = waiting_maximum
+        self._waiting_max = waiting_max
         self._idle: list[Connection] = []
         self._size = 0  # idle, lent and being opened
         self._waiters: deque[asyncio.Future[Connection | None]] = deque()
@@ -142,7 +142,7 @@ class Pool:
             raise
 
     async def _wait(self) -> Connection | None:
-        if len(self._waiters) >= self._waiting_maximum:
+        if len(self._waiters) >= self._waiting_max:
             raise DatabaseUnavailable("too many are waiting for the database")
         turn: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
         self._waiters.append(turn)

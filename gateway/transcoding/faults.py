@@ -8,8 +8,8 @@ from typing import NoReturn
 from chassis.errors import FieldViolation, Reason, ServiceError
 
 # A client that sends garbage learns enough from the first few.
-TOLD_MAXIMUM = 20
-_PATH_MAXIMUM = 300
+VIOLATIONS_MAX = 20
+_PATH_MAX = 300
 
 
 class Unfit(Exception):  # noqa: N818 — it says what a value is, as in "unfit for this field"
@@ -35,7 +35,7 @@ def refuse(faults: Iterable[tuple[str, str]]) -> NoReturn:
     """Raises ServiceError: INVALID_ARGUMENT that names each field."""
     violations = [
         FieldViolation(_shortened(path), description)
-        for (path, description), _ in zip(faults, range(TOLD_MAXIMUM), strict=False)
+        for (path, description), _ in zip(faults, range(VIOLATIONS_MAX), strict=False)
     ]
     first = violations[0]
     detail = f"{first.field}: {first.description}" if first.field else first.description
@@ -43,4 +43,4 @@ def refuse(faults: Iterable[tuple[str, str]]) -> NoReturn:
 
 
 def _shortened(path: str) -> str:
-    return path if len(path) <= _PATH_MAXIMUM else path[: _PATH_MAXIMUM - 1] + "…"
+    return path if len(path) <= _PATH_MAX else path[: _PATH_MAX - 1] + "…"

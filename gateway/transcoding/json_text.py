@@ -10,7 +10,7 @@ from typing import Any
 from gateway.transcoding.faults import joined, refuse
 
 # The longest number that any field can hold is far shorter; Python reads longer ones in quadratic time.
-_NUMBER_DIGITS_MAXIMUM = 400
+_NUMBER_DIGITS_MAX = 400
 
 
 def load(body: bytes) -> Any:
@@ -61,7 +61,7 @@ def _refuse_constant(_name: str) -> Any:
 
 
 def _refuse_long_integer(text: str) -> int:
-    if len(text) > _NUMBER_DIGITS_MAXIMUM:
+    if len(text) > _NUMBER_DIGITS_MAX:
         raise _StrictnessError
     return int(text)
 
@@ -73,7 +73,7 @@ _LENIENT = json.JSONDecoder(
     object_pairs_hook=_Pairs,
     parse_constant=lambda name: _Fault(f"must not be {name}"),
     parse_int=lambda text: (
-        _Fault("is a number with too many digits") if len(text) > _NUMBER_DIGITS_MAXIMUM else 0
+        _Fault("is a number with too many digits") if len(text) > _NUMBER_DIGITS_MAX else 0
     ),
 )
 

@@ -21,7 +21,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway.transcoding.faults import Unfit
-from gateway.transcoding.message_to_json import FLOAT_MAXIMUM
+from gateway.transcoding.message_to_json import FLOAT_MAX
 
 Convert = Callable[[Any], Any]
 
@@ -255,7 +255,7 @@ def _double(value: Any) -> float:
 
 def _float(value: Any) -> float:
     number = _double(value)
-    if math.isfinite(number) and abs(number) > FLOAT_MAXIMUM:
+    if math.isfinite(number) and abs(number) > FLOAT_MAX:
         raise Unfit(("", "is too large a number"))
     return number
 

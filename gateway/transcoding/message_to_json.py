@@ -21,7 +21,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 Convert = Callable[[Any], Any]
 
-FLOAT_MAXIMUM = float.fromhex("0x1.fffffep+127")
+FLOAT_MAX = float.fromhex("0x1.fffffep+127")
 
 _NANOS_PER_MICRO = 1_000
 _NANOS_PER_MILLI = 1_000_000
@@ -171,7 +171,7 @@ def _write_float(value: float) -> float | str:
     if math.isfinite(value):
         for digits in (6, 7, 8, 9):
             shorter = float(f"{value:.{digits}g}")
-            if abs(shorter) <= FLOAT_MAXIMUM and struct.unpack("f", struct.pack("f", shorter))[0] == value:
+            if abs(shorter) <= FLOAT_MAX and struct.unpack("f", struct.pack("f", shorter))[0] == value:
                 return shorter
     return _write_double(value)
 

@@ -10,14 +10,14 @@ from urllib.parse import parse_qsl
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from chassis.validation import validate
+from chassis.rpc.validation import validate
 from gateway.contract import ContractError
 from gateway.transcoding.faults import Unfit, refuse
 from gateway.transcoding.json_text import load
 from gateway.transcoding.json_to_message import MessageReader
 
 WHOLE_BODY = "*"
-PARAMETERS_MAXIMUM = 200
+PARAMETERS_MAX = 200
 
 _TEXT_MESSAGES = frozenset(
     f"google.protobuf.{name}"
@@ -146,10 +146,10 @@ class RequestReader:
     def _add_query(self, fields: dict[str, Any], query: str, faults: list[tuple[str, str]]) -> None:
         try:
             parameters = parse_qsl(
-                query, keep_blank_values=True, errors="strict", max_num_fields=PARAMETERS_MAXIMUM
+                query, keep_blank_values=True, errors="strict", max_num_fields=PARAMETERS_MAX
             )
         except ValueError:
-            refuse([("", f"The query must be UTF-8, with at most {PARAMETERS_MAXIMUM} parameters")])
+            refuse([("", f"The query must be UTF-8, with at most {PARAMETERS_MAX} parameters")])
         for name, text in parameters:
             parameter = self._parameter(name)
             if parameter is None:

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from google.protobuf.descriptor import FieldDescriptor
 
-from chassis.methods import Method
+from chassis.rpc.methods import Method
 from gateway.contract import ContractError
 from gateway.transcoding.message_to_json import writer_of
 

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 
 from chassis import failpoints
 from chassis.errors import Reason, ServiceError
-from chassis.isolation import Locked, run_isolated
-from chassis.logs import get_logger
-from chassis.metrics import Metrics
+from chassis.postgres.isolation import Locked, run_isolated
+from chassis.telemetry.logs import get_logger
+from chassis.telemetry.metrics import Metrics
 from chassis.postgres import DataRefused
 from progress_service.domain.statistics import Recording, SessionResult, Verdict
 from progress_service.store.results import ResultStore
 
-logger = get_logger(__name__)
+log = get_logger(__name__)
 
 Outcome = Recording | ServiceError
 
@@ -57,7 +57,7 @@ class ResultOperations:
                 continue
             self._verdicts.add(outcome.verdict.value)
             if outcome.verdict is Verdict.CONTRADICTED:
-                logger.error(
+                log.error(
                     "session result contradicts the recorded one, which stays",
                     user_id=result.user_id,
                     session_id=result.session_id,
@@ -65,5 +65,5 @@ class ResultOperations:
 
 
 def _refusal_of(result: SessionResult, error: DataRefused) -> ServiceError:
-    logger.warning("session result refused", session_id=result.session_id, refusal=str(error))
+    log.warning("session result refused", session_id=result.session_id, refusal=str(error))
     return ServiceError(Reason.INVALID_ARGUMENT, "The values of this result contradict each other")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from chassis.isolation import Locked
+from chassis.postgres.isolation import Locked
 from chassis.postgres import Connection, Database
 from progress_service.domain.statistics import (
     Recording,

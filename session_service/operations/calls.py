@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from chassis.call import Call
-from chassis.idempotency import Claim
+from chassis.context import Context
+from chassis.postgres.idempotency import Claim
 
 R = TypeVar("R")
 
@@ -15,7 +15,7 @@ R = TypeVar("R")
 class KeyedCall(Generic[R]):
     """Who asks for what, under which key; the fingerprint tells it from another request under that key."""
 
-    call: Call
+    call: Context
     fingerprint: bytes
     request: R
 

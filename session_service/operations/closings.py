@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chassis.outbox import OutboxEvent
+from chassis.postgres.outbox import OutboxEvent
 from session_service.domain.sessions import Session, has_result, spends_hold
 from session_service.domain.tests import Definition
 from session_service.progress_client import result_event

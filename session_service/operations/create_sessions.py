@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from chassis import failpoints
 from chassis.batch import Reply
-from chassis.database_errors import DataRefused, InvalidValue, LockTimeout, OutcomeUnknown
+from chassis.postgres.errors import DataRefused, InvalidValue, LockTimeout, OutcomeUnknown
 from chassis.errors import ServiceError
 from session_service.domain.holds import HoldState
 from session_service.domain.sessions import StartRequest, spends_hold
@@ -23,7 +23,7 @@ TRIES_TOGETHER = 2
 TRIES_ALONE = 4
 ALONE_AT_ONCE = 4
 PAUSE_SECONDS = 0.005
-PAUSES_SECONDS_MAXIMUM = 0.25
+PAUSES_SECONDS_MAX = 0.25
 
 
 class SessionStarts:
@@ -60,7 +60,7 @@ class SessionStarts:
 
     async def _settle(self, starts: Sequence[PendingStart], *, tries: int) -> None:
         """Go round until each start has its outcome; those that the database refuses together go alone."""
-        pause, pauses_left = PAUSE_SECONDS, PAUSES_SECONDS_MAXIMUM
+        pause, pauses_left = PAUSE_SECONDS, PAUSES_SECONDS_MAX
         while unsettled := [each for each in starts if each.outcome is None]:
             try:
                 must_wait = await self._go_round(unsettled)

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
 
-from chassis import idempotency
+from chassis.postgres import idempotency
 from chassis.batch import Reply
 from chassis.errors import Reason, ServiceError
-from chassis.idempotency import Claim, CompletedCall
-from chassis.isolation import Locked
+from chassis.postgres.idempotency import Claim, CompletedCall
+from chassis.postgres.isolation import Locked
 from session_service.domain.ids import SessionId
 from session_service.domain.sessions import GivenAnswer, LatestAnswer, Session, expire
 from session_service.domain.tests import Edition

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from chassis.batch import Item
-from chassis.database_errors import DataRefused, LockTimeout, OutcomeUnknown
+from chassis.postgres.errors import DataRefused, LockTimeout, OutcomeUnknown
 from chassis.errors import FieldViolation, Reason, ServiceError
 from session_service.domain.tests import ImportCounts, NamedTest, Question
 from session_service.operations.refusals import busy, refusal_of
 from session_service.store.catalog import CatalogChange, CatalogStore, CurrentTest, Decide
 
-QUESTIONS_PER_TEST_MAXIMUM = 20_000
+QUESTIONS_PER_TEST_MAX = 20_000
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -101,10 +101,10 @@ class CatalogAdministration:
                 if question.question_id in known and known[question.question_id] != question
             ]
             total = current.question_total + len(created)
-            if total > QUESTIONS_PER_TEST_MAXIMUM:
+            if total > QUESTIONS_PER_TEST_MAX:
                 raise ServiceError(
                     Reason.INVALID_ARGUMENT,
-                    f"A test may have {QUESTIONS_PER_TEST_MAXIMUM} questions",
+                    f"A test may have {QUESTIONS_PER_TEST_MAX} questions",
                     violations=[FieldViolation("questions", f"would make {total} questions")],
                 )
             unchanged = len(questions) - len(created) - len(updated)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import structlog
+from chassis.telemetry.logs import get_logger
 
-from chassis.database_errors import (
+from chassis.postgres.errors import (
     ConstraintViolation,
     DataRefused,
     InvalidValue,
@@ -16,7 +16,7 @@ from chassis.errors import Reason, ServiceError
 
 RETRY_AFTER_SECONDS = 0.25
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def busy(detail: str = "") -> ServiceError:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from chassis import idempotency
-from chassis.database_errors import ConstraintViolation, OutcomeUnknown
-from chassis.idempotency import Claim
-from chassis.isolation import Locked, run_isolated
+from chassis.postgres import idempotency
+from chassis.postgres.errors import ConstraintViolation, OutcomeUnknown
+from chassis.postgres.idempotency import Claim
+from chassis.postgres.isolation import Locked, run_isolated
 from session_service.domain.sessions import Session
 from session_service.operations.calls import KeyedCall
 from session_service.operations.drafts import Decide, Draft, Drafts, Outcome, R
 from session_service.operations.refusals import refusal_of
 from session_service.store.changes import ChangeFacts, Changes, ChangeStore, SessionKey, WantedChange
 
-LOOKS_MAXIMUM = 3
+LOOKS_MAX = 3
 
 
 class SessionChanges:
@@ -34,7 +34,7 @@ class SessionChanges:
         own: dict[Claim, bytes] = {}
 
         async def attempt(some: Sequence[KeyedCall[R]], wait: bool) -> list[Outcome | Locked]:
-            for _ in range(LOOKS_MAXIMUM - 1):
+            for _ in range(LOOKS_MAX - 1):
                 try:
                     return await self._change(some, decide, own, wait=wait)
                 except ConstraintViolation as violation:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from chassis import idempotency
+from chassis.postgres import idempotency
 from chassis.batch import Reply
 from chassis.errors import Reason, ServiceError
-from chassis.idempotency import Claim, CompletedCall
+from chassis.postgres.idempotency import Claim, CompletedCall
 from chassis.ids import uuid7
-from chassis.outbox import OutboxEvent
+from chassis.postgres.outbox import OutboxEvent
 from session_service.domain.holds import HoldRequest, HoldState, hold_request
 from session_service.domain.ids import SessionId, hold_id_of
 from session_service.domain.sessions import Session, StartRequest, start

@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from chassis.batch import Item, Reply
 from chassis.errors import ServiceError
-from chassis.idempotency import fingerprint
+from chassis.postgres.idempotency import fingerprint
 from session_service.operations.calls import KeyedCall
 
 Outcome = Reply[Any] | ServiceError

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, TypeVar
 
-from chassis.idempotency import CompletedCall, StoredResponse
-from chassis.outbox import OutboxEvent
+from chassis.postgres.idempotency import CompletedCall, StoredResponse
+from chassis.postgres.outbox import OutboxEvent
 from chassis.postgres import Connection, Database
 from session_service.domain.ids import SessionId
 from session_service.domain.sessions import GivenAnswer, LatestAnswer, Session

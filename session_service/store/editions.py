@@ -12,7 +12,7 @@ from chassis.postgres import Connection
 from session_service.domain.tests import Edition, Question
 from session_service.store.rows import definition_from, question_from
 
-QUESTIONS_KEPT_MAXIMUM = 100_000
+QUESTIONS_KEPT_MAX = 100_000
 
 
 class EditionKey(NamedTuple):
@@ -26,8 +26,8 @@ class EditionKey(NamedTuple):
 class EditionCache:
     """A bounded cache that is never stale: who asks has just read the version from the database."""
 
-    def __init__(self, *, questions_maximum: int = QUESTIONS_KEPT_MAXIMUM) -> None:
-        self._questions_maximum = questions_maximum
+    def __init__(self, *, questions_max: int = QUESTIONS_KEPT_MAX) -> None:
+        self._questions_max = questions_max
         self._questions_kept = 0
         self._editions: OrderedDict[EditionKey, Edition] = OrderedDict()
 
@@ -53,7 +53,7 @@ class EditionCache:
             return
         self._editions[key] = edition
         self._questions_kept += _weight(edition)
-        while self._questions_kept > self._questions_maximum and len(self._editions) > 1:
+        while self._questions_kept > self._questions_max and len(self._editions) > 1:
             _, dropped = self._editions.popitem(last=False)
             self._questions_kept -= _weight(dropped)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import timedelta
 
-from chassis import idempotency
-from chassis.idempotency import Claim
+from chassis.postgres import idempotency
+from chassis.postgres.idempotency import Claim
 from chassis.postgres import Connection, Database
 
 

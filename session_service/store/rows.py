@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import orjson
 
-from chassis.idempotency import KeyState, StoredResponse
+from chassis.postgres.idempotency import KeyState, StoredResponse
 from session_service.domain.ids import HoldId, SessionId
 from session_service.domain.sessions import CloseReason, Session
 from session_service.domain.states import SessionState

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import asyncpg
 
-from chassis.idempotency import CompletedCall, StoredResponse
-from chassis.outbox import OutboxEvent
+from chassis.postgres.idempotency import CompletedCall, StoredResponse
+from chassis.postgres.outbox import OutboxEvent
 from chassis.postgres import Connection, Database
 from session_service.domain.sessions import Session
 from session_service.domain.tests import Edition

@@ -12,7 +12,7 @@ from uuid import UUID
 from chassis.errors import FieldViolation, Reason, ServiceError
 from subscription_service.domain.utc_calendar import end_of_month, month_of
 
-BALANCE_MAXIMUM = 2_000_000_000
+BALANCE_MAX = 2_000_000_000
 """Balances are int32 in the contract."""
 
 
@@ -113,7 +113,7 @@ class Wallet:
         if self.month != month:
             self.month, self.month_granted, self.touched = month, 0, True
         due = monthly_credits - self.month_granted
-        if due > 0 and self.balance + due <= BALANCE_MAXIMUM:
+        if due > 0 and self.balance + due <= BALANCE_MAX:
             self.month_granted, self.touched = monthly_credits, True
             self._bring_in(
                 EntryKind.GRANT,
@@ -136,7 +136,7 @@ class Wallet:
     def _grant(self, order: CreditOrder, kind: EntryKind, operation_id: str) -> CreditEntry | ServiceError:
         if self._lapsed(order.expires_at):
             return _violation("expiresAt", "must be in the future")
-        if self.balance + order.amount > BALANCE_MAXIMUM:
+        if self.balance + order.amount > BALANCE_MAX:
             return _violation("amount", "would make the balance too large")
         return self._bring_in(kind, order.amount, operation_id, order.reason, order.expires_at)
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from functools import partial
 
 from chassis.errors import Reason, ServiceError
-from chassis.isolation import RETRY_AFTER_SECONDS, Locked, run_isolated
+from chassis.postgres.isolation import RETRY_AFTER_SECONDS, Locked, run_isolated
 from subscription_service.domain.accounts import Account, AccountDetails, email_taken
 from subscription_service.operations.refusals import refusal_of
 from subscription_service.store.accounts import EMAIL_CONSTRAINT, AccountsAppeared, AccountStore
 
-LOOKS_MAXIMUM = 4
+LOOKS_MAX = 4
 
 
 class AccountOperations:
@@ -26,7 +26,7 @@ class AccountOperations:
         async def attempt(
             some: Sequence[tuple[AccountDetails, str]], wait: bool
         ) -> list[Account | ServiceError | Locked]:
-            for _ in range(LOOKS_MAXIMUM):
+            for _ in range(LOOKS_MAX):
                 try:
                     return await self._store.put_accounts(
                         [details for details, _ in some],

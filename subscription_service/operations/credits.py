@@ -8,7 +8,7 @@ from typing import Any
 
 from chassis.batch import Reply
 from chassis.errors import ServiceError
-from chassis.isolation import Locked, run_isolated
+from chassis.postgres.isolation import Locked, run_isolated
 from subscription_service.domain.accounts import invalid_user_reference
 from subscription_service.domain.credits import CreditEntry, CreditOrder, refunded_already
 from subscription_service.domain.entitlements import Standing

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from chassis import failpoints
 from chassis.errors import ServiceError
-from chassis.isolation import run_isolated
+from chassis.postgres.isolation import run_isolated
 from subscription_service.domain.holds import Hold, Placement
 from subscription_service.operations.refusals import refusal_of
 from subscription_service.store.holds import (

@@ -8,15 +8,15 @@ import time
 from datetime import timedelta
 
 from chassis.errors import ServiceError
-from chassis.logs import get_logger
+from chassis.telemetry.logs import get_logger
 from chassis.postgres import LockTimeout, OutcomeUnknown
 from subscription_service.store.housekeeping import HousekeepingStore
 
 EVERY_SECONDS = 3600.0
 ROWS_AT_ONCE = 1000
-PURGE_SECONDS_MAXIMUM = 5.0
+PURGE_SECONDS_MAX = 5.0
 
-logger = get_logger(__name__)
+log = get_logger(__name__)
 
 
 async def keep_house(store: HousekeepingStore, *, key_age: timedelta) -> None:
@@ -26,9 +26,9 @@ async def keep_house(store: HousekeepingStore, *, key_age: timedelta) -> None:
         try:
             forgotten = await purge_old_keys(store, key_age=key_age)
         except (ServiceError, OutcomeUnknown, LockTimeout) as error:
-            logger.warning("housekeeping was interrupted", problem=str(error))
+            log.warning("housekeeping was interrupted", problem=str(error))
         else:
-            logger.info("housekeeping is done", forgotten_keys=forgotten)
+            log.info("housekeeping is done", forgotten_keys=forgotten)
 
 
 async def purge_old_keys(store: HousekeepingStore, *, key_age: timedelta) -> int:
@@ -36,7 +36,7 @@ async def purge_old_keys(store: HousekeepingStore, *, key_age: timedelta) -> int
     forgotten = 0
     while True:
         purged = await store.purge_idempotency_keys(
-            older_than=key_age, limit=ROWS_AT_ONCE, deadline=time.monotonic() + PURGE_SECONDS_MAXIMUM
+            older_than=key_age, limit=ROWS_AT_ONCE, deadline=time.monotonic() + PURGE_SECONDS_MAX
         )
         forgotten += purged
         if purged < ROWS_AT_ONCE:

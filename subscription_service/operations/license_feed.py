@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from subscription_service.store.license_reads import LicenseReader, SequencedProgression
 
 PAGE_SIZE = 500
-READ_SECONDS_MAXIMUM = 5.0
+READ_SECONDS_MAX = 5.0
 
 
 class LicenseFeed:
@@ -41,7 +41,7 @@ class LicenseFeed:
             page = await self._reader.read_feed(
                 after=after,
                 limit=PAGE_SIZE,
-                deadline=time.monotonic() + min(READ_SECONDS_MAXIMUM, remaining),
+                deadline=time.monotonic() + min(READ_SECONDS_MAX, remaining),
             )
             for change in page:
                 yield change

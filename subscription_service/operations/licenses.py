@@ -7,7 +7,7 @@ from typing import Any
 
 from chassis.batch import Reply
 from chassis.errors import ServiceError
-from chassis.isolation import Locked, run_isolated
+from chassis.postgres.isolation import Locked, run_isolated
 from subscription_service.domain.accounts import AccountStatus, invalid_user_reference
 from subscription_service.domain.licenses import LevelAdvance, LevelReached, LevelReset, License
 from subscription_service.operations.license_feed import LicenseFeed

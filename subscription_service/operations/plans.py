@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chassis.errors import ServiceError
-from chassis.isolation import run_isolated
+from chassis.postgres.isolation import run_isolated
 from subscription_service.domain.plans import Plan
 from subscription_service.operations.refusals import refusal_of
 from subscription_service.store.plans import PlanStore

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from chassis.errors import Reason, ServiceError
-from chassis.logs import get_logger
+from chassis.telemetry.logs import get_logger
 from chassis.postgres import ConstraintViolation, DataRefused, InvalidValue
 
 Meanings = Mapping[str, Callable[[], ServiceError]]
 
-logger = get_logger(__name__)
+log = get_logger(__name__)
 
 
 def refusal_of(
@@ -23,5 +23,5 @@ def refusal_of(
     constraint = error.constraint if isinstance(error, ConstraintViolation) else ""
     if constraint in meanings:
         return meanings[constraint]()
-    logger.error("refused by the database", constraint=constraint, exc_info=error)
+    log.error("refused by the database", constraint=constraint, exc_info=error)
     return ServiceError(Reason.INTERNAL)

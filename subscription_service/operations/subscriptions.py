@@ -7,7 +7,7 @@ from typing import Any
 
 from chassis.batch import Reply
 from chassis.errors import ServiceError
-from chassis.isolation import run_isolated
+from chassis.postgres.isolation import run_isolated
 from subscription_service.domain.subscriptions import Subscription, SubscriptionChange, SubscriptionOrder
 from subscription_service.operations.refusals import refusal_of
 from subscription_service.store.keyed import Keyed, KeyedOutcome

@@ -11,9 +11,9 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from chassis.batch import Item, Reply
-from chassis.call import Call
+from chassis.context import Context
 from chassis.errors import ServiceError
-from chassis.idempotency import Claim, fingerprint
+from chassis.postgres.idempotency import Claim, fingerprint
 from subscription_service.store.keyed import Keyed
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ def timestamp(moment: datetime) -> Timestamp:
     return message
 
 
-def operation_id(call: Call) -> uuid.UUID:
+def operation_id(call: Context) -> uuid.UUID:
     """One id for everything that is asked for under one key of one caller."""
     return uuid.uuid5(_OPERATIONS, f"{call.user_id}\n{call.method}\n{call.idempotency_key}")
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import asyncpg
 
 from chassis.errors import ServiceError
-from chassis.isolation import Locked
+from chassis.postgres.isolation import Locked
 from chassis.postgres import Connection, Database
 from subscription_service.domain.accounts import Account, AccountDetails, AccountStatus, Directory
 from subscription_service.domain.subscriptions import (

@@ -8,7 +8,7 @@ from uuid import UUID
 import asyncpg
 
 from chassis.errors import ServiceError
-from chassis.isolation import Locked
+from chassis.postgres.isolation import Locked
 from chassis.postgres import Connection, Database
 from subscription_service.domain.accounts import AccountStatus, invalid_user_reference
 from subscription_service.domain.credits import CreditEntry, CreditOrder, EntryKind, RefundableHold

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from chassis.errors import ServiceError
-from chassis.isolation import Locked
+from chassis.postgres.isolation import Locked
 from chassis.postgres import Connection, Database
 from subscription_service.domain.holds import Hold, HoldState, LearnerHolds, Placement
 from subscription_service.domain.quota import DayUsage

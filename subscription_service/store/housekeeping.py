@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from chassis import idempotency
+from chassis.postgres import idempotency
 from chassis.postgres import Connection, Database
 
 

@@ -6,17 +6,17 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from chassis import idempotency
+from chassis.postgres import idempotency
 from chassis.batch import Reply
 from chassis.errors import Reason, ServiceError
-from chassis.idempotency import Claim, CompletedCall, KeyState, StoredResponse
-from chassis.isolation import Locked
+from chassis.postgres.idempotency import Claim, CompletedCall, KeyState, StoredResponse
+from chassis.postgres.isolation import Locked
 from chassis.postgres import Connection, ConstraintViolation, Database
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-CLAIM_ATTEMPTS_MAXIMUM = 3
+CLAIM_ATTEMPTS_MAX = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ async def write_keyed(
         fresh = {call.claim: call for call in completed}
         return [_answer(request, first.get(request.claim), stored, fresh, outcomes) for request in requests]
 
-    for _ in range(CLAIM_ATTEMPTS_MAXIMUM):
+    for _ in range(CLAIM_ATTEMPTS_MAX):
         try:
             return await database.write(work, deadline=deadline, name=name)
         except ConstraintViolation as violation:

@@ -8,13 +8,13 @@ from collections.abc import Callable
 
 import asyncpg
 
-from chassis.logs import get_logger
+from chassis.telemetry.logs import get_logger
 from subscription_service.store.licenses import CHANNEL
 
-CONNECT_SECONDS_MAXIMUM = 3.0
-BACKOFF_SECONDS_MAXIMUM = 30.0
+CONNECT_SECONDS_MAX = 3.0
+BACKOFF_SECONDS_MAX = 30.0
 
-logger = get_logger(__name__)
+log = get_logger(__name__)
 
 
 async def listen_for_changes(dsn: str, heard: Callable[[], None]) -> None:
@@ -29,15 +29,15 @@ async def listen_for_changes(dsn: str, heard: Callable[[], None]) -> None:
             failures = 0
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             failures += 1
-            logger.warning("not listening for license changes", problem=type(error).__name__)
-        ceiling = min(BACKOFF_SECONDS_MAXIMUM, 2.0**failures)
+            log.warning("not listening for license changes", problem=type(error).__name__)
+        ceiling = min(BACKOFF_SECONDS_MAX, 2.0**failures)
         await asyncio.sleep(random.uniform(0, ceiling))  # noqa: S311 — jitter, not a secret
 
 
 async def _listen_until_lost(dsn: str, heard: Callable[[], None]) -> None:
     connection = await asyncpg.connect(
         dsn,
-        timeout=CONNECT_SECONDS_MAXIMUM,
+        timeout=CONNECT_SECONDS_MAX,
         server_settings={"application_name": "subscription_service listening"},
     )
     lost = asyncio.Event()

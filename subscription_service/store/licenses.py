@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import assert_never
 
 from chassis.errors import ServiceError
-from chassis.isolation import Locked
+from chassis.postgres.isolation import Locked
 from chassis.postgres import Connection, Database
 from subscription_service.domain.accounts import AccountStatus, invalid_user_reference
 from subscription_service.domain.licenses import (

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from chassis.errors import ServiceError
-from chassis.isolation import Locked
+from chassis.postgres.isolation import Locked
 from chassis.postgres import Connection
 from subscription_service.domain.accounts import AccountStatus, invalid_user_reference
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from chassis.errors import ServiceError
-from chassis.isolation import Locked
+from chassis.postgres.isolation import Locked
 from chassis.postgres import Connection, Database
 from subscription_service.domain.accounts import AccountStatus, invalid_user_reference
 from subscription_service.domain.subscriptions import (

@@ -20,7 +20,7 @@ from homeroom.supervisor import Stack
 
 ROOT = Path(__file__).resolve().parents[2]
 LEARNERS = 24
-SECONDS_MAXIMUM = 240
+SECONDS_MAX = 240
 
 pytestmark = pytest.mark.data
 
@@ -50,7 +50,7 @@ async def replay(stack: Stack, log: Path, *options: str) -> tuple[int | None, di
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        output, complaints = await asyncio.wait_for(process.communicate(), SECONDS_MAXIMUM)
+        output, complaints = await asyncio.wait_for(process.communicate(), SECONDS_MAX)
     finally:
         if process.returncode is None:
             process.kill()
@@ -119,12 +119,12 @@ async def test_a_log_played_while_every_process_is_killed_once_differs_in_nothin
         for number, name in enumerate(
             ("session_service", "progress_service", "gateway", "subscription_service")
         ):
-            async with asyncio.timeout(SECONDS_MAXIMUM):
+            async with asyncio.timeout(SECONDS_MAX):
                 while not played(progress) > (number + 1) * log.answer_count / 6:
                     assert not playing.done(), f"the play ended before {name} could be killed"
                     await asyncio.sleep(0.01)
                 await stack.kill(name)
-        outcome = await asyncio.wait_for(playing, SECONDS_MAXIMUM)
+        outcome = await asyncio.wait_for(playing, SECONDS_MAX)
     finally:
         playing.cancel()
     assert outcome.differences == []

@@ -10,10 +10,10 @@ from google.protobuf.message import Message
 
 from chassis.batch import Item, Reply
 from chassis.errors import ServiceError
-from chassis.methods import Method, methods_of
-from chassis.metrics import Metrics
-from chassis.server import Server
-from chassis.tracing import Tracing
+from chassis.rpc.methods import Method, methods_of
+from chassis.telemetry.metrics import Metrics
+from chassis.rpc.server import Server
+from chassis.telemetry.tracing import Tracing
 from protos.progress.v1 import progress_pb2
 from protos.session.v1 import sessions_pb2, tests_pb2
 from protos.subscription.v1 import accounts_pb2, credits_pb2, licenses_pb2

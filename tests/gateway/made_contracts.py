@@ -20,7 +20,7 @@ from google.protobuf import (
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
-from chassis.methods import Method, methods_of
+from chassis.rpc.methods import Method, methods_of
 from protos.chassis.v1 import options_pb2
 
 _numbers = itertools.count(1)

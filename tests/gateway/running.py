@@ -13,10 +13,10 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from chassis.client import Upstream
-from chassis.health import Health, OpsPages
-from chassis.metrics import Metrics
-from chassis.tracing import Tracing
+from chassis.rpc.client import Upstream
+from chassis.telemetry.health import Health, OpsPages
+from chassis.telemetry.metrics import Metrics
+from chassis.telemetry.tracing import Tracing
 from gateway.application import Application
 from gateway.authentication import Authenticator
 from gateway.contract import public_methods
@@ -139,8 +139,8 @@ async def running_gateway(
     identity: IdentityProvider,
     keys: SigningKeys | None = None,
     trace_file: Path | None = None,
-    in_flight_maximum: int = 4096,
-    idle_seconds_maximum: float = 60.0,
+    in_flight_max: int = 4096,
+    idle_seconds_max: float = 60.0,
 ) -> AsyncIterator[Gateway]:
     """A gateway whose upstreams all listen on one port."""
     metrics = Metrics(service="gateway")
@@ -169,13 +169,13 @@ async def running_gateway(
         tracing=tracing,
         metrics=metrics,
         draining=lambda: health.draining,
-        in_flight_maximum=in_flight_maximum,
+        in_flight_max=in_flight_max,
     )
     listener = Listener(
         bind="127.0.0.1:0",
         application=application,
         grace_seconds=5.0,
-        idle_seconds_maximum=idle_seconds_maximum,
+        idle_seconds_max=idle_seconds_max,
     )
     await listener.start()
     parts = Parts(application, listener, health, keys, metrics, tracing)

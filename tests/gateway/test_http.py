@@ -162,7 +162,7 @@ async def test_a_body_without_an_end_is_refused_once_it_is_too_large(
 
 async def test_headers_that_never_end_are_not_waited_for_forever(gateway: Gateway, backend: Backend) -> None:
     async with running_gateway(
-        upstream_port=backend.port, identity=gateway.identity, idle_seconds_maximum=0.2
+        upstream_port=backend.port, identity=gateway.identity, idle_seconds_max=0.2
     ) as impatient:
         for begun in (b"", b"GET /v1/stats HTTP/1.1\r\nHost: x\r\nX-Slow: "):
             assert await impatient.raw(begun) == b""
@@ -255,7 +255,7 @@ async def test_more_than_can_be_carried_is_refused_but_completions_still_enter(
     backend: Backend, gateway: Gateway
 ) -> None:
     async with running_gateway(
-        upstream_port=backend.port, identity=gateway.identity, in_flight_maximum=4
+        upstream_port=backend.port, identity=gateway.identity, in_flight_max=4
     ) as small:
         backend.gate.clear()
         waiting = [asyncio.create_task(small.request("GET", "/v1/stats")) for _ in range(4)]

@@ -8,7 +8,8 @@ import pytest
 
 from chassis.batch import Item
 from chassis.errors import FieldViolation, Reason, ServiceError
-from chassis.logs import configure
+from chassis.rpc.reasons import CODES
+from chassis.telemetry.logs import configure
 from gateway.request_log import RequestLog
 from tests.gateway.backend import Backend
 from tests.gateway.running import Answer, Gateway
@@ -34,7 +35,7 @@ async def test_each_reason_keeps_its_meaning(gateway: Gateway, backend: Backend,
     assert answer.json() == {
         "type": "/problems/" + reason.name.lower().replace("_", "-"),
         "title": reason.title,
-        "status": reason.http_status,
+        "status": CODES[reason].http,
         "detail": "in these words",
         "instance": "/v1/sessions",
         "reason": reason.name,
@@ -124,7 +125,7 @@ def test_a_storm_of_faults_is_not_a_storm_of_lines(
     configure(service="gateway", version="0")
     now = 100.0
     monkeypatch.setattr("gateway.request_log.time.monotonic", lambda: now)
-    log = RequestLog(every_request=False, lines_per_second_maximum=5)
+    log = RequestLog(every_request=False, lines_per_second_max=5)
     for _ in range(1000):
         assert log.wants(503, 0.0)
         log.write(status=503, seconds=0.0)

@@ -17,7 +17,7 @@ import pytest
 from tests.gateway.backend import SERVICE_TOKEN, Backend
 from tests.gateway.tokens import AUDIENCE, ISSUER, IdentityProvider
 
-SECONDS_MAXIMUM = 30.0
+SECONDS_MAX = 30.0
 CONFIGURATION_ERROR = 78
 
 
@@ -64,7 +64,7 @@ async def started(settings: dict[str, str]) -> AsyncIterator[asyncio.subprocess.
 async def serving_port(child: asyncio.subprocess.Process) -> int:
     assert child.stdout is not None
     said = b""
-    async with asyncio.timeout(SECONDS_MAXIMUM):
+    async with asyncio.timeout(SECONDS_MAX):
         while line := await child.stdout.readline():
             said += line
             if b'"event":"serving"' in line:
@@ -74,7 +74,7 @@ async def serving_port(child: asyncio.subprocess.Process) -> int:
 
 
 async def end_of(child: asyncio.subprocess.Process) -> tuple[int | None, str]:
-    async with asyncio.timeout(SECONDS_MAXIMUM):
+    async with asyncio.timeout(SECONDS_MAX):
         output, _ = await child.communicate()
     return child.returncode, output.decode()
 

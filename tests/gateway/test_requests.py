@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.bodies import BODY_BYTES_MAXIMUM
+from gateway.bodies import BODY_BYTES_MAX
 from protos.session.v1 import sessions_pb2
 from tests.gateway.backend import Backend
 from tests.gateway.running import Answer, Gateway
@@ -127,11 +127,11 @@ async def in_chunks(data: bytes) -> AsyncIterator[bytes]:
 
 async def test_a_body_may_have_one_mebibyte_and_no_byte_more(gateway: Gateway, backend: Backend) -> None:
     frame = b'{"testId": "t"}'
-    largest = frame + b" " * (BODY_BYTES_MAXIMUM - len(frame))
+    largest = frame + b" " * (BODY_BYTES_MAX - len(frame))
     for fitting in (largest, in_chunks(largest)):
         assert (await start(gateway, fitting)).status == 201
     assert len(backend.items) == 2
-    huge = io.BytesIO(b"x" * 4 * BODY_BYTES_MAXIMUM)
+    huge = io.BytesIO(b"x" * 4 * BODY_BYTES_MAX)
     for too_large in (io.BytesIO(largest + b" "), in_chunks(largest + b" "), huge):
         answer = await start(gateway, too_large)
         assert (answer.status, answer.reason) == (413, "PAYLOAD_TOO_LARGE")

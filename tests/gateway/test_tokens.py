@@ -280,7 +280,7 @@ async def test_a_remembered_token_is_forgotten_when_it_expires(identity: Identit
 
 async def test_only_so_many_tokens_are_remembered(identity: IdentityProvider) -> None:
     authenticator = Authenticator(
-        keys=keys_of(identity.jwks()), issuer=ISSUER, audience=AUDIENCE, remembered_maximum=3
+        keys=keys_of(identity.jwks()), issuer=ISSUER, audience=AUDIENCE, remembered_max=3
     )
     for number in range(10):
         principal = await authenticator.authenticate(f"Bearer {identity.token(f'user-{number}')}")

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from chassis.migrations import FOLDER, migrate
+from chassis.postgres.migrations import FOLDER, migrate
 from chassis.postgres import Connection, Database
 from homeroom.embedded.provisioning import ServiceDatabase
 

@@ -12,9 +12,9 @@ import pytest
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.wrappers_pb2 import StringValue
 
-from chassis import idempotency
+from chassis.postgres import idempotency
 from chassis.errors import Reason, ServiceError
-from chassis.idempotency import CompletedCall, KeyState, StoredResponse
+from chassis.postgres.idempotency import CompletedCall, KeyState, StoredResponse
 from chassis.postgres import Connection, ConstraintViolation, Database
 from tests.support.waiting import eventually
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from chassis import migrations
-from chassis.database_errors import DatabaseUnavailable
-from chassis.migrations import FOLDER, MigrationError, SchemaMismatch, check, load, migrate
+from chassis.postgres import migrations
+from chassis.postgres.errors import DatabaseUnavailable
+from chassis.postgres.migrations import FOLDER, MigrationError, SchemaMismatch, check, load, migrate
 from chassis.postgres import Connection, Database
 from homeroom.embedded.provisioning import ServiceDatabase
 
@@ -115,7 +115,7 @@ async def test_separate_processes_at_once_apply_each_migration_once(
     empty_database: ServiceDatabase, owner: Connection
 ) -> None:
     program = (
-        "import asyncio, sys; from chassis.migrations import FOLDER, migrate; "
+        "import asyncio, sys; from chassis.postgres.migrations import FOLDER, migrate; "
         "print(len(asyncio.run(migrate(sys.argv[1], {'chassis': FOLDER}))))"
     )
     processes = [
@@ -210,7 +210,7 @@ async def test_a_table_in_use_is_not_waited_for_long_but_tried_again(
     empty_database: ServiceDatabase, owner: Connection, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(migrations, "DDL_LOCK_TIMEOUT_MS", 50)
-    monkeypatch.setattr(migrations, "RETRY_SECONDS_MAXIMUM", 0.05)
+    monkeypatch.setattr(migrations, "RETRY_SECONDS_MAX", 0.05)
     folders = write({"001_create_notes.sql": CREATE_NOTES})
     await migrate(empty_database.owner, folders)
     write({"002_add_body.sql": "ALTER TABLE notes ADD body text;"})

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from chassis import failpoints, outbox, relay
-from chassis.config import Mode
+from chassis import failpoints
+from chassis.postgres import outbox
+from chassis.postgres import relay
+from chassis.process.config import Mode
 from chassis.errors import Reason, ServiceError
-from chassis.outbox import OutboxEvent
+from chassis.postgres.outbox import OutboxEvent
 from chassis.postgres import Connection, Database
 from homeroom.embedded.provisioning import ServiceDatabase
 from tests.support.outbox import NEVER, Receiver, append, empty, event, running
@@ -117,7 +119,7 @@ async def test_a_receiver_that_hangs_is_given_up(database: Database, admin: Conn
 
     await append(database, event("ann"))
     async with running(
-        database, {"results": hang}, delivery_seconds_maximum=0.05, lease_seconds=5
+        database, {"results": hang}, delivery_seconds_max=0.05, lease_seconds=5
     ) as sending:
         await eventually(lambda: sending.failed)
     last_error = await admin.fetchval("SELECT last_error FROM outbox")
@@ -145,7 +147,7 @@ async def test_a_crash_between_delivery_and_acknowledgement_means_a_second_deliv
     failpoints.arm(armed, "relay.after_delivery", "error")
     receiver = Receiver()
     await append(database, event("ann"))
-    async with running(database, {"results": receiver}, delivery_seconds_maximum=0.1, lease_seconds=0.2):
+    async with running(database, {"results": receiver}, delivery_seconds_max=0.1, lease_seconds=0.2):
         await eventually(empty(admin))
     assert receiver.seen == {"ann": 2}
 
@@ -198,9 +200,9 @@ PROGRAM = """
 import asyncio, sys
 from pathlib import Path
 from chassis import failpoints
-from chassis.config import Mode
+from chassis.process.config import Mode
 from chassis.postgres import Database
-from chassis.relay import Relay
+from chassis.postgres.relay import Relay
 
 async def main(dsn: str, log: str, armed: str) -> None:
     failpoints.configure(Path(armed), Mode.DEVELOPMENT)
@@ -211,7 +213,7 @@ async def main(dsn: str, log: str, armed: str) -> None:
         return [None] * len(events)
 
     relay = Relay(await Database.connect(dsn), {"results": deliver}, poll_seconds=0.02,
-                  delivery_seconds_maximum=0.5, lease_seconds=1)
+                  delivery_seconds_max=0.5, lease_seconds=1)
     relay.start()
     await asyncio.Event().wait()
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from chassis import outbox
+from chassis.postgres import outbox
 from chassis.errors import Reason, ServiceError
-from chassis.outbox import OutboxEvent
+from chassis.postgres.outbox import OutboxEvent
 from chassis.postgres import Connection, Database
-from chassis.relay import Relay
+from chassis.postgres.relay import Relay
 from tests.support.outbox import NEVER, Receiver, append, empty, event, running
 from tests.support.waiting import eventually
 

@@ -13,11 +13,11 @@ from google.rpc import error_details_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
-from chassis.client import Upstream
-from chassis.database_errors import LockTimeout, OutcomeUnknown
+from chassis.rpc.client import Upstream
+from chassis.postgres.errors import LockTimeout, OutcomeUnknown
 from chassis.errors import Reason, ServiceError
-from chassis.metrics import Metrics
-from chassis.server import Server
+from chassis.telemetry.metrics import Metrics
+from chassis.rpc.server import Server
 from protos.progress.v1 import progress_pb2
 from protos.subscription.v1 import credits_pb2, licenses_pb2
 from tests.support.rpc import (

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-import chassis.carrier
-from chassis.client import Upstream
+import chassis.rpc.carrier
+from chassis.rpc.client import Upstream
 from chassis.errors import Reason, ServiceError
-from chassis.metrics import Metrics
+from chassis.telemetry.metrics import Metrics
 from protos.subscription.v1 import licenses_pb2
 from tests.support.proxy import proxying
 from tests.support.rpc import ADJUST, WATCH, CreditServicer, adjust, call, calling, serving, upstream_to
@@ -87,7 +87,7 @@ async def test_a_process_that_dies_while_stopped_is_unavailable_at_once():
 
 @pytest.mark.fault
 async def test_a_host_that_fell_silent_is_found_out_whatever_the_deadlines_are(monkeypatch):
-    monkeypatch.setattr(chassis.carrier, "SILENCE_MS", 500)
+    monkeypatch.setattr(chassis.rpc.carrier, "SILENCE_MS", 500)
     service = call(roles=("service",))
     async with (
         serving(endless=True) as server,
@@ -111,8 +111,8 @@ async def test_a_host_that_fell_silent_is_found_out_whatever_the_deadlines_are(m
 
 
 async def test_a_quiet_stream_is_not_cut_for_being_watched_over(monkeypatch):
-    monkeypatch.setattr(chassis.carrier, "SILENCE_MS", 100)
-    monkeypatch.setattr("chassis.server.PINGS_APART_MS", 50)
+    monkeypatch.setattr(chassis.rpc.carrier, "SILENCE_MS", 100)
+    monkeypatch.setattr("chassis.rpc.server.PINGS_APART_MS", 50)
     service = call(roles=("service",))
     async with serving(endless=True) as server, calling(server.port) as client:
         watch = client.stream(WATCH, licenses_pb2.WatchLicensesRequest(after_sequence=0), service)

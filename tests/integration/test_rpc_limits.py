@@ -10,7 +10,7 @@ import weakref
 
 import pytest
 
-import chassis.carrier
+import chassis.rpc.carrier
 from chassis.errors import Reason, ServiceError
 from protos.subscription.v1 import credits_pb2, licenses_pb2
 from tests.support.rpc import (
@@ -79,7 +79,7 @@ async def test_large_answers_fail_nobody():
 
 
 async def test_answers_that_are_too_large_together_cost_only_the_last_of_them(monkeypatch):
-    monkeypatch.setattr("chassis.server.ANSWERS_BYTES_MAXIMUM", 2500)
+    monkeypatch.setattr("chassis.rpc.server.ANSWERS_BYTES_MAX", 2500)
     servicer = CreditServicer()
     servicer.entry_characters = 1000
     request = credits_pb2.ListMyCreditEntriesRequest()
@@ -113,7 +113,7 @@ async def test_a_call_without_an_end_hurts_no_neighbour(send):
 async def test_a_message_with_more_calls_than_there_is_room_for_is_served_in_part():
     servicer = CreditServicer()
     async with (
-        serving(servicer, in_flight_maximum=100) as server,
+        serving(servicer, in_flight_max=100) as server,
         calling(server.port) as client,
     ):
         outcomes = await client.call_many(ADJUST, [(adjust(1), call())] * 150)
@@ -140,7 +140,7 @@ async def test_more_rpcs_than_the_server_takes_are_an_overload_and_no_outage():
 
 
 async def test_large_requests_that_wait_are_bounded_by_their_size(monkeypatch):
-    monkeypatch.setattr("chassis.client.REQUESTS_BYTES_MAXIMUM", 5 * MEBIBYTE)
+    monkeypatch.setattr("chassis.rpc.client.REQUESTS_BYTES_MAX", 5 * MEBIBYTE)
     servicer = CreditServicer()
     servicer.gate = asyncio.Event()
     large = (adjust(1, "x" * MEBIBYTE), call())
@@ -195,7 +195,7 @@ async def test_a_refusal_leaves_nothing_for_the_garbage_collector():
 
 
 async def test_what_waits_is_sent_in_messages_of_a_usual_size(monkeypatch):
-    monkeypatch.setattr(chassis.carrier, "MESSAGE_BYTES_USUAL", 3 * len(adjust(1).SerializeToString()))
+    monkeypatch.setattr(chassis.rpc.carrier, "MESSAGE_BYTES_USUAL", 3 * len(adjust(1).SerializeToString()))
     servicer = CreditServicer()
     async with serving(servicer) as server, calling(server.port) as client:
         assert await all_at_once(client, *[(adjust(n), call()) for n in range(1, 9)]) == list(range(1, 9))

@@ -11,9 +11,9 @@ import orjson
 import pytest
 
 from chassis.batch import Reply
-from chassis.client import Upstream
+from chassis.rpc.client import Upstream
 from chassis.errors import ServiceError
-from chassis.tracing import current_batch
+from chassis.telemetry.tracing import current_batch
 from protos.subscription.v1 import credits_pb2
 from tests.support.rpc import ADJUST, CreditServicer, adjust, call, calling, serving, tracing
 from tests.support.waiting import eventually

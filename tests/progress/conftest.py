@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from chassis.errors import ServiceError
-from chassis.metrics import Metrics
+from chassis.telemetry.metrics import Metrics
 from chassis.postgres import Connection, Database
 from homeroom.embedded.provisioning import ServiceDatabase
 from progress_service.domain.statistics import Recording, SessionResult, UserId

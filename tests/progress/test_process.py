@@ -11,7 +11,7 @@ import pytest
 
 from chassis import failpoints
 from chassis.batch import Reply
-from chassis.call import service_call
+from chassis.context import service_context
 from homeroom.embedded.provisioning import ServiceDatabase
 from protos.progress.v1 import progress_pb2
 from tests.progress.results import learner
@@ -66,7 +66,7 @@ async def test_a_result_is_counted_once_though_the_process_dies_before_it_answer
         failpoints.arm(tmp_path, "progress.after_commit", "kill")
         async with process.upstream() as upstream:
             (outcome,) = await upstream.call_many(
-                RECORD, [(result(ada, "s1"), service_call(RECORD, timeout_seconds=2))]
+                RECORD, [(result(ada, "s1"), service_context(RECORD, timeout_seconds=2))]
             )
             assert not isinstance(outcome, Reply)
         assert await process.ended() == -signal.SIGKILL

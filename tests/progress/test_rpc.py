@@ -10,12 +10,12 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from chassis.batch import Reply
-from chassis.call import Call, service_call
-from chassis.client import Upstream
+from chassis.context import Context, service_context
+from chassis.rpc.client import Upstream
 from chassis.errors import Reason, ServiceError
-from chassis.metrics import Metrics
-from chassis.server import Server
-from chassis.tracing import Tracing
+from chassis.telemetry.metrics import Metrics
+from chassis.rpc.server import Server
+from chassis.telemetry.tracing import Tracing
 from progress_service.servicer import statistics as servicer
 from protos.progress.v1 import progress_pb2
 from tests.progress.conftest import Progress
@@ -73,8 +73,8 @@ def result(user_id: str, session_id: str, **changes: Any) -> progress_pb2.Record
     return progress_pb2.RecordSessionResultRequest(**{**fields, **changes})
 
 
-def asking(user_id: str, *, roles: frozenset[str] = frozenset({"learner"})) -> Call:
-    return Call(
+def asking(user_id: str, *, roles: frozenset[str] = frozenset({"learner"})) -> Context:
+    return Context(
         method=GET_STATS,
         user_id=user_id,
         roles=roles,
@@ -88,7 +88,7 @@ def asking(user_id: str, *, roles: frozenset[str] = frozenset({"learner"})) -> C
 async def tell(
     upstream: Upstream, *results: progress_pb2.RecordSessionResultRequest
 ) -> list[Reply[Any] | ServiceError]:
-    call = service_call(RECORD, timeout_seconds=10)
+    call = service_context(RECORD, timeout_seconds=10)
     return await upstream.call_many(RECORD, [(each, call) for each in results])
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 
-from chassis.call import Call
+from chassis.context import Context
 from chassis.errors import ServiceError
-from chassis.idempotency import Claim
+from chassis.postgres.idempotency import Claim
 from session_service.domain.holds import HoldRequest, HoldState
 from session_service.store.keys import KeyStore
 from session_service.subscription_client import SubscriptionClient
@@ -49,7 +49,7 @@ class GatedSubscription(SubscriptionClient):
         self.after = Gate()
 
     async def place_holds(
-        self, wanted: Sequence[tuple[HoldRequest, Call]]
+        self, wanted: Sequence[tuple[HoldRequest, Context]]
     ) -> list[HoldState | ServiceError | None]:
         await self.before.pass_through()
         states = await super().place_holds(wanted)

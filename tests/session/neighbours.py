@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from chassis.metrics import Metrics
+from chassis.telemetry.metrics import Metrics
 from chassis.postgres import Database
 from progress_service.operations.results import ResultOperations
 from progress_service.operations.statistics import StatisticsOperations

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chassis.batch import Item, Reply
-from chassis.call import Call
+from chassis.context import Context
 from chassis.errors import Reason, ServiceError
 from session_service.domain.holds import HoldRequest, HoldState
 from session_service.operations import create_sessions
@@ -113,7 +113,7 @@ async def test_two_janitors_at_once_do_no_more_than_one(world: World) -> None:
 async def test_a_start_that_finds_the_hold_of_another_one_resumes_its_session(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(create_sessions, "PAUSES_SECONDS_MAXIMUM", 60.0)
+    monkeypatch.setattr(create_sessions, "PAUSES_SECONDS_MAX", 60.0)
     user, test = await world.learner(limit=1), await world.test()
     first_item, first, gate = await slow_start(world, user, test, "tab 1")
     watching = GatedSubscription(world.subscription)
@@ -238,7 +238,7 @@ async def test_with_subscription_service_away_a_start_is_unavailable_and_can_be_
 
     class Away(GatedSubscription):
         async def place_holds(
-            self, wanted: Sequence[tuple[HoldRequest, Call]]
+            self, wanted: Sequence[tuple[HoldRequest, Context]]
         ) -> list[HoldState | ServiceError | None]:
             await super().place_holds(wanted)
             return [ServiceError(Reason.UNAVAILABLE) for _ in wanted]  # the answer was lost

@@ -262,7 +262,7 @@ async def test_a_start_waits_only_so_long_for_another_one_of_the_same_test(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A hold that nobody turns into a session yet: its start died, and the janitor has not come by."""
-    monkeypatch.setattr(create_sessions, "PAUSES_SECONDS_MAXIMUM", 0.01)
+    monkeypatch.setattr(create_sessions, "PAUSES_SECONDS_MAX", 0.01)
     user, other, test = await world.learner(limit=1), await world.learner(), await world.test()
     await world.subscription_truth.execute(
         "INSERT INTO holds (user_id, hold_id, state, tests, credits, subject, method, idempotency_key, day,"

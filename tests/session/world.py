@@ -14,14 +14,14 @@ import asyncpg
 from google.protobuf.message import Message
 
 from chassis.batch import Item, Reply
-from chassis.call import Call
-from chassis.client import Upstream
+from chassis.context import Context
+from chassis.rpc.client import Upstream
 from chassis.errors import Reason, ServiceError
-from chassis.methods import find_method
-from chassis.metrics import Metrics
+from chassis.rpc.methods import find_method
+from chassis.telemetry.metrics import Metrics
 from chassis.postgres import Connection, Database
-from chassis.server import Server
-from chassis.tracing import Tracing
+from chassis.rpc.server import Server
+from chassis.telemetry.tracing import Tracing
 from protos.progress.v1 import progress_pb2
 from protos.session.v1 import sessions_pb2, tests_pb2
 from protos.subscription.v1 import accounts_pb2
@@ -66,7 +66,7 @@ class World:
     def item(
         self, path: str, request: Message, *, user: str = "admin", key: str = "", traceparent: str = ""
     ) -> Item[Any]:
-        call = Call(
+        call = Context(
             method=path,
             user_id=user,
             roles=frozenset({"learner", "admin"}),

@@ -13,7 +13,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from chassis.batch import Item, Reply
-from chassis.call import Call
+from chassis.context import Context
 from chassis.errors import Reason, ServiceError
 from chassis.postgres import Connection, Database
 from protos.subscription.v1 import accounts_pb2, credits_pb2, holds_pb2, licenses_pb2
@@ -60,8 +60,8 @@ class Subscriptions:
         store = DiagnosticStore(database=self.database)
         return await store.select_discrepancies(deadline=time.monotonic() + 30.0)
 
-    def call(self, method: str, *, user_id: str = "admin", key: str = "") -> Call:
-        return Call(
+    def call(self, method: str, *, user_id: str = "admin", key: str = "") -> Context:
+        return Context(
             method=method,
             user_id=user_id,
             roles=frozenset({"admin", "service"}),

@@ -20,8 +20,8 @@ from tests.subscription.service import ACCOUNTS, CREDITS, HOLDS, LICENSES, PLANS
 TASKS = 64
 LEARNERS = 8
 SECONDS = 20.0
-LIMIT_MAXIMUM = 6
-PLAN_LIMITS = {"small": (2, 3), "large": (5, LIMIT_MAXIMUM)}
+LIMIT_MAX = 6
+PLAN_LIMITS = {"small": (2, 3), "large": (5, LIMIT_MAX)}
 # A learner who is locked for too long is told so; everything else would be a bug of ours.
 EXPECTED = {
     Reason.DAILY_LIMIT_REACHED,
@@ -218,7 +218,7 @@ async def test_tasks_that_hammer_the_same_learners_neither_deadlock_nor_leak_nor
     assert hammer.outcomes["left"] > 10
     truth = subscriptions.truth
     assert await subscriptions.discrepancies() == []
-    over = await truth.fetch("SELECT user_id FROM daily_usage WHERE used + held > $1", LIMIT_MAXIMUM)
+    over = await truth.fetch("SELECT user_id FROM daily_usage WHERE used + held > $1", LIMIT_MAX)
     assert over == []
     twice = await truth.fetch(
         "SELECT hold_id FROM resolutions GROUP BY hold_id HAVING count(*) > 1 OR min(from_state) <> 'open'"

@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from chassis import isolation
+from chassis.postgres import isolation
 from chassis.errors import Reason
 from chassis.postgres import Connection, Database, OutcomeUnknown
 from homeroom.embedded.provisioning import ServiceDatabase
@@ -95,7 +95,7 @@ async def test_neighbours_of_a_locked_learner_are_placed_while_the_lock_is_held(
 async def test_many_locked_learners_do_not_add_up_their_waiting(
     subscriptions: Subscriptions, subscription_database: ServiceDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(isolation, "WAITING_SECONDS_MAXIMUM", 0.0)
+    monkeypatch.setattr(isolation, "WAITING_SECONDS_MAX", 0.0)
     users = await subscriptions.accounts(40)
     async with locked(subscription_database, *users[:39]):
         outcomes = await subscriptions.batch(HOLDS, "PlaceHold", [placement(user_id) for user_id in users])

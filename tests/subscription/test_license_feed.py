@@ -24,7 +24,7 @@ from subscription_service.store.license_notifications import listen_for_changes
 from subscription_service.store.license_reads import LicenseReader, raise_feed_origin
 from tests.subscription.service import LICENSES, Subscriptions
 
-SECONDS_MAXIMUM = 20.0
+SECONDS_MAX = 20.0
 
 
 async def take(subscriptions: Subscriptions, count: int, *, after: int = 0) -> list[Any]:
@@ -34,7 +34,7 @@ async def take(subscriptions: Subscriptions, count: int, *, after: int = 0) -> l
         Item(call, pb.WatchLicensesRequest(after_sequence=after))
     )
     changes: list[Any] = []
-    async with asyncio.timeout(SECONDS_MAXIMUM):
+    async with asyncio.timeout(SECONDS_MAX):
         async for change in watch:
             changes.append(change)
             if len(changes) == count:
@@ -169,7 +169,7 @@ async def test_a_hint_hastens_a_watch_that_polls_rarely(
 
     watching = asyncio.create_task(watch())
     try:
-        async with asyncio.timeout(SECONDS_MAXIMUM):
+        async with asyncio.timeout(SECONDS_MAX):
             for level in (1, 2, 3):
                 await subscriptions.apply_level(ann, "physics", level)
                 assert await seen.get() == level
@@ -188,7 +188,7 @@ async def test_a_lost_listener_connects_again(
     listening = asyncio.create_task(listen_for_changes(subscription_database.service, heard.set))
     ann = await subscriptions.account("ann")
     try:
-        async with asyncio.timeout(SECONDS_MAXIMUM):
+        async with asyncio.timeout(SECONDS_MAX):
             for level in (1, 2):
                 await heard.wait()  # of its own accord, once it is connected
                 heard.clear()

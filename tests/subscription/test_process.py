@@ -13,25 +13,25 @@ import pytest
 
 from chassis import failpoints
 from chassis.batch import Reply
-from chassis.call import Call, service_call
-from chassis.client import Upstream
+from chassis.context import Context, service_context
+from chassis.rpc.client import Upstream
 from chassis.errors import Reason, ServiceError
 from homeroom.embedded.provisioning import ServiceDatabase
 from protos.subscription.v1 import accounts_pb2, credits_pb2, holds_pb2, licenses_pb2
 from tests.subscription.service import ACCOUNTS, CREDITS, HOLDS, LICENSES, placement
-from tests.support.service_process import SECONDS_MAXIMUM, ServiceProcess, serving, started
+from tests.support.service_process import SECONDS_MAX, ServiceProcess, serving, started
 
 SERVICE = "subscription_service"
 
 
-def call_of(path: str, *, user_id: str, role: str, key: str = "") -> Call:
-    call = service_call(path, timeout_seconds=10.0)
-    return Call(call.method, user_id, frozenset({role}), key, "", call.deadline, "")
+def call_of(path: str, *, user_id: str, role: str, key: str = "") -> Context:
+    call = service_context(path, timeout_seconds=10.0)
+    return Context(call.method, user_id, frozenset({role}), key, "", call.deadline, "")
 
 
 async def ask(upstream: Upstream, path: str, request: Any, **caller: str) -> Any:
     """The response, as another process asks for it, or as the gateway does for an end user."""
-    call = call_of(path, **caller) if caller else service_call(path, timeout_seconds=10.0)
+    call = call_of(path, **caller) if caller else service_context(path, timeout_seconds=10.0)
     reply = await upstream.call(path, request, call)
     return reply.message
 
@@ -67,14 +67,14 @@ async def test_a_migrated_database_is_served_and_the_process_ends_although_someb
             watch = upstream.stream(
                 watch_path,
                 licenses_pb2.WatchLicensesRequest(),
-                service_call(watch_path, timeout_seconds=60.0),
+                service_context(watch_path, timeout_seconds=60.0),
             )
             for level in (1, 2):
                 await ask(upstream, f"/{LICENSES}/ApplyLicenseLevel", reached("ann", level))
-                async with asyncio.timeout(SECONDS_MAXIMUM):
+                async with asyncio.timeout(SECONDS_MAX):
                     assert (await anext(watch)).license.level == level
             process.child.send_signal(signal.SIGTERM)
-            async with asyncio.timeout(SECONDS_MAXIMUM):
+            async with asyncio.timeout(SECONDS_MAX):
                 with pytest.raises((StopAsyncIteration, ServiceError)):
                     await anext(watch)
             assert await process.ended() == 0
@@ -150,6 +150,6 @@ async def dies_answering(
     process: ServiceProcess, upstream: Upstream, directory: Path, path: str, request: Any
 ) -> None:
     failpoints.arm(directory, "subscription.after_commit", "kill")
-    (outcome,) = await upstream.call_many(path, [(request, service_call(path, timeout_seconds=2.0))])
+    (outcome,) = await upstream.call_many(path, [(request, service_context(path, timeout_seconds=2.0))])
     assert not isinstance(outcome, Reply)
     assert await process.ended() == -signal.SIGKILL

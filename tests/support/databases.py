@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
-from chassis.migrations import migrate
+from chassis.postgres.migrations import migrate
 from homeroom.embedded.postgres import SETTINGS, Cluster
 from homeroom.embedded.provisioning import (
     ServiceDatabase,

@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from typing import Any
 
-from chassis import outbox
+from chassis.postgres import outbox
 from chassis.errors import ServiceError
-from chassis.outbox import OutboxEvent
+from chassis.postgres.outbox import OutboxEvent
 from chassis.postgres import Connection, Database
-from chassis.relay import Deliver, Relay
+from chassis.postgres.relay import Deliver, Relay
 
 NAMESPACE = uuid.UUID("7d3c1a52-5c0f-4c56-9d5e-5d3f6a1b2c3d")
 NEVER = 3600.0

@@ -10,12 +10,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from chassis.batch import Item, Reply
-from chassis.call import Call
-from chassis.client import Upstream
+from chassis.context import Context
+from chassis.rpc.client import Upstream
 from chassis.errors import Reason, ServiceError
-from chassis.metrics import Metrics
-from chassis.server import Server
-from chassis.tracing import Tracing
+from chassis.telemetry.metrics import Metrics
+from chassis.rpc.server import Server
+from chassis.telemetry.tracing import Tracing
 from protos.subscription.v1 import credits_pb2, licenses_pb2
 
 CREDITS = "homeroom.subscription.v1.CreditService"
@@ -97,7 +97,7 @@ async def serving(
         "bind": "127.0.0.1:0",
         "tracing": tracing(),
         "metrics": Metrics(service="test"),
-        "in_flight_maximum": 100,
+        "in_flight_max": 100,
     }
     server = Server(
         servicers={CREDITS: servicer or CreditServicer(), LICENSES: LicenseServicer(endless=endless)},
@@ -112,8 +112,8 @@ async def serving(
 
 
 def upstream_to(port: int, *, token: str = TOKEN, **options) -> Upstream:
-    # Two lanes of 48: what is under way at once stays below the server's in_flight_maximum.
-    defaults = {"tracing": tracing(), "metrics": Metrics(service="test"), "batch_maximum": 48}
+    # Two lanes of 48: what is under way at once stays below the server's in_flight_max.
+    defaults = {"tracing": tracing(), "metrics": Metrics(service="test"), "batch_max": 48}
     return Upstream(name="credits", target=f"127.0.0.1:{port}", service_token=token, **(defaults | options))
 
 
@@ -133,8 +133,8 @@ def call(
     roles: tuple[str, ...] = ("admin",),
     request_id: str = "r1",
     traceparent: str = "",
-) -> Call:
-    return Call(
+) -> Context:
+    return Context(
         method=ADJUST,
         user_id="ada",
         roles=frozenset(roles),

@@ -13,13 +13,13 @@ from typing import Any
 import aiohttp
 import orjson
 
-from chassis.client import Upstream
-from chassis.metrics import Metrics
-from chassis.tracing import Tracing
+from chassis.rpc.client import Upstream
+from chassis.telemetry.metrics import Metrics
+from chassis.telemetry.tracing import Tracing
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "a-secret-among-processes"
-SECONDS_MAXIMUM = 30.0
+SECONDS_MAX = 30.0
 
 
 class ServiceProcess:
@@ -35,7 +35,7 @@ class ServiceProcess:
     async def until_serving(self) -> None:
         """Return when it says so; fails with its log when it ended instead."""
         assert self.child.stdout is not None
-        async with asyncio.timeout(SECONDS_MAXIMUM):
+        async with asyncio.timeout(SECONDS_MAX):
             while line := (await self.child.stdout.readline()).decode():
                 self.log += line
                 if '"event":"serving"' in line:
@@ -46,7 +46,7 @@ class ServiceProcess:
 
     async def ended(self) -> int:
         """The exit code, when the child has ended and its log is complete."""
-        async with asyncio.timeout(SECONDS_MAXIMUM):
+        async with asyncio.timeout(SECONDS_MAX):
             rest, _ = await self.child.communicate()
         self.log += rest.decode()
         assert self.child.returncode is not None

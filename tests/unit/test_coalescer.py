@@ -7,7 +7,7 @@ import contextvars
 
 import pytest
 
-from chassis.coalescer import Coalescer
+from chassis.rpc.coalescer import Coalescer
 from chassis.errors import Reason, ServiceError
 
 
@@ -26,9 +26,9 @@ class Line:
         return [ServiceError(Reason.NOT_FOUND) if ask < 0 else ask * 10 for ask in asks]
 
 
-def coalescer(line: Line, *, lanes: int = 1, batch_maximum: int = 64, waiting_maximum: int = 100):
+def coalescer(line: Line, *, lanes: int = 1, batch_max: int = 64, waiting_max: int = 100):
     return Coalescer(
-        send=line.send, lanes=lanes, batch_maximum=batch_maximum, waiting_maximum=waiting_maximum
+        send=line.send, lanes=lanes, batch_max=batch_max, waiting_max=waiting_max
     )
 
 
@@ -53,9 +53,9 @@ async def test_an_idle_line_sends_at_once_and_a_busy_one_gathers():
     assert await asyncio.gather(*rest) == [20, 30, 40]
 
 
-async def test_lanes_work_side_by_side_and_no_batch_exceeds_the_maximum():
+async def test_lanes_work_side_by_side_and_no_batch_exceeds_the_max():
     line = Line()
-    gathering = coalescer(line, lanes=2, batch_maximum=3)
+    gathering = coalescer(line, lanes=2, batch_max=3)
     futures = [gathering.submit(n) for n in range(8)]
     await settle()
     assert line.batches == [[0, 1, 2], [3, 4, 5]]
@@ -152,7 +152,7 @@ async def test_a_caller_that_left_during_its_batch_does_not_disturb_it():
 
 async def test_beyond_the_bound_a_call_is_refused_at_once():
     line = Line()
-    gathering = coalescer(line, waiting_maximum=2)
+    gathering = coalescer(line, waiting_max=2)
     first = gathering.submit(1)
     await settle()
     waiting = [gathering.submit(2), gathering.submit(3)]
@@ -175,7 +175,7 @@ async def test_a_line_that_breaks_fails_its_batch_and_serves_the_next():
             raise ConnectionResetError
         return list(asks)
 
-    gathering = Coalescer(send=send, lanes=1, batch_maximum=8, waiting_maximum=8)
+    gathering = Coalescer(send=send, lanes=1, batch_max=8, waiting_max=8)
     with pytest.raises(ServiceError) as caught:
         await gathering.submit(1)
     assert caught.value.reason is Reason.INTERNAL
@@ -185,7 +185,7 @@ async def test_a_line_that_breaks_fails_its_batch_and_serves_the_next():
 
 async def test_callers_that_left_do_not_count_against_the_bound():
     line = Line()
-    gathering = coalescer(line, waiting_maximum=2)
+    gathering = coalescer(line, waiting_max=2)
     first = gathering.submit(1)
     await settle()
     for _ in range(10):
@@ -204,7 +204,7 @@ async def test_a_line_that_miscounts_fails_its_batch_and_serves_the_next():
     async def send(asks):
         return [1] if len(asks) > 1 else list(asks)
 
-    gathering = Coalescer(send=send, lanes=1, batch_maximum=8, waiting_maximum=8)
+    gathering = Coalescer(send=send, lanes=1, batch_max=8, waiting_max=8)
     outcomes = await asyncio.gather(*(gathering.submit(n) for n in (1, 2, 3)), return_exceptions=True)
     assert [outcome.reason for outcome in outcomes] == [Reason.INTERNAL] * 3
     assert await gathering.submit(4) == 4
@@ -233,7 +233,7 @@ async def test_a_lane_does_not_work_in_the_context_of_whoever_came_first():
         seen.append(request_id.get())
         return asks
 
-    gathering = Coalescer(send=send, lanes=1, batch_maximum=8, waiting_maximum=8)
+    gathering = Coalescer(send=send, lanes=1, batch_max=8, waiting_max=8)
     request_id.set("ada's")
     await gathering.submit(1)
     assert seen == ["nobody's"]

@@ -11,18 +11,9 @@ from typing import Any
 
 import pytest
 
-from chassis.config import (
-    ConfigError,
-    LogLevel,
-    Mode,
-    ProcessConfig,
-    Secret,
-    ServiceConfig,
-    check_http_url,
-    load,
-    rules,
-    split_host_port,
-)
+from chassis.process.config import ConfigError, Mode, ProcessConfig, Secret, ServiceConfig, check_http_url, load, rules
+from chassis.addresses import split_host_port
+from chassis.telemetry.logs import LogLevel
 
 TOKEN = "0123456789abcdef-shared"
 MINIMAL = {"HOMEROOM_BIND": "127.0.0.1:0", "HOMEROOM_SERVICE_TOKEN": TOKEN}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from google.api import annotations_pb2
 
-from chassis.methods import Method, find_method, methods_of
-from chassis.validation import validate
+from chassis.rpc.methods import Method, find_method, methods_of
+from chassis.rpc.validation import validate
 from protos import generate
 from protos.progress.v1 import progress_pb2
 from protos.session.v1 import sessions_pb2, tests_pb2

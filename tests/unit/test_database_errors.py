@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 from asyncpg.exceptions import _base
 
-from chassis.database_errors import (
+from chassis.postgres.errors import (
     ConstraintViolation,
     DatabaseUnavailable,
     DataRefused,

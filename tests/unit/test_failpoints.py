@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from chassis import failpoints
-from chassis.config import Mode
+from chassis.process.config import Mode
 
 ROOT = Path(failpoints.__file__).resolve().parent.parent
 NAME = "session.after_commit"

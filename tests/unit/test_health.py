@@ -10,9 +10,9 @@ import aiohttp
 import orjson
 import pytest
 
-from chassis import version
-from chassis.health import Health, NotReadyError, OpsPages, OpsServer, Page
-from chassis.metrics import CONTENT_TYPE, Metrics
+from chassis.process import version
+from chassis.telemetry.health import Health, NotReadyError, OpsPages, OpsServer, Page
+from chassis.telemetry.metrics import CONTENT_TYPE, Metrics
 
 
 async def passes() -> None:

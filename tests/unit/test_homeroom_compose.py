@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from chassis.config import MigrationConfig, load
+from chassis.process.config import MigrationConfig, load
 from homeroom.services import SERVICES, Service
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import pytest
 
-from chassis import isolation
-from chassis.database_errors import (
+from chassis.postgres import isolation
+from chassis.postgres.errors import (
     ConstraintViolation,
     DataRefused,
     LockTimeout,
@@ -18,7 +18,7 @@ from chassis.database_errors import (
     ViolationKind,
 )
 from chassis.errors import Reason, ServiceError
-from chassis.isolation import Locked, run_isolated
+from chassis.postgres.isolation import Locked, run_isolated
 
 
 class Request(NamedTuple):
@@ -206,18 +206,18 @@ async def test_a_few_owners_at_once_are_waited_for(table):
 
     table.before = count
     assert await table.run(" ".join(f"u{number}:{number}" for number in range(10))) == [BUSY] * 10
-    assert most == isolation.WAITING_OWNERS_MAXIMUM
+    assert most == isolation.WAITING_OWNERS_MAX
 
 
 async def test_after_a_time_no_further_owner_is_waited_for(table, monkeypatch):
     now = 1000.0
-    monkeypatch.setattr("chassis.isolation.time.monotonic", lambda: now)
+    monkeypatch.setattr("chassis.postgres.isolation.time.monotonic", lambda: now)
     table.locked = {f"u{number}" for number in range(10)}
 
     async def take_half_of_the_time(wait: bool) -> None:
         nonlocal now
         if wait:
-            now += isolation.WAITING_SECONDS_MAXIMUM / 2
+            now += isolation.WAITING_SECONDS_MAX / 2
 
     table.before = take_half_of_the_time
     words = " ".join(f"u{number}:{number}" for number in range(10))

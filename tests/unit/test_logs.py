@@ -18,8 +18,9 @@ TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 SETUP = """
 import asyncio, dataclasses, datetime, logging, os, sys, threading, uuid, warnings
 import structlog
-from chassis import logs
-from chassis.config import LogLevel, Secret
+from chassis.telemetry import logs
+from chassis.process.config import Secret
+from chassis.telemetry.logs import LogLevel
 early = structlog.get_logger("early")
 logs.configure(service="gateway", version="1.2.3", level=LogLevel.{level}, hash_secret="shared")
 log = logs.get_logger("here")

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from chassis.metrics import BATCH_BUCKETS_ITEMS, CALL_BUCKETS_SECONDS, CONTENT_TYPE, MOST_SERIES, Metrics
+from chassis.telemetry.metrics import BATCH_BUCKETS_ITEMS, CALL_BUCKETS_SECONDS, CONTENT_TYPE, SERIES_MAX, Metrics
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_a_gauge_that_fails_costs_only_itself(metrics: Metrics, capsys: pytest.C
 
 def test_a_flood_of_label_values_is_gathered_under_other(metrics: Metrics) -> None:
     counter = metrics.counter("flood", "Flood.", ("who",))
-    for number in range(MOST_SERIES + 50):
+    for number in range(SERIES_MAX + 50):
         counter.add(str(number))
         metrics.observe_batch(str(number), 1)
     counter.add("0")

@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 
 import chassis
-from chassis.process import EXIT_CONFIGURATION, EXIT_CRASHED, Shutdown
+from chassis.process.lifecycle import EXIT_CONFIGURATION, EXIT_CRASHED, Shutdown
 
 ROOT = Path(chassis.__file__).resolve().parent.parent
 SETUP = """
 import asyncio, gc, os, signal, sys, threading, time
-from chassis import logs
-from chassis.config import ConfigError
-from chassis.process import run, tune_garbage_collection
+from chassis.telemetry import logs
+from chassis.process.config import ConfigError
+from chassis.process.lifecycle import run, tune_garbage_collection
 logs.configure(service="test", version="1")
 def say(text): print(text, flush=True)
 async def saying(text): say(text)

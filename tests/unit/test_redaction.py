@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chassis.redaction import Redactor, redacted
+from chassis.telemetry.redaction import Redactor, redacted
 
 JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJsZWFybmVyIn0.c2lnbmF0dXJl"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chassis.errors import Reason, ServiceError
-from chassis.retries import BACKOFF_SECONDS_MAXIMUM, Breaker, RetryBudget, backoff_seconds
+from chassis.rpc.retries import BACKOFF_SECONDS_MAX, Breaker, RetryBudget, backoff_seconds
 
 
 def test_retries_are_a_tenth_of_the_calls_once_the_burst_is_spent():
@@ -20,7 +20,7 @@ def test_retries_are_a_tenth_of_the_calls_once_the_burst_is_spent():
 
 def test_backoff_grows_is_jittered_and_bounded():
     draws = [[backoff_seconds(attempt) for _ in range(200)] for attempt in (1, 2, 20)]
-    assert all(0 <= pause <= BACKOFF_SECONDS_MAXIMUM for pauses in draws for pause in pauses)
+    assert all(0 <= pause <= BACKOFF_SECONDS_MAX for pauses in draws for pause in pauses)
     assert max(draws[0]) <= 0.1
     assert max(draws[1]) <= 0.2
     assert len({round(pause, 6) for pause in draws[2]}) > 100
@@ -28,8 +28,8 @@ def test_backoff_grows_is_jittered_and_bounded():
 
 def test_a_breaker_opens_after_failures_in_a_row_and_closes_when_a_probe_succeeds(monkeypatch):
     now = 1000.0
-    monkeypatch.setattr("chassis.retries.time.monotonic", lambda: now)
-    breaker = Breaker(failures_maximum=3, cool_down_seconds=0.5)
+    monkeypatch.setattr("chassis.rpc.retries.time.monotonic", lambda: now)
+    breaker = Breaker(failures_max=3, cool_down_seconds=0.5)
     for _ in range(2):
         breaker.failed()
     breaker.succeeded()
@@ -54,8 +54,8 @@ def test_a_breaker_opens_after_failures_in_a_row_and_closes_when_a_probe_succeed
 
 def test_a_breaker_whose_probe_is_lost_lets_another_one_through(monkeypatch):
     now = 1000.0
-    monkeypatch.setattr("chassis.retries.time.monotonic", lambda: now)
-    breaker = Breaker(failures_maximum=1, cool_down_seconds=0.5)
+    monkeypatch.setattr("chassis.rpc.retries.time.monotonic", lambda: now)
+    breaker = Breaker(failures_max=1, cool_down_seconds=0.5)
     breaker.failed()
     for _ in range(3):
         now += 0.6
@@ -75,8 +75,8 @@ def test_a_breaker_whose_probe_is_lost_lets_another_one_through(monkeypatch):
 
 def test_an_open_breaker_lets_one_probe_through_per_cool_down_however_many_ask(monkeypatch):
     now = 1000.0
-    monkeypatch.setattr("chassis.retries.time.monotonic", lambda: now)
-    breaker = Breaker(failures_maximum=5, cool_down_seconds=0.5)
+    monkeypatch.setattr("chassis.rpc.retries.time.monotonic", lambda: now)
+    breaker = Breaker(failures_max=5, cool_down_seconds=0.5)
     for _ in range(5):
         breaker.failed()
     let_through = 0

@@ -6,7 +6,8 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from chassis.errors import FieldViolation, Reason, ServiceError
-from chassis.status import from_status, to_status
+from chassis.rpc.reasons import CODES
+from chassis.rpc.status import from_status, to_status
 
 
 @pytest.mark.parametrize("reason", list(Reason))
@@ -19,7 +20,7 @@ def test_every_reason_survives_the_wire(reason):
         retry_after_seconds=1.25,
     )
     status = status_pb2.Status.FromString(to_status(error).SerializeToString())
-    assert status.code == reason.grpc_code.value[0]
+    assert status.code == CODES[reason].grpc.value[0]
     back = from_status(status)
     assert back.reason is reason
     assert back.metadata == {"limit": 3, "share": 0.5, "resetsAt": "2026-01-01T00:00:00Z", "user": "42"}
@@ -67,4 +68,4 @@ def test_a_status_without_a_known_reason_is_internal_and_says_nothing():
     ],
 )
 def test_the_registry_says_what_the_design_says(reason, http_status):
-    assert Reason[reason].http_status == http_status
+    assert CODES[Reason[reason]].http == http_status

@@ -12,8 +12,8 @@ import pytest
 from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from chassis.span_export import FileSpanExporter
-from chassis.tracing import SpanKind, Tracing, current_batch
+from chassis.telemetry.span_export import FileSpanExporter
+from chassis.telemetry.tracing import SpanKind, Tracing, current_batch
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
@@ -288,7 +288,7 @@ async def test_a_full_file_is_moved_away_once_by_whoever_shares_it(
     trace_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "chassis.tracing.FileSpanExporter", lambda path: FileSpanExporter(path, largest_file_bytes=1)
+        "chassis.telemetry.tracing.FileSpanExporter", lambda path: FileSpanExporter(path, file_bytes_max=1)
     )
     writers = [
         Tracing(service=f"s{number}", version="1", sample_ratio=1.0, trace_file=trace_file)

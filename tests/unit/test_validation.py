@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chassis.errors import Reason
-from chassis.validation import VIOLATIONS_MAXIMUM, validate
+from chassis.rpc.validation import VIOLATIONS_MAX, validate
 from protos.session.v1 import tests_pb2
 
 
@@ -32,5 +32,5 @@ def test_a_message_that_is_wrong_everywhere_is_answered_in_bounded_length():
         test_id="t", questions=[tests_pb2.ImportedQuestion() for _ in range(1000)]
     )
     error = validate(request)
-    assert len(error.violations) == VIOLATIONS_MAXIMUM
+    assert len(error.violations) == VIOLATIONS_MAX
     assert error.violations[0].field == "questions[0].questionId"

@@ -38,7 +38,7 @@ async def test_too_many_connections_are_unavailability(
 async def test_who_finds_no_free_connection_until_the_deadline_is_told_so(
     empty_database: ServiceDatabase, admin: Connection
 ) -> None:
-    async with opened(empty_database.service, minimum=1, maximum=1, waiting_maximum=1) as database:
+    async with opened(empty_database.service, minimum=1, maximum=1, waiting_max=1) as database:
 
         async def hold(_connection: Connection) -> None:
             waiting = asyncio.create_task(database.read(one, deadline=soon(0.2)))
@@ -125,7 +125,7 @@ async def test_it_works_without_prepared_statements(
 async def test_a_connection_handed_to_someone_who_is_leaving_goes_to_the_next(
     empty_database: ServiceDatabase,
 ) -> None:
-    pool = Pool(lambda: asyncpg.connect(empty_database.service), maximum=1, waiting_maximum=2)
+    pool = Pool(lambda: asyncpg.connect(empty_database.service), maximum=1, waiting_max=2)
     connection = await pool.take()
     leaving, staying = asyncio.create_task(pool.take()), asyncio.create_task(pool.take())
     await eventually(lambda: pool.waiting == 2)

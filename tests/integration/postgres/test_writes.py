@@ -21,7 +21,7 @@ from chassis.postgres import (
     LockTimeout,
     ViolationKind,
 )
-from chassis.tracing import Tracing
+from chassis.telemetry.tracing import Tracing
 from tests.support.notes import INSERT, insert, one, soon, written
 from tests.support.postgres_proxy import PostgresProxy
 from tests.support.waiting import eventually

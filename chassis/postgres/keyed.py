@@ -1,0 +1,102 @@
+"""Keyed mutations: the effect, and the answer to repeat under the same key, are written together."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from chassis.batch import Item, Outcome, Reply, latest_deadline
+from chassis.context import Claim
+from chassis.errors import Reason, ServiceError
+from chassis.postgres import idempotency
+from chassis.postgres.database import Database
+from chassis.postgres.errors import ConstraintViolation
+from chassis.postgres.idempotency import CompletedCall, KeyState, StoredResponse
+from chassis.postgres.isolation import Locked
+from chassis.postgres.pool import Connection
+from chassis.postgres.refusals import busy
+
+L = TypeVar("L")
+R = TypeVar("R")
+V = TypeVar("V")
+
+LOOKS_MAX = 3
+
+# Makes a response of what a mutation has made, to be stored with its key.
+Render = Callable[[V], bytes]
+# Takes the locks that these requests need, and says what it has locked.
+Lock = Callable[[Connection, Sequence[Item[R]]], Awaitable[L]]
+# Changes what these requests ask for, in their order, under the locks; says what became of each.
+Change = Callable[[Connection, L, Sequence[Item[R]]], Awaitable[Sequence[V | ServiceError | Locked]]]
+
+
+async def write_keyed(
+    database: Database,
+    items: Sequence[Item[R]],
+    *,
+    lock: Lock[R, L],
+    change: Change[L, R, V],
+    render: Render[V],
+    name: str,
+) -> list[Outcome | Locked]:
+    """Answer what was answered before, change the rest, and store the answers: all in one transaction.
+
+    The keys are looked up after the locks are taken. Before that, a request with the same key could be in the
+    middle of its change, and would be carried out twice or be refused although it has happened.
+
+    Refusals are not stored: the same key may succeed later. The same key twice in one batch has one effect.
+    """
+
+    async def work(connection: Connection) -> list[Outcome | Locked]:
+        locked = await lock(connection, items)
+        stored = await idempotency.find(connection, [item.claim for item in items])
+        first: dict[Claim, Item[R]] = {}
+        for item in items:
+            if item.claim not in stored:
+                first.setdefault(item.claim, item)
+        results = await change(connection, locked, list(first.values())) if first else []
+        refused: dict[Claim, ServiceError | Locked] = {}
+        completed: dict[Claim, CompletedCall] = {}
+        for item, result in zip(first.values(), results, strict=True):
+            if isinstance(result, ServiceError | Locked):
+                refused[item.claim] = result
+            else:
+                completed[item.claim] = completed_call(item, render(result))
+        await idempotency.claim(connection, list(completed.values()))
+        return [_answer(item, first.get(item.claim), stored, completed, refused) for item in items]
+
+    for _ in range(LOOKS_MAX):
+        try:
+            return await database.write(work, deadline=latest_deadline(items), name=name)
+        except ConstraintViolation as violation:
+            if violation.constraint != idempotency.CONSTRAINT:
+                raise
+            # Another request used the key between our look and our claim: the next look will find it.
+    raise busy("The key is in use")
+
+
+def completed_call(item: Item[Any], response: bytes, *, content: str = "") -> CompletedCall:
+    """The record of an item that was carried out."""
+    return CompletedCall(*item.claim, item.fingerprint, response, item.context.recorded_trace, content)
+
+
+def _answer(
+    item: Item[Any],
+    first: Item[Any] | None,
+    stored: Mapping[Claim, StoredResponse],
+    completed: Mapping[Claim, CompletedCall],
+    refused: Mapping[Claim, ServiceError | Locked],
+) -> Reply[Any] | ServiceError | Locked:
+    if first is None:
+        return idempotency.check(stored[item.claim], item.fingerprint)
+    call = completed.get(item.claim)
+    if item is first:
+        return call.reply() if call is not None else refused[item.claim]
+    if call is not None:
+        repeated = StoredResponse(
+            call.fingerprint, KeyState.COMPLETED, call.response, call.traceparent, call.content
+        )
+        return idempotency.check(repeated, item.fingerprint)
+    if item.fingerprint != first.fingerprint:
+        return ServiceError(Reason.IDEMPOTENCY_KEY_REUSED)
+    return refused[item.claim]

@@ -1,0 +1,194 @@
+"""Bring a database to the schema that a service knows, and refuse to serve on any other."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+
+from chassis.postgres import Connection, Database
+from chassis.postgres.errors import DatabaseUnavailable, is_lost_connection
+
+FOLDER = Path(__file__).parent
+"""The chassis' own tables (idempotency keys, outbox), for a service to put among its folders."""
+
+MIGRATE_SECONDS_MAX = 600.0
+CHECK_SECONDS_MAX = 10.0
+# A waiting ALTER TABLE makes everyone who comes after it wait too: give up soon, and come back.
+DDL_LOCK_TIMEOUT_MS = 2000
+RETRY_SECONDS_MAX = 2.0
+
+_ADVISORY_LOCK = 0x486F6D65726F6F6D  # "Homeroom": any number, the same in every release
+_FILE_NAME = re.compile(r"(?P<version>\d{3})_(?P<name>[a-z0-9]+(?:_[a-z0-9]+)+)\.sql")
+_LEDGER = """
+    CREATE TABLE IF NOT EXISTS schema_migrations (
+        component text NOT NULL,
+        version integer NOT NULL,
+        name text NOT NULL,
+        checksum text NOT NULL,
+        applied_at timestamptz NOT NULL DEFAULT now(),
+        CONSTRAINT schema_migrations_once PRIMARY KEY (component, version)
+    )
+"""
+
+
+class MigrationError(Exception):
+    """The migration files contradict themselves or what was applied before; nothing was changed."""
+
+
+class SchemaMismatch(Exception):  # noqa: N818 — named for what is found
+    """The database has not the schema that this program knows; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    component: str
+    version: int
+    name: str
+    checksum: str
+    sql: str
+
+    def __str__(self) -> str:
+        return f"{self.component} {self.version:03d}_{self.name}"
+
+
+def load(folders: Mapping[str, Path]) -> list[Migration]:
+    """Read `NNN_verb_noun.sql`, numbered 001, 002, … in each component's folder, in the order to apply them.
+
+    Components come in the order of the mapping. Raises MigrationError on a name that does not fit or a gap.
+    """
+    migrations: list[Migration] = []
+    for component, folder in folders.items():
+        for expected, path in enumerate(sorted(folder.glob("*.sql")), start=1):
+            match = _FILE_NAME.fullmatch(path.name)
+            if match is None:
+                raise MigrationError(f"{path} is not named NNN_verb_noun.sql")
+            if int(match["version"]) != expected:
+                raise MigrationError(f"{path} should be number {expected:03d}: no gap, no number twice")
+            sql = path.read_text(encoding="utf-8")  # universal newlines: the same checksum on every checkout
+            checksum = hashlib.sha256(sql.encode()).hexdigest()
+            migrations.append(Migration(component, expected, match["name"], checksum, sql))
+        if not any(migration.component == component for migration in migrations):
+            raise MigrationError(f"there are no migrations in {folder}")
+    return migrations
+
+
+async def migrate(dsn: str, folders: Mapping[str, Path]) -> list[Migration]:
+    """Apply what is missing, in order, and return it; safe to run from many processes at once.
+
+    Each file is one transaction together with its record, under a transaction-level advisory lock (which
+    also works behind pgbouncer). A file that cannot get its locks soon is rolled back and tried again, so
+    that it never stalls the traffic. Raises MigrationError when an applied file has changed or the database
+    is newer, DatabaseUnavailable, and TimeoutError after ten minutes.
+    """
+    migrations = load(folders)
+    applied: list[Migration] = []
+    async with asyncio.timeout(MIGRATE_SECONDS_MAX):
+        connection = await _connect(dsn)
+        try:
+            while True:
+                migration = await _apply_next_when_unlocked(connection, migrations)
+                if migration is None:
+                    return applied
+                applied.append(migration)
+        finally:
+            await connection.close(timeout=CHECK_SECONDS_MAX)
+
+
+async def check(database: Database, folders: Mapping[str, Path]) -> None:
+    """Raise SchemaMismatch unless exactly the migrations of these folders have been applied."""
+    migrations = load(folders)
+    deadline = time.monotonic() + CHECK_SECONDS_MAX
+    try:
+        recorded = await database.read(_recorded, deadline=deadline, name="check_schema")
+    except asyncpg.UndefinedTableError as error:
+        raise SchemaMismatch("the database is empty: run this service's `migrate` command first") from error
+    _refuse_contradictions(migrations, recorded, SchemaMismatch)
+    if missing := [migration for migration in migrations if _key(migration) not in recorded]:
+        raise SchemaMismatch(
+            f"the database lacks {', '.join(map(str, missing))}: run this service's `migrate` command first"
+        )
+
+
+async def _connect(dsn: str) -> Connection:
+    try:
+        return await asyncpg.connect(
+            dsn,
+            timeout=CHECK_SECONDS_MAX,
+            statement_cache_size=0,
+            server_settings={"application_name": "homeroom migrate"},
+        )
+    except (OSError, asyncpg.PostgresError) as error:
+        if isinstance(error, OSError) or is_lost_connection(error):
+            raise DatabaseUnavailable("cannot connect to the database") from error
+        raise
+
+
+async def _apply_next_when_unlocked(
+    connection: Connection, migrations: Sequence[Migration]
+) -> Migration | None:
+    while True:
+        try:
+            return await _apply_next(connection, migrations)
+        except asyncpg.LockNotAvailableError:
+            await asyncio.sleep(random.uniform(0, RETRY_SECONDS_MAX))  # noqa: S311 — jitter
+
+
+async def _apply_next(connection: Connection, migrations: Sequence[Migration]) -> Migration | None:
+    """Apply the first migration that is missing, or return None when there is none."""
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _ADVISORY_LOCK)
+        await connection.execute(_LEDGER)
+        recorded = await _recorded(connection)
+        _refuse_contradictions(migrations, recorded, MigrationError)
+        migration = next((each for each in migrations if _key(each) not in recorded), None)
+        if migration is None:
+            return None
+        await connection.execute(f"SET LOCAL lock_timeout = {DDL_LOCK_TIMEOUT_MS:d}")
+        await connection.execute(migration.sql)
+        if not connection.is_in_transaction():
+            raise MigrationError(f"{migration} ends its transaction itself; it must not")
+        await connection.execute(
+            "INSERT INTO schema_migrations (component, version, name, checksum) VALUES ($1, $2, $3, $4)",
+            migration.component,
+            migration.version,
+            migration.name,
+            migration.checksum,
+        )
+        return migration
+
+
+async def _recorded(connection: Connection) -> dict[tuple[str, int], asyncpg.Record]:
+    rows = await connection.fetch("SELECT component, version, name, checksum FROM schema_migrations")
+    return {(row["component"], row["version"]): row for row in rows}
+
+
+def _refuse_contradictions(
+    migrations: Sequence[Migration],
+    recorded: Mapping[tuple[str, int], asyncpg.Record],
+    error: type[MigrationError | SchemaMismatch],
+) -> None:
+    known = {_key(migration): migration for migration in migrations}
+    components = {migration.component for migration in migrations}
+    for key, row in sorted(recorded.items()):
+        component, version = key
+        if component not in components:
+            continue  # another program's tables in the same database are its own business
+        label = f"{component} {version:03d}_{row['name']}"
+        if key not in known:
+            raise error(f"the database is newer than this program: it has {label}; deploy the newer program")
+        if known[key].checksum != row["checksum"]:
+            raise error(
+                f"{label} was changed after it had been applied: restore the file, and add a new one instead"
+            )
+
+
+def _key(migration: Migration) -> tuple[str, int]:
+    return migration.component, migration.version

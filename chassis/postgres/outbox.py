@@ -1,0 +1,93 @@
+"""Events that are committed together with their cause, to be delivered afterwards by the relay."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from chassis.postgres.database import Database
+from chassis.postgres.pool import Connection
+from chassis.postgres.rows import as_rows
+
+_BACKLOG_READ_SECONDS = 2.0
+BACKLOG_COUNTED_MAX = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxEvent:
+    """Something that another service must hear of at least once; it knows a repetition by `event_id`."""
+
+    user_id: str
+    event_id: uuid.UUID
+    topic: str
+    payload: bytes
+    traceparent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What the outbox holds; each count stops at `BACKLOG_COUNTED_MAX`."""
+
+    waiting: int
+    parked: int
+    oldest_waiting_seconds: float
+
+
+def event_id(namespace: uuid.UUID, *names: str) -> uuid.UUID:
+    """The same id for the same names, however often the cause is repeated."""
+    return uuid.uuid5(namespace, "\0".join(names))
+
+
+APPEND_ROWS = """
+    AS event (user_id text, event_id uuid, topic text, payload bytea, traceparent text)
+"""
+"""The rows of `append_rows`, as `json_to_recordset` takes them apart."""
+
+
+def append_from(source: str) -> str:
+    """The statement that adds the events of a source of APPEND_ROWS; one that is there stays as it is."""
+    return f"""
+        INSERT INTO outbox (user_id, event_id, topic, payload, traceparent)
+        SELECT user_id, event_id, topic, payload, traceparent
+          FROM {source}
+            ON CONFLICT DO NOTHING
+    """
+
+
+def append_rows(events: Iterable[OutboxEvent]) -> str:
+    """These events as one JSON parameter, in one order for all batches, so that they cannot deadlock."""
+    return as_rows(sorted(events, key=lambda event: (event.user_id, event.event_id)))
+
+
+_APPEND = append_from(f"json_to_recordset($1) {APPEND_ROWS}")
+
+
+async def append(connection: Connection, events: Sequence[OutboxEvent]) -> None:
+    """Add these events inside the caller's transaction; one that is there already stays as it is."""
+    if events:
+        await connection.execute(_APPEND, append_rows(events))
+
+
+async def backlog(database: Database) -> Backlog:
+    """How much waits for delivery and how much is parked: for a metric or a status page."""
+
+    async def work(connection: Connection) -> Backlog:
+        row = await connection.fetchrow(
+            """
+            SELECT (SELECT count(*)
+                      FROM (SELECT 1 FROM outbox WHERE parked_at IS NULL LIMIT $1) AS counted) AS waiting,
+                   (SELECT count(*)
+                      FROM (SELECT 1 FROM outbox WHERE parked_at IS NOT NULL LIMIT $1) AS counted) AS parked,
+                   coalesce((SELECT extract(epoch FROM now() - min(created_at))
+                               FROM (SELECT created_at FROM outbox WHERE parked_at IS NULL LIMIT $1)
+                                    AS counted), 0)::float8 AS oldest_waiting_seconds
+            """,
+            BACKLOG_COUNTED_MAX,
+        )
+        if row is None:
+            raise AssertionError("a query of aggregates has one row")
+        return Backlog(row["waiting"], row["parked"], row["oldest_waiting_seconds"])
+
+    return await database.read(work, deadline=time.monotonic() + _BACKLOG_READ_SECONDS, name="outbox_backlog")

@@ -1,0 +1,255 @@
+"""Deliver the events of the outbox, each at least once, and never let one hold up another."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from chassis import failpoints
+from chassis.errors import Reason, ServiceError
+from chassis.postgres import Database
+from chassis.postgres.outbox import OutboxEvent
+from chassis.telemetry.logs import get_logger
+
+# Delivers events of one topic; answers for each, in order, None (it has arrived) or why it has not. Raising
+# counts for all of them.
+Deliver = Callable[[list[OutboxEvent]], Awaitable[Sequence[ServiceError | None]]]
+
+BACKOFF_SECONDS = 0.2
+BACKOFF_SECONDS_MAX = 60.0
+PAUSE_SECONDS_MAX = 5.0  # between rounds while nothing arrives
+ERROR_CHARACTERS_MAX = 500
+STATEMENT_SECONDS_MAX = 5.0
+
+# Not retryable for a client, but repaired by a deployment or a new token: no reason to give an event up.
+_MAY_HEAL = frozenset(
+    {Reason.INTERNAL, Reason.UNAUTHENTICATED, Reason.PERMISSION_DENIED, Reason.METHOD_NOT_ALLOWED}
+)
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Leased:
+    event: OutboxEvent
+    attempt: int  # counts leases, so it also tells this lease from a later one
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    leased: _Leased
+    error: ServiceError
+    parked: bool
+
+
+class Relay:
+    """Sends committed events on their way; any number of replicas may run over one outbox.
+
+    One job per topic, so that a receiver that is down delays only its own events; at most `batch_size`
+    events of a topic are under way here at once. An event whose receiver refuses it for good (a reason that
+    is not retryable) is parked: kept, counted in `parked`, logged, and out of the way. Whoever dies between
+    delivery and acknowledgement leaves a lease that runs out, and the event is delivered again.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        topics: Mapping[str, Deliver],
+        *,
+        batch_size: int = 128,
+        delivery_seconds_max: float = 8.0,
+        lease_seconds: float = 12.0,
+    ) -> None:
+        if lease_seconds <= delivery_seconds_max:
+            raise ValueError("a lease must outlast a delivery")
+        self._database = database
+        self._topics = topics
+        self._batch_size = batch_size
+        self._delivery_seconds_max = delivery_seconds_max
+        self._lease = timedelta(seconds=lease_seconds)
+        self._failures_in_a_row = dict.fromkeys(topics, 0)
+        self._wakes: list[Callable[[], object]] = []
+        self.delivered = 0
+        self.failed = 0
+        self.parked = 0
+
+    @property
+    def topics(self) -> Collection[str]:
+        return self._topics.keys()
+
+    def at_wake(self, act: Callable[[], object]) -> None:
+        """Do this at each `wake`: make the job of a topic run now."""
+        self._wakes.append(act)
+
+    def wake(self) -> None:
+        """Look at the outbox at once: call it after a commit that appended events."""
+        for act in self._wakes:
+            act()
+
+    async def deliver_due(self, topic: str) -> float | None:
+        """One round for a topic: deliver what is due, up to `batch_size` events.
+
+        Returns how many seconds to wait before the next round; 0 when more may be due, None when nothing is.
+        Raises what the database raises.
+        """
+        found, arrived = await self._round(topic, self._topics[topic])
+        if found and not arrived:
+            # The receiver is down: do not drive the whole backlog against it.
+            self._failures_in_a_row[topic] += 1
+            return _back_off_seconds(self._failures_in_a_row[topic], PAUSE_SECONDS_MAX)
+        self._failures_in_a_row[topic] = 0
+        return None if found < self._batch_size else 0.0
+
+    async def _round(self, topic: str, deliver: Deliver) -> tuple[int, int]:
+        """Lease what is due and deliver it; how many there were, and how many arrived or were parked."""
+        leased = await self._lease_due(topic)
+        if not leased:
+            return 0, 0
+        answers = await self._answers([each.event for each in leased], deliver)
+        await failpoints.hit_async("relay.after_delivery")
+        arrived: list[_Leased] = []
+        failed: list[_Failed] = []
+        for each, answer in zip(leased, answers, strict=True):
+            if answer is None:
+                arrived.append(each)
+            else:
+                failed.append(_Failed(each, answer, parked=_is_final(answer)))
+        if arrived:
+            await self._delete(arrived)
+        if failed:
+            await self._postpone(failed)
+        return len(leased), len(arrived) + sum(each.parked for each in failed)
+
+    async def _lease_due(self, topic: str) -> list[_Leased]:
+        # The rows are found again by ctid, which cannot change under the lock: a join on the key makes the
+        # planner, who cannot see the limit, read the whole table.
+        rows = await self._database.execute_write(
+            """
+            UPDATE outbox
+               SET leased_until = now() + $3::interval, attempts = attempts + 1
+             WHERE ctid = ANY (ARRAY(SELECT ctid
+                                       FROM outbox
+                                      WHERE topic = $1 AND parked_at IS NULL AND available_at <= now()
+                                        AND (leased_until IS NULL OR leased_until < now())
+                                      ORDER BY available_at
+                                      LIMIT $2
+                                        FOR UPDATE SKIP LOCKED))
+            RETURNING user_id, event_id, payload, traceparent, attempts
+            """,
+            topic,
+            self._batch_size,
+            self._lease,
+            deadline=_statement_deadline(),
+            name="lease_events",
+        )
+        return [
+            _Leased(
+                OutboxEvent(row["user_id"], row["event_id"], topic, row["payload"], row["traceparent"]),
+                row["attempts"],
+            )
+            for row in rows
+        ]
+
+    async def _answers(self, events: list[OutboxEvent], deliver: Deliver) -> Sequence[ServiceError | None]:
+        answers: list[ServiceError | None] = [ServiceError(Reason.DEADLINE_EXCEEDED)] * len(events)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._delivery_seconds_max):
+                try:
+                    return await _deliver_all(events, deliver)
+                except ServiceError as error:
+                    return [error] * len(events)
+                except Exception as error:  # noqa: BLE001 — one of them may be poison: find out which
+                    log.warning("relay_delivery_broke", topic=events[0].topic, error=repr(error))
+                for index, event in enumerate(events):
+                    answers[index] = await _deliver_one(event, deliver)
+        return answers
+
+    async def _delete(self, arrived: Sequence[_Leased]) -> None:
+        await self._database.execute_write(
+            """
+            DELETE FROM outbox
+             USING unnest($1::text[], $2::uuid[]) AS arrived (user_id, event_id)
+             WHERE outbox.user_id = arrived.user_id AND outbox.event_id = arrived.event_id
+            """,
+            [each.event.user_id for each in arrived],
+            [each.event.event_id for each in arrived],
+            deadline=_statement_deadline(),
+            name="delete_events",
+        )
+        self.delivered += len(arrived)
+
+    async def _postpone(self, failed: Sequence[_Failed]) -> None:
+        """Give each lease back, unless it has run out and someone else holds the event by now."""
+        await self._database.execute_write(
+            """
+            UPDATE outbox
+               SET leased_until = NULL,
+                   last_error = failed.error,
+                   available_at = now() + failed.delay,
+                   parked_at = CASE WHEN failed.parked THEN now() END
+              FROM unnest($1::text[], $2::uuid[], $3::int[], $4::text[], $5::interval[], $6::boolean[])
+                   AS failed (user_id, event_id, attempt, error, delay, parked)
+             WHERE outbox.user_id = failed.user_id AND outbox.event_id = failed.event_id
+               AND outbox.attempts = failed.attempt
+            """,
+            [each.leased.event.user_id for each in failed],
+            [each.leased.event.event_id for each in failed],
+            [each.leased.attempt for each in failed],
+            [str(each.error).replace("\0", "")[:ERROR_CHARACTERS_MAX] for each in failed],
+            [timedelta(seconds=_delay_seconds(each)) for each in failed],
+            [each.parked for each in failed],
+            deadline=_statement_deadline(),
+            name="postpone_events",
+        )
+        for each in failed:
+            if each.parked:
+                self.parked += 1
+                event = each.leased.event
+                log.error(
+                    "event_parked",
+                    topic=event.topic,
+                    event_id=str(event.event_id),
+                    reason=each.error.reason.name,
+                )
+            else:
+                self.failed += 1
+
+
+async def _deliver_all(events: list[OutboxEvent], deliver: Deliver) -> Sequence[ServiceError | None]:
+    answers = await deliver(events)
+    if len(answers) != len(events):
+        raise ValueError(f"{len(answers)} answers for {len(events)} events")
+    return answers
+
+
+async def _deliver_one(event: OutboxEvent, deliver: Deliver) -> ServiceError | None:
+    try:
+        (answer,) = await _deliver_all([event], deliver)
+    except ServiceError as error:
+        return error
+    except Exception as error:  # noqa: BLE001 — this event alone waits until it is repaired
+        return ServiceError(Reason.INTERNAL, repr(error))
+    return answer
+
+
+def _is_final(error: ServiceError) -> bool:
+    return not error.reason.retryable and error.reason not in _MAY_HEAL
+
+
+def _delay_seconds(failed: _Failed) -> float:
+    delay = _back_off_seconds(failed.leased.attempt, BACKOFF_SECONDS_MAX)
+    return max(delay, min(failed.error.retry_after_seconds or 0.0, BACKOFF_SECONDS_MAX))
+
+
+def _back_off_seconds(attempt: int, maximum: float) -> float:
+    ceiling = min(maximum, BACKOFF_SECONDS * 2 ** min(attempt, 16))
+    return random.uniform(0, ceiling)  # noqa: S311 — full jitter, not a secret
+
+
+def _statement_deadline() -> float:
+    return time.monotonic() + STATEMENT_SECONDS_MAX

@@ -1,0 +1,1 @@
+"""The life of a process: configuration, begin and end, background work."""

@@ -1,0 +1,139 @@
+"""The one lifecycle of background work: jobs that run again and again, observed, and stopped in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from chassis.telemetry.logs import get_logger
+from chassis.telemetry.metrics import Metrics
+
+AT_ONCE = 0.0
+"""What a job returns when more work is waiting."""
+
+STOP_SECONDS_MAX = 10.0
+BACKOFF_SECONDS = 0.5
+BACKOFF_SECONDS_MAX = 60.0
+JITTER = 0.1
+DURATION_BUCKETS_SECONDS = (0.01, 0.1, 1.0, 10.0, 60.0, 600.0)
+
+log = get_logger(__name__)
+
+# Does one round of work. Returns how many seconds to wait before the next round; None for the usual interval.
+Run = Callable[[], Awaitable[float | None]]
+
+
+@dataclass(slots=True)
+class Job:
+    """Something that is done again and again; `wake` makes it run now."""
+
+    name: str
+    run: Run
+    interval_seconds: float
+    cancel_at_stop: bool
+    last_success_at: float = 0.0
+    """Unix time of the last round that did not fail; 0 before the first."""
+    failures_in_a_row: int = 0
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def wake(self) -> None:
+        """Run now, or once more if it is running. While it backs off after a failure, it goes on waiting."""
+        self.woken.set()
+
+
+class Background:
+    """All that a process does without being asked.
+
+    Each job has a loop of its own: one that fails or hangs holds up no other. A round that raises is logged,
+    counted, and tried again after a growing pause; nothing ends the loop but `stop`.
+    """
+
+    def __init__(self, *, metrics: Metrics) -> None:
+        self._jobs: dict[str, Job] = {}
+        self._loops: dict[str, asyncio.Task[None]] = {}
+        self._stopping = asyncio.Event()
+        self._durations = metrics.histogram(
+            "job_seconds", "How long a round of background work took.", ("job",), DURATION_BUCKETS_SECONDS
+        )
+        self._failures = metrics.counter(
+            "job_failures", "Rounds of background work that failed, and are tried again.", ("job",)
+        )
+        metrics.gauge(
+            "job_last_success_timestamp_seconds",
+            "When a round of background work last succeeded (Unix time); 0 if it never did.",
+            lambda: {(job.name,): job.last_success_at for job in self._jobs.values()},
+            ("job",),
+        )
+
+    def add(self, name: str, run: Run, *, interval_seconds: float, cancel_at_stop: bool = False) -> Job:
+        """Add a job, before `start`.
+
+        `interval_seconds` is the pause between two rounds, give or take a tenth, so that replicas spread.
+        With `cancel_at_stop` a round that lasts until something happens is cancelled at the end.
+        """
+        job = self._jobs[name] = Job(name, run, interval_seconds, cancel_at_stop)
+        return job
+
+    def start(self) -> None:
+        """Begin the first round of every job, in tasks of the running event loop."""
+        for name, job in self._jobs.items():
+            self._loops[name] = asyncio.create_task(self._repeat(job), name=f"job {name}")
+
+    async def stop(self) -> None:
+        """Let the rounds under way finish, within STOP_SECONDS_MAX, and begin no more."""
+        self._stopping.set()
+        for job in self._jobs.values():
+            job.wake()
+            if job.cancel_at_stop and job.name in self._loops:
+                self._loops[job.name].cancel()
+        loops = set(self._loops.values())
+        if not loops:
+            return
+        _, late = await asyncio.wait(loops, timeout=STOP_SECONDS_MAX)
+        for loop in late:
+            log.warning("job_not_stopped_in_time", job=loop.get_name())
+            loop.cancel()
+        if late:
+            await asyncio.wait(late)
+        self._loops.clear()
+
+    async def _repeat(self, job: Job) -> None:
+        while not self._stopping.is_set():
+            job.woken.clear()
+            pause_seconds, may_wake = await self._round(job)
+            if pause_seconds > 0.0:
+                await self._pause(pause_seconds, job.woken if may_wake else self._stopping)
+            else:
+                await asyncio.sleep(0)  # other tasks get their turn, however much work there is
+
+    async def _round(self, job: Job) -> tuple[float, bool]:
+        """One round; how long to wait after it, and whether `wake` may cut that short."""
+        began = time.monotonic()
+        try:
+            wanted = await job.run()
+        except Exception as error:  # noqa: BLE001 — the loop must survive whatever a round raises
+            job.failures_in_a_row += 1
+            self._failures.add(job.name)
+            log.warning("job_failed", job=job.name, problem=repr(error), failures=job.failures_in_a_row)
+            return _backoff_seconds(job.failures_in_a_row), False
+        finally:
+            self._durations.observe((job.name,), time.monotonic() - began)
+        job.failures_in_a_row = 0
+        job.last_success_at = time.time()
+        if wanted is not None:
+            return wanted, wanted <= 0.0
+        return job.interval_seconds * random.uniform(1 - JITTER, 1 + JITTER), True  # noqa: S311 - jitter
+
+    async def _pause(self, seconds: float, interruption: asyncio.Event) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await interruption.wait()
+
+
+def _backoff_seconds(failures: int) -> float:
+    ceiling = min(BACKOFF_SECONDS_MAX, BACKOFF_SECONDS * 2 ** min(failures, 16))
+    return random.uniform(0, ceiling)  # noqa: S311 — full jitter, not a secret

@@ -1,0 +1,327 @@
+"""One other process, as its callers see it: calls in, answers or a ServiceError out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError, Message
+from grpc_health.v1 import health_pb2
+from grpc_status import rpc_status
+from opentelemetry.trace import SpanKind
+
+from chassis.batch import Item, Outcome, Reply
+from chassis.context import Context
+from chassis.errors import Reason, ServiceError
+from chassis.rpc.carrier import Carried, Carrier, from_rpc_error, is_channel_closed
+from chassis.rpc.coalescer import Coalescer
+from chassis.rpc.methods import Method, find_method
+from chassis.rpc.retries import ATTEMPTS_MAX, RetryBudget, backoff_seconds
+from chassis.rpc.status import from_status
+from chassis.rpc.wire import METADATA_KEY, METADATA_REQUEST_ID, METADATA_ROLES, METADATA_TRACE, METADATA_USER
+from chassis.telemetry.logs import get_logger
+from chassis.telemetry.metrics import Metrics
+from chassis.telemetry.tracing import RequestSpan, Tracing
+
+# A try that fails may be followed by another only while this much time is left.
+WORTH_TRYING_SECONDS = 0.15
+# Requests that may wait for their answers at once, in all methods together: a bound in what memory knows.
+REQUESTS_BYTES_MAX = 256 * 1024 * 1024
+# How long closing waits for messages that no lane sent.
+CLOSE_GRACE_SECONDS = 2.0
+
+log = get_logger(__name__)
+
+
+class Upstream:
+    """Calls one other process.
+
+    Calls to one method gather in a coalescer; retries, the retry budget and the breaker live here, so that
+    there is one place per edge where a call is sent again. gRPC's own retries are off: each attempt is a
+    span.
+
+    Args:
+        target: host:port of the process.
+        lanes: batches of one method under way at once.
+        waiting_max: calls of one method that may wait for a lane.
+        attempts: how often a retryable call is tried in all.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        target: str,
+        service_token: str,
+        tracing: Tracing,
+        metrics: Metrics,
+        lanes: int = 2,
+        batch_max: int = 128,
+        waiting_max: int = 2048,
+        attempts: int = ATTEMPTS_MAX,
+    ) -> None:
+        self._name = name
+        self._tracing = tracing
+        self._lanes = lanes
+        self._batch_max = batch_max
+        self._waiting_max = waiting_max
+        self._attempts = attempts
+        self._budget = RetryBudget()
+        self._carrier = Carrier(name=name, target=target, service_token=service_token)
+        self._methods: dict[str, tuple[Method, Coalescer[Item[bytes], Carried]]] = {}
+        self._requests_bytes = 0
+        self._closing = False
+        metrics.gauge_of(
+            "upstream_breaker_open",
+            "1 while calls to an upstream are refused because it gave no answers.",
+            lambda: float(self.breaker_open),
+            label="upstream",
+            value=name,
+        )
+        metrics.gauge_of(
+            "upstream_waiting_calls",
+            "Calls that wait for a lane to an upstream.",
+            lambda: float(self.waiting_calls),
+            label="upstream",
+            value=name,
+        )
+
+    @property
+    def breaker_open(self) -> bool:
+        """Whether calls are refused because the process gave no answers lately."""
+        return self._carrier.breaker.open
+
+    @property
+    def waiting_calls(self) -> int:
+        """Calls that wait for a lane."""
+        return sum(coalescer.waiting for _, coalescer in self._methods.values())
+
+    async def call(self, path: str, request: Message, context: Context) -> Reply[Any]:
+        """Sends one call, together with its neighbours.
+
+        Raises:
+            ServiceError: what the upstream refused, or UNAVAILABLE, DEADLINE_EXCEEDED, OVERLOADED.
+        """
+        method, coalescer = self._method(path)
+        payload = request.SerializeToString(deterministic=True)
+        self._budget.earn()
+        attempt = 1
+        while True:
+            span = self._tracing.begin(path, traceparent=context.traceparent, kind=SpanKind.CLIENT)
+            try:
+                answer = await self._submit(coalescer, _traced(Item(context, payload), span))
+                return _parsed(method, answer)
+            except ServiceError as error:
+                span.error(error.reason.name)
+                pause = self._pause_before_retry(method, error, attempt)
+                if pause is None or not self._may_retry(context, pause):
+                    raise
+            finally:
+                span.end()
+            await asyncio.sleep(pause)
+            attempt += 1
+
+    async def call_many(self, path: str, requests: Sequence[tuple[Message, Context]]) -> list[Outcome]:
+        """Sends many calls to one method as one message, at once; the outcomes come in their order."""
+        method, _ = self._method(path)
+        outcomes: list[Outcome] = [ServiceError(Reason.INTERNAL)] * len(requests)
+        left = [
+            (place, Item(context, request.SerializeToString(deterministic=True)))
+            for place, (request, context) in enumerate(requests)
+        ]
+        self._budget.earn(len(requests))
+        attempt = 1
+        while left:
+            pauses: dict[int, float] = {}
+            for (place, _), outcome in zip(left, await self._carry_traced(method, left), strict=True):
+                outcomes[place] = outcome
+                if isinstance(outcome, ServiceError):
+                    pause = self._pause_before_retry(method, outcome, attempt)
+                    if pause is not None:
+                        pauses[place] = pause
+            # They go again together, after the longest pause; who has no time for that keeps its answer.
+            longest = max(pauses.values(), default=0.0)
+            left = [
+                (place, item)
+                for place, item in left
+                if place in pauses and self._may_retry(item.context, longest)
+            ]
+            if left:
+                await asyncio.sleep(longest)
+                attempt += 1
+        return outcomes
+
+    async def stream(self, path: str, request: Message, context: Context) -> AsyncIterator[Any]:
+        """Follows a server-streaming method until it ends or the caller stops; it has no deadline.
+
+        Raises:
+            ServiceError: what the upstream refused, or UNAVAILABLE when it went away.
+        """
+        method = find_method(path)
+        rpc: Any = self._carrier.channel.unary_stream(
+            path, response_deserializer=method.response_type.FromString
+        )
+        responses: Any = None
+        try:
+            responses = rpc(
+                request.SerializeToString(), metadata=(*self._carrier.metadata, *_context_metadata(context))
+            )
+            async for response in responses:
+                yield response
+        except grpc.aio.AioRpcError as error:
+            status = rpc_status.from_call(error)
+            told = from_rpc_error(error, upstream=self._name) if status is None else from_status(status)
+            raise told from error
+        except (grpc.aio.UsageError, asyncio.CancelledError) as error:
+            if not is_channel_closed(error):
+                raise
+            raise ServiceError(Reason.UNAVAILABLE) from error
+        finally:
+            if responses is not None:
+                responses.cancel()
+
+    async def check_health(self) -> None:
+        """Asks the process' gRPC health service; for a readiness check.
+
+        Raises:
+            ServiceError: it does not answer, or does not serve.
+        """
+        rpc: Any = self._carrier.channel.unary_unary(
+            "/grpc.health.v1.Health/Check", response_deserializer=health_pb2.HealthCheckResponse.FromString
+        )
+        try:
+            response = await rpc(health_pb2.HealthCheckRequest().SerializeToString(), timeout=1.0)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error, upstream=self._name) from error
+        if response.status != health_pb2.HealthCheckResponse.SERVING:
+            raise ServiceError(Reason.UNAVAILABLE, f"{self._name} is not serving")
+
+    async def close(self) -> None:
+        """Lets what is under way finish, refuses what comes later, then closes the channel."""
+        self._closing = True
+        grace_seconds = None
+        try:
+            for _, coalescer in list(self._methods.values()):
+                await coalescer.close()
+            grace_seconds = CLOSE_GRACE_SECONDS
+        finally:
+            await self._carrier.close(grace_seconds)
+
+    def _method(self, path: str) -> tuple[Method, Coalescer[Item[bytes], Carried]]:
+        known = self._methods.get(path)
+        if known is None:
+
+            async def send(items: Sequence[Item[bytes]]) -> list[Carried | ServiceError]:
+                return await self._carrier.carry(path, items)
+
+            coalescer = Coalescer(
+                send=send,
+                lanes=self._lanes,
+                batch_max=self._batch_max,
+                waiting_max=self._waiting_max,
+            )
+            known = self._methods[path] = (find_method(path), coalescer)
+        return known
+
+    async def _submit(self, coalescer: Coalescer[Item[bytes], Carried], item: Item[bytes]) -> Carried:
+        """Waits for the answer, but not beyond the caller's own deadline, whatever its batch does."""
+        remaining = item.context.remaining_seconds()
+        if remaining <= 0.0:
+            raise ServiceError(Reason.DEADLINE_EXCEEDED)
+        self._check_line()
+        size = len(item.request)
+        if self._requests_bytes + size > REQUESTS_BYTES_MAX:
+            raise ServiceError(Reason.OVERLOADED, retry_after_seconds=1.0)
+        future = coalescer.submit(item)
+        self._requests_bytes += size
+        timer = asyncio.get_running_loop().call_later(remaining, _expire, future)
+        try:
+            return await future
+        finally:
+            self._requests_bytes -= size
+            timer.cancel()
+            del future  # it holds the error, whose traceback holds this frame: garbage only a collector finds
+
+    async def _carry_traced(self, method: Method, items: Sequence[tuple[int, Item[bytes]]]) -> list[Outcome]:
+        """Carries calls that somebody has gathered already, each under a span of its own."""
+        spans = [
+            self._tracing.begin(method.path, traceparent=item.context.traceparent, kind=SpanKind.CLIENT)
+            for _, item in items
+        ]
+        outcomes: list[Outcome] = []
+        try:
+            self._check_line()
+            traced = [_traced(item, span) for (_, item), span in zip(items, spans, strict=True)]
+            answers = await self._carrier.carry(method.path, traced)
+            outcomes = [_outcome(method, answer) for answer in answers]
+        except ServiceError as error:
+            outcomes = [error] * len(items)
+        finally:
+            for span, outcome in zip(spans, outcomes, strict=False):  # fewer outcomes: it was cancelled
+                if isinstance(outcome, ServiceError):
+                    span.error(outcome.reason.name)
+            for span in spans:
+                span.end()
+        return outcomes
+
+    def _check_line(self) -> None:
+        if self._closing:
+            raise ServiceError(Reason.UNAVAILABLE)
+        self._carrier.breaker.check()
+
+    def _pause_before_retry(self, method: Method, error: ServiceError, attempt: int) -> float | None:
+        """How long to wait before trying again, in seconds; None when another try cannot help."""
+        if error.reason is not Reason.UNAVAILABLE or not method.retryable or attempt >= self._attempts:
+            return None
+        if self.breaker_open or self._closing:
+            return None
+        return backoff_seconds(attempt) + (error.retry_after_seconds or 0.0)
+
+    def _may_retry(self, context: Context, pause_seconds: float) -> bool:
+        """Whether there is time for another try and the budget allows it; takes it from the budget if so."""
+        return context.remaining_seconds() >= pause_seconds + WORTH_TRYING_SECONDS and self._budget.spend()
+
+
+def _traced(item: Item[bytes], span: RequestSpan) -> Item[bytes]:
+    """The same call with the span as its parent; also that it is not sampled is passed on."""
+    if span.traceparent == item.context.traceparent:
+        return item
+    return replace(item, context=replace(item.context, traceparent=span.traceparent))
+
+
+def _outcome(method: Method, answer: Carried | ServiceError) -> Outcome:
+    if isinstance(answer, ServiceError):
+        return answer
+    try:
+        return _parsed(method, answer)
+    except ServiceError as error:
+        return error
+
+
+def _parsed(method: Method, answer: Carried) -> Reply[Any]:
+    response, replayed = answer
+    try:
+        return Reply(method.response_type.FromString(response), replayed)
+    except DecodeError as error:
+        log.error("response_unreadable", method=method.path)  # noqa: TRY400 - the error says nothing more
+        raise ServiceError(Reason.INTERNAL) from error
+
+
+def _expire(future: asyncio.Future[Carried]) -> None:
+    if not future.done():
+        future.set_exception(ServiceError(Reason.DEADLINE_EXCEEDED))
+
+
+def _context_metadata(context: Context) -> tuple[tuple[str, str], ...]:
+    pairs = (
+        (METADATA_USER, context.user_id),
+        (METADATA_ROLES, ",".join(sorted(context.roles))),
+        (METADATA_KEY, context.idempotency_key),
+        (METADATA_REQUEST_ID, context.request_id),
+        (METADATA_TRACE, context.traceparent),
+    )
+    return tuple((key, value) for key, value in pairs if value)

@@ -1,0 +1,148 @@
+"""From serialized requests to outcomes: what every batch passes before and after its handler."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from google.protobuf.message import DecodeError, Message
+from opentelemetry.trace import SpanKind
+
+from chassis.batch import Item, Outcome
+from chassis.context import Context
+from chassis.errors import Reason, ServiceError
+from chassis.rpc.methods import Method, methods_of
+from chassis.rpc.servicing import Handler, StreamHandler, UnaryHandler
+from chassis.rpc.validation import validate
+from chassis.telemetry.metrics import CANCELLED, OK, Metrics
+from chassis.telemetry.tracing import RequestSpan, Tracing
+
+# Boulder's figures (grpc/interceptors.go): the time for the way back, and the least time to begin with.
+WAY_BACK_SECONDS = 0.020
+REMAINING_SECONDS_MIN = 0.100
+# Completions and answers are shed last: they still enter when everything else is refused.
+SHED_LAST_HEADROOM = 1.25
+
+
+class Dispatcher:
+    """Runs batches on the handlers of one process.
+
+    Args:
+        handlers: one for each method of each service that is served.
+        in_flight_max: requests under way at once; more are refused as OVERLOADED, quickly.
+
+    Raises:
+        TypeError: a method of a service has no handler, or one of the wrong kind.
+    """
+
+    def __init__(
+        self, *, handlers: Sequence[Handler], tracing: Tracing, metrics: Metrics, in_flight_max: int
+    ) -> None:
+        self._tracing = tracing
+        self._metrics = metrics
+        self._in_flight = 0
+        self._in_flight_max = in_flight_max
+        self._unary = {each.method.path: each for each in handlers if isinstance(each, UnaryHandler)}
+        self._streams = {each.method.path: each for each in handlers if isinstance(each, StreamHandler)}
+        self.methods: dict[str, Method] = {}
+        for service in sorted({handler.method.service for handler in handlers}):
+            for method in methods_of(service):
+                if method.path not in (self._streams if method.server_streaming else self._unary):
+                    raise TypeError(f"{method.path} has no handler of its kind")
+                self.methods[method.path] = method
+        metrics.gauge("requests_in_flight", "Requests being worked on", lambda: float(self._in_flight))
+
+    async def run(self, method: Method, requests: Sequence[tuple[bytes, Context]]) -> list[Outcome]:
+        """Answers a batch of calls to one unary method; never raises for what a request contains."""
+        began = time.monotonic()
+        self._metrics.observe_batch(method.path, len(requests))
+        outcomes: list[Outcome | None] = [None] * len(requests)
+        spans: list[RequestSpan] = []
+        items: list[Item[Any]] = []
+        places: list[int] = []
+        for place, (payload, context) in enumerate(requests):
+            span = self._tracing.begin(method.path, traceparent=context.traceparent, kind=SpanKind.SERVER)
+            spans.append(span)
+            request = self._admit(method, payload, context, began, ahead=len(items))
+            if isinstance(request, ServiceError):
+                outcomes[place] = request
+            else:
+                items.append(Item(_for_operation(context, span), request))
+                places.append(place)
+        if items:
+            self._in_flight += len(items)
+            try:
+                with self._tracing.batch([spans[place] for place in places]):
+                    worked = await self._unary[method.path].answer(items)
+            except asyncio.CancelledError:
+                # Its callers have left, or their time is over, or the process is stopping.
+                for outcome, span in zip(outcomes, spans, strict=True):
+                    code = outcome.reason.name if isinstance(outcome, ServiceError) else CANCELLED
+                    self._end(method, code, span, began)
+                raise
+            finally:
+                self._in_flight -= len(items)
+            for place, outcome in zip(places, worked, strict=True):
+                outcomes[place] = outcome
+        return [
+            self._finish(method, outcome, span, began)
+            for outcome, span in zip((each for each in outcomes if each is not None), spans, strict=True)
+        ]
+
+    def stream(self, method: Method, payload: bytes, context: Context) -> AsyncIterator[Message]:
+        """Begins a server-streaming method.
+
+        Raises:
+            ServiceError: the request was refused.
+        """
+        request = self._admit(method, payload, context, time.monotonic())
+        if isinstance(request, ServiceError):
+            raise request
+        return self._streams[method.path].follow(Item(context, request))
+
+    def _admit(
+        self, method: Method, payload: bytes, context: Context, now: float, *, ahead: int = 0
+    ) -> Message | ServiceError:
+        if context.deadline - now < REMAINING_SECONDS_MIN:
+            return ServiceError(
+                Reason.DEADLINE_EXCEEDED,
+                f"The deadline is too short: at least {REMAINING_SECONDS_MIN * 1000:g} ms must remain",
+            )
+        if method.roles.isdisjoint(context.roles):
+            return ServiceError(Reason.PERMISSION_DENIED)
+        if method.key_required and not context.idempotency_key:
+            return ServiceError(Reason.IDEMPOTENCY_KEY_MISSING)
+        limit = self._in_flight_max * (SHED_LAST_HEADROOM if method.shed_last else 1.0)
+        if self._in_flight + ahead >= limit:
+            return ServiceError(Reason.OVERLOADED, retry_after_seconds=1.0)
+        try:
+            request = method.request_type.FromString(payload)
+        except DecodeError:
+            return ServiceError(
+                Reason.INVALID_ARGUMENT, f"The request is not a {method.request_type.__name__}"
+            )
+        return validate(request) or request
+
+    def _finish(self, method: Method, outcome: Outcome, span: RequestSpan, began: float) -> Outcome:
+        if isinstance(outcome, ServiceError):
+            self._end(method, outcome.reason.name, span, began)
+            return outcome
+        if outcome.replayed:
+            span.set("homeroom.replayed", value=True)
+            span.add_link(outcome.original)
+        self._end(method, OK, span, began)
+        return outcome
+
+    def _end(self, method: Method, code: str, span: RequestSpan, began: float) -> None:
+        if code != OK:
+            span.error(code)
+        span.end()
+        self._metrics.observe_call(method.path, code, time.monotonic() - began)
+
+
+def _for_operation(context: Context, span: RequestSpan) -> Context:
+    """The context as the operation sees it: less time than the caller has, and our own span as the parent."""
+    return replace(context, deadline=context.deadline - WAY_BACK_SECONDS, traceparent=span.traceparent)

@@ -1,0 +1,83 @@
+"""When to try again: a budget, full jitter, and a breaker that stops asking a dead upstream."""
+
+from __future__ import annotations
+
+import random
+import time
+
+from chassis.errors import Reason, ServiceError
+
+ATTEMPTS_MAX = 3
+BACKOFF_SECONDS = 0.05
+BACKOFF_SECONDS_MAX = 1.0
+
+
+def backoff_seconds(attempt: int) -> float:
+    """Full jitter, from attempt 1 on (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/)."""
+    return random.uniform(0, min(BACKOFF_SECONDS_MAX, BACKOFF_SECONDS * 2**attempt))  # noqa: S311 - no secret
+
+
+class RetryBudget:
+    """Lets retries be at most a share of all calls, so that they cannot turn a fault into a storm.
+
+    A token bucket as in gRPC's retry throttling (gRFC A6): each call earns `ratio` tokens, each retry
+    spends one; `burst` tokens are there from the start, so that a quiet client may retry too.
+    """
+
+    def __init__(self, *, ratio: float = 0.1, burst: float = 20.0) -> None:
+        self._ratio = ratio
+        self._burst = burst
+        self._tokens = burst
+
+    def earn(self, calls: int = 1) -> None:
+        self._tokens = min(self._burst, self._tokens + self._ratio * calls)
+
+    def spend(self) -> bool:
+        """Whether one more retry is within the budget; takes it if so."""
+        if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True
+
+
+class Breaker:
+    """Opens after several failures in a row; then one probe at a time finds out whether it may close.
+
+    Only failures to get any answer count: a refusal is an answer.
+    """
+
+    def __init__(self, *, failures_max: int = 5, cool_down_seconds: float = 0.5) -> None:
+        self._failures_max = failures_max
+        self._cool_down_seconds = cool_down_seconds
+        self._failures = 0
+        self._probe_at = 0.0
+
+    @property
+    def open(self) -> bool:
+        return self._failures >= self._failures_max
+
+    def check(self) -> None:
+        """Lets a call through, or refuses it.
+
+        Raises:
+            ServiceError: UNAVAILABLE, at once, with when to come back.
+        """
+        if self._failures < self._failures_max:
+            return
+        now = time.monotonic()
+        if now < self._probe_at:
+            raise ServiceError(Reason.UNAVAILABLE, retry_after_seconds=max(self._probe_at - now, 0.05))
+        # This caller is the probe; the others go on waiting for what it finds.
+        self._probe_at = now + self._cool_down_seconds
+
+    def succeeded(self) -> None:
+        self._failures = 0
+
+    def undecided(self) -> None:
+        """The probe found out nothing: the next caller may be the probe, at once."""
+        self._probe_at = 0.0
+
+    def failed(self) -> None:
+        self._failures += 1
+        if self._failures == self._failures_max:
+            self._probe_at = time.monotonic() + self._cool_down_seconds
