@@ -22,8 +22,8 @@ MIGRATIONS = {CHASSIS: "chassis/postgres/migrations"} | {name: f"{name}/migratio
 STORES = {CHASSIS: "chassis/postgres"} | {name: f"{name}/store" for name in SERVICES}
 
 TYPE = (
-    r"(?:bigint|boolean|bytea|date|double precision|integer|interval|jsonb?|numeric|smallint|text|timestamptz"
-    r"|uuid)(?:\s*\[\])?"
+    r"(?:bigint|boolean|bytea|date|double precision|float8|integer|interval|jsonb?|numeric|smallint|text"
+    r"|timestamptz|uuid)(?:\s*\[\])?"
 )
 COLUMN = rf"\w+\s+{TYPE}"
 # `AS name (column type, …)`, the name may be missing.
@@ -31,8 +31,10 @@ RECORDSET = re.compile(
     rf"json_to_recordset\(\$\d+\)\s*AS\s*\w*\s*\(\s*({COLUMN}(?:\s*,\s*{COLUMN})*)\s*\)", re.IGNORECASE
 )
 ANY_RECORDSET = re.compile(r"json_to_recordset\(\$\d+\)", re.IGNORECASE)
-# A constant that holds only the columns, for statements that are put together elsewhere.
-ROWS_CONSTANT = re.compile(rf"\s*(?:AS\s*)?\w*\s*\(\s*({COLUMN}(?:\s*,\s*{COLUMN})*)\s*\)\s*", re.IGNORECASE)
+# A constant that holds only the columns, with or without their parentheses, for several statements.
+ROWS_CONSTANT = re.compile(
+    rf"\s*(?:(?:AS\s+)?\w*\s*\()?\s*({COLUMN}(?:\s*,\s*{COLUMN})*)\s*\)?\s*", re.IGNORECASE
+)
 
 CREATE_TABLE = re.compile(r"CREATE TABLE (?:IF NOT EXISTS )?(\w+) \((.*?)^\)", re.DOTALL | re.MULTILINE)
 TABLE_COLUMN = re.compile(rf"^\s*(\w+) ({TYPE})", re.MULTILINE | re.IGNORECASE)
@@ -78,7 +80,7 @@ def fields(owner: str) -> Mapping[str, list[frozenset[str]]]:
 
 def kind_of(text: str) -> str:
     kind = re.sub(r"\s+(?=\[)", "", " ".join(text.lower().split()))
-    return "json" if kind == "jsonb" else kind
+    return {"jsonb": "json", "float8": "double precision"}.get(kind, kind)
 
 
 def stores() -> Iterator[tuple[str, Source]]:
@@ -95,9 +97,17 @@ def statements(source: Source) -> Iterator[tuple[str, str]]:
             yield f"{source.path}: {name}", value
     for function in ast.walk(source.tree):
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
-            for node in ast.walk(function):
-                if isinstance(node, ast.Constant | ast.JoinedStr):
-                    yield source.at(node, function.name), evaluated(module, node)
+            for node in strings(function):
+                yield source.at(node, function.name), evaluated(module, node)
+
+
+def strings(node: ast.AST) -> Iterator[ast.Constant | ast.JoinedStr]:
+    """The strings below a node; an f-string as a whole, not its parts."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Constant | ast.JoinedStr):
+            yield child
+        else:
+            yield from strings(child)
 
 
 def evaluated(module: ModuleType, node: ast.Constant | ast.JoinedStr) -> str:
