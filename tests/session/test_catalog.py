@@ -11,10 +11,13 @@ import asyncpg
 import pytest
 
 from chassis.errors import Reason, ServiceError
+from chassis.postgres import Database
 from chassis.rpc.validation import validate
 from protos.session.v1 import tests_pb2
 from tests.session.catalog import Catalog, new_catalog, question
 from tests.support.databases import Databases
+from tests.support.postgres_proxy import Loss, PostgresProxy
+from tests.support.waiting import eventually
 
 FULL: dict[str, Any] = {
     "title": "Everything",
@@ -250,6 +253,52 @@ async def test_a_test_has_no_more_questions_than_a_test_may_have(
     (refusal,) = await catalog.send(catalog.imports(name, question("c"), question("d"), question("a", "new")))
     assert (refusal.reason, fields(refusal)) == (Reason.INVALID_ARGUMENT, ["questions"])
     assert (await catalog.one(catalog.imports(name, question("a"), question("c")))).total == 3
+
+
+@pytest.mark.parametrize("loss", [Loss.REQUEST, Loss.ANSWER])
+async def test_a_change_whose_commit_was_not_answered_happens_once(databases: Databases, loss: Loss) -> None:
+    async with databases.fresh("session") as made, PostgresProxy(made.service).running() as proxy:
+        database = await Database.connect(proxy.dsn, maximum=2)
+        truth = await asyncpg.connect(made.superuser)
+        catalog = Catalog(database, truth)
+        try:
+            proxy.lose(b"COMMIT", loss)
+            assert (await catalog.one(catalog.put("t"))).test.title == "A test"
+            proxy.lose(b"COMMIT", loss)
+            counts = await catalog.one(catalog.imports("t", question("a"), question("b")))
+            # The attempt that follows a lost answer finds its questions there.
+            assert (counts.created + counts.unchanged, counts.total) == (2, 2)
+            assert proxy.lost == 2
+            assert await revisions(catalog, "t") == [[], ["a", "b"]]
+        finally:
+            await truth.close()
+            await database.close()
+
+
+async def test_a_caller_that_leaves_during_an_import_leaves_it_whole(catalog: Catalog) -> None:
+    name = unique()
+    await catalog.one(catalog.put(name))
+    locking = catalog.truth.transaction()
+    await locking.start()
+    await catalog.truth.execute("SELECT 1 FROM tests WHERE test_id = $1 FOR UPDATE", name)
+    importing = asyncio.create_task(catalog.send(catalog.imports(name, question("a"), question("b"))))
+    await eventually(lambda: waiting_for_a_lock(catalog))
+    importing.cancel()
+    await locking.rollback()
+    with pytest.raises(asyncio.CancelledError):
+        await importing
+    counts = await catalog.one(catalog.imports(name, question("a"), question("b"), question("c")))
+    assert counts.total == 3
+    assert (await revisions(catalog, name))[-1] == ["a", "b", "c"]
+
+
+async def waiting_for_a_lock(catalog: Catalog) -> bool:
+    return bool(
+        await catalog.truth.fetchval(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+    )
 
 
 # --- lists -----------------------------------------------------------------------------------------------
