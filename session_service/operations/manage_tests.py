@@ -8,12 +8,13 @@ from typing import TypeVar
 
 from chassis.batch import Item, latest_deadline
 from chassis.errors import Reason, ServiceError
-from chassis.postgres.isolation import run_isolated
+from chassis.postgres.errors import LockTimeout
+from chassis.postgres.isolation import Locked, run_isolated
 from chassis.rpc.paging import Page
 from session_service.domain.tests import ImportCounts, NamedTest, Question, plan_import, require_distinct
 from session_service.store.catalog import CatalogChange, CatalogStore, CurrentTest
 
-R = TypeVar("R")
+C = TypeVar("C", "ImportRequest", NamedTest)
 T = TypeVar("T")
 
 
@@ -51,15 +52,20 @@ class CatalogAdministration:
         after = "" if page.after is None else str(page.after[0])
         return await self._tests.list_tests(after=after, limit=page.limit, deadline=item.deadline)
 
-    async def _put(self, item: Item[NamedTest]) -> NamedTest:
+    async def _put(self, item: Item[NamedTest], wait: bool) -> NamedTest:
         wanted = item.request
         change = CatalogChange(field_at_fault="questionCount", definition=wanted.definition)
         await self._tests.change_test(
-            wanted.test_id, (), lambda _current, _known: (None, change), create=True, deadline=item.deadline
+            wanted.test_id,
+            (),
+            lambda _current, _known: (None, change),
+            create=True,
+            wait=wait,
+            deadline=item.deadline,
         )
         return wanted
 
-    async def _import(self, item: Item[ImportRequest]) -> ImportCounts:
+    async def _import(self, item: Item[ImportRequest], wait: bool) -> ImportCounts:
         test_id, questions = item.request.test_id, item.request.questions
         require_distinct(questions)
 
@@ -70,7 +76,7 @@ class CatalogAdministration:
 
         question_ids = [question.question_id for question in questions]
         counts = await self._tests.change_test(
-            test_id, question_ids, decide, create=False, deadline=item.deadline
+            test_id, question_ids, decide, create=False, wait=wait, deadline=item.deadline
         )
         if counts is None:
             raise _not_found(test_id)
@@ -78,17 +84,31 @@ class CatalogAdministration:
 
 
 async def _one_by_one(
-    items: Sequence[Item[R]], change: Callable[[Item[R]], Awaitable[T]]
+    items: Sequence[Item[C]], change: Callable[[Item[C], bool], Awaitable[T]]
 ) -> list[T | ServiceError]:
-    """Changes one test after the other, each in a transaction and by a deadline of its own."""
+    """Makes one change after the other, each in a transaction and by a deadline of its own.
 
-    async def attempt(alone: Sequence[Item[R]], _wait: bool) -> list[T]:
-        return [await change(item) for item in alone]
+    Nobody waits for a test that another transaction has locked, except those who change the same test. The
+    changes of one test are made in their order.
+    """
+    done: dict[int, T | ServiceError] = {}
 
-    outcomes: list[T | ServiceError] = []
-    for item in items:
-        outcomes += await run_isolated([item], attempt, owner_of=lambda item: item.user_id)
-    return outcomes
+    async def attempt(places: Sequence[int], wait: bool) -> list[T | ServiceError | Locked]:
+        outcomes: list[T | ServiceError | Locked] = []
+        locked: set[str] = set()
+        for place in places:
+            test_id = items[place].request.test_id
+            if test_id not in locked and place not in done:
+                try:
+                    done[place] = await change(items[place], wait)
+                except ServiceError as refusal:
+                    done[place] = refusal
+                except LockTimeout:
+                    locked.add(test_id)
+            outcomes.append(done.get(place, Locked.HELD_BY_ANOTHER))
+        return outcomes
+
+    return await run_isolated(range(len(items)), attempt, owner_of=lambda place: items[place].request.test_id)
 
 
 def _not_found(test_id: str) -> ServiceError:

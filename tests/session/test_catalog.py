@@ -14,6 +14,7 @@ from chassis.errors import Reason, ServiceError
 from chassis.postgres import Database
 from chassis.rpc.validation import validate
 from protos.session.v1 import tests_pb2
+from session_service.operations import manage_tests
 from tests.session.catalog import Catalog, new_catalog, question
 from tests.support.databases import Databases
 from tests.support.postgres_proxy import Loss, PostgresProxy
@@ -190,10 +191,46 @@ async def test_a_test_that_someone_else_is_changing_is_busy_alone(catalog: Catal
     await locking.start()
     await catalog.truth.execute("SELECT 1 FROM tests WHERE test_id = $1 FOR UPDATE", name)
     try:
-        outcomes = await catalog.send(catalog.put(name, **FULL), catalog.put(unique(), **FULL))
+        stuck = [catalog.put(name, title=f"T{n}") for n in range(20)]
+        outcomes = await catalog.send(catalog.put(unique()), *stuck, catalog.put(unique()))
     finally:
         await locking.rollback()
-    assert reasons(outcomes) == [Reason.UNAVAILABLE, None]
+    assert reasons(outcomes) == [None, *([Reason.UNAVAILABLE] * 20), None]
+
+
+async def test_changes_of_one_test_that_arrive_together_are_made_in_their_order(catalog: Catalog) -> None:
+    name, other = unique(), unique()
+    titles = [f"T{n}" for n in range(5)]
+    outcomes = await catalog.send(
+        *(catalog.put(test, title=title) for title in titles for test in (name, other))
+    )
+    assert reasons(outcomes) == [None] * 10
+    kept = await catalog.truth.fetch(
+        "SELECT title FROM test_revisions WHERE test_id = $1 ORDER BY revision", name
+    )
+    assert [row["title"] for row in kept] == titles
+
+
+async def test_a_fault_of_ours_with_one_import_leaves_the_others_counts_right(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [unique() for _ in range(4)]
+    await catalog.send(*(catalog.put(name) for name in names))
+    plan_import = manage_tests.plan_import
+
+    def faulty(questions: Any, *known: Any) -> Any:
+        if questions[0].question_id == "guilty":
+            raise ZeroDivisionError
+        return plan_import(questions, *known)
+
+    monkeypatch.setattr(manage_tests, "plan_import", faulty)
+    outcomes = await catalog.send(
+        *(catalog.imports(name, question("a")) for name in names[:3]),
+        catalog.imports(names[3], question("guilty")),
+        catalog.imports(names[3], question("b")),
+    )
+    assert reasons(outcomes) == [None, None, None, Reason.INTERNAL, None]
+    assert [outcome.created for outcome in outcomes if outcome is not outcomes[3]] == [1, 1, 1, 1]
 
 
 # --- imports ---------------------------------------------------------------------------------------------
