@@ -317,6 +317,14 @@ async def test_tests_from_before_the_versions_can_be_asked_and_mended(
         assert prompts(await catalog.edition("old", 2)) == ["A?", "B?"]
         assert prompts(await catalog.edition("old", 3)) == ["mended", "B?"]
         assert (await catalog.one(catalog.get("old"))).test.max_attempts == 100_000
+        # A process of the previous version still adds questions: it names no revision.
+        await truth.execute(
+            "INSERT INTO questions (test_id, question_id, position, prompt, choices, accepted)"
+            " VALUES ('old', 'd', 3, 'D?', '{}', '{yes}')"
+        )
+        await truth.execute("UPDATE tests SET question_total = 4 WHERE test_id = 'old'")
+        await catalog.one(catalog.put("old", question_count=4))
+        assert prompts(await catalog.edition("old", 4)) == ["mended", "B?", "?", "D?"]
     finally:
         await truth.close()
         await database.close()
