@@ -15,6 +15,12 @@ class Refused(NamedTuple):
     metadata: Mapping[str, int | float | str]
 
 
+class Taken(NamedTuple):
+    """Another open hold has the subject."""
+
+    hold_id: str
+
+
 @dataclass
 class Credit:
     """One credit: free, held by a hold, or gone (spent, taken back, lapsed)."""
@@ -104,11 +110,12 @@ class Learner:
 
     def place(
         self, hold: ReferenceHold, limit: int | None, monthly: int, now: datetime
-    ) -> ReferenceHold | Refused | None:
+    ) -> ReferenceHold | Refused | Taken:
         if hold.hold_id in self.holds:
             return self.holds[hold.hold_id]
-        if any(other.state == "OPEN" and other.subject == hold.subject for other in self.holds.values()):
-            return None
+        for other in self.holds.values():
+            if other.state == "OPEN" and other.subject == hold.subject:
+                return Taken(other.hold_id)
         used, held = self.tests(hold.day)
         if hold.tests and limit is not None and used + held + hold.tests > limit:
             midnight = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)

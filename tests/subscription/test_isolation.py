@@ -12,12 +12,11 @@ from typing import Any
 import asyncpg
 import pytest
 
-from chassis.postgres import isolation
 from chassis.errors import Reason
-from chassis.postgres import Connection, Database, OutcomeUnknown
+from chassis.postgres import Connection, Database, OutcomeUnknown, isolation
 from homeroom.embedded.provisioning import ServiceDatabase
-from protos.subscription.v1 import credits_pb2, holds_pb2, licenses_pb2
-from tests.subscription.service import CREDITS, HOLDS, LICENSES, Subscriptions, placement, refused
+from protos.subscription.v1 import accounts_pb2, credits_pb2, holds_pb2, licenses_pb2
+from tests.subscription.service import CREDITS, HOLDS, LICENSES, PLANS, Subscriptions, placement, refused
 
 
 @asynccontextmanager
@@ -58,7 +57,7 @@ async def test_neighbours_of_a_constraint_violation_are_placed(subscriptions: Su
     outcomes = await subscriptions.batch(HOLDS, "PlaceHold", batch)
     for place, outcome in enumerate(outcomes):
         if place in {0, 31, 63}:
-            refused(outcome, Reason.INTERNAL)
+            refused(outcome, Reason.INVALID_ARGUMENT)
         else:
             assert outcome.hold.state == holds_pb2.Hold.OPEN
     assert await subscriptions.truth.fetchval("SELECT count(*) FROM holds") == 61
@@ -140,6 +139,21 @@ async def test_neighbours_of_a_locked_learner_get_their_credits_and_levels(
     # The key of the one who was refused is not used up.
     (outcome,) = await subscriptions.batch(CREDITS, "AdjustCredits", grants[3:4], keys=users[3:4])
     assert outcome.balance == 1
+
+
+async def test_neighbours_of_a_locked_plan_are_put_while_the_lock_is_held(
+    subscriptions: Subscriptions, subscription_database: ServiceDatabase
+) -> None:
+    connection = await asyncpg.connect(subscription_database.service)
+    async with connection.transaction():
+        await connection.execute("SELECT 1 FROM plans WHERE plan_id = 'plus' FOR NO KEY UPDATE")
+        plans = [
+            accounts_pb2.PutPlanRequest(plan_id=plan_id, name="new") for plan_id in ("a", "plus", "free")
+        ]
+        outcomes = await subscriptions.batch(PLANS, "PutPlan", plans)
+        refused(outcomes[1], Reason.UNAVAILABLE)
+        assert [outcomes[place].plan.name for place in (0, 2)] == ["new", "new"]
+    await connection.close()
 
 
 async def test_an_unreachable_database_fails_every_item_as_unavailable(subscriptions: Subscriptions) -> None:
