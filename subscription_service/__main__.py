@@ -54,7 +54,7 @@ async def serve(shutdown: Shutdown) -> None:
     shutdown.at_request(feed.close)
     service.background.add(
         "license_notifications",
-        partial(listen_until_lost, config.database_url.reveal(), feed.hasten),
+        partial(listen_until_lost, config.database_url.reveal(), feed.wake),
         interval_seconds=LISTEN_AGAIN_SECONDS,
         cancel_at_stop=True,
     )

@@ -44,6 +44,14 @@ class Account:
         return email_key(self.email)
 
 
+@dataclass(frozen=True, slots=True)
+class ListOwner:
+    """The learner whose rows a list shows; with `also_inactive`, also when the account is inactive."""
+
+    user_id: str
+    also_inactive: bool
+
+
 def email_key(email: str) -> str:
     """The address without regard to case. Two accounts never have the same one."""
     return email.lower()

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from chassis.batch import Item, Outcome
 from chassis.errors import ServiceError
 from chassis.postgres.isolation import Locked, run_isolated
 from chassis.rpc.paging import Page
-from subscription_service.domain.accounts import invalid_user_reference
+from subscription_service.domain.accounts import ListOwner, invalid_user_reference
 from subscription_service.domain.credits import CreditEntry, CreditOrder, refunded_already
 from subscription_service.domain.entitlements import Standing
 from subscription_service.store.accounts import AccountStore
 from subscription_service.store.credits import OPERATION_CONSTRAINT, CreditStore
 from subscription_service.store.entitlements import EntitlementStore
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerQuery:
-    """Whose ledger is wanted, and whether also that of an inactive account."""
-
-    user_id: str
-    of_inactive: bool
 
 
 class CreditOperations:
@@ -46,7 +37,7 @@ class CreditOperations:
             meanings={OPERATION_CONSTRAINT: refunded_already},
         )
 
-    async def list_entries(self, item: Item[LedgerQuery], page: Page) -> list[CreditEntry]:
+    async def list_entries(self, item: Item[ListOwner], page: Page) -> list[CreditEntry]:
         """The ledger, newest first. Its sum is the balance: due entries are made before the first page.
 
         Raises:
@@ -57,7 +48,7 @@ class CreditOperations:
         standings = await self._entitlements.read_standings([user_id], deadline=item.deadline)
         standing = standings.get(user_id)
         if standing is None:
-            known = item.request.of_inactive and await self._accounts.get_accounts(
+            known = item.request.also_inactive and await self._accounts.get_accounts(
                 [user_id], deadline=item.deadline
             )
             if not known:

@@ -23,7 +23,7 @@ class LicenseFeed:
         self._hint = asyncio.Event()
         self._closed = False
 
-    def hasten(self) -> None:
+    def wake(self) -> None:
         """Make every waiting watch look now."""
         hint, self._hint = self._hint, asyncio.Event()
         hint.set()
@@ -31,7 +31,7 @@ class LicenseFeed:
     def close(self) -> None:
         """End every watch. The watchers may continue at another replica."""
         self._closed = True
-        self.hasten()
+        self.wake()
 
     async def watch(self, item: Item[int]) -> AsyncIterator[SequencedProgression]:
         """Every change after this sequence number, in order and without gaps, until the deadline."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from chassis.batch import Item, Outcome
 from chassis.errors import ServiceError
 from chassis.postgres.isolation import Locked, run_isolated
 from chassis.rpc.paging import Page
-from subscription_service.domain.accounts import AccountStatus, invalid_user_reference
+from subscription_service.domain.accounts import AccountStatus, ListOwner, invalid_user_reference
 from subscription_service.domain.licenses import (
     LevelAdvance,
     LevelReached,
@@ -21,14 +20,6 @@ from subscription_service.operations.license_feed import LicenseFeed
 from subscription_service.store.accounts import AccountStore
 from subscription_service.store.license_reads import LicenseReader
 from subscription_service.store.licenses import LicenseStore
-
-
-@dataclass(frozen=True, slots=True)
-class LicensesQuery:
-    """Whose licenses are wanted, and whether also those of an inactive account."""
-
-    user_id: str
-    of_inactive: bool
 
 
 class LicenseOperations:
@@ -51,7 +42,7 @@ class LicenseOperations:
             return await self._store.change_licenses(some, wait=wait)
 
         outcomes = await run_isolated(items, attempt, owner_of=lambda item: item.request.user_id)
-        self._feed.hasten()
+        self._feed.wake()
         return outcomes
 
     async def advance_licenses(
@@ -63,20 +54,20 @@ class LicenseOperations:
             return await self._store.advance_licenses(some, render=render, wait=wait)
 
         outcomes = await run_isolated(items, attempt, owner_of=lambda item: item.request.user_id)
-        self._feed.hasten()
+        self._feed.wake()
         return outcomes
 
-    async def list_licenses(self, item: Item[LicensesQuery], page: Page) -> list[License]:
+    async def list_licenses(self, item: Item[ListOwner], page: Page) -> list[License]:
         """A learner's licenses by specialization.
 
         Raises:
             ServiceError: INVALID_USER_REFERENCE.
         """
-        query = item.request
+        owner = item.request
         (after,) = page.after or ("",)
-        await self._check_account(query.user_id, of_inactive=query.of_inactive, deadline=item.deadline)
+        await self._check_account(owner.user_id, also_inactive=owner.also_inactive, deadline=item.deadline)
         return await self._reader.list_licenses(
-            user_id=query.user_id, after=str(after), limit=page.limit, deadline=item.deadline
+            user_id=owner.user_id, after=str(after), limit=page.limit, deadline=item.deadline
         )
 
     async def list_history(self, item: Item[str], page: Page) -> list[SequencedProgression]:
@@ -86,7 +77,7 @@ class LicenseOperations:
             ServiceError: INVALID_USER_REFERENCE.
         """
         before = None if page.after is None else int(page.after[0])
-        await self._check_account(item.user_id, of_inactive=False, deadline=item.deadline)
+        await self._check_account(item.user_id, also_inactive=False, deadline=item.deadline)
         return await self._reader.list_history(
             user_id=item.user_id,
             specialization=item.request,
@@ -95,7 +86,7 @@ class LicenseOperations:
             deadline=item.deadline,
         )
 
-    async def _check_account(self, user_id: str, *, of_inactive: bool, deadline: float) -> None:
+    async def _check_account(self, user_id: str, *, also_inactive: bool, deadline: float) -> None:
         account = (await self._accounts.get_accounts([user_id], deadline=deadline)).get(user_id)
-        if account is None or not (of_inactive or account.status is AccountStatus.ACTIVE):
+        if account is None or not (also_inactive or account.status is AccountStatus.ACTIVE):
             raise invalid_user_reference()

@@ -9,8 +9,9 @@ from chassis.batch import Item
 from chassis.rpc.paging import PageTokens
 from chassis.rpc.servicing import Handler, keyed, paged
 from protos.subscription.v1 import credits_pb2 as pb
+from subscription_service.domain.accounts import ListOwner
 from subscription_service.domain.credits import CreditEntry, CreditOrder, EntryKind
-from subscription_service.operations.credits import CreditOperations, LedgerQuery
+from subscription_service.operations.credits import CreditOperations
 from subscription_service.servicer.values import operation_id, timestamp
 
 SERVICE = "/homeroom.subscription.v1.CreditService"
@@ -63,12 +64,12 @@ def _order(item: Item[pb.AdjustCreditsRequest]) -> CreditOrder:
     )
 
 
-def _my_ledger(item: Item[pb.ListMyCreditEntriesRequest]) -> LedgerQuery:
-    return LedgerQuery(item.user_id, of_inactive=False)
+def _my_ledger(item: Item[pb.ListMyCreditEntriesRequest]) -> ListOwner:
+    return ListOwner(item.user_id, also_inactive=False)
 
 
-def _ledger(item: Item[pb.ListCreditEntriesRequest]) -> LedgerQuery:
-    return LedgerQuery(item.request.user_id, of_inactive=True)
+def _ledger(item: Item[pb.ListCreditEntriesRequest]) -> ListOwner:
+    return ListOwner(item.request.user_id, also_inactive=True)
 
 
 def _message(entry: CreditEntry) -> pb.CreditEntry:

@@ -8,6 +8,7 @@ from chassis.batch import Item
 from chassis.rpc.paging import PageTokens
 from chassis.rpc.servicing import Handler, StreamOperation, keyed, paged, plain, streamed
 from protos.subscription.v1 import licenses_pb2 as pb
+from subscription_service.domain.accounts import ListOwner
 from subscription_service.domain.licenses import (
     LevelAdvance,
     LevelReached,
@@ -16,7 +17,7 @@ from subscription_service.domain.licenses import (
     Progression,
     SequencedProgression,
 )
-from subscription_service.operations.licenses import LicenseOperations, LicensesQuery
+from subscription_service.operations.licenses import LicenseOperations
 from subscription_service.servicer.values import operation_id, timestamp
 
 SERVICE = "/homeroom.subscription.v1.LicenseService"
@@ -76,12 +77,12 @@ def handlers(
     ]
 
 
-def _my_licenses(item: Item[pb.ListMyLicensesRequest]) -> LicensesQuery:
-    return LicensesQuery(item.user_id, of_inactive=False)
+def _my_licenses(item: Item[pb.ListMyLicensesRequest]) -> ListOwner:
+    return ListOwner(item.user_id, also_inactive=False)
 
 
-def _licenses(item: Item[pb.ListLicensesRequest]) -> LicensesQuery:
-    return LicensesQuery(item.request.user_id, of_inactive=True)
+def _licenses(item: Item[pb.ListLicensesRequest]) -> ListOwner:
+    return ListOwner(item.request.user_id, also_inactive=True)
 
 
 def _specialization(item: Item[pb.GetLicenseHistoryRequest]) -> str:

@@ -163,13 +163,13 @@ async def test_a_watch_lives_on_polling_alone(subscriptions: Subscriptions) -> N
     assert [change.license.level for change in await watching] == [1, 2, 3]
 
 
-async def test_a_hint_hastens_a_watch_that_polls_rarely(
+async def test_a_hint_makes_a_watch_look_that_polls_rarely(
     subscriptions: Subscriptions, subscription_database: ServiceDatabase
 ) -> None:
     ann = await subscriptions.account("ann")
     reader = LicenseReader(database=subscriptions.database)
     feed = LicenseFeed(reader=reader, poll_seconds=3600.0)
-    listening = listening_to(subscription_database, feed.hasten)
+    listening = listening_to(subscription_database, feed.wake)
     seen: asyncio.Queue[int] = asyncio.Queue()
 
     async def watch() -> None:

@@ -11,7 +11,7 @@ import pytest
 from chassis.errors import Reason, ServiceError
 from chassis.rpc.validation import validate
 from protos.subscription.v1 import accounts_pb2, credits_pb2, holds_pb2, licenses_pb2
-from tests.subscription.service import ACCOUNTS, CREDITS, HOLDS, Subscriptions, placement, refused
+from tests.subscription.service import ACCOUNTS, CREDITS, HOLDS, LICENSES, Subscriptions, placement, refused
 
 ZERO_TIME = datetime(1, 1, 1, tzinfo=UTC)
 OUT_OF_RANGE = [ZERO_TIME, datetime(1999, 12, 31, 23, 59, 59, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)]
@@ -69,6 +69,23 @@ async def test_a_time_that_gets_past_the_contract_is_refused_by_the_table_and_co
     refused(outcomes.pop(POISONED), Reason.INVALID_ARGUMENT)
     assert all(outcome.balance == 1 for outcome in outcomes)
     assert await subscriptions.discrepancies() == []
+
+
+async def test_a_request_that_cannot_be_converted_costs_no_neighbour(subscriptions: Subscriptions) -> None:
+    """The contract refuses such requests before; a servicer does not rely on it."""
+    users = await subscriptions.accounts(STRANGERS + 1)
+    batches: list[tuple[str, str, list[Any]]] = [
+        (HOLDS, "PlaceHold", [placement(user_id) for user_id in users]),
+        (ACCOUNTS, "SetSubscription", [set_subscription(user_id) for user_id in users]),
+        (LICENSES, "ApplyLicenseLevel", [level(user_id=user_id) for user_id in users]),
+    ]
+    batches[0][2][POISONED].hold_id = "not a uuid"
+    batches[1][2][POISONED].period_end.seconds = -(2**62)
+    batches[2][2][POISONED].event_id = ""
+    for service, method, requests in batches:
+        outcomes = await subscriptions.batch(service, method, requests, keys=users)
+        assert isinstance(outcomes.pop(POISONED), ServiceError), method
+        assert not [outcome for outcome in outcomes if isinstance(outcome, ServiceError)], method
 
 
 async def everything_about(subscriptions: Subscriptions, users: list[str]) -> dict[str, list[Any]]:
