@@ -52,10 +52,11 @@ class CreditOrder:
 
 
 class RefundableHold(NamedTuple):
-    """A committed hold, and the credits that it has spent."""
+    """A committed hold, the credits that it has spent, and whether the ledger has its refund."""
 
     hold_id: UUID
     credits: int
+    refunded: bool
 
 
 @dataclass(slots=True)
@@ -131,7 +132,10 @@ class Wallet:
             return self._grant(order, EntryKind.GRANT, order.operation_id)
         if hold is None or order.amount > hold.credits:
             return invalid_field("refundHoldId", "must name a committed hold that cost at least the amount")
-        return self._grant(order, EntryKind.REFUND, f"refund:{hold.hold_id}")
+        operation_id = f"refund:{hold.hold_id}"
+        if hold.refunded or any(entry.operation_id == operation_id for entry in self.new_entries):
+            return invalid_field("refundHoldId", "was refunded already")
+        return self._grant(order, EntryKind.REFUND, operation_id)
 
     def _grant(self, order: CreditOrder, kind: EntryKind, operation_id: str) -> CreditEntry | ServiceError:
         if self._lapsed(order.expires_at):
@@ -251,6 +255,8 @@ def by_expiry(grants: Iterable[Grant]) -> list[Grant]:
     return sorted(grants, key=lambda grant: (grant.expires_at or _NEVER, grant.entry_number))
 
 
-def refunded_already() -> ServiceError:
-    """The refusal of a second refund of one hold."""
-    return invalid_field("refundHoldId", "was refunded already")
+def operation_known() -> ServiceError:
+    """The refusal of an operation that is in the ledger already, although its key is forgotten."""
+    return ServiceError(
+        Reason.IDEMPOTENCY_KEY_REUSED, "The key was used long ago, and its answer is not stored any more"
+    )

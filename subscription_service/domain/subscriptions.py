@@ -25,7 +25,7 @@ class SubscriptionStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class _Rules:
-    """What holds for a status: whether it gives the plan's limits, and which may be set after it.
+    """The rules of a status: whether it gives the plan's limits, and which statuses may follow it.
 
     A status that is among its own successors can be renewed, or moved to another plan or period.
     """

@@ -9,7 +9,7 @@ from chassis.errors import ServiceError
 from chassis.postgres.isolation import Locked, run_isolated
 from chassis.rpc.paging import Page
 from subscription_service.domain.accounts import ListOwner, invalid_user_reference
-from subscription_service.domain.credits import CreditEntry, CreditOrder, refunded_already
+from subscription_service.domain.credits import CreditEntry, CreditOrder, operation_known
 from subscription_service.domain.entitlements import Standing
 from subscription_service.store.accounts import AccountStore
 from subscription_service.store.credits import OPERATION_CONSTRAINT, CreditStore
@@ -34,7 +34,7 @@ class CreditOperations:
             items,
             attempt,
             owner_of=lambda item: item.request.user_id,
-            meanings={OPERATION_CONSTRAINT: refunded_already},
+            meanings={OPERATION_CONSTRAINT: operation_known},
         )
 
     async def list_entries(self, item: Item[ListOwner], page: Page) -> list[CreditEntry]:

@@ -1,4 +1,4 @@
-"""Follows the changes of all licenses, from any sequence number on, for as long as somebody watches."""
+"""Follows the changes of all licenses, from any sequence number on, until the watcher leaves."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class CreditStore:
     ) -> list[Outcome | Locked]:
         """Carry out these orders in their sequence, each once per key.
 
-        A second refund of one hold violates `OPERATION_CONSTRAINT`.
+        An operation that is in the ledger, although its key is forgotten, violates `OPERATION_CONSTRAINT`.
         """
 
         async def lock(connection: Connection, items: Sequence[Item[CreditOrder]]) -> LockedLearners:
@@ -105,7 +105,11 @@ async def _refundable_holds(
         return {}
     rows = await connection.fetch(
         """
-        SELECT hold.user_id, hold.hold_id, hold.credits
+        SELECT hold.user_id, hold.hold_id, hold.credits,
+               EXISTS (SELECT
+                         FROM credit_entries
+                        WHERE user_id = hold.user_id
+                          AND operation_id = 'refund:' || hold.hold_id) AS refunded
           FROM json_to_recordset($1) AS wanted (user_id text, hold_id uuid)
          CROSS JOIN LATERAL (SELECT user_id, hold_id, credits
                                FROM holds
@@ -115,7 +119,10 @@ async def _refundable_holds(
         """,
         as_rows(wanted),
     )
-    return {(row["user_id"], row["hold_id"]): RefundableHold(row["hold_id"], row["credits"]) for row in rows}
+    return {
+        (row["user_id"], row["hold_id"]): RefundableHold(row["hold_id"], row["credits"], row["refunded"])
+        for row in rows
+    }
 
 
 def _entry(record: asyncpg.Record) -> CreditEntry:

@@ -1,4 +1,4 @@
-"""What the service promises, done the simplest way: each credit is an object, each count a count of holds."""
+"""The promises of the service in the simplest form: each credit is an object, each counter counts holds."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class ReferencePlan:
 
 @dataclass
 class Learner:
-    """One learner, and nothing but what was done to them."""
+    """One learner, and everything that was done to them."""
 
     plan_id: str
     status: str = "ACTIVE"
@@ -67,7 +67,7 @@ class Learner:
         return plans[self.plan_id if entitled else default]
 
     def monthly_at(self, now: datetime, plans: dict[str, ReferencePlan], default: str) -> int:
-        """Of the plans that were in force at any time of the month, the most."""
+        """The largest monthly amount of the plans that were in force at any time of the month."""
         amounts = [self.plan_at(now, plans, default).monthly]
         begin = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
         if self.period_end is not None and self.period_end > begin and self.status in {"TRIALING", "ACTIVE"}:
@@ -102,7 +102,7 @@ class Learner:
         return sum(credit.holder is not None and not credit.gone for credit in self.credits)
 
     def take(self, amount: int) -> list[Credit]:
-        """The free credits to use first: those that lapse soonest."""
+        """The free credits in the order of their use: the soonest to lapse comes first."""
         free = [credit for credit in self.credits if credit.holder is None and not credit.gone]
         never = datetime.max.replace(tzinfo=UTC)
         free.sort(key=lambda credit: (credit.expires or never, credit.number))

@@ -84,7 +84,7 @@ class Subscriptions:
         user_id: str = "admin",
         keys: Sequence[str] = (),
     ) -> list[Any]:
-        """What each request came to: a response message or a ServiceError."""
+        """The outcome of each request: a response message or a ServiceError."""
         path = f"/{service}/{method}"
         all_keys = keys or [""] * len(requests)
         items = [
@@ -207,7 +207,7 @@ class Subscriptions:
 
 
 def placement(user_id: str, hold_id: str | None = None, **fields: Any) -> holds_pb2.PlaceHoldRequest:
-    """A place of one test on a subject of its own, unless told otherwise."""
+    """By default, a request to hold one test, with a subject of its own."""
     hold_id = hold_id or str(uuid.uuid4())
     fields.setdefault("tests", 1)
     fields.setdefault("subject", f"subject of {hold_id}")

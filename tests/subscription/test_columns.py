@@ -1,4 +1,4 @@
-"""The columns that the statements name are those of the tables, and of what the domain calls them."""
+"""The statements name the columns of the tables, and the domain names its fields like the columns."""
 
 from __future__ import annotations
 

@@ -232,12 +232,26 @@ async def test_a_committed_hold_is_refunded_once_and_not_beyond_its_cost(
         ],
         keys=[*"abcd"],
     )
-    for refused_one in (outcomes[0], outcomes[1], outcomes[3]):
+    (later,) = await subscriptions.batch(CREDITS, "AdjustCredits", [refund(1, spent.hold_id)], keys=["e"])
+    for refused_one in (outcomes[0], outcomes[1], outcomes[3], later):
         refused(refused_one, Reason.INVALID_ARGUMENT)
         assert refused_one.violations[0].field == "refundHoldId"
     assert outcomes[2].entry.kind == pb.CreditEntry.REFUND
     assert await balance(subscriptions, ann) == (9, 0, 9)
     assert await subscriptions.discrepancies() == []
+
+
+async def test_an_order_whose_key_was_forgotten_is_not_carried_out_again_and_costs_no_neighbour(
+    subscriptions: Subscriptions,
+) -> None:
+    users = await subscriptions.accounts(4)
+    orders = [pb.AdjustCreditsRequest(user_id=user_id, amount=5, reason="r") for user_id in users]
+    await subscriptions.batch(CREDITS, "AdjustCredits", orders[2:3], keys=["k"])
+    await subscriptions.truth.execute("DELETE FROM idempotency_keys")
+    outcomes = await subscriptions.batch(CREDITS, "AdjustCredits", orders, keys=[*"abkd"])
+    refused(outcomes.pop(2), Reason.IDEMPOTENCY_KEY_REUSED)
+    assert [outcome.balance for outcome in outcomes] == [5, 5, 5]
+    assert await balance(subscriptions, users[2]) == (5, 0, 5)
 
 
 async def test_a_balance_too_large_for_the_contract_is_refused(subscriptions: Subscriptions) -> None:

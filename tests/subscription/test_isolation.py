@@ -21,7 +21,7 @@ from tests.subscription.service import CREDITS, HOLDS, LICENSES, PLANS, Subscrip
 
 @asynccontextmanager
 async def locked(database: ServiceDatabase, *user_ids: str) -> AsyncIterator[Connection]:
-    """Someone else holds these learners' locks."""
+    """Another transaction holds the locks of these learners."""
     connection = await asyncpg.connect(database.service)
     try:
         async with connection.transaction():
@@ -83,7 +83,7 @@ async def test_neighbours_of_a_locked_learner_are_placed_while_the_lock_is_held(
     users = await subscriptions.accounts(64)
     async with locked(subscription_database, users[5]):
         outcomes = await subscriptions.batch(HOLDS, "PlaceHold", [placement(user_id) for user_id in users])
-        # The lock is still held: nobody had to wait for its end.
+        # The lock is still held: no neighbour has waited for its end.
         error = outcomes.pop(5)
         refused(error, Reason.UNAVAILABLE)
         assert error.retry_after_seconds is not None
@@ -164,7 +164,7 @@ async def test_an_unreachable_database_fails_every_item_as_unavailable(subscript
 
 
 class LosingDatabase(Database):
-    """Loses the answers to the next commits: they happen, and nobody is told."""
+    """Loses the answers to the next commits, which do happen."""
 
     lose = 0
 

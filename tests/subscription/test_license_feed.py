@@ -1,4 +1,4 @@
-"""Whoever follows the licenses sees every change once and in order, whatever else goes on."""
+"""A watcher of the licenses sees every change once and in order, beside any number of writers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SECONDS_MAX = 20.0
 
 
 async def take(subscriptions: Subscriptions, count: int, *, after: int = 0) -> list[Any]:
-    """The first changes after a sequence number, from a watch that is left then."""
+    """The first changes after a sequence number, from a watch that ends after them."""
     watch = subscriptions.watch(after)
     changes: list[Any] = []
     async with asyncio.timeout(SECONDS_MAX):
@@ -44,7 +44,7 @@ async def take(subscriptions: Subscriptions, count: int, *, after: int = 0) -> l
 
 
 async def feed_now(subscriptions: Subscriptions, after: int = 0) -> list[tuple[str, int]]:
-    """Who reached which level, as far as the feed goes at this moment."""
+    """The learners and levels of the changes that the feed shows at this moment."""
     reader = LicenseReader(database=subscriptions.database)
     changes = await reader.read_feed(after=after, limit=500, deadline=time.monotonic() + 5.0)
     return [(change.progression.user_id, change.progression.to_level) for change in changes]
@@ -133,7 +133,7 @@ async def test_a_change_that_commits_late_is_not_skipped(
     await slow.begin()
     await subscriptions.apply_level(early, "physics", 2)
     await slow.change(late, 3)
-    # The quick one is committed, but the slow one may still write a lower number.
+    # The quick transaction is committed, but the slow one may still write a lower number.
     assert await feed_now(subscriptions) == []
     await slow.commit()
     assert sorted(await feed_now(subscriptions)) == [(early, 2), (late, 3)]
@@ -155,7 +155,7 @@ async def test_a_watch_goes_on_from_any_sequence_number(subscriptions: Subscript
 
 async def test_a_watch_lives_on_polling_alone(subscriptions: Subscriptions) -> None:
     ann = await subscriptions.account("ann")
-    # A writer in another process: the feed of the one that is watched hears nothing of it.
+    # The writer is in another process, so the watched feed gets no hint.
     other = Subscriptions(subscriptions.database, subscriptions.truth)
     watching = asyncio.create_task(take(subscriptions, 3))
     for level in (1, 2, 3):
@@ -200,7 +200,7 @@ async def test_a_lost_listener_connects_again(
     try:
         async with asyncio.timeout(SECONDS_MAX):
             for level in (1, 2):
-                await heard.wait()  # of its own accord, once it is connected
+                await heard.wait()  # once it is connected, without any change
                 heard.clear()
                 await subscriptions.apply_level(ann, "physics", level)
                 await heard.wait()

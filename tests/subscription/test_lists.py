@@ -1,4 +1,4 @@
-"""Lists: their tokens, the sizes of their pages, and what one reader's fault costs another: nothing."""
+"""Lists: their tokens and the sizes of their pages. A fault of one reader costs no other reader."""
 
 from __future__ import annotations
 

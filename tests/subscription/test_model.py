@@ -47,7 +47,7 @@ batches_of_subjects = st.lists(st.sampled_from([*SUBJECTS, "", "", ""]), min_siz
 
 
 def found_in(outcome: Any) -> Any:
-    """What became of a placement, in the reference's terms."""
+    """The outcome of a placement, as the reference names it."""
     if isinstance(outcome, ServiceError):
         return Refused(outcome.reason, dict(outcome.metadata))
     return outcome.hold if outcome.HasField("hold") else Taken(outcome.rival.hold_id)
@@ -130,7 +130,7 @@ class Histories(RuleBasedStateMachine):
         wanted_subjects=st.lists(st.sampled_from([*SUBJECTS, "", "", ""]), min_size=2, max_size=6),
     )
     def place_many_in_a_batch(self, who: int, wanted_subjects: list[str]) -> None:
-        """An empty subject stands for one of its own."""
+        """An empty subject stands for a subject that no other placement has."""
         learner = self.learners[who]
         requests, expected = [], []
         for subject in wanted_subjects:

@@ -1,4 +1,4 @@
-"""What is decided without a lock holds only if nothing has changed until it is written."""
+"""A placement that was decided without a lock is written only if nothing has changed since."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.subscription.service import ACCOUNTS, CREATE_SESSION, HOLDS, Subscrip
 
 
 class Interrupted(Database):
-    """Lets something happen between what a placement has read and what it writes."""
+    """Lets something happen between the read and the write of a placement."""
 
     meanwhile: Callable[[], Awaitable[object]] | None = None
     transactions = 0
@@ -174,7 +174,7 @@ async def test_one_hold_placed_by_many_at_once_takes_one_unit(subscriptions: Sub
 async def test_a_hold_is_placed_at_the_time_of_its_writing_and_not_of_an_earlier_read(
     interrupted: Interrupted, ours: Subscriptions
 ) -> None:
-    """A reader of old holds goes on from the newest that it has seen: no older one may appear behind it."""
+    """A reader of old holds continues behind the last one that it saw: no older hold may appear later."""
     users = await ours.accounts(2)
     between: list[datetime] = []
 

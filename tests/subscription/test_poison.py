@@ -72,7 +72,7 @@ async def test_a_time_that_gets_past_the_contract_is_refused_by_the_table_and_co
 
 
 async def test_a_request_that_cannot_be_converted_costs_no_neighbour(subscriptions: Subscriptions) -> None:
-    """The contract refuses such requests before; a servicer does not rely on it."""
+    """The contract refuses such requests earlier, but a servicer does not rely on it."""
     users = await subscriptions.accounts(STRANGERS + 1)
     batches: list[tuple[str, str, list[Any]]] = [
         (HOLDS, "PlaceHold", [placement(user_id) for user_id in users]),
@@ -122,7 +122,7 @@ async def everything_about(subscriptions: Subscriptions, users: list[str]) -> di
         (
             "credit_grants_expires_at_in_range ON credit_grants",
             "UPDATE credit_grants SET expires_at = '-infinity' WHERE user_id = $1",
-            # They read no single grant: the database says that it has lapsed.
+            # These two read no single grant: the database itself finds that it has lapsed.
             {"place", "entitlements"},
         ),
     ],
