@@ -14,7 +14,6 @@ from chassis.postgres.errors import ConstraintViolation
 from chassis.postgres.idempotency import CompletedCall, KeyState, StoredResponse
 from chassis.postgres.isolation import Locked
 from chassis.postgres.pool import Connection
-from chassis.postgres.refusals import busy
 
 L = TypeVar("L")
 R = TypeVar("R")
@@ -65,14 +64,15 @@ async def write_keyed(
         await idempotency.claim(connection, list(completed.values()))
         return [_answer(item, first.get(item.claim), stored, completed, refused) for item in items]
 
-    for _ in range(LOOKS_MAX):
+    for look in range(1, LOOKS_MAX + 1):
         try:
             return await database.write(work, deadline=latest_deadline(items), name=name)
         except ConstraintViolation as violation:
-            if violation.constraint != idempotency.CONSTRAINT:
+            # Another request used the key between our look and our claim: the next look will find it. After
+            # the last look the violation goes up: the batch is bisected, and one request alone is refused.
+            if violation.constraint != idempotency.CONSTRAINT or look == LOOKS_MAX:
                 raise
-            # Another request used the key between our look and our claim: the next look will find it.
-    raise busy("The key is in use")
+    raise AssertionError  # the last look returns or raises
 
 
 def completed_call(item: Item[Any], response: bytes, *, content: str = "") -> CompletedCall:
