@@ -1,4 +1,4 @@
-"""Reads and writes with a deadline, whose outcome is always told truthfully: done, not done, or unknown."""
+"""Reads and writes with a deadline. Their outcome is always known: done, not done, or unknown by name."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from chassis.postgres.errors import (
     deadline_exceeded,
     is_conflict,
     is_lost_connection,
+    is_server_fault,
     is_undecided,
     translate,
 )
 from chassis.postgres.pool import Connection, Pool
+from chassis.telemetry.logs import get_logger
 from chassis.telemetry.tracing import current_batch
 
 T = TypeVar("T")
@@ -27,11 +29,13 @@ Work = Callable[[Connection], Awaitable[T]]
 
 ATTEMPTS_MAX = 3
 BACKOFF_SECONDS = 0.02
-# How long after its deadline a COMMIT may still be answered: its answer is worth waiting for.
+# How long after its deadline a COMMIT is still waited for: its answer tells whether the write was done.
 COMMIT_GRACE_SECONDS = 1.0
 WRITE_SECONDS_MAX = 10.0
 PING_SECONDS_MAX = 1.0
 _SPAN_ATTRIBUTES: Mapping[str, str] = {"db.system.name": "postgresql"}
+
+log = get_logger(__name__)
 
 
 class Database:
@@ -60,10 +64,14 @@ class Database:
         connect_timeout_seconds: float = 3.0,
         statement_cache_size: int = 256,
     ) -> Database:
-        """Open `minimum` connections, and more on demand, up to `maximum`; raises DatabaseUnavailable.
+        """Open `minimum` connections, and more on demand, up to `maximum`.
 
-        Prepared statements are what makes asyncpg fast: leave the cache on, unless there is a pgbouncer in
-        transaction mode that does not follow them (before 1.21, or `max_prepared_statements = 0`); then 0.
+        Prepared statements make asyncpg fast: leave the cache on, unless a pgbouncer in transaction mode does
+        not follow them (before 1.21, or with `max_prepared_statements = 0`); then it must be 0.
+
+        Raises:
+            DatabaseMisconfigured: the address, the user, the password or the database is wrong.
+            DatabaseUnavailable: the database cannot be reached now.
         """
 
         async def open_connection() -> Connection:
@@ -132,7 +140,8 @@ class Database:
     ) -> list[asyncpg.Record]:
         """Run one writing statement in a transaction of its own (autocommit) and return its rows.
 
-        It has no lock timeout but the deadline: use it where waiting for another's row lock is rare.
+        It has no lock timeout but the deadline: a lock timeout needs a transaction, which means two more
+        round trips. Use `write` where another transaction may hold the row.
         """
         writing = self._statement(sql, arguments, deadline)
         batch = current_batch()
@@ -197,7 +206,7 @@ class Database:
                     continue
                 if isinstance(error, Exception) and is_undecided(error):
                     raise OutcomeUnknown("the statement was not answered") from error
-                told = translate(error)
+                told = _translated(error)
                 if told is error:
                     raise
                 raise told from error
@@ -286,6 +295,12 @@ class Database:
 def _told(error: BaseException, limit: asyncio.Timeout) -> BaseException:
     if isinstance(error, TimeoutError) and limit.expired():
         return deadline_exceeded()
+    return _translated(error)
+
+
+def _translated(error: BaseException) -> BaseException:
+    if is_server_fault(error) and isinstance(error, asyncpg.PostgresError):
+        log.error("database_failed", sqlstate=error.sqlstate, problem=str(error))
     return translate(error)
 
 

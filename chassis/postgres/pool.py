@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import asyncpg
 
-from chassis.postgres.errors import DatabaseUnavailable, is_lost_connection
+from chassis.postgres.errors import DatabaseUnavailable, translate_connecting
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -66,8 +66,9 @@ class Pool:
     async def take(self) -> Connection:
         """A connection that nobody else uses, and that was open when last heard of.
 
-        Waits for one without limit (the caller's deadline is the limit). Raises DatabaseUnavailable when the
-        database refuses a new connection, or too many are waiting already.
+        Waits for one without limit (the caller's deadline is the limit). Raises DatabaseUnavailable when no
+        new connection can be opened, or too many are waiting already; DatabaseMisconfigured when the
+        configuration is the reason.
         """
         while True:
             if self._closed:
@@ -135,11 +136,10 @@ class Pool:
             return await self._open_connection()
         except BaseException as error:
             self._free_slot()
-            # Whatever the socket or the TLS layer says while connecting, it means the same; TimeoutError is
-            # an OSError. Errors in the configuration (wrong password, no such database) stay what they are.
-            if isinstance(error, OSError) or is_lost_connection(error):
-                raise DatabaseUnavailable("cannot connect to the database") from error
-            raise
+            told = translate_connecting(error)
+            if told is error:
+                raise
+            raise told from error
 
     async def _wait(self) -> Connection | None:
         if len(self._waiters) >= self._waiting_max:

@@ -36,6 +36,8 @@ INTERNAL = "INTERNAL"
 
 Labels = tuple[str, ...]
 
+log = get_logger(__name__)
+
 
 class Counter:
     """A count per combination of labels that only grows."""
@@ -111,8 +113,8 @@ class _Gauge:
             values = value if isinstance(value, Mapping) else {(): value}
             for labels, each in values.items():
                 family.add_metric(labels, float(each))
-        except Exception:  # noqa: BLE001 — one gauge that fails must not cost the page
-            get_logger(__name__).warning("gauge cannot be read", gauge=self._name, exc_info=True)
+        except Exception:
+            log.warning("gauge_not_read", gauge=self._name, exc_info=True)
         return family
 
 

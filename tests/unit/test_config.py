@@ -11,8 +11,17 @@ from typing import Any
 
 import pytest
 
-from chassis.process.config import ConfigError, Mode, ProcessConfig, Secret, ServiceConfig, check_http_url, load, rules
 from chassis.addresses import split_host_port
+from chassis.process.config import (
+    ConfigError,
+    Mode,
+    ProcessConfig,
+    Secret,
+    ServiceConfig,
+    check_http_url,
+    load,
+    rules,
+)
 from chassis.telemetry.logs import LogLevel
 
 TOKEN = "0123456789abcdef-shared"

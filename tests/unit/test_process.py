@@ -31,7 +31,7 @@ async def saying(text): say(text)
 
 def start(code: str, *, run_with: str = "run(main)") -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", f"{SETUP}{code}\nsys.exit({run_with})"],
+        [sys.executable, "-c", f"{SETUP}{code}\n{run_with}"],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -168,9 +168,9 @@ async def main(shutdown):
     assert (code, plain) == (0, ["last closed"])
     assert [(line["event"], line.get("closing")) for line in logged] == [
         ("stopping", None),
-        ("a step at the request to stop failed", None),
-        ("closing took too long", "hanging"),
-        ("closing failed", "failing"),
+        ("stop_step_failed", None),
+        ("closing_timed_out", "hanging"),
+        ("closing_failed", "failing"),
     ]
 
 
@@ -191,13 +191,12 @@ async def main(shutdown):
     process.terminate()
     code, plain, logged, _ = finish(process)
     assert (code, plain) == (EXIT_CRASHED, ["cancelled", "closed"])
-    assert "main did not return in time" in [line["event"] for line in logged]
+    assert "main_not_returned_in_time" in [line["event"] for line in logged]
 
 
 @pytest.mark.parametrize(
     "stuck",
     [
-        "await asyncio.to_thread(threading.Event().wait)",
         "time.sleep(600)",
         "await shutdown.wait(); time.sleep(600)",
     ],
@@ -249,7 +248,7 @@ async def main(shutdown):
 """)
     )
     assert (code, errors) == (0, "")
-    unhandled = [line for line in logged if line["event"] == "unhandled error in the event loop"]
+    unhandled = [line for line in logged if line["event"] == "event_loop_error_unhandled"]
     assert [line["task"] for line in unhandled] == ["worker", None]
     assert "OSError: unseen" in str(unhandled[0]["exception"])
     assert "ZeroDivisionError" in str(unhandled[1]["exception"])
