@@ -47,11 +47,12 @@ class Shutdown:
     def requested(self) -> bool:
         return self._requested.is_set()
 
-    def request(self, reason: str, *, exit_code: int = EXIT_OK) -> None:
-        """Ask the process to end; asking again changes nothing."""
+    def request(self, reason: str, *, exit_code: int = EXIT_OK, quietly: bool = False) -> None:
+        """Ask the process to end, and log the reason unless `quietly`; asking again changes nothing."""
         if self._requested.is_set():
             return
-        log.info("stopping", reason=reason)
+        if not quietly:
+            log.info("stopping", reason=reason)
         self.exit_code = exit_code
         self._requested.set()
         for act in self._on_request:
@@ -110,13 +111,15 @@ def run(
     and the stack of every thread on standard error.
     """
     faulthandler.enable()
+    if not logs.is_configured():
+        logs.configure(service=name, version=version())
     _raise_open_files_limit()
     # uvloop: about a tenth less CPU per start than asyncio's own loop, over all processes together.
     runner = asyncio.Runner(debug=False, loop_factory=uvloop.new_event_loop)
     try:
         code = runner.run(_supervise(main, grace_seconds))
     except ConfigError as error:
-        _refuse(error, name)
+        _refuse(error)
         code = EXIT_CONFIGURATION
     _leave(code)
 
@@ -134,15 +137,12 @@ def _leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _refuse(error: ConfigError, name: str) -> None:
+def _refuse(error: ConfigError) -> None:
     """Say what is wrong with the configuration: as text for people, and as a log line for a log collector."""
     with contextlib.suppress(OSError, ValueError):  # the reader is gone
         sys.stderr.write(f"{error}\n")
-    if sys.stdout is None or sys.stdout.isatty():
-        return
-    if not logs.is_configured():
-        logs.configure(service=name, version=version())
-    log.critical("configuration_refused", problems=list(error.problems))
+    if not sys.stdout.isatty():
+        log.critical("configuration_refused", problems=list(error.problems))
 
 
 def _raise_open_files_limit() -> None:
@@ -176,7 +176,8 @@ async def _supervise(main: Callable[[Shutdown], Awaitable[None]], grace_seconds:
         await _until_done_or_overdue(work, shutdown, grace_seconds / 2)
         return _exit_code(work, shutdown)
     finally:
-        shutdown.request("main has ended")
+        refused = work.done() and not work.cancelled() and isinstance(work.exception(), ConfigError)
+        shutdown.request("main has ended", quietly=refused)  # the refusal says it all
         await shutdown.close_all()
         await _cancel_the_rest()
 

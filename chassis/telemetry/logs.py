@@ -40,7 +40,7 @@ def configure(*, service: str, version: str, level: LogLevel = LogLevel.INFO, ha
     """Send this process's logs, structlog's and the standard library's, to standard output as JSON.
 
     `hash_secret` keys the hashes of idempotency keys; processes that share it write the same hashes.
-    Call it once, before anything logs. Uncaught exceptions of the main and other threads are logged too.
+    A later call replaces an earlier one. Uncaught exceptions of the main and other threads are logged too.
     """
     global _redactor, _configured  # noqa: PLW0603 — logging is configured per process, as structlog itself is
     _redactor = Redactor(hash_secret=hash_secret)
