@@ -28,6 +28,10 @@ TABLE = """
     GRANT ALL ON accounts TO PUBLIC;
     INSERT INTO accounts VALUES ('ann', 10), ('bob', 10), ('cy', 10)
 """
+LOCK_OR_WAIT = """
+    SELECT user_id, balance FROM accounts WHERE user_id = ANY ($1::text[]) ORDER BY user_id FOR UPDATE
+"""
+LOCK_OR_SKIP = LOCK_OR_WAIT + " SKIP LOCKED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +56,7 @@ class Accounts:
     async def _attempt(self, items: Sequence[Item[Adjust]], wait: bool) -> list[Outcome | Locked]:
         async def lock(connection: Connection, items: Sequence[Item[Adjust]]) -> dict[str, int]:
             rows = await connection.fetch(
-                "SELECT user_id, balance FROM accounts WHERE user_id = ANY ($1::text[]) ORDER BY user_id "
-                + ("FOR UPDATE" if wait else "FOR UPDATE SKIP LOCKED"),
-                [item.user_id for item in items],
+                LOCK_OR_WAIT if wait else LOCK_OR_SKIP, [item.user_id for item in items]
             )
             return {row["user_id"]: row["balance"] for row in rows}
 

@@ -84,6 +84,7 @@ async def test_each_type_arrives_as_it_was(database: Database) -> None:
 
 async def test_what_came_from_postgresql_can_go_back(database: Database, admin: Connection) -> None:
     row = await admin.fetchrow("SELECT gen_random_uuid() AS session_id, now() AS made_at")
+    assert row is not None
     assert type(row["session_id"]) is not uuid.UUID, "the driver has a class of its own"
     (found,) = await there(database, [dict(row)])
     assert (found["session_id"], found["made_at"]) == (row["session_id"], row["made_at"])
@@ -94,6 +95,7 @@ async def test_a_time_without_an_offset_is_utc_in_every_time_zone(
 ) -> None:
     await admin.execute("SET timezone = 'Asia/Tokyo'")
     row = await admin.fetchrow(READ, as_rows([Row(made_at=datetime(2026, 1, 2))]))  # noqa: DTZ001 - on purpose
+    assert row is not None
     assert row["made_at"] == datetime(2026, 1, 2, tzinfo=UTC)
 
 
