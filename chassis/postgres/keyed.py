@@ -14,7 +14,6 @@ from chassis.postgres.errors import ConstraintViolation
 from chassis.postgres.idempotency import CompletedCall, KeyState, StoredResponse
 from chassis.postgres.isolation import Locked
 from chassis.postgres.pool import Connection
-from chassis.postgres.refusals import busy
 
 L = TypeVar("L")
 R = TypeVar("R")
@@ -67,14 +66,15 @@ async def write_keyed(
         await idempotency.claim(connection, list(completed.values()))
         return [_answer(item, first.get(item.claim), stored, completed, refused) for item in items]
 
-    for _ in range(LOOKS_MAX):
+    for look in range(1, LOOKS_MAX + 1):
         try:
             return await database.write(work, deadline=latest_deadline(items), name=name)
         except ConstraintViolation as violation:
-            if violation.constraint != idempotency.CONSTRAINT:
-                raise
             # Another request claimed the key between our lookup and our claim: the next lookup finds it.
-    raise busy("The key is in use")
+            # After the last one the violation is raised: the batch is bisected, and one request is refused.
+            if violation.constraint != idempotency.CONSTRAINT or look == LOOKS_MAX:
+                raise
+    raise AssertionError  # the last look returns or raises
 
 
 def completed_call(item: Item[Any], response: bytes, *, content: str = "") -> CompletedCall:

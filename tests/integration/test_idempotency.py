@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterable
 from datetime import timedelta
+from functools import partial
 
 import asyncpg
 import pytest
@@ -14,6 +15,9 @@ from chassis.context import Claim
 from chassis.errors import Reason, ServiceError
 from chassis.postgres import Connection, ConstraintViolation, Database, idempotency
 from chassis.postgres.idempotency import CompletedCall, KeyState, StoredResponse
+from chassis.process import background as background_module
+from chassis.process.background import Background
+from chassis.telemetry.metrics import Metrics
 from tests.support.waiting import eventually
 
 METHOD = "/homeroom.session.v1.SessionService/CreateSession"
@@ -172,6 +176,66 @@ async def test_a_row_is_either_completed_with_its_answer_or_aborted_without(admi
                 fingerprint,
                 response,
             )
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        CompletedCall("u" * 256, METHOD, "k", b"", b""),
+        CompletedCall("ann", METHOD, "k" * 256, b"", b""),
+        CompletedCall("ann", METHOD, "", b"", b""),
+        CompletedCall("ann", "m" * 256, "k", b"", b""),
+        CompletedCall("ann", METHOD, "k", b"f" * 65, b""),
+        CompletedCall("ann", METHOD, "k", b"", b"", content="c" * 1025),
+        CompletedCall("ann", METHOD, "k", b"", bytes(4 * 1024 * 1024 + 1)),
+    ],
+    ids=["user", "key", "no key", "method", "fingerprint", "content", "response"],
+)
+async def test_every_value_has_a_limit(database: Database, call: CompletedCall) -> None:
+    with pytest.raises(ConstraintViolation) as caught:
+        await claim(database, [call])
+    assert caught.value.constraint.endswith("_bounded")
+
+
+@pytest.mark.timeout(120)
+async def test_purging_goes_on_until_a_page_comes_back_short(database: Database, admin: Connection) -> None:
+    await admin.execute(
+        "INSERT INTO idempotency_keys (user_id, method, key, state, created_at) "
+        "SELECT 'ann', 'm', n::text, 'aborted', now() - interval '8 days' FROM generate_series(1, 2500) AS n"
+    )
+    await claim(database, [completed("ann", "young")])
+    background = Background(metrics=Metrics(service="test"))
+    job = background.add(
+        "purge_keys",
+        partial(idempotency.purge_keys, database, older_than=timedelta(days=7)),
+        interval_seconds=3600,
+    )
+    background.start()
+
+    async def only_the_young() -> bool:
+        return bool(await admin.fetchval("SELECT count(*) = 1 FROM idempotency_keys"))
+
+    await eventually(only_the_young, seconds=30)
+    await background.stop()
+    assert job.last_success_at
+
+
+async def test_purging_survives_a_database_that_is_away(
+    database: Database, admin: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background_module, "BACKOFF_SECONDS", 0.001)
+    await admin.execute("ALTER TABLE idempotency_keys RENAME TO away")
+    background = Background(metrics=Metrics(service="test"))
+    job = background.add(
+        "purge_keys",
+        partial(idempotency.purge_keys, database, older_than=timedelta(days=7)),
+        interval_seconds=3600,
+    )
+    background.start()
+    await eventually(lambda: job.failures_in_a_row >= 2)
+    await admin.execute("ALTER TABLE away RENAME TO idempotency_keys")
+    await eventually(lambda: job.last_success_at)
+    await background.stop()
 
 
 async def test_only_old_keys_are_forgotten_the_oldest_first_and_in_bounded_steps(

@@ -24,8 +24,8 @@ SECONDS_MAX = 20.0
 async def pgbouncer(*dsns: str, pool_size: int = SERVER_CONNECTIONS_MAX) -> AsyncIterator[list[str]]:
     """The same databases, behind a pgbouncer that gives a server connection for one transaction at a time.
 
-    Skips the test when pgbouncer is not installed. It refuses to run as root; root starts it as the user of the
-    cluster, because only that user may enter the folder of the socket.
+    Skips the test when pgbouncer is not installed. It refuses to run as root; root starts it as the user of
+    the cluster, because only that user may enter the folder of the socket.
     """
     binary = shutil.which("pgbouncer", path=PLACES)
     if binary is None:

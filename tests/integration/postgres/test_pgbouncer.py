@@ -1,4 +1,4 @@
-"""Behind pgbouncer in transaction mode everything works without prepared statements, and fails clearly with."""
+"""Behind pgbouncer in transaction mode everything works without prepared statements."""
 
 from __future__ import annotations
 
