@@ -122,9 +122,9 @@ class Database:
     ) -> T:
         """Run `work` in one transaction and commit it.
 
-        The transaction ends in a task of its own: a caller that is cancelled leaves, and the transaction
-        commits or rolls back without it. `work` is run again, up to 3 times in all, when it lost against
-        another transaction (serialization failure, deadlock). What `work` raises rolls back and comes out.
+        The transaction runs in a task of its own: when the caller is cancelled, it still commits or rolls
+        back. `work` is run again, up to 3 times in all, when it lost against another transaction
+        (serialization failure, deadlock). An exception that `work` raises rolls back and is raised here.
         """
         if lock_timeout_ms < 1:
             raise ValueError("lock_timeout_ms must be at least 1: 0 would mean no limit to PostgreSQL")
@@ -166,7 +166,7 @@ class Database:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._writes.discard(task)
         if not task.cancelled():
-            task.exception()  # it has been seen, even if the caller who should see it has left
+            task.exception()  # marks it as retrieved: the caller may have been cancelled
 
     async def _read(self, work: Work[T], deadline: float) -> T:
         try:
@@ -183,10 +183,10 @@ class Database:
                 result = await work(connection)
         except BaseException as error:
             self._take_back(connection, error)
-            told = _told(error, limit)
-            if told is error:
+            translated = _translated_within(error, limit)
+            if translated is error:
                 raise
-            raise told from error
+            raise translated from error
         self._pool.give_back(connection)
         return result
 
@@ -206,10 +206,10 @@ class Database:
                     continue
                 if isinstance(error, Exception) and is_undecided(error):
                     raise OutcomeUnknown("the statement was not answered") from error
-                told = _translated(error)
-                if told is error:
+                translated = _translated(error)
+                if translated is error:
                     raise
-                raise told from error
+                raise translated from error
             self._pool.give_back(connection)
             return rows
         raise AssertionError  # the last attempt returns or raises
@@ -234,10 +234,10 @@ class Database:
                 if is_conflict(error) and attempt < ATTEMPTS_MAX:
                     await _back_off(attempt)
                     continue
-                told = _told(error, limit)
-                if told is error:
+                translated = _translated_within(error, limit)
+                if translated is error:
                     raise
-                raise told from error
+                raise translated from error
             self._pool.give_back(connection)
             if status != "COMMIT":
                 raise RuntimeError("nothing was committed: the work went on after a statement had failed")
@@ -248,7 +248,7 @@ class Database:
         """A connection with an open transaction. A lost one is replaced once: nothing was done there."""
         for last in (False, True):
             connection = await self._take(deadline)
-            # The client keeps the deadline; the server's own limits are for a client that has vanished.
+            # The client keeps the deadline. The limits of the server end what a dead client has left behind.
             vanished_ms = int((deadline - time.monotonic() + COMMIT_GRACE_SECONDS) * 1000)
             try:
                 async with asyncio.timeout(deadline - time.monotonic()) as limit:
@@ -261,10 +261,10 @@ class Database:
                 self._take_back(connection, error)
                 if is_lost_connection(error) and not last:
                     continue
-                told = _told(error, limit)
-                if told is error:
+                translated = _translated_within(error, limit)
+                if translated is error:
                     raise
-                raise told from error
+                raise translated from error
             return connection
         raise AssertionError  # the last round returns or raises
 
@@ -292,7 +292,7 @@ class Database:
             self._pool.clean(connection)  # a statement may still be running
 
 
-def _told(error: BaseException, limit: asyncio.Timeout) -> BaseException:
+def _translated_within(error: BaseException, limit: asyncio.Timeout) -> BaseException:
     if isinstance(error, TimeoutError) and limit.expired():
         return deadline_exceeded()
     return _translated(error)

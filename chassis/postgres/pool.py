@@ -143,10 +143,10 @@ class Pool:
             return await self._open_connection()
         except BaseException as error:
             self._free_slot()
-            told = translate_connecting(error)
-            if told is error:
+            translated = translate_connecting(error)
+            if translated is error:
                 raise
-            raise told from error
+            raise translated from error
 
     async def _wait(self) -> Connection | None:
         if len(self._waiters) >= self._waiting_max:

@@ -16,7 +16,8 @@ from chassis.telemetry.metrics import Metrics
 AT_ONCE = 0.0
 """What a job returns when more work is waiting."""
 
-STOP_SECONDS_MAX = 10.0
+# Longer than a delivery of the relay, and short enough for the grace period of the process.
+STOP_SECONDS_MAX = 9.0
 CANCEL_SECONDS_MAX = 0.5
 BACKOFF_SECONDS = 0.5
 BACKOFF_SECONDS_MAX = 60.0

@@ -126,7 +126,7 @@ def _render(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> byte
 
 
 def _shown(value: object) -> str:
-    """What JSON has no form for; whatever its `repr` does, the line is written."""
+    """A value that JSON cannot express, as text; the line is written even if `repr` raises."""
     try:
         return redacted(repr(value))
     except Exception:  # noqa: BLE001 — whatever its repr does, the line is written
@@ -134,7 +134,7 @@ def _shown(value: object) -> str:
 
 
 class _StandardOutput:
-    """The end of the pipeline: one write per line, and never an error for whoever logs."""
+    """The end of the pipeline: one write per line; a failed write is no error for the caller."""
 
     def __init__(self, name: str = "") -> None:
         self.name = name
@@ -151,7 +151,7 @@ class _StandardOutput:
 
 
 class _ToStructlog(logging.Handler):
-    """Routes what libraries log through `logging` into the same lines."""
+    """Writes the log records of libraries, which use `logging`, as the same lines."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

@@ -128,10 +128,10 @@ async def _connect(dsn: str) -> Connection:
             server_settings={"application_name": "homeroom migrate"},
         )
     except Exception as error:
-        told = translate_connecting(error)
-        if told is error:
+        translated = translate_connecting(error)
+        if translated is error:
             raise
-        raise told from error
+        raise translated from error
 
 
 async def _apply_next_when_unlocked(
