@@ -23,9 +23,9 @@ LOOKS_MAX = 3
 
 # Makes a response of what a mutation has made, to be stored with its key.
 Render = Callable[[V], bytes]
-# Takes the locks that these requests need, and says what it has locked.
+# Takes the locks that these requests need, and returns what it has locked.
 Lock = Callable[[Connection, Sequence[Item[R]]], Awaitable[L]]
-# Changes what these requests ask for, in their order, under the locks; says what became of each.
+# Carries out these requests in their order, under the locks; an outcome for each.
 Change = Callable[[Connection, L, Sequence[Item[R]]], Awaitable[Sequence[V | ServiceError | Locked]]]
 
 
@@ -38,12 +38,14 @@ async def write_keyed(
     render: Render[V],
     name: str,
 ) -> list[Outcome | Locked]:
-    """Answer what was answered before, change the rest, and store the answers: all in one transaction.
+    """Repeat the answers of used keys, carry out the rest, and store the new answers: all in one transaction.
 
-    The keys are looked up after the locks are taken. Before that, a request with the same key could be in the
-    middle of its change, and would be carried out twice or be refused although it has happened.
+    The keys are looked up after the locks are taken. Before that, another transaction could be in the middle
+    of the same request; this one would then be refused although the request has its effect. So `lock` must
+    take a lock that requests with the same key share, such as the row of the learner.
 
     Refusals are not stored: the same key may succeed later. The same key twice in one batch has one effect.
+    Raises what `Database.write` raises: `run_isolated` deals with it.
     """
 
     async def work(connection: Connection) -> list[Outcome | Locked]:
@@ -68,8 +70,8 @@ async def write_keyed(
         try:
             return await database.write(work, deadline=latest_deadline(items), name=name)
         except ConstraintViolation as violation:
-            # Another request used the key between our look and our claim: the next look will find it. After
-            # the last look the violation goes up: the batch is bisected, and one request alone is refused.
+            # Another request claimed the key between our lookup and our claim: the next lookup finds it.
+            # After the last one the violation is raised: the batch is bisected, and one request is refused.
             if violation.constraint != idempotency.CONSTRAINT or look == LOOKS_MAX:
                 raise
     raise AssertionError  # the last look returns or raises
