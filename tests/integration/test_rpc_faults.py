@@ -5,51 +5,28 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 
 import chassis.rpc.carrier
-from chassis.rpc.client import Upstream
 from chassis.errors import Reason, ServiceError
 from chassis.telemetry.metrics import Metrics
 from protos.subscription.v1 import licenses_pb2
 from tests.support.proxy import proxying
-from tests.support.rpc import ADJUST, WATCH, CreditServicer, adjust, call, calling, serving, upstream_to
+from tests.support.rpc import (
+    ADJUST,
+    WATCH,
+    Credits,
+    adjust,
+    call,
+    calling,
+    other_process,
+    reason_of,
+    serving,
+    upstream_to,
+)
 from tests.support.waiting import eventually
-
-ROOT = Path(__file__).parents[2]
-
-
-async def reason_of(client: Upstream, amount: int = 1, **options) -> Reason | None:
-    """Why a call failed; None when it was answered."""
-    try:
-        await client.call(ADJUST, adjust(amount), call(**options))
-    except ServiceError as error:
-        return error.reason
-    return None
-
-
-@asynccontextmanager
-async def other_process() -> AsyncIterator[tuple[int, asyncio.subprocess.Process]]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tests.support.rpc",
-        cwd=ROOT,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
-        yield int(await asyncio.wait_for(process.stdout.readline(), 30)), process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
 
 
 @pytest.mark.fault
@@ -145,7 +122,7 @@ async def test_a_process_that_is_slow_to_greet_is_waited_for():
 
 
 async def test_a_call_whose_time_is_over_is_not_sent_and_says_nothing_about_the_upstream():
-    servicer, metrics = CreditServicer(), Metrics(service="test")
+    servicer, metrics = Credits(), Metrics(service="test")
     async with serving(servicer, metrics=metrics) as server, calling(server.port, attempts=1) as client:
         late = [(adjust(1), call(seconds=-1.0)), (adjust(2), call()), (adjust(3), call(seconds=-1.0))]
         outcomes = await client.call_many(ADJUST, late)
@@ -164,7 +141,7 @@ async def test_a_call_whose_time_is_over_is_not_sent_and_says_nothing_about_the_
 
 
 async def test_a_call_that_expires_in_the_queue_is_never_sent():
-    servicer = CreditServicer()
+    servicer = Credits()
     servicer.gate = asyncio.Event()
     async with serving(servicer) as server, calling(server.port, lanes=1) as client:
         first = asyncio.create_task(reason_of(client, 1))
@@ -177,7 +154,7 @@ async def test_a_call_that_expires_in_the_queue_is_never_sent():
 
 
 async def test_a_call_that_expires_while_the_server_is_too_busy_to_look_is_not_carried_out():
-    servicer = CreditServicer()
+    servicer = Credits()
     async with serving(servicer) as server, calling(server.port) as client:
         assert await reason_of(client) is None
         sending = client.call_many(ADJUST, [(adjust(2), call(seconds=0.5)), (adjust(3), call())])
@@ -189,7 +166,7 @@ async def test_a_call_that_expires_while_the_server_is_too_busy_to_look_is_not_c
 
 
 async def test_impatient_callers_cannot_shut_the_others_out():
-    servicer = CreditServicer()
+    servicer = Credits()
     servicer.gate = asyncio.Event()
     async with serving(servicer) as server, calling(server.port, attempts=1) as client:
         impatient = (client.call_many(ADJUST, [(adjust(1), call(seconds=0.3))]) for _ in range(20))
@@ -216,7 +193,7 @@ async def test_an_open_breaker_refuses_at_once_and_costs_no_retries():
 
 
 async def test_a_full_outage_gets_few_tries_beyond_the_calls_themselves():
-    servicer = CreditServicer()
+    servicer = Credits()
     servicer.unavailable_times = 1_000_000
     async with serving(servicer) as server, calling(server.port) as client:
         for _ in range(40):
@@ -231,7 +208,7 @@ async def test_a_wrong_token_stays_an_error_of_ours_however_often_it_is_tried():
 
 
 async def test_one_call_is_not_kept_waiting_for_the_pause_of_another():
-    class Busy(CreditServicer):
+    class Busy(Credits):
         def answer(self, item):
             return ServiceError(Reason.UNAVAILABLE, retry_after_seconds=item.request.amount / 1000)
 
@@ -245,7 +222,7 @@ async def test_one_call_is_not_kept_waiting_for_the_pause_of_another():
 
 
 async def test_closing_waits_for_what_is_under_way_and_refuses_what_comes_later():
-    servicer = CreditServicer()
+    servicer = Credits()
     servicer.gate = asyncio.Event()
     async with serving(servicer) as server:
         client = upstream_to(server.port, lanes=1)
@@ -272,7 +249,7 @@ async def test_closing_waits_for_what_is_under_way_and_refuses_what_comes_later(
 
 
 async def test_closing_that_is_cut_short_still_answers_everyone():
-    servicer = CreditServicer()
+    servicer = Credits()
     servicer.gate = asyncio.Event()
     async with serving(servicer, endless=True) as server:
         client = upstream_to(server.port, lanes=1)
@@ -296,7 +273,7 @@ async def test_closing_that_is_cut_short_still_answers_everyone():
 
 
 async def test_stopping_lets_what_is_under_way_finish_and_ends_the_streams_at_once():
-    servicer = CreditServicer()
+    servicer = Credits()
     servicer.gate = asyncio.Event()
     async with serving(servicer, endless=True) as server, calling(server.port, attempts=1) as client:
         watch = client.stream(WATCH, licenses_pb2.WatchLicensesRequest(), call(roles=("service",)))
@@ -316,7 +293,7 @@ async def test_stopping_lets_what_is_under_way_finish_and_ends_the_streams_at_on
 
 
 async def test_stopping_without_patience_tells_the_callers():
-    servicer = CreditServicer()
+    servicer = Credits()
     servicer.gate = asyncio.Event()
     async with serving(servicer) as server, calling(server.port, attempts=1) as client:
         under_way = asyncio.create_task(reason_of(client, 1))
@@ -326,7 +303,7 @@ async def test_stopping_without_patience_tells_the_callers():
 
 
 async def test_calls_that_run_out_of_time_are_counted_and_leave_the_count_of_those_in_flight():
-    servicer = CreditServicer()
+    servicer = Credits()
     servicer.gate = asyncio.Event()
     metrics = Metrics(service="test")
     async with serving(servicer, metrics=metrics) as server, calling(server.port) as client:

@@ -17,7 +17,7 @@ from tests.support.rpc import (
     ADJUST,
     LIST_MINE,
     WATCH,
-    CreditServicer,
+    Credits,
     adjust,
     call,
     calling,
@@ -61,7 +61,7 @@ async def test_large_requests_fail_nobody(send):
 
 
 async def test_a_request_that_no_message_can_hold_is_refused_alone(send):
-    huge = (adjust(1, "x" * 17 * MEBIBYTE), call())
+    huge = (adjust(1, "x" * 5 * MEBIBYTE), call())
     async with serving() as server, calling(server.port) as client:
         for _ in range(8):
             answers = await send(client, (adjust(2), call()), huge, (adjust(3), call()))
@@ -69,8 +69,8 @@ async def test_a_request_that_no_message_can_hold_is_refused_alone(send):
 
 
 async def test_large_answers_fail_nobody():
-    servicer = CreditServicer()
-    servicer.entry_characters = 3 * MEBIBYTE
+    servicer = Credits()
+    servicer.entry_characters = 3 * MEBIBYTE  # 45 MiB on each of two lanes
     request = credits_pb2.ListMyCreditEntriesRequest()
     learner = call(roles=("learner",))
     async with serving(servicer) as server, calling(server.port) as client:
@@ -80,7 +80,7 @@ async def test_large_answers_fail_nobody():
 
 async def test_answers_that_are_too_large_together_cost_only_the_last_of_them(monkeypatch):
     monkeypatch.setattr("chassis.rpc.server.ANSWERS_BYTES_MAX", 2500)
-    servicer = CreditServicer()
+    servicer = Credits()
     servicer.entry_characters = 1000
     request = credits_pb2.ListMyCreditEntriesRequest()
     async with serving(servicer) as server, calling(server.port) as client:
@@ -111,7 +111,7 @@ async def test_a_call_without_an_end_hurts_no_neighbour(send):
 
 
 async def test_a_message_with_more_calls_than_there_is_room_for_is_served_in_part():
-    servicer = CreditServicer()
+    servicer = Credits()
     async with (
         serving(servicer, in_flight_max=100) as server,
         calling(server.port) as client,
@@ -123,11 +123,13 @@ async def test_a_message_with_more_calls_than_there_is_room_for_is_served_in_par
         assert {told(outcome) for outcome in outcomes} == {1}
 
 
-async def test_more_rpcs_than_the_server_takes_are_an_overload_and_no_outage():
-    servicer = CreditServicer()
+async def test_more_rpcs_than_the_server_takes_are_an_overload_and_no_outage(monkeypatch):
+    monkeypatch.setattr("chassis.rpc.server.CHECKS_MAX", 0)
+    monkeypatch.setattr("chassis.rpc.server.WATCHES_MAX", 0)
+    servicer = Credits()
     servicer.gate = asyncio.Event()
     async with (
-        serving(servicer, maximum_concurrent_rpcs=1) as server,
+        serving(servicer, concurrent_rpcs_max=1) as server,
         calling(server.port, attempts=1) as client,
     ):
         first = asyncio.create_task(client.call_many(ADJUST, [(adjust(1), call())]))
@@ -141,7 +143,7 @@ async def test_more_rpcs_than_the_server_takes_are_an_overload_and_no_outage():
 
 async def test_large_requests_that_wait_are_bounded_by_their_size(monkeypatch):
     monkeypatch.setattr("chassis.rpc.client.REQUESTS_BYTES_MAX", 5 * MEBIBYTE)
-    servicer = CreditServicer()
+    servicer = Credits()
     servicer.gate = asyncio.Event()
     large = (adjust(1, "x" * MEBIBYTE), call())
     async with serving(servicer) as server, calling(server.port) as client:
@@ -157,15 +159,15 @@ async def test_large_requests_that_wait_are_bounded_by_their_size(monkeypatch):
 
 
 async def test_an_unreadable_answer_hurts_no_neighbour(monkeypatch):
-    class Old(CreditServicer):
+    class Old(Credits):
         def answer(self, item):
             reply = super().answer(item)
             return dataclasses.replace(reply, message=b"\xff") if item.request.amount == 2 else reply
 
     async with serving(Old()) as server, calling(server.port) as client:
         outcomes = await client.call_many(ADJUST, [(adjust(n), call()) for n in (1, 2, 3)])
-        assert [told(outcome) for outcome in outcomes] == [1, Reason.INTERNAL, 3]
-        assert await all_at_once(client, (adjust(2), call()), (adjust(3), call())) == [Reason.INTERNAL, 3]
+        assert [told(outcome) for outcome in outcomes] == [1, Reason.UNAVAILABLE, 3]
+        assert await all_at_once(client, (adjust(2), call()), (adjust(3), call())) == [Reason.UNAVAILABLE, 3]
 
 
 async def test_a_caller_that_names_no_role_has_none():
@@ -196,7 +198,7 @@ async def test_a_refusal_leaves_nothing_for_the_garbage_collector():
 
 async def test_what_waits_is_sent_in_messages_of_a_usual_size(monkeypatch):
     monkeypatch.setattr(chassis.rpc.carrier, "MESSAGE_BYTES_USUAL", 3 * len(adjust(1).SerializeToString()))
-    servicer = CreditServicer()
+    servicer = Credits()
     async with serving(servicer) as server, calling(server.port) as client:
         assert await all_at_once(client, *[(adjust(n), call()) for n in range(1, 9)]) == list(range(1, 9))
     assert sorted(len(batch) for batch in servicer.batches) == [1, 1, 3, 3]  # 4 on each of two lanes

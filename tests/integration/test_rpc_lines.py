@@ -8,20 +8,19 @@ import grpc.aio
 import pytest
 
 from chassis.errors import Reason, ServiceError
-from protos.chassis.v1 import carrier_pb2
-from tests.support.rpc import ADJUST, TOKEN, CreditServicer, adjust, call, calling, serving
+from tests.support.rpc import ADJUST, TOKEN, Credits, adjust, call, calling, serving
 
 
-class SlowServicer(CreditServicer):
+class SlowServicer(Credits):
     """Says when it was cancelled."""
 
     def __init__(self) -> None:
         super().__init__()
         self.cancelled = asyncio.Event()
 
-    async def AdjustCredits(self, batch):
+    async def adjust_credits(self, items, render):
         try:
-            return await super().AdjustCredits(batch)
+            return await super().adjust_credits(items, render)
         except asyncio.CancelledError:
             self.cancelled.set()
             raise
@@ -67,26 +66,9 @@ async def test_a_message_whose_time_is_over_ends_its_work_and_its_line():
         assert await balance(client, 2) == 2  # on a line of its own: the late answer is nobody's
 
 
-async def test_a_caller_of_the_first_version_is_answered_too():
-    request = carrier_pb2.CarryRequest(method=ADJUST)
-    request.calls.add(
-        request=adjust(7).SerializeToString(),
-        timeout_ms=5000,
-        user_id="ada",
-        roles=["admin"],
-        idempotency_key="k",
-    )
-    async with serving() as server, grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-        payload = await channel.unary_unary("/homeroom.chassis.v1.CarrierService/Carry")(
-            request.SerializeToString(), timeout=5.0, metadata=(("x-homeroom-service-token", TOKEN),)
-        )
-    (outcome,) = carrier_pb2.CarryResponse.FromString(payload).outcomes
-    assert outcome.HasField("response")
-
-
 @pytest.mark.parametrize("metadata", [(), (("x-homeroom-service-token", "another"),)])
 async def test_a_line_without_the_token_is_refused(metadata):
-    servicer = CreditServicer()
+    servicer = Credits()
     async with serving(servicer) as server, grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         stream = channel.stream_stream("/homeroom.chassis.v1.CarrierService/CarryStream")(metadata=metadata)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
