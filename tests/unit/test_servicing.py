@@ -201,7 +201,7 @@ async def test_an_operation_that_miscounts_a_batch_with_one_item_costs_that_item
         return answered if any(item.request == POISON for item in items_) else await echo(items_)
 
     if answered == [1]:  # counted right for the item alone
-        expected = [1 if number == POISON else number for number in range(BATCH)]
+        expected: list[Reason | int] = [1 if number == POISON else number for number in range(BATCH)]
     else:
         expected = all_but_one(Reason.INTERNAL)
     assert told(await plain(ADJUST, amount, miscounting, balance).answer(items())) == expected
