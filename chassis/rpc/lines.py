@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -15,7 +16,7 @@ from chassis.rpc.wire import CARRY_STREAM
 IDLE_LINES_MAX = 32
 # How long the status of a stream may take to arrive after a write on it has failed.
 STATUS_SECONDS_MAX = 0.1
-STATUS_POLL_SECONDS = 0.001
+WRITE_FAILED = "Internal error from Core"  # what gRPC itself says of a failed write
 
 
 class Lines:
@@ -29,7 +30,7 @@ class Lines:
     def __init__(self, channel: grpc.aio.Channel, *, metadata: tuple[tuple[str, str], ...]) -> None:
         self._open: Any = channel.stream_stream(CARRY_STREAM)
         self._metadata = metadata
-        self._idle: list[Any] = []
+        self._idle: list[_Line] = []
         self._closed = False
 
     async def exchange(self, payload: bytes, *, timeout_seconds: float) -> bytes:
@@ -43,15 +44,15 @@ class Lines:
         line = self._take()
         try:
             async with asyncio.timeout(timeout_seconds):
-                await _write(line, payload)
-                answer = await line.read()
+                await line.write(payload)
+                answer = await line.stream.read()
         except BaseException:
-            line.cancel()
+            line.stream.cancel()
             raise
         if answer is grpc.aio.EOF:
             raise LineLostError
         if self._closed or len(self._idle) >= IDLE_LINES_MAX:
-            line.cancel()
+            line.stream.cancel()
         else:
             self._idle.append(line)
         return bytes(answer)
@@ -60,27 +61,57 @@ class Lines:
         """Ends the idle lines now, and the others after their answers."""
         self._closed = True
         while self._idle:
-            self._idle.pop().cancel()
+            self._idle.pop().stream.cancel()
 
-    def _take(self) -> Any:
+    def _take(self) -> _Line:
         while self._idle:
             line = self._idle.pop()
-            if not line.done():  # a process that stops ends its streams
+            if not line.stream.done():  # a process that stops ends its streams
                 return line
-        return self._open(metadata=self._metadata)
+        return _Line(self._open(metadata=self._metadata))
 
 
-async def _write(line: Any, payload: bytes) -> None:
-    try:
-        await line.write(payload)
-    except grpc.aio.AioRpcError as error:
-        if error.code() is not grpc.StatusCode.INTERNAL:
+class _Line:
+    """A stream, and the status that has ended it.
+
+    gRPC sets the status of a stream to INTERNAL when a write fails. The status that the other side has sent
+    comes before or after that, and it may be an answer: a refusal, or the limit of concurrent RPCs.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+        self._ended = asyncio.Event()
+        self._error: grpc.aio.AioRpcError | None = None
+        stream.add_done_callback(self._note_status)
+
+    async def write(self, payload: bytes) -> None:
+        try:
+            await self.stream.write(payload)
+        except grpc.aio.AioRpcError:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STATUS_SECONDS_MAX):
+                    await self._ended.wait()
+            if self._error is not None:
+                raise self._error from None
             raise
-        # gRPC reports every failed write as INTERNAL at once. The status that has ended the stream arrives
-        # after that, and it may be an answer: a refusal, or the limit of concurrent RPCs.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(STATUS_SECONDS_MAX):
-                while await line.code() is grpc.StatusCode.INTERNAL:  # noqa: ASYNC110 - gRPC has no event for it
-                    await asyncio.sleep(STATUS_POLL_SECONDS)
-        await line.read()  # raises what the status says
-        raise
+
+    def _note_status(self, stream: Any) -> None:
+        """Called each time the status is set."""
+        code, details = _now(stream.code()), _now(stream.details())
+        if code is grpc.StatusCode.INTERNAL and details == WRITE_FAILED:
+            return
+        if code is not grpc.StatusCode.OK:
+            self._error = grpc.aio.AioRpcError(
+                code, grpc.aio.Metadata(), _now(stream.trailing_metadata()), details=details
+            )
+        self._ended.set()
+
+
+def _now(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """The result of a coroutine that waits for nothing: once its status is set, a stream's getters are such."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return done.value
+    coroutine.close()
+    return None

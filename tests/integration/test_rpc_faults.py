@@ -11,6 +11,7 @@ import pytest
 
 import chassis.rpc.carrier
 from chassis.errors import Reason, ServiceError
+from chassis.rpc.servicing import streamed
 from chassis.telemetry.metrics import Metrics
 from protos.subscription.v1 import licenses_pb2
 from tests.support.proxy import proxying
@@ -21,9 +22,12 @@ from tests.support.rpc import (
     adjust,
     call,
     calling,
+    license_handlers,
     other_process,
     reason_of,
     serving,
+    unconverted,
+    unrendered,
     upstream_to,
 )
 from tests.support.waiting import eventually
@@ -202,9 +206,67 @@ async def test_a_full_outage_gets_few_tries_beyond_the_calls_themselves():
         assert 400 < len(servicer.amounts) <= 400 + 40 + 20
 
 
-async def test_a_wrong_token_stays_an_error_of_ours_however_often_it_is_tried():
+async def test_a_wrong_token_stays_an_answer_however_many_try_it_at_once():
+    large = "x" * 100_000  # the refusal comes while it is being written
     async with serving() as server, calling(server.port, token="guess", attempts=1) as client:
         assert {await reason_of(client) for _ in range(10)} == {Reason.INTERNAL}
+        for _ in range(10):
+            outcomes = await asyncio.gather(
+                *(client.call_many(ADJUST, [(adjust(1, large), call())]) for _ in range(20))
+            )
+            assert {outcome.reason for (outcome,) in outcomes} == {Reason.INTERNAL}
+        assert not client.breaker_open
+
+
+async def test_a_method_that_the_other_process_does_not_know_yet_is_unavailable_and_says_nothing_else():
+    async with (
+        serving(handlers=license_handlers()) as server,
+        calling(server.port, attempts=1) as client,
+    ):
+        assert {await reason_of(client) for _ in range(10)} == {Reason.UNAVAILABLE}
+        assert not client.breaker_open
+
+
+async def test_an_upstream_that_is_something_else_is_no_answer():
+    """A port that speaks no gRPC, as after a mistake in the configuration."""
+
+    async def speak(reader, writer):
+        writer.write(b"HTTP/1.1 404 Not Found\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(speak, "127.0.0.1", 0)
+    async with server, calling(server.sockets[0].getsockname()[1], attempts=1) as client:
+        while not client.breaker_open:
+            assert await reason_of(client) in {Reason.UNAVAILABLE, Reason.DEADLINE_EXCEEDED}
+
+
+@pytest.mark.parametrize(
+    "answer", [b"\xff", b"", b"\x0a\x00\x0a\x00"], ids=["cut short", "too few", "too many"]
+)
+async def test_an_answer_that_does_not_fit_its_message_is_no_answer(monkeypatch, answer):
+    monkeypatch.setattr("chassis.rpc.server._carried", lambda _answers: answer)
+    async with serving() as server, calling(server.port, attempts=1) as client:
+        assert {await reason_of(client) for _ in range(5)} == {Reason.UNAVAILABLE}
+        assert client.breaker_open
+
+
+async def test_a_stream_that_fails_says_nothing_about_the_bug():
+    async def broken(item):
+        yield licenses_pb2.WatchLicensesResponse(sequence=1)
+        raise RuntimeError("password=hunter2")
+
+    handlers = [
+        streamed(WATCH, unconverted, broken, unrendered) if each.method.path == WATCH else each
+        for each in license_handlers()
+    ]
+    async with serving(handlers=handlers) as server, calling(server.port) as client:
+        watch = client.stream(WATCH, licenses_pb2.WatchLicensesRequest(), call(roles=("service",)))
+        assert (await anext(watch)).sequence == 1
+        with pytest.raises(ServiceError) as caught:
+            await anext(watch)
+        assert caught.value.reason is Reason.INTERNAL
+        assert "hunter2" not in repr(caught.value.__cause__)
+        assert not client.breaker_open
 
 
 async def test_one_call_is_not_kept_waiting_for_the_pause_of_another():

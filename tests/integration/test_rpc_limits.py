@@ -12,6 +12,16 @@ import pytest
 
 import chassis.rpc.carrier
 from chassis.errors import Reason, ServiceError
+from chassis.rpc.status import STATUS_BYTES_MAX, to_status
+from chassis.rpc.wire import (
+    ANSWER_MESSAGE_BYTES_MAX,
+    ANSWERS_BYTES_MAX,
+    CARRIED_CALLS_MAX,
+    CONTEXT_CHARACTERS_MAX,
+    MESSAGE_BYTES_MAX,
+    REQUEST_BYTES_MAX,
+)
+from protos.chassis.v1 import carrier_pb2
 from protos.subscription.v1 import credits_pb2, licenses_pb2
 from tests.support.rpc import (
     ADJUST,
@@ -102,6 +112,39 @@ async def test_text_that_is_none_hurts_no_neighbour(send):
     assert answers == [1, *[Reason.INVALID_ARGUMENT] * 3, 5]
 
 
+async def test_a_context_that_is_too_long_hurts_no_neighbour(send):
+    async with serving() as server, calling(server.port) as client:
+        long = dataclasses.replace(call(), user_id="u" * MEBIBYTE)
+        answers = await send(
+            client,
+            (adjust(1), call()),
+            (adjust(2), call(request_id="r" * CONTEXT_CHARACTERS_MAX)),
+            (adjust(3), call(key="k" * MEBIBYTE)),
+            (adjust(4), long),
+            (adjust(5), call(key="\U0001f600" * (CONTEXT_CHARACTERS_MAX - 10))),
+        )
+    assert answers == [1, *[Reason.INVALID_ARGUMENT] * 3, 5]
+
+
+def test_the_largest_message_has_room_for_everything_that_is_admitted():
+    largest = carrier_pb2.CarryRequest(method=ADJUST)
+    for _ in range(CARRIED_CALLS_MAX):
+        largest.calls.add(
+            request=b"x" * (REQUEST_BYTES_MAX // CARRIED_CALLS_MAX),
+            timeout_ms=600_000,
+            user_id="\U0001f600" * CONTEXT_CHARACTERS_MAX,
+            roles=["learner", "instructor", "admin", "service"],
+        )
+    assert largest.ByteSize() <= MESSAGE_BYTES_MAX
+    answer = carrier_pb2.CarryResponse()
+    answer.outcomes.add(response=b"x" * ANSWERS_BYTES_MAX)
+    refusal = to_status(ServiceError(Reason.INVALID_ARGUMENT, "x" * (STATUS_BYTES_MAX - 200)))
+    for _ in range(CARRIED_CALLS_MAX - 1):
+        answer.outcomes.add(error=refusal)
+    assert STATUS_BYTES_MAX - 200 < refusal.ByteSize() <= STATUS_BYTES_MAX
+    assert answer.ByteSize() <= ANSWER_MESSAGE_BYTES_MAX
+
+
 async def test_a_call_without_an_end_hurts_no_neighbour(send):
     async with serving() as server, calling(server.port) as client:
         answers = await send(
@@ -134,9 +177,10 @@ async def test_more_rpcs_than_the_server_takes_are_an_overload_and_no_outage(mon
     ):
         first = asyncio.create_task(client.call_many(ADJUST, [(adjust(1), call())]))
         await eventually(lambda: servicer.batches)
-        for _ in range(10):
-            (outcome,) = await client.call_many(ADJUST, [(adjust(2), call())])
-            assert outcome.reason is Reason.OVERLOADED
+        for size in (1, 10_000, 100_000):  # the refusal may come while a message is being written
+            refused = (client.call_many(ADJUST, [(adjust(2, "x" * size), call())]) for _ in range(20))
+            assert {outcome.reason for (outcome,) in await asyncio.gather(*refused)} == {Reason.OVERLOADED}
+        assert not client.breaker_open
         servicer.gate.set()
         assert told((await first)[0]) == 1
 
