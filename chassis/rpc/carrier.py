@@ -23,6 +23,7 @@ from chassis.rpc.wire import (
     CARRIED_CALLS_MAX,
     CONTEXT_CHARACTERS_MAX,
     MESSAGE_BYTES_MAX,
+    METADATA_BYTES_MAX,
     METADATA_TOKEN,
     REQUEST_BYTES_MAX,
 )
@@ -67,6 +68,8 @@ class Carrier:
                 ("grpc.enable_retries", 0),
                 ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
                 ("grpc.max_receive_message_length", ANSWER_MESSAGE_BYTES_MAX),
+                # The refusal of a plain RPC or a stream travels in metadata.
+                ("grpc.max_metadata_size", METADATA_BYTES_MAX),
                 # A restarted process is found again within a second, not within gRPC's two minutes. The
                 # "minimum" backoff is the time limit of one attempt to connect.
                 ("grpc.initial_reconnect_backoff_ms", 100),

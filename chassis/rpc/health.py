@@ -30,7 +30,8 @@ class HealthService:
     """
 
     def __init__(self) -> None:
-        self._serving = False
+        self._started = False
+        self._ready = True
         self._stopped = False
         self._changed = asyncio.Event()
         self._checks = 0
@@ -42,16 +43,18 @@ class HealthService:
             "Watch": grpc.stream_stream_rpc_method_handler(self._watch),
         }
 
-    def set_serving(self, serving: bool) -> None:
-        """What checks and watches are told from now on; changes nothing after `stop`."""
-        if self._stopped or serving == self._serving:
-            return
-        self._serving = serving
+    def start(self) -> None:
+        """From now on the process serves whenever it is ready."""
+        self._started = True
+        self._wake_watches()
+
+    def set_ready(self, ready: bool) -> None:
+        """Whether the process could answer calls now; it is ready unless somebody says otherwise."""
+        self._ready = ready
         self._wake_watches()
 
     def stop(self) -> None:
-        """Says NOT_SERVING for good, and ends the watches after they have said it, too."""
-        self._serving = False
+        """NOT_SERVING for good; the watches say so and end."""
         self._stopped = True
         self._wake_watches()
 
@@ -75,12 +78,12 @@ class HealthService:
             service = await _requested_service(context)
             told = b""
             while True:
-                changed = self._changed
-                response = self._response(service)
+                # Read together: the state may change again while the response is written.
+                changed, stopped, response = self._changed, self._stopped, self._response(service)
                 if response != told:
                     await context.write(response)
                     told = response
-                if self._stopped:
+                if stopped:
                     return
                 await changed.wait()
         finally:
@@ -90,7 +93,8 @@ class HealthService:
         if service:
             status = Status.SERVICE_UNKNOWN
         else:
-            status = Status.SERVING if self._serving else Status.NOT_SERVING
+            serving = self._started and self._ready and not self._stopped
+            status = Status.SERVING if serving else Status.NOT_SERVING
         payload: bytes = Status(status=status).SerializeToString()
         return payload
 

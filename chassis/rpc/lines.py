@@ -108,7 +108,7 @@ class _Line:
 
 
 def _now(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """The result of a coroutine that waits for nothing: once its status is set, a stream's getters are such."""
+    """The result of a coroutine that waits for nothing, as the getters of a stream whose status is set."""
     try:
         coroutine.send(None)
     except StopIteration as done:

@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -46,6 +47,8 @@ DEFAULT_TIMEOUT_SECONDS = 10.0
 # The least time between two pings of one caller; chassis.rpc.carrier sends them less often. gRPC's own limit
 # is five minutes, and it closes the connection of a caller that sends more.
 PINGS_APART_MS = 1000
+# How long stopping waits until the callers of idle lines have been told; a caller may have stopped reading.
+END_LINES_SECONDS_MAX = 1.0
 
 log = get_logger(__name__)
 
@@ -112,15 +115,15 @@ class Server:
         """Serves from now on, and says so in the health service."""
         self._stalls.start()
         await self._server.start()
-        self._health.set_serving(True)
+        self._health.start()
 
     async def set_serving(self, serving: bool) -> None:
         """Tells the health service whether this process is ready, such as whether its database answers.
 
-        Calls are accepted in either case: the health service is for whoever routes them. Changes nothing
-        after `stop` has begun.
+        Calls are accepted in either case: the health service is for whoever routes them. It says NOT_SERVING
+        before `start` and from `stop` on, whatever was told here.
         """
-        self._health.set_serving(serving)
+        self._health.set_ready(serving)
 
     async def stop(self, *, grace_seconds: float = 5.0) -> None:
         """Says NOT_SERVING, takes no new calls, ends the streams and lets the calls in flight finish."""
@@ -129,9 +132,8 @@ class Server:
         for stream in self._streams:  # they would not end within any grace period
             stream.cancel()
         # The other lines end after their answers.
-        await asyncio.gather(
-            *(refuse(line, _stopping_error()) for line in self._idle_lines), return_exceptions=True
-        )
+        if endings := [asyncio.create_task(_end_line(line)) for line in self._idle_lines]:
+            await asyncio.wait(endings, timeout=END_LINES_SECONDS_MAX)
         await self._server.stop(grace_seconds)
         self._stalls.stop()
 
@@ -232,6 +234,11 @@ def _context_of(method: Method, context: RpcContext) -> Context:
         deadline=time.monotonic() + remaining,
         traceparent=metadata.get(METADATA_TRACE, ""),
     )
+
+
+async def _end_line(line: RpcContext) -> None:
+    with suppress(Exception):  # `refuse` raises what ends the RPC; its caller may also have left
+        await refuse(line, _stopping_error())
 
 
 def _stopping_error() -> ServiceError:

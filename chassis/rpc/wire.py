@@ -18,6 +18,8 @@ MESSAGE_BYTES_MAX = REQUEST_BYTES_MAX + CARRIED_CALLS_MAX * 16 * 1024
 ANSWERS_BYTES_MAX = 64 * 1024 * 1024
 ANSWER_MESSAGE_BYTES_MAX = ANSWERS_BYTES_MAX + CARRIED_CALLS_MAX * 32 * 1024
 
+# A refusal of STATUS_BYTES_MAX in base64, and its text.
+METADATA_BYTES_MAX = 64 * 1024
 METADATA_TOKEN = "x-homeroom-service-token"  # noqa: S105 - the name of a header, not a secret
 METADATA_USER = "x-homeroom-user"
 METADATA_ROLES = "x-homeroom-roles"

@@ -7,10 +7,12 @@ import os
 import signal
 import time
 
+import grpc
+import grpc.aio
 import pytest
 
 import chassis.rpc.carrier
-from chassis.errors import Reason, ServiceError
+from chassis.errors import FieldViolation, Reason, ServiceError
 from chassis.rpc.servicing import streamed
 from chassis.telemetry.metrics import Metrics
 from protos.subscription.v1 import licenses_pb2
@@ -225,6 +227,54 @@ async def test_a_method_that_the_other_process_does_not_know_yet_is_unavailable_
     ):
         assert {await reason_of(client) for _ in range(10)} == {Reason.UNAVAILABLE}
         assert not client.breaker_open
+
+
+@pytest.mark.parametrize("together", [False, True])
+async def test_a_write_that_fails_is_retried_as_any_missing_answer(monkeypatch, together):
+    servicer = Credits()
+    async with serving(servicer) as server, calling(server.port) as client:
+        lines = client._carrier._lines
+        exchange, failures = lines.exchange, 2
+
+        async def failing(payload, **options):
+            nonlocal failures
+            if failures:
+                failures -= 1
+                raise grpc.aio.AioRpcError(
+                    grpc.StatusCode.INTERNAL,
+                    grpc.aio.Metadata(),
+                    grpc.aio.Metadata(),
+                    "Internal error from Core",
+                )
+            return await exchange(payload, **options)
+
+        monkeypatch.setattr(lines, "exchange", failing)
+        if together:
+            (outcome,) = await client.call_many(ADJUST, [(adjust(7), call())])
+        else:
+            outcome = await client.call(ADJUST, adjust(7), call())
+        assert outcome.message.balance == 7
+        assert servicer.amounts == [7]
+
+
+async def test_a_refusal_of_a_stream_keeps_its_details_however_many_they_are():
+    violations = [
+        FieldViolation(f"questions[{n}].prompt", "must be at most 2000 characters") for n in range(100)
+    ]
+
+    async def refusing(item):
+        raise ServiceError(Reason.INVALID_ARGUMENT, "x" * 2000, violations=violations)
+        yield
+
+    handlers = [
+        streamed(WATCH, unconverted, refusing, unrendered) if each.method.path == WATCH else each
+        for each in license_handlers()
+    ]
+    async with serving(handlers=handlers) as server, calling(server.port) as client:
+        with pytest.raises(ServiceError) as caught:
+            await anext(client.stream(WATCH, licenses_pb2.WatchLicensesRequest(), call(roles=("service",))))
+        assert caught.value.reason is Reason.INVALID_ARGUMENT
+        assert list(caught.value.violations) == violations
 
 
 async def test_an_upstream_that_is_something_else_is_no_answer():
