@@ -17,7 +17,20 @@ from grpc_status import rpc_status
 import chassis.rpc.health
 from chassis.errors import Reason, ServiceError
 from chassis.rpc.server import Server
-from tests.support.rpc import ADJUST, CREDITS, LICENSES, TOKEN, WATCH, Credits, calling, reason_of, serving
+from chassis.telemetry.metrics import Metrics
+from tests.support.rpc import (
+    ADJUST,
+    CREDITS,
+    LICENSES,
+    TOKEN,
+    WATCH,
+    Credits,
+    calling,
+    license_handlers,
+    reason_of,
+    serving,
+    tracing,
+)
 from tests.support.waiting import eventually
 
 WITH_TOKEN = (("x-homeroom-service-token", TOKEN),)
@@ -179,3 +192,20 @@ async def test_a_process_that_is_down_is_not_healthy(server):
                 await client.check_health()
             assert caught.value.reason is Reason.UNAVAILABLE
         assert client.breaker_open
+
+
+async def test_readiness_that_was_told_before_the_start_holds_after_it():
+    server = Server(
+        bind="127.0.0.1:0",
+        handlers=license_handlers(),
+        service_token=TOKEN,
+        tracing=tracing(),
+        metrics=Metrics(service="test"),
+    )
+    await server.set_serving(False)
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        assert await status(channel) == NOT_SERVING
+        await server.set_serving(True)
+        assert await status(channel) == SERVING
+    await server.stop(grace_seconds=0)
