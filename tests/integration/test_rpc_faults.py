@@ -26,6 +26,7 @@ from tests.support.rpc import (
     calling,
     license_handlers,
     other_process,
+    port_to_come_back_to,
     reason_of,
     serving,
     unconverted,
@@ -105,7 +106,7 @@ async def test_a_quiet_stream_is_not_cut_for_being_watched_over(monkeypatch):
 
 
 async def test_a_process_that_comes_back_at_its_address_is_found_again():
-    async with serving() as server:
+    async with serving(bind=f"127.0.0.1:{port_to_come_back_to()}") as server:
         client = upstream_to(server.port)
         assert await reason_of(client) is None
     while not client.breaker_open:

@@ -13,7 +13,17 @@ import structlog.testing
 
 from chassis.errors import Reason, ServiceError
 from protos.subscription.v1 import licenses_pb2
-from tests.support.rpc import ADJUST, WATCH, adjust, call, calling, other_process, reason_of, serving
+from tests.support.rpc import (
+    ADJUST,
+    WATCH,
+    adjust,
+    call,
+    calling,
+    other_process,
+    port_to_come_back_to,
+    reason_of,
+    serving,
+)
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.fault
@@ -96,7 +106,7 @@ async def more_answers(load: Load) -> None:
 async def test_a_process_that_ends_under_load_is_unavailable_and_nothing_else(end):
     with structlog.testing.capture_logs():
         async with AsyncExitStack() as stack:
-            port, process = await stack.enter_async_context(other_process())
+            port, process = await stack.enter_async_context(other_process(port_to_come_back_to()))
             client = await stack.enter_async_context(calling(port, attempts=1))
             load = Load(client)
             async with load.going_on():
@@ -105,7 +115,7 @@ async def test_a_process_that_ends_under_load_is_unavailable_and_nothing_else(en
                     os.kill(process.pid, end)
                     await eventually(lambda: client.breaker_open, seconds=60.0)
                     await process.wait()
-                    _, process = await stack.enter_async_context(other_process(str(port)))
+                    _, process = await stack.enter_async_context(other_process(port))
                 await more_answers(load)
     check(load)
     assert load.seen[Reason.UNAVAILABLE] > 0
@@ -128,7 +138,7 @@ async def test_a_process_that_is_paused_under_load_costs_time_and_nothing_else()
 async def test_a_process_that_dies_while_paused_is_found_out_and_found_again():
     with structlog.testing.capture_logs():
         async with AsyncExitStack() as stack:
-            port, process = await stack.enter_async_context(other_process())
+            port, process = await stack.enter_async_context(other_process(port_to_come_back_to()))
             client = await stack.enter_async_context(calling(port, attempts=1))
             load = Load(client)
             async with load.going_on():
@@ -139,19 +149,19 @@ async def test_a_process_that_dies_while_paused_is_found_out_and_found_again():
                     process.kill()
                     await eventually(lambda: client.breaker_open, seconds=60.0)
                     await process.wait()
-                    _, process = await stack.enter_async_context(other_process(str(port)))
+                    _, process = await stack.enter_async_context(other_process(port))
                 await more_answers(load)
     check(load)
 
 
 async def test_retries_hide_a_restart_from_patient_callers_of_keyed_methods():
     async with AsyncExitStack() as stack:
-        port, process = await stack.enter_async_context(other_process())
+        port, process = await stack.enter_async_context(other_process(port_to_come_back_to()))
         client = await stack.enter_async_context(calling(port))
         assert await reason_of(client) is None
         os.kill(process.pid, signal.SIGTERM)
         await process.wait()
-        await stack.enter_async_context(other_process(str(port)))
+        await stack.enter_async_context(other_process(port))
         # The idle line is gone, and the channel may still be waiting to connect again.
         assert await eventually(lambda: _answered(client), seconds=10.0)
 

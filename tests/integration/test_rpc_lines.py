@@ -8,7 +8,7 @@ import grpc.aio
 import pytest
 
 from chassis.errors import Reason, ServiceError
-from tests.support.rpc import ADJUST, TOKEN, Credits, adjust, call, calling, serving
+from tests.support.rpc import ADJUST, TOKEN, Credits, adjust, call, calling, port_to_come_back_to, serving
 
 
 class SlowServicer(Credits):
@@ -44,9 +44,9 @@ async def test_one_line_carries_message_after_message():
 
 
 async def test_a_stopped_server_does_not_wait_for_idle_lines_and_the_next_one_gets_no_lost_call():
-    async with serving() as server, calling(server.port, attempts=1) as client:
+    port = port_to_come_back_to()
+    async with serving(bind=f"127.0.0.1:{port}") as server, calling(port, attempts=1) as client:
         assert await balance(client, 1) == 1
-        port = server.port
         async with asyncio.timeout(2.0):
             await server.stop(grace_seconds=30.0)
         async with serving(bind=f"127.0.0.1:{port}"):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from chassis.batch import Item, Reply
@@ -179,14 +181,22 @@ async def reason_of(client: Upstream, amount: int = 1, **options) -> Reason | No
 ROOT = Path(__file__).parents[2]
 
 
+def port_to_come_back_to() -> int:
+    """A free port that no outgoing connection takes while its server is away, as ephemeral ones may be."""
+    while True:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", random.randrange(20_000, 32_000)))
+            return int(probe.getsockname()[1])
+
+
 @asynccontextmanager
-async def other_process(*arguments: str) -> AsyncIterator[tuple[int, asyncio.subprocess.Process]]:
-    """This server in a process of its own, and its port; `arguments` may name the port."""
+async def other_process(port: int = 0) -> AsyncIterator[tuple[int, asyncio.subprocess.Process]]:
+    """This server in a process of its own, and its port."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "tests.support.rpc",
-        *arguments,
+        str(port),
         cwd=ROOT,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
@@ -214,4 +224,4 @@ async def _serve(port: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(int(sys.argv[1]) if len(sys.argv) > 1 else 0))
+    asyncio.run(_serve(int(sys.argv[1])))
