@@ -263,12 +263,14 @@ async def test_a_refusal_of_a_stream_keeps_its_details_however_many_they_are():
         FieldViolation(f"questions[{n}].prompt", "must be at most 2000 characters") for n in range(100)
     ]
 
-    async def refusing(item):
+    def refusing(item):
         raise ServiceError(Reason.INVALID_ARGUMENT, "x" * 2000, violations=violations)
-        yield
+
+    async def unreached(item):
+        yield item
 
     handlers = [
-        streamed(WATCH, unconverted, refusing, unrendered) if each.method.path == WATCH else each
+        streamed(WATCH, refusing, unreached, unrendered) if each.method.path == WATCH else each
         for each in license_handlers()
     ]
     async with serving(handlers=handlers) as server, calling(server.port) as client:
