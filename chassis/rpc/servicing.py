@@ -314,7 +314,13 @@ async def _found(contents: Contents, names: Sequence[str]) -> dict[str, bytes]:
 
 def _with_content(reply: Reply[Any], found: Mapping[str, bytes]) -> Outcome:
     content = found.get(reply.content)
-    return busy() if content is None else replace(reply, message=reply.payload() + content, content="")
+    if content is None:
+        return busy()
+    try:
+        return replace(reply, message=reply.payload() + content, content="")
+    except Exception:
+        log.exception("content_not_appended", content=reply.content)
+        return ServiceError(Reason.INTERNAL)
 
 
 def _rows_field(method: Method) -> str:

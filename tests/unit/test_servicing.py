@@ -291,6 +291,13 @@ async def test_content_that_cannot_be_rendered_costs_the_answer_that_names_it_al
     assert told(await naming_contents(contents).answer(items())) == all_but_one(Reason.UNAVAILABLE)
 
 
+async def test_content_of_a_wrong_type_costs_the_answer_that_names_it_alone():
+    async def contents(names):
+        return {name: "no bytes" if name == f"c{POISON}" else entry(name) for name in names}
+
+    assert told(await naming_contents(contents).answer(items())) == all_but_one(Reason.INTERNAL)
+
+
 async def test_contents_that_cannot_be_read_now_are_asked_for_once():
     asked = []
 
