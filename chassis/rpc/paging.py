@@ -13,7 +13,7 @@ import orjson
 from chassis.errors import ServiceError, invalid_field
 
 PAGE_SIZE_DEFAULT = 50
-PAGE_SIZE_MAX = 500  # as in the contract
+PAGE_SIZE_MAX = 1000  # the largest that the contract allows: ListOpenHolds; public lists allow 500
 TOKEN_CHARACTERS_MAX = 1000  # as in the contract
 _SEAL_BYTES = 12
 

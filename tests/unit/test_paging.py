@@ -94,7 +94,7 @@ async def test_a_walk_through_the_pages_sees_each_row_once_in_order(count):
 
 
 async def test_the_size_of_a_page_has_a_default_and_a_bound():
-    made, asked = listing([Row(n) for n in range(1000)])
+    made, asked = listing([Row(n) for n in range(1001)])
     for size, expected in (
         (0, PAGE_SIZE_DEFAULT),
         (7, 7),
