@@ -1,4 +1,4 @@
-"""The rules of `buf.validate`, told as field violations in the client's own spelling."""
+"""Checks messages against their `buf.validate` rules; a violation names the field as JSON spells it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from google.protobuf.message import Message
 
 from chassis.errors import FieldViolation, Reason, ServiceError
 
-VIOLATIONS_MAX = 100  # told to the client; a message may break a rule in each of its thousands of elements
+# The violations that a client sees. A message may break a rule in each of its thousands of elements.
+VIOLATIONS_MAX = 100
 
 
 def validate(message: Message) -> ServiceError | None:
