@@ -19,7 +19,7 @@ from homeroom.embedded.system_user import database_owner, give, open_tree, open_
 
 SUPERUSER = "postgres"
 DEFAULT_PORT = 5432
-"""Without TCP only a part of the socket's file name."""
+"""Only a part of the socket's file name, if the server does not listen on TCP."""
 
 SETTINGS: Mapping[str, str] = {
     "max_connections": "200",
@@ -39,7 +39,7 @@ SETTINGS: Mapping[str, str] = {
     "log_line_prefix": "%m [%p] %u@%d ",
     "log_checkpoints": "off",
 }
-"""Modest and durable: what a 2xx named must survive the power switch."""
+"""Modest and durable: what a 2xx has confirmed must survive a loss of power."""
 
 _START_SECONDS_MAX = 120.0  # crash recovery is replayed before the server is ready
 _STOP_SECONDS_MAX = 20.0
@@ -72,11 +72,16 @@ class Cluster:
         self._process: asyncio.subprocess.Process | None = None
         self.socket_directory = socket_directory(self._directory)
         self.opened: tuple[Path, ...] = ()
-        """Folders that the last start had to let PostgreSQL's user pass through."""
+        """Folders that were closed to PostgreSQL's user until the last start."""
 
     @property
     def name(self) -> str:
         return "postgres"
+
+    @property
+    def user(self) -> str:
+        """The system user that the server runs as, if it cannot be ours; else empty."""
+        return self._owner.name if self._owner else ""
 
     @property
     def pid(self) -> int | None:
