@@ -152,6 +152,7 @@ async def _server(data: Path, identity: Identity, with_stack: bool) -> AsyncIter
         }
         async with Stack(data / "stack", env=additions, postgres_settings=settings) as stack:
             yield Server(stack.dsn, _postmaster(stack.pid("postgres")), stack)
+            _refuse_internal_errors(await stack.internal_errors())
     else:
         async with _cluster(DataDirectory(data / "stack"), settings) as cluster:
             yield Server(cluster.dsn, _postmaster(cluster.pid), None)
@@ -174,6 +175,11 @@ async def _cluster(directory: DataDirectory, settings: Mapping[str, str]) -> Asy
             yield cluster
         finally:
             await cluster.stop()
+
+
+def _refuse_internal_errors(errors: Mapping[str, int]) -> None:
+    if any(errors.values()):
+        raise RuntimeError(f"processes have answered with a 500, which is a bug: {dict(errors)}")
 
 
 def _postmaster(pid: int | None) -> int:

@@ -127,7 +127,11 @@ async def _run(order: Order, *, data: Path | None, url: str | None, terminal: Co
         raise ReplayError("--url needs --data: the learners' tokens are signed with the keys in that folder")
     terminal.print("starting a stack of our own")
     async with Stack(ephemeral=True) as stack:
-        return await _replay(order, stack.gateway_url, stack.token, terminal)
+        outcome = await _replay(order, stack.gateway_url, stack.token, terminal)
+        errors = {name: count for name, count in (await stack.internal_errors()).items() if count}
+        if errors:
+            raise ReplayError(f"processes have answered with a 500, which is a bug: {errors}")
+        return outcome
 
 
 async def _replay_on_running_stack(
