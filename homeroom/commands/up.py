@@ -1,4 +1,4 @@
-"""`homeroom up`: run everything here, until Ctrl-C."""
+"""`homeroom up`: run a whole stack on this machine, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def up(
     *,
     data: DataOption = DEFAULT,
     port: Annotated[int, typer.Option(help="The gateway's port; 0 takes a free one.")] = DEFAULT_PORT,
-    ephemeral: Annotated[bool, typer.Option("--ephemeral", help="Throw the data away at the end.")] = False,
-    redis: Annotated[bool, typer.Option("--redis/--no-redis", help="Run a Redis where one is found.")] = True,
+    ephemeral: Annotated[bool, typer.Option("--ephemeral", help="Delete the data at the end.")] = False,
+    redis: Annotated[bool, typer.Option("--redis/--no-redis", help="Run a Redis if one is found.")] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Start PostgreSQL, Redis and the four processes, keep them running, and stop them at Ctrl-C.
