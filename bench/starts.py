@@ -41,7 +41,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """The bench's one PostgreSQL, and the stack that brought it, when there is one."""
+    """The bench's one PostgreSQL, and the stack that started it, if there is one."""
 
     address: DatabaseAddress
     postmaster: int
@@ -51,7 +51,7 @@ class Server:
 async def run_starts(
     order: Order, requests: RequestFile, *, cache: Path, data: Path, progress: Progress
 ) -> tuple[Results, dict[str, Profile]]:
-    """Measures in turns, and profiles Homeroom afterwards when asked to."""
+    """Measures the systems in turns, and profiles Homeroom afterwards if asked to."""
     identity = Identity.load(cache)
     everyone = [*learners(requests.count), *PROBES]
     async with AsyncExitStack() as stack:
@@ -89,7 +89,7 @@ async def run_starts(
 
 
 def turns(order: Order) -> Iterator[tuple[int, int, str]]:
-    """Repeat, connections, system: each repeat begins with another system, so that drift hits all alike."""
+    """Repeat, connections, system; each repeat begins with another system, so that drift hits all equally."""
     names = list(order.systems)
     for repeat in range(order.settings.repeat):
         shift = repeat % len(names)
@@ -161,7 +161,7 @@ async def _server(data: Path, identity: Identity, with_stack: bool) -> AsyncIter
 
 @asynccontextmanager
 async def _cluster(directory: DataDirectory, settings: Mapping[str, str]) -> AsyncIterator[Cluster]:
-    """What a stack would start, when only peers are measured."""
+    """The PostgreSQL that a stack would start, for a bench of peers alone."""
     with directory.held():
         cluster = Cluster(
             directory.postgres,

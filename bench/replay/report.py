@@ -1,4 +1,4 @@
-"""A finished replay, for people and for machines."""
+"""The report of a replay, for people and for machines."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Storm:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """All that a run of the replay found out; `second` is None if the log was played once."""
+    """Everything that a replay has found out; `second` is None if the log was played once."""
 
     log: PracticeLog
     plays: Sequence[Play]

@@ -1,4 +1,4 @@
-"""A whole replay against one gateway: set up, play, wait, compare; and, if asked, all of it again."""
+"""A whole replay against one gateway: set up, play, wait, compare; and again, if asked to."""
 
 from __future__ import annotations
 
