@@ -26,7 +26,7 @@ from homeroom.embedded.postgres import SETTINGS, Cluster
 from homeroom.supervisor import Stack
 
 WARM_UP_SECONDS = 2
-MAX_CONNECTIONS = 500
+POSTGRES_CONNECTIONS_MAX = 500
 """Room for pgbench with 256 clients beside everyone's pools."""
 
 
@@ -143,7 +143,7 @@ async def _profile(
 async def _server(data: Path, identity: Identity, with_stack: bool) -> AsyncIterator[Server]:
     """A fresh PostgreSQL with the settings of `homeroom up`, on the disk of the checkout; gone afterwards."""
     _clear(data)
-    settings = {**SETTINGS, "max_connections": str(MAX_CONNECTIONS)}
+    settings = {**SETTINGS, "max_connections": str(POSTGRES_CONNECTIONS_MAX)}
     if with_stack:
         additions = {
             "HOMEROOM_JWKS": str(identity.jwks),
