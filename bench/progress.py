@@ -16,7 +16,7 @@ DISTURBED_CORES = 0.25
 
 
 class Progress:
-    """One changing line for what is under way, and one lasting line per run."""
+    """A line that shows the current step, and one permanent line for each run."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -73,7 +73,7 @@ async def clone_rows(dsn: str, template: str, copies: Sequence[str]) -> None:
     async with connected(dsn) as connection, connection.transaction():
         await connection.execute(
             "SET LOCAL session_replication_role = replica"
-        )  # whatever order tables come in
+        )  # the tables come in any order
         tables = await connection.fetch(
             "SELECT c.oid::regclass::text AS name FROM pg_class c"
             " JOIN pg_namespace n ON n.oid = c.relnamespace"

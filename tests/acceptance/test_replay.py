@@ -133,7 +133,7 @@ async def test_a_log_played_while_every_process_is_killed_once_differs_in_nothin
     assert outcome.differences == []
     assert outcome.all_counted
     assert outcome.unexpected_statuses == {}
-    assert outcome.plays[0].retries > 0  # somebody noticed
+    assert outcome.plays[0].retries > 0  # the kills were felt
 
 
 @pytest.mark.fault

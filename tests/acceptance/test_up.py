@@ -260,7 +260,7 @@ async def test_two_stacks_run_side_by_side_and_know_nothing_of_each_other(stack:
         async with Api(other.url, DevelopmentKeys(stack.data.keys).token("ada")) as stranger:
             assert (await stranger.ask("GET", "/v1/accounts/me")).status == 401
         assert "redis" not in {process.name for process in other.state.processes}
-        other.process.send_signal(signal.SIGINT)  # twice: somebody is in a hurry
+        other.process.send_signal(signal.SIGINT)  # twice: the second one kills the processes
         assert await other.stop() == 0
     assert not data.exists()
     assert (await status(stack))[0] == 0
