@@ -1,4 +1,4 @@
-"""`python -m bench starts`: how fast sessions start, here and in what one would build instead."""
+"""`python -m bench starts`: how fast sessions start, in Homeroom and in the alternatives to it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from bench.systems.choice import SYSTEMS
 CACHE = Path(".homeroom/bench-cache")
 DATA = Path(".homeroom/bench-data")
 RESULTS = Path(__file__).with_name("results")
-REPORT_WIDTH = 140  # in a file or a pipe
+REPORT_WIDTH = 140  # for a file or a pipe
 CONNECTIONS_MAX = 400  # pgbench opens a backend for each
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -41,15 +41,17 @@ def starts(
     *,
     connections: Annotated[str, typer.Option(help="Numbers of connections, comma-separated.")] = "1,64,256",
     seconds: Annotated[int, typer.Option(min=1, max=600, help="Length of one run.")] = 8,
-    repeat: Annotated[int, typer.Option(min=1, max=100, help="Runs of each; medians count.")] = 3,
+    repeat: Annotated[int, typer.Option(min=1, max=100, help="Runs of each; the medians are compared.")] = 3,
     only: Annotated[str, typer.Option(help="Systems, comma-separated.")] = ",".join(SYSTEMS),
     requests: Annotated[
         int, typer.Option(min=1000, max=10_000_000, help="Learners, tokens and keys to play in a run.")
     ] = 100_000,
-    profile: Annotated[bool, typer.Option("--profile", help="Then profile each of our processes.")] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Profile each of our processes afterwards.")
+    ] = False,
     save: Annotated[bool, typer.Option("--save/--no-save", help="Write bench/results/*.json.")] = True,
 ) -> None:
-    """Start sessions as fast as each system can, in turns; exit with 1 when a run was invalid."""
+    """Start sessions as fast as each system can, in turns; exit with 1 if a run was invalid."""
     try:
         settings = Settings(
             connections=parse_connections(connections), seconds=seconds, repeat=repeat, requests=requests

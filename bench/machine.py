@@ -1,4 +1,4 @@
-"""What a result was taken on, so that somebody else can judge or repeat it."""
+"""The machine of a result, so that another person can judge or repeat it."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _commit() -> str:
 
 
 def _output(command: list[str]) -> str:
-    """What the command prints, whatever it exits with (`wrk --version` exits with 1); "" without it."""
+    """The output of the command, also if it fails (`wrk --version` exits with 1); "" if there is none."""
     try:
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=10).stdout
     except FileNotFoundError:

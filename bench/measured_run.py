@@ -1,4 +1,4 @@
-"""One load on one system: emptied before, measured during, counted after."""
+"""One load on one system: its tables are emptied before, it is measured, and its rows are counted after."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bench.results import Run
 from bench.systems import tables
 from bench.systems.system import System
 
-REAP_SECONDS = 0.1  # PostgreSQL inherits the CPU time of backends that ended a moment after it
+REAP_SECONDS = 0.1  # PostgreSQL gets the CPU time of an ended backend a moment after its end
 SETTLE_SECONDS_MAX = 10.0
 SETTLE_POLL_SECONDS = 0.1
 
@@ -45,9 +45,9 @@ class Meter:
         return roots
 
     async def load(self, system: System, *, connections: int, seconds: int) -> LoadOutcome:
-        """A load on a system whose tables are empty, with other learners than in its last one.
+        """Load a system whose tables are empty, with other learners than in its last load.
 
-        A load that fails is an outcome too: the other systems' runs are still worth having.
+        A load that fails is an outcome too: the runs of the other systems are still useful.
         """
         requests = self._requests[system.name]
         try:
@@ -58,7 +58,7 @@ class Meter:
         return outcome
 
     async def run(self, system: System, *, connections: int, seconds: int, repeat: int) -> Run:
-        """One run; what is wrong with it is in its problems."""
+        """One run; its problems say what is wrong with it."""
         await system.reset()
         await tables.checkpoint(self._admin_dsn)
         roots = self.roots()
@@ -97,7 +97,7 @@ class Meter:
 
 
 def own_groups(system: System) -> set[str]:
-    """Whose CPU time counts as the system's: its processes, its backends, and PostgreSQL's helpers."""
+    """The groups whose CPU time is the system's: its processes, its backends, and PostgreSQL's helpers."""
     return {
         *system.processes(),
         *(backend_group(database) for database in system.databases),
@@ -113,9 +113,9 @@ def split_by_owner(spent: Spending, own: set[str]) -> tuple[Mapping[str, float],
 
 
 def count_problems(counts: Mapping[str, int], outcome: LoadOutcome) -> list[str]:
-    """What the rows say against the answers: every success has its rows, and no row is without a request.
+    """The contradictions between rows and answers: a success without a row, a row without a request.
 
-    Requests that were under way when the load ended may have made rows without being counted as answered.
+    A request that was under way when the load ended may have made a row and not be counted as answered.
     """
     problems = []
     for name, count in counts.items():
@@ -131,7 +131,7 @@ def count_problems(counts: Mapping[str, int], outcome: LoadOutcome) -> list[str]
 
 
 async def _settled_counts(system: System) -> Mapping[str, int]:
-    """The counts once they stop changing: what was under way at the end may still commit."""
+    """The counts when they have stopped changing: requests under way at the end may still commit."""
     deadline = time.monotonic() + SETTLE_SECONDS_MAX
     before: Mapping[str, int] = {}
     while True:

@@ -1,4 +1,4 @@
-"""What the bench is doing, on the terminal."""
+"""The progress of the bench, on the terminal."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ DISTURBED_CORES = 0.25
 
 
 class Progress:
-    """One changing line for what is under way, and one lasting line per run."""
+    """A line that shows the current step, and one permanent line for each run."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._status = Status("", console=console, refresh_per_second=2)  # it runs beside the load
+        self._status = Status(
+            "", console=console, refresh_per_second=2
+        )  # seldom: it takes CPU time from the load
         self._began = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -43,7 +45,7 @@ class Progress:
 
 
 def describe(run: Run) -> str:
-    """A run in one line, with whatever speaks against it."""
+    """A run in one line, with its problems."""
     line = (
         f"{run.system:>14}  {run.connections:>4} connections  {run.rate:>8,.0f}/s"
         f"  p50 {run.p50_ms:>7.2f} ms  p99 {run.p99_ms:>7.2f} ms"

@@ -1,4 +1,4 @@
-"""The results as tables for people."""
+"""The results as tables on a terminal."""
 
 from __future__ import annotations
 

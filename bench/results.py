@@ -19,7 +19,7 @@ P50_GOAL_MS = 5.0
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """One load on one system. A run with problems proves nothing and is left out of every median."""
+    """One load on one system. A run with problems proves nothing: no median contains it."""
 
     system: str
     connections: int
@@ -35,7 +35,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     counts: Mapping[str, int]
     cpu_us_per_start: Mapping[str, float]
     generator_cpu_us_per_start: float
-    # Cores that were busy meanwhile with the idle systems, with anything else, or taken by the host.
+    # Cores that were busy meanwhile: with the idle systems, with other programs, or taken by the host.
     bystanders_cores: float
     elsewhere_cores: float
     stolen_cores: float
@@ -62,7 +62,7 @@ class Medians(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ratio(msgspec.Struct, frozen=True):
-    """How many times the rate of a peer ours is."""
+    """Our rate, divided by that of a peer."""
 
     peer: str
     connections: int
@@ -119,7 +119,7 @@ def ratios_of(medians: Sequence[Medians]) -> list[Ratio]:
 
 
 def goals_of(medians: Sequence[Medians], ratios: Sequence[Ratio]) -> list[Goal]:
-    """The goals that these figures can answer."""
+    """The goals that these figures decide."""
     goals = [
         Goal(
             f"starts at {GOAL_CONNECTIONS} connections against {ratio.peer}",
@@ -144,7 +144,7 @@ def goals_of(medians: Sequence[Medians], ratios: Sequence[Ratio]) -> list[Goal]:
 
 
 def store(results: Results, folder: Path) -> Path:
-    """Writes the results under a name that is still free: date, machine, and a number if need be."""
+    """Writes the results under a free name: date, machine, and a number if necessary."""
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"{results.taken_at:%Y-%m-%d}-{results.machine.slug}"
     for suffix in ("", *(f"-{number}" for number in range(2, 1000))):

@@ -1,10 +1,10 @@
 """How the cost of a hold grows from 10,000 to 10,000,000 of them: `python -m bench.scale_subscription`.
 
-Builds each size with COPY in an embedded PostgreSQL, for the same million learners, lets the real store place
-and commit holds of learners picked at random in batches, reads entitlements, and prints times, CPU, WAL and
-the plans of every statement. It takes about six minutes, 6 GB of memory and 15 GB of disk; Linux only (the
-CPU time of the backend comes from /proc). Exits with 1 when a hold's time grows by more than a fifth between
-checkpoints, or a statement reads a whole table.
+It builds each size with COPY in an embedded PostgreSQL, always for the same million learners. Then the
+service's handlers place and commit holds of random learners, in batches, and read entitlements. It prints
+times, CPU, WAL and the plan of each statement. It takes about six minutes, 6 GB of memory and 15 GB of
+disk, and needs Linux: the CPU time of the backend comes from /proc. It exits with 1 if the time of a hold
+grows by more than a fifth between checkpoints, or if a statement reads a whole table.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import asyncpg
 from rich.console import Console
@@ -30,14 +30,16 @@ import chassis.postgres.migrations
 from bench.scale.costs import AFTER_A_CHECKPOINT, BATCH, BETWEEN_CHECKPOINTS, Bench, Measurement
 from bench.scale.plans import WatchedDatabase, explain, scans_of_whole_tables
 from bench.scale.population import add_accounts, add_holds, warm_up
+from chassis.rpc.paging import PageTokens
 from homeroom.embedded.postgres import SETTINGS, Cluster
 from homeroom.embedded.provisioning import provision
 from homeroom.secrets_file import SecretsFile
-from subscription_service.__main__ import MIGRATIONS
+from subscription_service.__main__ import MIGRATIONS, handlers
+from subscription_service.operations.license_feed import LicenseFeed
 
 GROWTH_MAX = 1.20
-# A server for the largest size: its data fits into memory, and no checkpoint comes but those asked for. All
-# else is as `make up` runs it.
+# A server for the largest size: its data fits into memory, and checkpoints come only on request. All other
+# settings are those of `make up`.
 LARGE = {**SETTINGS, "shared_buffers": "6GB", "max_wal_size": "100GB", "checkpoint_timeout": "1d"}
 
 FIGURES = ("wall_us", "service_cpu_us", "backend_cpu_us")
@@ -103,7 +105,10 @@ async def run(chosen: argparse.Namespace) -> int:
             deadline=time.monotonic() + 10.0,
         )
         database.statements.clear()
-        bench = Bench(database, truth, backend, random.Random(chosen.seed))
+        # Nobody watches licenses here, so the feed needs nothing to read them.
+        feed = LicenseFeed(reader=cast("Any", None), poll_seconds=60.0)
+        tokens = PageTokens(secret=secrets.get("service_token"))
+        bench = Bench(handlers(database, feed, tokens=tokens), truth, backend, random.Random(chosen.seed))
         measurements = await measure_sizes(
             bench, chosen.accounts, chosen.holds, chosen.batches, chosen.repeats
         )
@@ -147,9 +152,7 @@ def report(measurements: Sequence[Measurement], plans: dict[str, list[str]], out
     for scan in scans:
         console.print(f"[red]reads a whole table: {scan}")
     if not kept:
-        console.print(
-            f"[red]a hold costs more than {GROWTH_MAX:.2f} times what it cost at the smallest size"
-        )
+        console.print(f"[red]a hold costs more than {GROWTH_MAX:.2f} times what it cost at the smallest size")
     if output is not None:
         output.write_text(
             json.dumps([asdict(each) for each in measurements], indent=1) + "\n", encoding="utf-8"

@@ -26,7 +26,7 @@ from homeroom.embedded.postgres import SETTINGS, Cluster
 from homeroom.supervisor import Stack
 
 WARM_UP_SECONDS = 2
-MAX_CONNECTIONS = 500
+POSTGRES_CONNECTIONS_MAX = 500
 """Room for pgbench with 256 clients beside everyone's pools."""
 
 
@@ -41,7 +41,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """The bench's one PostgreSQL, and the stack that brought it, when there is one."""
+    """The bench's one PostgreSQL, and the stack that started it, if there is one."""
 
     address: DatabaseAddress
     postmaster: int
@@ -51,7 +51,7 @@ class Server:
 async def run_starts(
     order: Order, requests: RequestFile, *, cache: Path, data: Path, progress: Progress
 ) -> tuple[Results, dict[str, Profile]]:
-    """Measures in turns, and profiles Homeroom afterwards when asked to."""
+    """Measures the systems in turns, and profiles Homeroom afterwards if asked to."""
     identity = Identity.load(cache)
     everyone = [*learners(requests.count), *PROBES]
     async with AsyncExitStack() as stack:
@@ -89,7 +89,7 @@ async def run_starts(
 
 
 def turns(order: Order) -> Iterator[tuple[int, int, str]]:
-    """Repeat, connections, system: each repeat begins with another system, so that drift hits all alike."""
+    """Repeat, connections, system; each repeat begins with another system, so that drift hits all equally."""
     names = list(order.systems)
     for repeat in range(order.settings.repeat):
         shift = repeat % len(names)
@@ -143,7 +143,7 @@ async def _profile(
 async def _server(data: Path, identity: Identity, with_stack: bool) -> AsyncIterator[Server]:
     """A fresh PostgreSQL with the settings of `homeroom up`, on the disk of the checkout; gone afterwards."""
     _clear(data)
-    settings = {**SETTINGS, "max_connections": str(MAX_CONNECTIONS)}
+    settings = {**SETTINGS, "max_connections": str(POSTGRES_CONNECTIONS_MAX)}
     if with_stack:
         additions = {
             "HOMEROOM_JWKS": str(identity.jwks),
@@ -152,6 +152,7 @@ async def _server(data: Path, identity: Identity, with_stack: bool) -> AsyncIter
         }
         async with Stack(data / "stack", env=additions, postgres_settings=settings) as stack:
             yield Server(stack.dsn, _postmaster(stack.pid("postgres")), stack)
+            _refuse_internal_errors(await stack.internal_errors())
     else:
         async with _cluster(DataDirectory(data / "stack"), settings) as cluster:
             yield Server(cluster.dsn, _postmaster(cluster.pid), None)
@@ -160,7 +161,7 @@ async def _server(data: Path, identity: Identity, with_stack: bool) -> AsyncIter
 
 @asynccontextmanager
 async def _cluster(directory: DataDirectory, settings: Mapping[str, str]) -> AsyncIterator[Cluster]:
-    """What a stack would start, when only peers are measured."""
+    """The PostgreSQL that a stack would start, for a bench of peers alone."""
     with directory.held():
         cluster = Cluster(
             directory.postgres,
@@ -174,6 +175,11 @@ async def _cluster(directory: DataDirectory, settings: Mapping[str, str]) -> Asy
             yield cluster
         finally:
             await cluster.stop()
+
+
+def _refuse_internal_errors(errors: Mapping[str, int]) -> None:
+    if any(errors.values()):
+        raise RuntimeError(f"processes have answered with a 500, which is a bug: {dict(errors)}")
 
 
 def _postmaster(pid: int | None) -> int:

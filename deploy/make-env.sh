@@ -1,10 +1,14 @@
 #!/bin/sh
-# Print the secrets that compose.yaml asks for, freshly made:  deploy/make-env.sh > .env
+# Write the secrets that compose.yaml asks for, freshly made, into a file that only you can read:
+#   deploy/make-env.sh [FILE]     FILE is .env beside compose.yaml unless named; an existing one stays as it is
 set -eu
 
-secret() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }  # hexadecimal: it stands in URLs as it is
+file=${1:-$(dirname "$0")/../.env}
+secret() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }  # hexadecimal: needs no escaping in a URL
 
-cat <<EOF
+umask 077
+set -C  # refuse to overwrite: the passwords of a database are set once, when it is created
+if ! cat > "$file" <<EOF
 POSTGRES_PASSWORD=$(secret)
 SESSION_OWNER_PASSWORD=$(secret)
 SESSION_SERVICE_PASSWORD=$(secret)
@@ -19,3 +23,8 @@ HOMEROOM_JWKS=
 HOMEROOM_JWT_ISSUER=
 HOMEROOM_JWT_AUDIENCE=homeroom
 EOF
+then
+  echo "$file was not written: remove it first if you want new secrets" >&2
+  exit 1
+fi
+echo "wrote $file: now name the issuer of your tokens in it"

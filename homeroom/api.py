@@ -1,4 +1,4 @@
-"""A small client of Homeroom's HTTP API, for the commands that use a stack as anybody would."""
+"""A small client of Homeroom's HTTP API, for the commands that use a stack as any app does."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Answer:
 
     @property
     def problem(self) -> str:
-        """The answer as a sentence for a person, where it is a problem."""
+        """The problem that was answered, as a sentence."""
         detail = self.body.get("detail") or self.body.get("title") or "no explanation"
         return f"{self.status} {self.body.get('reason', '')}: {detail}"
 
@@ -56,7 +56,7 @@ class Api:
     async def ask(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, key: str | None = None
     ) -> Answer:
-        """One request, whatever it answers; ApiError when there is no answer at all."""
+        """Send one request and return its answer, whatever it is; ApiError if there is no answer at all."""
         headers = {"Idempotency-Key": f'"{key}"'} if key else {}
         try:
             async with self._session.request(method, path, json=body, headers=headers) as response:
@@ -72,7 +72,7 @@ class Api:
     async def want(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, key: str | None = None
     ) -> dict[str, Any]:
-        """The body of a request that must succeed; ApiError with the problem when it does not."""
+        """Send a request that must succeed, and return its body; ApiError with the problem if it does not."""
         answer = await self.ask(method, path, body, key=key)
         if not 200 <= answer.status < 300:
             raise ApiError(f"{method} {path} was refused with {answer.problem}")

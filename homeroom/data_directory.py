@@ -1,4 +1,4 @@
-"""Where one stack keeps everything: its data, keys, secrets, logs and run-time state."""
+"""The folder of one stack: its data, keys, secrets, logs and run-time state."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class DataDirectory:
 
     @property
     def run(self) -> Path:
-        """Locks and the state file: worthless once the processes are gone."""
+        """Locks and the state file; of no use when the processes have ended."""
         return self.root / "run"
 
     @property
@@ -57,9 +57,9 @@ class DataDirectory:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Be the only supervisor of this folder; the kernel gives the lock back however we end.
+        """Be the only supervisor of this folder. The kernel releases the lock, however this process ends.
 
-        Raises AlreadyRunningError with the other's pid.
+        Raises AlreadyRunningError with the pid of the other supervisor.
         """
         self.run.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.lock("supervisor"), os.O_RDWR | os.O_CREAT, 0o600)

@@ -1,4 +1,4 @@
-"""A small school to try things with: its accounts, tests and questions, put in through the HTTP API."""
+"""A small school for trials: accounts, tests and questions, created through the HTTP API."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def right_answer(question_id: str) -> str:
 
 
 async def seed(admin: Api) -> Seeded:
-    """Put the school in; what is there already stays or is put right. Raises ApiError."""
+    """Create the school; what exists already stays, or is corrected. Raises ApiError."""
     for account in school()["accounts"]:
         body = {name: value for name, value in account.items() if name != "userId"}
         await admin.want("PUT", f"/v1/accounts/{account['userId']}", {**body, "status": "ACTIVE"})

@@ -1,4 +1,4 @@
-"""Signing keys and tokens for development; production brings its own issuer."""
+"""Signing keys and tokens for development; production has an issuer of its own."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ProductionModeError(RuntimeError):
 
 
 class DevelopmentKeys:
-    """One RS256 key pair, made at its first use; its public half is the JWKS file the gateway reads."""
+    """One RS256 key pair, made at its first use; the gateway reads its public half from a JWKS file."""
 
     def __init__(self, directory: Path) -> None:
         """Read or make the keys in `directory`; raises ProductionModeError in production mode."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 import socket
 
-# Below the range the system draws outgoing ports from: a client that keeps trying to reach a dead
-# server's port in that range can end up connected to itself, and hold the port against its owner.
+# Below the range from which the system takes outgoing ports. In that range, a client that keeps trying to
+# reach the port of a dead server can be connected to itself, and then the server cannot have its port back.
 _CANDIDATES = range(20_000, 32_000)
 
 
@@ -22,7 +22,7 @@ def is_free(port: int) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Different ports nobody listens on; RuntimeError when the machine has no more."""
+    """Different ports on which nothing listens; RuntimeError if the machine has too few."""
     found: list[int] = []
     for port in random.sample(_CANDIDATES, len(_CANDIDATES)):
         if len(found) == count:

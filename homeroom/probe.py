@@ -1,4 +1,4 @@
-"""One small GET to a process's own HTTP listener, without an HTTP library to load."""
+"""One small GET to an HTTP listener of a local process, without the cost of an HTTP library."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class Answer:
 
 
 async def get(port: int, path: str, *, seconds_max: float = 2.0) -> Answer | None:
-    """What 127.0.0.1:port answers; None when nothing (sensible) does in time."""
+    """What 127.0.0.1:port answers; None if there is no answer in time, or one that is not HTTP."""
     try:
         async with asyncio.timeout(seconds_max):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             try:
-                # HTTP/1.0: the server neither splits the answer into chunks nor keeps the line open
+                # HTTP/1.0: the server sends no chunks, and closes the connection
                 writer.write(f"GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
                 raw = await reader.read(_ANSWER_BYTES_MAX)
                 while more := await reader.read(_ANSWER_BYTES_MAX - len(raw)):

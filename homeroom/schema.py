@@ -1,4 +1,4 @@
-"""Bring the services' databases to the schema their programs know, at no cost when they are there."""
+"""Brings the services' databases to the schema that their programs know; free of cost if they have it."""
 
 from __future__ import annotations
 
@@ -6,23 +6,27 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
+import asyncpg
+
 import chassis.postgres.migrations
 import homeroom
 from chassis.postgres import Database
 from homeroom.services import Service, module_command
 
 _CHECK_SECONDS_MAX = 10.0
-_MIGRATE_SECONDS_MAX = 660.0  # a little more than the migration allows itself
+_MIGRATE_SECONDS_MAX = 660.0  # a little more than the limit of the migration itself
 
 
 def migration_folders(package: str) -> dict[str, Path]:
-    """The folders that make up the schema of a service, in the order in which they are applied."""
+    """The folders of a service's schema, in the order in which they are applied."""
     source = Path(homeroom.__file__).resolve().parent.parent
     return {"chassis": chassis.postgres.migrations.FOLDER, package: source / package / "migrations"}
 
 
 async def is_current(service: Service, dsn: str) -> bool:
     """Whether the database has exactly the service's migrations."""
+    if await _is_empty(dsn):
+        return False
     database = await Database.connect(dsn, minimum=0, maximum=1, application_name="homeroom up")
     try:
         async with asyncio.timeout(_CHECK_SECONDS_MAX):
@@ -34,8 +38,17 @@ async def is_current(service: Service, dsn: str) -> bool:
     return True
 
 
+async def _is_empty(dsn: str) -> bool:
+    """Whether no migration was ever applied: an ordinary case here, and an error for a service."""
+    connection = await asyncpg.connect(dsn, timeout=_CHECK_SECONDS_MAX)
+    try:
+        return bool(await connection.fetchval("SELECT to_regclass('schema_migrations') IS NULL"))
+    finally:
+        await connection.close()
+
+
 async def migrate(service: Service, *, environment: Mapping[str, str], log: Path) -> None:
-    """Run `python -m SERVICE migrate`; RuntimeError with its output when it fails."""
+    """Run `python -m SERVICE migrate`; RuntimeError with its output if it fails."""
     process = await asyncio.create_subprocess_exec(
         *module_command(service.package),
         "migrate",

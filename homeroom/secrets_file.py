@@ -1,4 +1,4 @@
-"""Generated passwords of a development stack, in one file that only its owner can read."""
+"""The generated passwords of a development stack, in one file that only its owner can read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 class SecretsFile:
-    """Named random secrets that stay the same from start to start."""
+    """Named random secrets, which stay the same from one start to the next."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -24,7 +24,7 @@ class SecretsFile:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace the file as a whole, readable by nobody else at any moment."""
+    """Replace the file as a whole; at no moment can anybody else read it."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:

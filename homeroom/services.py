@@ -1,4 +1,4 @@
-"""The four service processes: what each is told, and how it is run."""
+"""The four processes: the environment of each, and how it is run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STOP_SECONDS_MAX = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A process of Homeroom: its package, its database (the gateway has none), whom it may call."""
+    """A process of Homeroom: its package, its database (the gateway has none), and which ones it may call."""
 
     package: str
     database: str | None
@@ -33,12 +33,12 @@ SESSION = Service("session_service", "session", ("subscription_service", "progre
 GATEWAY = Service("gateway", None, ("session_service", "progress_service", "subscription_service"))
 
 SERVICES = (SUBSCRIPTION, PROGRESS, SESSION, GATEWAY)
-"""In the order of the arrows, ends first; stopping goes the other way."""
+"""Each process comes after those that it calls; they are stopped in the opposite order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a process listens on 127.0.0.1; the gateway serves its operations on its public port."""
+    """Where a process listens on 127.0.0.1: for its callers, and for its operators."""
 
     port: int
     ops_port: int
@@ -46,6 +46,10 @@ class Address:
     @property
     def target(self) -> str:
         return f"127.0.0.1:{self.port}"
+
+    @property
+    def ops_target(self) -> str:
+        return f"127.0.0.1:{self.ops_port}"
 
 
 def environment_of(
@@ -58,17 +62,16 @@ def environment_of(
     jwks: Path,
     additions: Mapping[str, str],
 ) -> dict[str, str]:
-    """All that the service is told: our own environment, then what this stack decides, then `additions`."""
+    """The environment of the service: our own, then what this stack decides, then `additions`."""
     own = addresses[service.package]
     told = {
         "PYTHONPATH": _import_path(),
         "HOMEROOM_MODE": "development",
         "HOMEROOM_BIND": own.target,
+        "HOMEROOM_OPS_BIND": own.ops_target,
         "HOMEROOM_SERVICE_TOKEN": service_token,
         "HOMEROOM_REDIS_URL": redis_url or "",
     }
-    if own.ops_port != own.port:
-        told["HOMEROOM_OPS_BIND"] = f"127.0.0.1:{own.ops_port}"
     for upstream in service.upstreams:
         told[f"HOMEROOM_{upstream.removesuffix('_service').upper()}_TARGET"] = addresses[upstream].target
     if database is None:
@@ -83,18 +86,19 @@ def environment_of(
             "HOMEROOM_MIGRATION_DATABASE_URL": database.owner,
         }
     told |= additions
-    overruled = {f"{name}_FILE" for name in told}  # a secret may not come in two ways
+    # A secret must not be given twice: as a value by us, and as a file by the environment around us.
+    overruled = {f"{name}_FILE" for name in told}
     return {name: value for name, value in os.environ.items() if name not in overruled} | told
 
 
 def _import_path() -> str:
-    """Where the children find the packages beside this one, also when nothing is installed."""
+    """Where the children find the packages beside this one, even if nothing is installed."""
     source = str(Path(homeroom.__file__).resolve().parent.parent)
     return os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
 
 
 class ServiceProcess:
-    """One service as a child that can be started, ended and started again."""
+    """One service as a child process, which can be started, ended and started again."""
 
     def __init__(
         self, service: Service, *, address: Address, environment: Mapping[str, str], data: DataDirectory
@@ -122,7 +126,7 @@ class ServiceProcess:
         return self._process.pid
 
     async def start(self) -> None:
-        """Started at return, ready later; what an earlier, killed supervisor left behind ends first."""
+        """Start the process; it is ready later. First end what an earlier, killed supervisor left behind."""
         await end_leftover(self._program.lock, self._program.stop_signal, grace_seconds=_STOP_SECONDS_MAX)
         self._process = await spawn(self._program)
 
@@ -137,4 +141,4 @@ class ServiceProcess:
 
 
 def module_command(package: str) -> list[str]:
-    return [sys.executable, "-P", "-m", package]  # -P: the working folder must not shadow anything
+    return [sys.executable, "-P", "-m", package]  # -P: the working folder must not shadow a package

@@ -1,4 +1,4 @@
-"""What a running stack says about itself in `run/state.json`, for the other commands."""
+"""The state of a running stack, in `run/state.json`, for the other commands."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ProcessState:
 
 @dataclass(frozen=True, slots=True)
 class StackState:
-    """The whole stack, as its supervisor last saw it."""
+    """The state of the whole stack, as its supervisor wrote it last."""
 
     supervisor_pid: int
     gateway_url: str
@@ -31,7 +31,7 @@ class StackState:
     processes: tuple[ProcessState, ...]
 
     def process(self, name: str) -> ProcessState:
-        """Raises KeyError for a name the stack does not know."""
+        """The process of this name; raises KeyError if the stack has none."""
         for process in self.processes:
             if process.name == name:
                 return process
@@ -46,7 +46,7 @@ def write(path: Path, state: StackState) -> None:
 
 
 def read(path: Path) -> StackState | None:
-    """The last written state; None when there is none. It may outlive its stack: check the lock too."""
+    """The last written state; None if there is none. It may outlive its stack: check the lock too."""
     try:
         raw: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from homeroom import probe, schema, state
+from homeroom import ops_pages, probe, schema, state
 from homeroom.data_directory import DataDirectory
 from homeroom.embedded.postgres import SETTINGS, SUPERUSER, Cluster
 from homeroom.embedded.provisioning import ServiceDatabase, provision
@@ -37,12 +37,12 @@ class StackError(RuntimeError):
 class Stack:
     """Everything `homeroom up` runs, as an asynchronous context: ready inside, nothing left running after.
 
-    data_dir: where it lives; None makes a temporary folder, and the stack ephemeral.
-    port: the gateway's; 0 takes a free one. The other processes always take free ones.
-    ephemeral: throw the data away at the end; refused for a folder that already holds something.
-    redis: run a Redis where a binary can be found.
+    data_dir: its folder; None makes a temporary one, and the stack is ephemeral.
+    port: the gateway's public port; 0 takes a free one. All other ports are free ones.
+    ephemeral: delete the data at the end; refused for a folder that is not empty.
+    redis: run a Redis if a binary can be found.
     env: additions to the environment of the four processes.
-    say: is told what happens, a line at a time.
+    say: receives each line about what happens.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Stack:
         if data_dir is None:
             data_dir = Path(tempfile.mkdtemp(prefix="homeroom-"))
         elif ephemeral and data_dir.exists() and any(data_dir.iterdir()):
-            raise StackError(f"{data_dir} already holds something, and an ephemeral stack throws it away")
+            raise StackError(f"{data_dir} already holds something, and an ephemeral stack deletes its folder")
         self.data = DataDirectory(data_dir.resolve())
         self._port = port
         self._wants_redis = redis
@@ -86,11 +86,11 @@ class Stack:
 
     @property
     def redis_url(self) -> str | None:
-        """None when the stack runs without Redis."""
+        """None if the stack runs without Redis."""
         return self._redis.url if self._redis else None
 
     def address(self, name: str) -> Address:
-        """Where a service listens; the same after each of its restarts."""
+        """Where a process listens; its restarts change nothing about it."""
         return self._services[name].address
 
     def token(self, user: str, roles: Iterable[str] = ("learner",), *, ttl_seconds: int = 3600) -> str:
@@ -98,7 +98,7 @@ class Stack:
         return self._keys.token(user, roles, ttl_seconds=ttl_seconds)
 
     def dsn(self, database: str) -> str:
-        """The superuser's way into `session`, `subscription` or `progress`, for checks."""
+        """The superuser's address of the database `session`, `subscription` or `progress`, for checks."""
         return self._cluster.dsn(database)
 
     def pid(self, name: str) -> int | None:
@@ -110,29 +110,45 @@ class Stack:
         return self._watches[name].restarts
 
     async def kill(self, name: str) -> int:
-        """SIGKILL a process, as an accident would: the supervisor starts it again. Return the dead pid."""
+        """SIGKILL a process, as an accident would; the supervisor starts it again. Return the old pid."""
+        return await self._end(name, signal.SIGKILL)
+
+    async def terminate(self, name: str) -> int:
+        """SIGTERM a process, as an operator would; the supervisor starts it again. Return the old pid.
+
+        Returns when the process has ended: it answers what is under way first.
+        """
+        return await self._end(name, signal.SIGTERM)
+
+    async def _end(self, name: str, told: signal.Signals) -> int:
         child = self._watches[name].child
         pid = child.pid
         if pid is None:
-            raise StackError(f"{name} does not run just now")
-        os.kill(pid, signal.SIGKILL)
+            raise StackError(f"{name} does not run at the moment")
+        os.kill(pid, told)
         await child.wait()
         return pid
 
     def hurry(self) -> None:
-        """While it stops: end the four processes at once. The databases still stop in order."""
+        """While the stack stops: kill the four processes. The databases still stop in order."""
         for name in self._services:
             if pid := self.pid(name):
                 os.kill(pid, signal.SIGKILL)
 
     async def restart_postgres(self, *, immediately: bool = False) -> None:
-        """Stop PostgreSQL (`immediately`: as a crash, to be recovered) and start it; running at return."""
+        """Stop PostgreSQL and start it again. `immediately` makes it a crash, from which it recovers."""
         await self._watches["postgres"].restart(lambda: self._cluster.stop(immediately=immediately))
 
     async def wait_ready(self, *, seconds_max: float = READY_SECONDS_MAX) -> None:
-        """Return when each process says that it is ready; StackError with its log when one does not."""
+        """Return when every process says that it is ready; StackError with its log if one does not."""
         deadline = time.monotonic() + seconds_max
         await together(*(self._wait_ready(name, deadline) for name in self._services))
+
+    async def internal_errors(self) -> dict[str, int]:
+        """How many calls each living process has failed with a 500, since it started; see `ops_pages`."""
+        return await ops_pages.internal_errors(
+            {name: service.address.ops_port for name, service in self._services.items()}
+        )
 
     async def __aenter__(self) -> Self:
         """Raises AlreadyRunningError, StackError, or a RuntimeError of the part that cannot start."""
@@ -160,7 +176,7 @@ class Stack:
         self._write_state()
 
     async def _stop(self) -> None:
-        """Who calls ends before who is called; the databases end last."""
+        """Each process ends before those that it calls; the databases end last."""
         self._ready = False
         for watch in self._watches.values():
             await watch.let_go()
@@ -177,8 +193,9 @@ class Stack:
             raise StackError(f"port {self._port} is taken by another program: choose another with --port")
         ports = iter(free_ports(2 * len(SERVICES)))
         addresses = {service.package: Address(next(ports), next(ports)) for service in SERVICES}
-        gateway = self._port or addresses[GATEWAY.package].port
-        return {**addresses, GATEWAY.package: Address(gateway, gateway)}
+        if self._port:
+            addresses[GATEWAY.package] = Address(self._port, addresses[GATEWAY.package].ops_port)
+        return addresses
 
     async def _start_postgres(self) -> None:
         self._cluster = Cluster(
@@ -189,10 +206,8 @@ class Stack:
             settings=self._postgres_settings,
         )
         await self._watch(self._cluster)
-        for folder in self._cluster.opened:
-            self._say(
-                f"{folder} may now be passed through (not listed) by others: PostgreSQL does not run as root"
-            )
+        if self._cluster.opened:
+            self._say(_opened_way(self._cluster.opened, self._cluster.user))
         self._say("PostgreSQL is ready")
 
     async def _start_redis(self) -> None:
@@ -235,9 +250,12 @@ class Stack:
         await watch.start()
 
     async def _wait_ready(self, name: str, deadline: float) -> None:
+        address = self.address(name)
+        # The gateway is ready when its public port is; the other processes say so on their operations port.
+        port = address.port if name == GATEWAY.package else address.ops_port
         pause = _POLL_SECONDS_FIRST
         while True:
-            answer = await probe.get(self.address(name).ops_port, "/readyz")
+            answer = await probe.get(port, "/readyz")
             if answer is not None and answer.status == 200:
                 return
             if not self._ready and self._watches[name].deaths_in_a_row >= _DEATHS_BEFORE_READY_MAX:
@@ -261,8 +279,8 @@ class Stack:
         )
         try:
             state.write(self.data.state, now)
-        except OSError as error:  # a full disk must not end the care of the processes
-            self._say(f"the state cannot be written: {error}")
+        except OSError as error:  # a full disk must not end the supervision
+            self._say(f"the state file cannot be written: {error}")
 
     def _process_state(self, name: str, watch: Watch) -> state.ProcessState:
         address = self._services[name].address if name in self._services else None
@@ -277,10 +295,20 @@ class Stack:
 
 
 async def together(*parts: Coroutine[None, None, None]) -> None:
-    """Run all parts at once; the first failure ends the others and is raised as itself."""
+    """Run all parts at once; the first failure ends the others and is raised."""
     try:
         async with asyncio.TaskGroup() as group:
             for part in parts:
                 group.create_task(part)
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None
+
+
+def _opened_way(folders: Iterable[Path], user: str) -> str:
+    """Tells root what was changed so that PostgreSQL, as another user, reaches its files."""
+    names = ", ".join(map(str, folders))
+    return (
+        f"PostgreSQL refuses to run as root, so it runs as another system user ({user}). So that this user "
+        f"reaches its files, all users may now pass through {names} (chmod o+x), but not list what is in it. "
+        "You need not do anything."
+    )

@@ -1,4 +1,4 @@
-"""A learner's day with everything that goes wrong in one, on a running stack; each step checks itself."""
+"""A learner's day on a running stack, with everything that can go wrong; each step checks its result."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _POLL_SECONDS = 0.1
 
 
 class TourError(RuntimeError):
-    """A step did not go as it must."""
+    """A step did not have the result that it must have."""
 
 
 class Tour:
-    """The steps, in the order of `run()`; `learner` is new to the stack, so its day is empty."""
+    """The steps, in the order of `run()`. `learner` is new to the stack and has started no test today."""
 
     def __init__(self, *, admin: Api, learner: Api, user_id: str, state_file: Path, console: Console) -> None:
         self._admin = admin
@@ -39,7 +39,7 @@ class Tour:
         self._steps = 0
 
     async def run(self) -> None:
-        """All steps; TourError at the first that does not hold."""
+        """Take all steps; TourError at the first whose result is wrong."""
         tests = demo_school.tests_offered()
         await self._enroll()
         first = await self._one_click_sent_twice(tests[0])
@@ -65,7 +65,7 @@ class Tour:
 
     async def _one_click_sent_twice(self, test_id: str) -> dict[str, Any]:
         self._title(
-            "One click, sent twice", "the answer got lost on the way, so the page sends the start again"
+            "One click, sent twice", "the answer was lost on the way, so the page sends the start again"
         )
         first = await self._start(test_id, "click")
         again = await self._start(test_id, "click")
@@ -107,7 +107,8 @@ class Tour:
                 answer.status == 429, f"test {count} of {limit} should be refused, not {answer.status}"
             )
             self._check(
-                answer.body.get("reason") == "DAILY_LIMIT_REACHED", f"what a reason: {answer.problem}"
+                answer.body.get("reason") == "DAILY_LIMIT_REACHED",
+                f"this is the wrong reason: {answer.problem}",
             )
             missing = {"limit", "used", "held", "resetsAt"} - set(answer.body)
             self._check(not missing, f"the refusal should say {', '.join(sorted(missing))}")
@@ -120,7 +121,7 @@ class Tour:
         before = self._process()
         self._title("A process dies", f"SIGKILL to {_VICTIM}, process {before.pid}")
         if before.pid is None:
-            raise TourError(f"{_VICTIM} does not run just now")
+            raise TourError(f"{_VICTIM} does not run at the moment")
         os.kill(before.pid, signal.SIGKILL)
         began = time.monotonic()
         answer, refusals = await self._start_until_answered(session["testId"])
@@ -131,7 +132,7 @@ class Tour:
         self._check(answer.body["sessionId"] == session["sessionId"], "the key should give the same session")
         after = await self._until_restarted(before)
         self._tell(
-            f"answered after [b]{seconds:.1f} s[/] and {refusals} honest 503s: the same session, a replay"
+            f"answered after [b]{seconds:.1f} s[/] and {refusals} times 503: the same session, a replay"
         )
         self._tell(f"{_VICTIM} is back as process [b]{after.pid}[/], its restart number {after.restarts}")
 
@@ -185,7 +186,10 @@ class Tour:
         return answer
 
     async def _start_until_answered(self, test_id: str) -> tuple[Answer, int]:
-        """What a patient page does: the same key again, until it is answered."""
+        """Send the start with the same key until the answer is final, as a patient page does.
+
+        Only 503 and 504 are sent again: any other answer is final, and a 500 fails the step.
+        """
         deadline = time.monotonic() + _RECOVERY_SECONDS_MAX
         refusals = 0
         while True:

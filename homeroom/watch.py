@@ -1,4 +1,4 @@
-"""Keep one child process running: restarted with exponential back-off and jitter when it dies."""
+"""Keeps one child process running: it is restarted with exponential back-off and jitter when it dies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Protocol
 _BACKOFF_SECONDS_FIRST = 0.1
 _BACKOFF_SECONDS_MAX = 5.0
 _STEADY_SECONDS = 5.0
-"""A process that lived this long was well: its next death is a first one."""
+"""A process that lived this long was healthy: its next death counts as the first one."""
 
 
 class Child(Protocol):
@@ -29,14 +29,14 @@ class Child(Protocol):
         """Raises RuntimeError when it cannot."""
 
     async def wait(self) -> int:
-        """Return its exit code once it has ended; negative: minus the signal."""
+        """Return its exit code when it has ended; a negative one is minus the signal."""
 
     async def stop(self) -> None:
-        """Ended at return, by force if it must be."""
+        """End it, by force if necessary; it has ended at return."""
 
 
 class Watch:
-    """The care of one child, from start() to stop()."""
+    """Supervises one child, from start() to stop()."""
 
     def __init__(self, child: Child, *, on_change: Callable[[], None], say: Callable[[str], None]) -> None:
         self.child = child
@@ -48,24 +48,24 @@ class Watch:
         self._keeper: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """The first start, whose failure is the caller's; from then on the child is kept running."""
+        """Start the child; raises what that raises. From then on the child is kept running."""
         await self._start_child()
         self._keeper = asyncio.create_task(self._keep(), name=f"watch {self.child.name}")
 
     async def stop(self) -> None:
-        """End the care and the child."""
+        """End the supervision, and the child."""
         await self.let_go()
         await self.child.stop()
         self._on_change()
 
     async def restart(self, stop: Callable[[], Coroutine[None, None, None]]) -> None:
-        """A planned restart, with the caller's way to stop: no back-off, and no death counted."""
+        """Restart the child; `stop` ends it. A planned restart has no back-off and counts as no death."""
         await self.let_go()
         await stop()
         await self.start()
 
     async def let_go(self) -> None:
-        """End the care: whatever happens to the child now, it is not started again."""
+        """End the supervision: whatever happens to the child now, it is not started again."""
         if self._keeper is not None:
             self._keeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):

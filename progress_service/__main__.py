@@ -7,13 +7,16 @@ import sys
 from pathlib import Path
 
 import chassis.postgres.migrations
+from chassis.postgres import Database
 from chassis.process.config import load
 from chassis.process.lifecycle import Shutdown
 from chassis.process.service import Service, run_command
+from chassis.rpc.servicing import Handler
+from chassis.telemetry.metrics import Metrics
 from progress_service.config import Config
 from progress_service.operations.results import ResultOperations
 from progress_service.operations.statistics import StatisticsOperations
-from progress_service.servicer import statistics as servicer
+from progress_service.servicer import statistics
 from progress_service.store.results import ResultStore
 from progress_service.store.statistics import StatisticsStore
 
@@ -21,13 +24,19 @@ SERVICE = "progress_service"
 MIGRATIONS = {"chassis": chassis.postgres.migrations.FOLDER, SERVICE: Path(__file__).parent / "migrations"}
 
 
+def handlers(*, database: Database, metrics: Metrics) -> list[Handler]:
+    """All methods of the service, over this database."""
+    return statistics.handlers(
+        results=ResultOperations(store=ResultStore(database), metrics=metrics),
+        statistics=StatisticsOperations(store=StatisticsStore(database)),
+    )
+
+
 async def serve(shutdown: Shutdown) -> None:
-    """Serve until the end is asked for; refuses a database whose schema is not the one known here."""
+    """Serve until the shutdown is requested; refuses a database whose schema this program does not know."""
     config = load(Config, os.environ)
     service = await Service.begin(SERVICE, config=config, migrations=MIGRATIONS, shutdown=shutdown)
-    results = ResultOperations(store=ResultStore(service.database), metrics=service.metrics)
-    statistics = StatisticsOperations(store=StatisticsStore(service.database))
-    await service.listen({servicer.NAME: servicer.StatisticsServicer(results=results, statistics=statistics)})
+    await service.listen(handlers(database=service.database, metrics=service.metrics))
     await shutdown.wait()
 
 

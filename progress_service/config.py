@@ -1,4 +1,4 @@
-"""What progress_service is told by its environment."""
+"""The configuration of progress_service."""
 
 from __future__ import annotations
 
@@ -9,4 +9,4 @@ from chassis.process.config import ServiceConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Config(ServiceConfig):
-    """What it takes to serve: no more than any service needs."""
+    """The configuration that every service has; progress_service adds nothing to it."""

@@ -1,1 +1,1 @@
-"""The load: who asks, with which tokens and keys, and how hard."""
+"""The load: its learners, tokens and keys, and the programs that generate it."""

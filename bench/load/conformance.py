@@ -1,4 +1,4 @@
-"""Before its speed counts, a system must keep the promises of a start: the same questions to each of them."""
+"""The promises of a start, which each system must keep before its speed is measured; the same for all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FIRST, SECOND, THIRD, FOURTH = TEST_IDS
 
 
 class NotConformingError(RuntimeError):
-    """The system answers something else than it must; says to what."""
+    """The system gives a wrong answer; the message names the request."""
 
 
 async def check_conformance(url: str, identity: Identity) -> None:

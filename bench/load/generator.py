@@ -1,4 +1,4 @@
-"""A load generator as a child process that is always ended, and the CPU time it took."""
+"""A load generator as a child process, which is always ended, and its CPU time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def run_generator(
     environment: Mapping[str, str] | None = None,
     directory: Path | None = None,
 ) -> tuple[str, float]:
-    """Its output and its CPU seconds; raises RuntimeError when it fails or does not end in time.
+    """Its output and its CPU seconds; raises RuntimeError if it fails or does not end in time.
 
     The CPU time is that of all children reaped meanwhile: run nothing else beside it.
     """

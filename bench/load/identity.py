@@ -23,7 +23,7 @@ KEY_BITS = 2048
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Signs tokens; `jwks` is the file with the public key that every system under test is given."""
+    """Signs tokens; every system under test reads the public key from the file `jwks`."""
 
     key: RSAKey
     jwks: Path
@@ -47,7 +47,7 @@ class Identity:
 
     @property
     def thumbprint(self) -> str:
-        """Names the key: what was signed with another one is stale."""
+        """Names the key: tokens signed with another one are stale."""
         return self.key.thumbprint()
 
     def token(self, user_id: str, role: str) -> str:

@@ -1,4 +1,4 @@
-"""What a load generator says after a run, whichever it is."""
+"""The result of a load, from either generator."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class LoadOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """Counts and latencies of one run. `sent` is what was asked; `succeeded` what was answered well."""
+    """Counts and latencies of one run: the requests that were `sent`, and the good answers, `succeeded`."""
 
     seconds: float
     sent: int

@@ -1,4 +1,4 @@
-"""pgbench: the bare writes of a start, without any service before them."""
+"""pgbench: only the writes of a start, without a service."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _RATE = re.compile(r"^tps = ([\d.]+)", re.MULTILINE)
 
 
 async def run_pgbench(dsn: str, *, connections: int, seconds: int) -> LoadOutcome:
-    """Runs the transaction on so many clients; raises RuntimeError when pgbench fails."""
+    """Runs the transaction on so many clients; raises RuntimeError if pgbench fails."""
     with tempfile.TemporaryDirectory(prefix="homeroom-pgbench-") as directory:
         command = [
             str(find_binaries() / "pgbench"), "--no-vacuum", "--protocol=prepared", "--define=seq=0",
@@ -52,7 +52,7 @@ def parse_latencies(log: str) -> list[float]:
 
 
 def parse_outcome(output: str, latencies_ms: list[float], *, generator_cpu_seconds: float) -> LoadOutcome:
-    """Reads pgbench's report; raises ValueError when it has no rate. The latencies must be sorted."""
+    """Reads pgbench's report; raises ValueError if it has no rate. The latencies must be sorted."""
     processed, failed, rate = (pattern.search(output) for pattern in (_PROCESSED, _FAILED, _RATE))
     if processed is None or rate is None or not latencies_ms:
         raise ValueError(f"pgbench said nothing that can be read:\n{output}")

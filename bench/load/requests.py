@@ -33,7 +33,7 @@ class RequestFile:
     first: int = 0
 
     def after(self, sent: int) -> RequestFile:
-        """Where the next run begins, so that whoever remembers the tokens of the last one gains nothing."""
+        """Where the next run begins: a system that caches the tokens of the last run gains nothing."""
         return replace(self, first=(self.first + sent) % self.count)
 
 
@@ -60,7 +60,7 @@ def request_record(identity: Identity, index: int) -> bytes:
 
 
 def make_request_file(cache_directory: Path, count: int, advance: Callable[[int], None]) -> RequestFile:
-    """The cached file, or a new one signed on every core; `advance` hears how many more are signed."""
+    """The cached file, or a new one signed on every core; `advance` receives how many more are signed."""
     identity = Identity.load(cache_directory)
     record_bytes = len(request_record(identity, 0))
     path = cache_directory / f"starts-{identity.thumbprint[:12]}-{record_bytes}-{count}.bin"
@@ -89,5 +89,5 @@ def _sign_chunk(chunk: tuple[Path, int, int]) -> bytes:
 
 @cache
 def _identity(cache_directory: Path) -> Identity:
-    """The key is read once by each signing process."""
+    """Each signing process reads the key once."""
     return Identity.load(cache_directory)

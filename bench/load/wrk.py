@@ -1,4 +1,4 @@
-"""wrk: how to get it, how to run it, and what it says."""
+"""wrk: where it is, how it is run, and how its report is read."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Summary(msgspec.Struct, frozen=True):
 
     @property
     def problems(self) -> list[str]:
-        """Why this run proves nothing; empty for a good one."""
+        """The reasons why this run proves nothing; none for a good one."""
         counted = {
             "answers of 400 and above": self.refused,
             "connections refused": self.connect_errors,
@@ -63,7 +63,7 @@ def require_wrk() -> str:
 
 
 def parse_summary(output: str) -> Summary:
-    """Finds the line of starts.lua in wrk's output; raises ValueError when there is none."""
+    """Finds the line of starts.lua in wrk's output; raises ValueError if there is none."""
     for line in output.splitlines():
         if line.startswith("{"):
             return msgspec.json.decode(line, type=Summary)
@@ -71,7 +71,7 @@ def parse_summary(output: str) -> Summary:
 
 
 def wrk_command(url: str, requests: RequestFile, *, connections: int, seconds: int) -> list[str]:
-    """Each thread gets its own stretch of the file, so that no request is played twice."""
+    """Each thread gets its own part of the file, so that no request is played twice."""
     threads = min(connections, THREADS_MAX)
     return [
         require_wrk(), "--latency", f"--threads={threads}", f"--connections={connections}",
@@ -82,7 +82,7 @@ def wrk_command(url: str, requests: RequestFile, *, connections: int, seconds: i
 
 
 async def run_wrk(url: str, requests: RequestFile, *, connections: int, seconds: int) -> LoadOutcome:
-    """Plays the file against the URL; raises RuntimeError when wrk fails."""
+    """Plays the file against the URL; raises RuntimeError if wrk fails."""
     command = wrk_command(url, requests, connections=connections, seconds=seconds)
     output, cpu_seconds = await run_generator(command, seconds=seconds)
     summary = parse_summary(output)

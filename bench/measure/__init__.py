@@ -1,1 +1,1 @@
-"""What the systems under load cost: CPU, memory, and where the time goes."""
+"""What the systems under load cost: CPU, memory, and profiles."""

@@ -14,14 +14,14 @@ import msgspec
 PROC = Path("/proc")
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 POSTGRES = "postgres"
-"""The root whose processes are told apart by what they work for."""
+"""The root whose processes are grouped by the database that they work for."""
 POSTGRES_HELPERS = "postgres helpers"
 POSTGRES_ENDED = "postgres ended backends"
 _BACKEND = re.compile(r"^postgres: (?:\S+: )?\S+ (?P<database>\S+) (?:\[local\]|\S+\(\d+\))")
 
 
 class Memory(msgspec.Struct, frozen=True):
-    """Resident and proportional set size: PSS divides shared pages among those who share them."""
+    """Resident and proportional set size: PSS divides shared pages among the processes that share them."""
 
     rss_mib: float
     pss_mib: float
@@ -69,7 +69,7 @@ def take_snapshot(roots: Mapping[str, int]) -> Snapshot:
 
 
 def spending(before: Snapshot, after: Snapshot) -> Spending:
-    """What was spent in between, also by processes that began or ended meanwhile."""
+    """The CPU time between two snapshots, also of processes that began or ended meanwhile."""
     ticks: dict[str, int] = defaultdict(int)
     for pid, group in after.groups.items():
         now, then = after.processes[pid], before.processes.get(pid)
@@ -91,7 +91,7 @@ def spending(before: Snapshot, after: Snapshot) -> Spending:
 
 
 def read_memory(roots: Mapping[str, int]) -> dict[str, Memory]:
-    """Memory of each group; a process that we may not look into counts with its RSS alone."""
+    """Memory of each group; a process that we may not inspect counts with its RSS only."""
     if not is_supported():
         return {}
     processes = {process.pid: process for process in _read_all()}

@@ -1,4 +1,4 @@
-"""Where a process spends its time: py-spy samples it from outside while it is under load."""
+"""Profiles: py-spy samples a process from outside while it is under load."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ SAMPLES_PER_SECOND = 100
 GRACE_SECONDS = 30
 TOP = 12
 EVERYWHERE = 0.7
-"""A frame in more samples than this share is what the process stands on, and says nothing."""
+"""A frame in more samples than this share is a caller of everything, and tells nothing."""
 SCAFFOLDING = ("python", "asyncio")
-"""Packages that call everything: what they do themselves counts, what they call does not."""
+"""Packages that call everything: their own work counts, the work of their callees does not."""
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from joserfc.jwk import KeySet
 
 
 class NotAuthenticatedError(Exception):
-    """The token is missing, malformed, expired, or signed by nobody we know."""
+    """The token is missing, malformed, expired, or signed with an unknown key."""
 
 
 class BearerVerifier:

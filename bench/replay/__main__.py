@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Protocol
 
@@ -24,9 +27,10 @@ from rich.progress import (
 from rich.text import Text
 
 from bench.replay.errors import ReplayError
+from bench.replay.killer import Killer, schedule
 from bench.replay.log import read_log
-from bench.replay.report import Outcome, as_json, show
-from bench.replay.run import TOKEN_SECONDS, Order, replay
+from bench.replay.report import Outcome, Storm, as_json, show
+from bench.replay.run import TOKEN_SECONDS, Disturb, Order, replay
 from homeroom.commands.options import running
 from homeroom.data_directory import DataDirectory
 from homeroom.keys import DevelopmentKeys
@@ -43,7 +47,7 @@ class Sign(Protocol):
 
 
 class RateColumn(ProgressColumn):
-    """How many a second, lately."""
+    """How many were done per second, recently."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
@@ -55,32 +59,65 @@ def main(
     *,
     data: Annotated[
         Path | None,
-        typer.Option(help="The data folder of a running stack. Without it, one is started and thrown away."),
+        typer.Option(
+            help="The data folder of a running stack. Without it, one is started, and deleted at the end."
+        ),
     ] = None,
     url: Annotated[str | None, typer.Option(help="The gateway of the stack of --data, if elsewhere.")] = None,
     learners: Annotated[int | None, typer.Option(min=1, help="Play only so many learners.")] = None,
     at_once: Annotated[int, typer.Option(min=1, max=1000, help="Learners who play at a time.")] = 64,
     twice: Annotated[bool, typer.Option("--twice", help="Play again with the same keys.")] = False,
+    kills: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=1000,
+            help="Kill processes of a stack of our own at random: so often, or until the log is played.",
+        ),
+    ] = 0,
+    seed: Annotated[int | None, typer.Option(help="Of the kills; a random one is chosen and told.")] = None,
     as_json_text: Annotated[bool, typer.Option("--json", help="Write the result as JSON.")] = False,
 ) -> None:
-    """Play a practice log through a stack's gateway, and compare what came of it with the log.
+    """Play a practice log through a stack's gateway, and compare the result with the log.
 
-    Exits with 1 when they differ in anything, with 2 when they could not be compared.
+    Exits with 1 if they differ in anything, with 2 if they could not be compared. With --kills it also exits
+    with 1 if an answer was anything but 2xx, 503, 504 or 409 REQUEST_ABORTED.
     """
     terminal = Console(stderr=as_json_text, highlight=False)
     try:
         log = read_log(folder)
         order = Order(log if learners is None else log.first(learners), at_once=at_once, twice=twice)
-        outcome = asyncio.run(_run(order, data=data, url=url, terminal=terminal))
-    except (ReplayError, RuntimeError) as error:  # a stack that cannot start raises RuntimeErrors
+        if kills:
+            _refuse_foreign_stack(data, url)
+            seed = random.randrange(2**32) if seed is None else seed
+            outcome = asyncio.run(_run_in_storm(order, kills=kills, seed=seed, terminal=terminal))
+        else:
+            outcome = asyncio.run(_run(order, data=data, url=url, terminal=terminal))
+    except (ReplayError, RuntimeError) as error:  # a stack that cannot start raises RuntimeError
         terminal.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(EXIT_FAILED) from error
     if as_json_text:
         typer.echo(json.dumps(as_json(outcome), indent=2, default=str))
     else:
         show(terminal, outcome)
-    if outcome.differences or not outcome.all_counted:
+    if not outcome.sound:
         raise typer.Exit(EXIT_DIFFERENCES)
+
+
+def _refuse_foreign_stack(data: Path | None, url: str | None) -> None:
+    if data is not None or url is not None:
+        raise ReplayError(
+            "--kills kills processes, so it starts a stack of its own: leave out --data and --url"
+        )
+
+
+async def _run_in_storm(order: Order, *, kills: int, seed: int, terminal: Console) -> Outcome:
+    terminal.print(f"starting a stack of our own, to kill its processes {kills} times (seed {seed})")
+    async with Stack(ephemeral=True) as stack:
+        killer = Killer(stack, schedule(seed, kills), say=lambda line: terminal.print(f"[dim]{line}[/]"))
+        outcome = await _replay(order, stack.gateway_url, stack.token, terminal, disturb=killer.at_work)
+        storm = Storm(seed, dict(killer.killed), await stack.internal_errors())
+        return replace(outcome, storm=storm)
 
 
 async def _run(order: Order, *, data: Path | None, url: str | None, terminal: Console) -> Outcome:
@@ -90,7 +127,11 @@ async def _run(order: Order, *, data: Path | None, url: str | None, terminal: Co
         raise ReplayError("--url needs --data: the learners' tokens are signed with the keys in that folder")
     terminal.print("starting a stack of our own")
     async with Stack(ephemeral=True) as stack:
-        return await _replay(order, stack.gateway_url, stack.token, terminal)
+        outcome = await _replay(order, stack.gateway_url, stack.token, terminal)
+        errors = {name: count for name, count in (await stack.internal_errors()).items() if count}
+        if errors:
+            raise ReplayError(f"processes have answered with a 500, which is a bug: {errors}")
+        return outcome
 
 
 async def _replay_on_running_stack(
@@ -105,7 +146,9 @@ async def _replay_on_running_stack(
     return await _replay(order, gateway_url, DevelopmentKeys(data.keys).token, terminal)
 
 
-async def _replay(order: Order, gateway_url: str, sign: Sign, terminal: Console) -> Outcome:
+async def _replay(
+    order: Order, gateway_url: str, sign: Sign, terminal: Console, *, disturb: Disturb = nullcontext
+) -> Outcome:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -120,6 +163,7 @@ async def _replay(order: Order, gateway_url: str, sign: Sign, terminal: Console)
             gateway_url=gateway_url,
             make_token=lambda user, roles: sign(user, roles, ttl_seconds=TOKEN_SECONDS),
             progress=progress,
+            disturb=disturb,
         )
 
 

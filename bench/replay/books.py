@@ -1,4 +1,4 @@
-"""What the server says afterwards of each learner: their statistics and their sessions."""
+"""What the server says about each learner afterwards: their statistics and their sessions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Books:
 
 
 class Reader:
-    """Reads learners' books, many at once."""
+    """Reads the books of many learners at once."""
 
     def __init__(self, caller: Caller, *, token: Callable[[str], str], at_once: int) -> None:
         self._caller = caller
@@ -34,9 +34,9 @@ class Reader:
         self._turns = asyncio.Semaphore(at_once)
 
     async def wait_until_counted(self, log: PracticeLog, *, seconds_max: float) -> bool:
-        """Wait until /v1/stats knows of as many completed sessions as the log has; False if it does not.
+        """Wait until /v1/stats has as many completed sessions as the log; False if it never has.
 
-        Results travel through an outbox, so they are counted a moment after their session was completed.
+        Results travel through an outbox, so a session is counted a moment after it was completed.
         """
         give_up_at = time.monotonic() + seconds_max
         waiting = list(log.learners)
@@ -49,7 +49,7 @@ class Reader:
         return True
 
     async def read(self, log: PracticeLog) -> dict[str, Books]:
-        """Everyone's books; raises ReplayError."""
+        """The books of all learners; raises ReplayError."""
         books = await asyncio.gather(*(self._read_books(learner.name) for learner in log.learners))
         return {learner.name: each for learner, each in zip(log.learners, books, strict=True)}
 

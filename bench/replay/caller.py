@@ -1,4 +1,4 @@
-"""Requests to the gateway as a patient app sends them: again, with the same key, when that can help."""
+"""Requests to the gateway as a patient app sends them: again, with the same key, if that can help."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import hashlib
 import json
 import random
 import time
+import uuid
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -17,11 +19,14 @@ import aiohttp
 from bench.replay.errors import ReplayError
 
 REQUEST_SECONDS_MAX = 15.0
-PATIENCE_SECONDS = 90.0  # longer than a process takes to be started again
+PATIENCE_SECONDS = 90.0  # longer than the restart of a process takes
 BACKOFF_SECONDS = 0.05
 BACKOFF_SECONDS_MAX = 2.0
-# From someone between us and the gateway, who knows nothing of problems.
+# For an answer that is not a problem of Homeroom's: it comes from something between us and the gateway.
 STATUSES_WORTH_A_RETRY = frozenset({502, 503, 504})
+ABORTED = "REQUEST_ABORTED"
+NO_ANSWER = "no answer"
+KEYS = uuid.UUID("5e0c1c52-27f4-4d52-8a1b-6b8f0a9d3c11")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +43,27 @@ class Response:
         return 200 <= self.status < 300
 
     @property
+    def aborted(self) -> bool:
+        """Whether the key was given up by the server: a new one may succeed."""
+        return self.status == 409 and self.body.get("reason") == ABORTED
+
+    @property
+    def label(self) -> str:
+        """The status, and the reason of a refusal."""
+        return str(self.status) if self.ok else f"{self.status} {self.body.get('reason', '')}".strip()
+
+    @property
     def problem(self) -> str:
         """A refusal in words."""
         return f"{self.status} {self.body.get('reason', '')} {self.body.get('detail', '')}".strip()
 
 
 class Caller:
-    """An asynchronous context; counts what it had to send again in `retries`."""
+    """An asynchronous context.
+
+    `retries` counts the requests that were sent again; `statuses` counts every answer, by its status and, for
+    a refusal, its reason.
+    """
 
     def __init__(
         self, base_url: str, *, connections_max: int, patience_seconds: float = PATIENCE_SECONDS
@@ -54,6 +73,7 @@ class Caller:
         self._patience_seconds = patience_seconds
         self._session: aiohttp.ClientSession
         self.retries = 0
+        self.statuses: Counter[str] = Counter()
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
@@ -78,29 +98,35 @@ class Caller:
         key: str | None = None,
         params: Mapping[str, str] | None = None,
     ) -> Response:
-        """The final answer: retryable problems and silence are met by sending again, with the same key.
+        """The final answer. After a retryable problem, or none, the request is sent again with the same key.
 
-        Raises ReplayError when our patience ends first.
+        After REQUEST_ABORTED it is sent again with a new key, as README.md says. The new key follows from the
+        old one, so that a second play of the log uses the same keys. Raises ReplayError if no final answer
+        comes in time.
         """
         headers = {"Authorization": f"Bearer {token}"}
-        if key is not None:
-            headers["Idempotency-Key"] = key
         give_up_at = time.monotonic() + self._patience_seconds
         attempt = 0
         while True:
             attempt += 1
             pause = 0.0
+            if key is not None:
+                headers["Idempotency-Key"] = key
             try:
                 async with self._session.request(
                     method, path, json=body, headers=headers, params=params
                 ) as answer:
                     raw = await answer.read()
                     response = _response(answer, raw)
-                    if not _worth_a_retry(response):
+                    self.statuses[response.label] += 1
+                    if key is not None and response.aborted:
+                        key = str(uuid.uuid5(KEYS, key))
+                    elif not _worth_a_retry(response):
                         return response
                     trouble = response.problem
                     pause = _retry_after_seconds(answer)
             except (aiohttp.ClientError, TimeoutError) as error:
+                self.statuses[NO_ANSWER] += 1
                 trouble = str(error) or type(error).__name__
             pause = max(pause, random.uniform(0, min(BACKOFF_SECONDS_MAX, BACKOFF_SECONDS * 2**attempt)))
             if time.monotonic() + pause > give_up_at:
@@ -131,7 +157,7 @@ def _worth_a_retry(response: Response) -> bool:
 
 
 def _retry_after_seconds(answer: aiohttp.ClientResponse) -> float:
-    """What Retry-After asks for, in seconds; its other form, a date, is nothing Homeroom sends."""
+    """The value of Retry-After, in seconds; Homeroom never sends its other form, a date."""
     try:
         return max(0.0, float(answer.headers.get("Retry-After", "0")))
     except ValueError:

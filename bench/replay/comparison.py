@@ -17,7 +17,7 @@ SCORE_TOLERANCE = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Something that the log (or the first play) and the server tell differently."""
+    """A fact on which the server differs from the log, or from the first play."""
 
     learner: str
     where: str
@@ -68,7 +68,7 @@ def compare(log: PracticeLog, play: Play, books: Mapping[str, Books], *, xp_per_
 def compare_plays(
     first: Play, second: Play, books_before: Mapping[str, Books], books_after: Mapping[str, Books]
 ) -> list[Difference]:
-    """What a second play with the same keys did other than repeat the first and leave all as it was."""
+    """What a second play with the same keys changed, or answered differently from the first."""
     differences: list[Difference] = []
     for learner, sessions in first.sessions.items():
         for number, (one, other) in enumerate(zip(sessions, second.sessions[learner], strict=True), start=1):
@@ -169,7 +169,7 @@ def _sessions(
         yield Difference(learner.name, "in /v1/sessions", "how many", len(learner.sessions), len(listed))
     for number, (session, seen) in enumerate(zip(learner.sessions, played, strict=True), start=1):
         if not seen.start.ok:
-            continue  # told already
+            continue  # reported already
         found = by_id.get(seen.start.fields["sessionId"])
         if found is None:
             yield Difference(learner.name, session.name, "in /v1/sessions", "there", "missing")

@@ -1,7 +1,7 @@
-"""The one way in which a replay fails."""
+"""The error of a replay."""
 
 from __future__ import annotations
 
 
 class ReplayError(Exception):
-    """The replay cannot come to an end; the message says why."""
+    """The replay cannot be finished; the message says why."""

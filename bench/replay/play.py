@@ -1,4 +1,4 @@
-"""Playing the log: many learners at once, each strictly in the order of their own log."""
+"""Plays the log: many learners at once, each strictly in the order of their own log."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.replay.log import LoggedAnswer, LoggedLearner, LoggedSession, Practic
 from bench.replay.school import TEST_ID
 from homeroom.supervisor import together
 
-# A start's body carries every question: of each answer only this is looked at.
+# The body of a start carries every question, so only these fields of a body are kept.
 _FIELDS_OF_INTEREST = frozenset(
     {"sessionId", "resumed", "state", "total", "answered", "questionId", "correct", "attempts", "score"}
     | {"reason", "detail"}
@@ -22,7 +22,7 @@ _FIELDS_OF_INTEREST = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the gateway answered to one step; `digest` stands for the whole body."""
+    """What the gateway answered to one step; `digest` identifies the whole body."""
 
     status: int
     replayed: bool
@@ -40,14 +40,14 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class SessionSeen:
-    """One session as it was played; without answers and an end when its start was refused."""
+    """One session as it was played; it has no answers and no end if its start was refused."""
 
     start: Seen
     answers: tuple[Seen, ...]
     complete: Seen | None
 
     def steps(self) -> list[tuple[str, Seen]]:
-        """Every step under the name that its key is made of."""
+        """Every step, with the name from which its key is made."""
         answers = [(f"answer {number}", seen) for number, seen in enumerate(self.answers, start=1)]
         end = [("complete", self.complete)] if self.complete is not None else []
         return [("start", self.start), *answers, *end]
@@ -72,9 +72,9 @@ class Player:
         self._latencies_seconds: list[float] = []
 
     async def play(self, log: PracticeLog, *, at_once: int, advance: Callable[[int], None]) -> Play:
-        """Play all of it with `at_once` learners at a time; `advance` is told of answers as they are given.
+        """Play the log with `at_once` learners at a time; `advance` receives the number of new answers.
 
-        Raises ReplayError when the gateway stays silent.
+        Raises ReplayError if the gateway gives no final answer.
         """
         began, retries = time.monotonic(), self._caller.retries
         self._latencies_seconds = []

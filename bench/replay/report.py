@@ -1,19 +1,25 @@
-"""A finished replay, for people and for machines."""
+"""The report of a replay, for people and for machines."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bench.replay.caller import ABORTED, NO_ANSWER
 from bench.replay.comparison import Comparison, Difference
+from bench.replay.killer import Way
 from bench.replay.log import PracticeLog
 from bench.replay.play import Play
 from bench.replay.tally import FIGURES
+
+# What README.md tells an app to expect while processes die: done, try again, or try again with a new key.
+EXPECTED = re.compile(rf"2\d\d|50[34]( \w+)?|409 {ABORTED}|{NO_ANSWER}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +34,47 @@ class Replayed:
 
 
 @dataclass(frozen=True, slots=True)
+class Storm:
+    """What was done to the stack: `kills` by victim and way, from this seed.
+
+    `internal_errors` counts the calls that each process has failed with a 500 since its last start.
+    """
+
+    seed: int
+    kills: Mapping[tuple[str, Way], int]
+    internal_errors: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
-    """All that a run of the replay found out; `second` is None when the log was played once."""
+    """Everything that a replay has found out; `second` is None if the log was played once."""
 
     log: PracticeLog
     plays: Sequence[Play]
     comparison: Comparison
     all_counted: bool
     second: Replayed | None
+    statuses: Mapping[str, int] = field(default_factory=dict)
+    storm: Storm | None = None
 
     @property
     def differences(self) -> list[Difference]:
         again = self.second.differences if self.second is not None else ()
         return [*self.comparison.differences, *again]
+
+    @property
+    def unexpected_statuses(self) -> dict[str, int]:
+        """The answers that a patient caller must not get, whichever process dies."""
+        return {label: count for label, count in self.statuses.items() if not EXPECTED.fullmatch(label)}
+
+    @property
+    def sound(self) -> bool:
+        """Whether log and server agree; with a storm also whether every answer was an honest one."""
+        if self.differences or not self.all_counted:
+            return False
+        return self.storm is None or not (
+            self.unexpected_statuses or any(self.storm.internal_errors.values())
+        )
 
 
 def replayed(second: Play, differences: Sequence[Difference]) -> Replayed:
@@ -80,6 +114,9 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
             "steps": second.steps,
             "stepsReplayed": second.steps_replayed,
         },
+        "statuses": dict(outcome.statuses),
+        "storm": None if outcome.storm is None else _storm_as_json(outcome.storm),
+        "unexpectedStatuses": outcome.unexpected_statuses,
         "differences": [asdict(difference) for difference in outcome.differences],
     }
 
@@ -90,13 +127,16 @@ def show(console: Console, outcome: Outcome) -> None:
         console.print(_sentence(name, play, outcome.log))
     console.print(_table(outcome.comparison))
     if not outcome.all_counted:
-        console.print("[red]/v1/stats never came to know of every session: what it says is below[/red]")
+        console.print("[red]/v1/stats did not count every session in time; what it says is above[/red]")
     if outcome.second is not None:
         second = outcome.second
         console.print(
             f"second play: {second.answers_replayed:,} of {second.answers:,} answers and "
             f"{second.steps_replayed:,} of {second.steps:,} steps were replays"
         )
+    console.print(f"answers: {_counts(outcome.statuses)}")
+    if outcome.storm is not None:
+        _show_storm(console, outcome.storm, outcome.unexpected_statuses)
     for difference in outcome.differences:
         console.print(f"[red]{escape(str(difference))}[/red]", soft_wrap=True)
     count = len(outcome.differences)
@@ -121,6 +161,31 @@ def _table(comparison: Comparison) -> Table:
         wrong = any(value is not None and value != values[0] for value in values)
         table.add_row(figure.replace("_", " "), *cells, style="red" if wrong else "")
     return table
+
+
+def _show_storm(console: Console, storm: Storm, unexpected: Mapping[str, int]) -> None:
+    console.print(f"{sum(storm.kills.values())} kills (seed {storm.seed}): {_counts(_by_name(storm))}")
+    for label, count in unexpected.items():
+        console.print(f"[red]{count:,} answers were {escape(label)}, which no kill excuses[/red]")
+    for name, count in storm.internal_errors.items():
+        if count:
+            console.print(f"[red]{name} has failed {count:,} calls with a 500[/red]")
+
+
+def _storm_as_json(storm: Storm) -> dict[str, Any]:
+    return {
+        "seed": storm.seed,
+        "kills": _by_name(storm),
+        "internalErrors": dict(storm.internal_errors),
+    }
+
+
+def _by_name(storm: Storm) -> dict[str, int]:
+    return {f"{victim} {way}": count for (victim, way), count in sorted(storm.kills.items())}
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items())
 
 
 def _play_as_json(play: Play, log: PracticeLog) -> dict[str, Any]:

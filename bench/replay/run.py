@@ -1,8 +1,9 @@
-"""A whole replay against one gateway: set up, play, wait, compare; and, if asked, all of it again."""
+"""A whole replay against one gateway: set up, play, wait, compare; and again, if asked to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 
@@ -16,25 +17,34 @@ from bench.replay.play import Play, Player
 from bench.replay.report import Outcome, Replayed, replayed
 from bench.replay.school import ADMINISTRATOR, XP_PER_SESSION, School
 
-COUNTED_SECONDS_MAX = 60.0
+COUNTED_SECONDS_MAX = 120.0  # a relay that was killed leaves its events leased for a while
 TOKEN_SECONDS = 12 * 3600
 
 MakeToken = Callable[[str, tuple[str, ...]], str]
+# What happens to the stack during a play, such as `Killer.at_work`.
+Disturb = Callable[[], AbstractAsyncContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to do: `at_once` learners play at a time; `twice` plays again with the same keys."""
+    """What to do: `at_once` learners play at a time; `twice` plays the log again with the same keys."""
 
     log: PracticeLog
     at_once: int
     twice: bool
 
 
-async def replay(order: Order, *, gateway_url: str, make_token: MakeToken, progress: Progress) -> Outcome:
-    """Play the log and compare.
+async def replay(
+    order: Order,
+    *,
+    gateway_url: str,
+    make_token: MakeToken,
+    progress: Progress,
+    disturb: Disturb = nullcontext,
+) -> Outcome:
+    """Play the log, inside of `disturb`, and compare.
 
-    Raises ReplayError when it cannot come to an end.
+    Raises ReplayError if it cannot come to an end.
     """
     log = order.log
 
@@ -47,17 +57,23 @@ async def replay(order: Order, *, gateway_url: str, make_token: MakeToken, progr
         player = Player(caller, token=token)
         reader = Reader(caller, token=token, at_once=order.at_once)
 
-        first = await _play(order, player, "answers", progress)
+        async with disturb():
+            first = await _play(order, player, "answers", progress)
         all_counted = await reader.wait_until_counted(log, seconds_max=COUNTED_SECONDS_MAX)
         books = await reader.read(log)
         comparison = compare(log, first, books, xp_per_session=XP_PER_SESSION)
         if not order.twice:
-            return Outcome(log, (first,), comparison, all_counted, None)
+            return Outcome(log, (first,), comparison, all_counted, None, _statuses(caller))
 
-        second = await _play(order, player, "the same again", progress)
+        async with disturb():
+            second = await _play(order, player, "the same again", progress)
         differences = compare_plays(first, second, books, await reader.read(log))
         again: Replayed = replayed(second, differences)
-        return Outcome(log, (first, second), comparison, all_counted, again)
+        return Outcome(log, (first, second), comparison, all_counted, again, _statuses(caller))
+
+
+def _statuses(caller: Caller) -> Mapping[str, int]:
+    return dict(sorted(caller.statuses.items()))
 
 
 async def _set_up(order: Order, caller: Caller, admin_token: str, progress: Progress) -> None:

@@ -1,4 +1,4 @@
-"""What must stand before the log can be played: one test with all questions, and an account per learner."""
+"""What the log needs before it can be played: one test with all questions, and an account per learner."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ ADMINISTRATOR = "replay-admin"
 
 
 class School:
-    """Sets up what the play needs; doing it again changes nothing. Raises ReplayError when it is refused."""
+    """Creates what the play needs; a second time changes nothing. Raises ReplayError if it is refused."""
 
     def __init__(self, caller: Caller, *, admin_token: str) -> None:
         self._caller = caller
         self._token = admin_token
 
     async def import_test(self, log: PracticeLog) -> None:
-        """One test that asks all questions of the log."""
+        """Create one test with all questions of the log."""
         await self._want(
             "PUT",
             f"/v1/tests/{TEST_ID}",
@@ -54,7 +54,7 @@ class School:
             )
 
     async def open_accounts(self, log: PracticeLog, *, at_once: int, advance: Callable[[], None]) -> None:
-        """An account without a daily limit for each learner; `advance` is called after each."""
+        """Create an account without a daily limit for each learner; `advance` is called after each."""
         turns = asyncio.Semaphore(at_once)
 
         async def open_account(learner: LoggedLearner) -> None:

@@ -1,4 +1,4 @@
-"""What can be counted on both sides, the log's and the server's."""
+"""The figures that both the log and the server have."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from bench.replay.log import LoggedLearner
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
-    """Counts of one learner or of all; None is what a source does not tell."""
+    """Counts of one learner or of all; None if a source does not have the figure."""
 
     sessions: int | None = None
     answers: int | None = None
     right_answers: int | None = None
-    # The sum, over sessions and questions, of the last `attempts` that was told.
+    # The sum, over sessions and questions, of the last `attempts` that was answered.
     attempts: int | None = None
     questions_answered: int | None = None
     xp: int | None = None
@@ -43,7 +43,7 @@ def tally_of_log(learner: LoggedLearner, *, xp_per_session: int) -> Tally:
 
 
 def total(tallies: Iterable[Tally]) -> Tally:
-    """The sum of some; a figure that one of them does not know is not known of all."""
+    """The sum of several; a figure is None if one of them does not have it."""
     listed = list(tallies)
     sums: dict[str, int | None] = {}
     for figure in FIGURES:

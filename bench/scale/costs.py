@@ -1,22 +1,28 @@
-"""What placing, committing and reading cost, item by item, on the real stores."""
+"""What it costs to place and commit a hold and to read entitlements, by the service's own handlers."""
 
 from __future__ import annotations
 
 import random
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from google.protobuf.message import Message
+
 from bench.scale.population import METHOD, learner
-from chassis.errors import ServiceError
-from chassis.postgres import Connection, Database
-from subscription_service.domain.holds import Hold, Placement
-from subscription_service.store.entitlements import EntitlementStore
-from subscription_service.store.holds import HoldReference, HoldStore
+from chassis.batch import Item, Reply
+from chassis.context import service_context
+from chassis.postgres import Connection
+from chassis.rpc.servicing import Handler, UnaryHandler
+from protos.subscription.v1 import accounts_pb2, holds_pb2
 
 BATCH = 32
+PLACE_HOLD = "/homeroom.subscription.v1.HoldService/PlaceHold"
+COMMIT_HOLD = "/homeroom.subscription.v1.HoldService/CommitHold"
+GET_ENTITLEMENTS = "/homeroom.subscription.v1.AccountService/GetEntitlements"
+CALL_SECONDS_MAX = 10.0
 BETWEEN_CHECKPOINTS = "between checkpoints"
 AFTER_A_CHECKPOINT = "right after one"
 
@@ -33,7 +39,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Measurement:
-    """`phase` says when: between checkpoints, or right after one, when PostgreSQL logs whole pages."""
+    """`phase` is between checkpoints, or right after one, when PostgreSQL writes whole pages to its log."""
 
     phase: str
     holds: int
@@ -45,19 +51,22 @@ class Measurement:
 
 
 class Bench:
-    """The real stores over one connection, whose backend's CPU can be told apart."""
+    """The handlers of the service over one connection, so that the CPU of its backend is known."""
 
-    def __init__(self, database: Database, truth: Connection, backend: int, choices: random.Random) -> None:
+    def __init__(
+        self, handlers: Sequence[Handler], truth: Connection, backend: int, choices: random.Random
+    ) -> None:
         self.truth = truth
         self.backend = backend
         self.choices = choices
-        self.holds = HoldStore(database=database)
-        self.entitlements = EntitlementStore(database=database)
+        self.handlers = {
+            handler.method.path: handler for handler in handlers if isinstance(handler, UnaryHandler)
+        }
 
     async def measure(
         self, accounts: int, *, batches: int, repeats: int, phase: str = BETWEEN_CHECKPOINTS
     ) -> Measurement:
-        """The best of several rounds, after one that nobody counts."""
+        """The best of several rounds; the first one warms up and does not count."""
         rounds = [await self._round(accounts, batches) for _ in range(repeats + 1)][1:]
         places, commits, reads = zip(*rounds, strict=True)
         size = await self.truth.fetchval("SELECT pg_database_size(current_database())")
@@ -76,36 +85,19 @@ class Bench:
             [placement_of(number) for number in self.choices.sample(range(accounts), BATCH)]
             for _ in range(batches)
         ]
-
-        async def place(batch: Sequence[Placement]) -> None:
-            for outcome in await self.holds.place_holds(batch, wait=False, deadline=time.monotonic() + 10.0):
-                assert isinstance(outcome, Hold), outcome
-
-        async def commit(batch: Sequence[Placement]) -> None:
-            references = [HoldReference(placement.user_id, placement.hold_id) for placement in batch]
-            for outcome in await self.holds.commit_holds(
-                references, wait=True, deadline=time.monotonic() + 10.0
-            ):
-                assert not isinstance(outcome, ServiceError), outcome
-
-        async def read(batch: Sequence[Placement]) -> None:
-            user_ids = [placement.user_id for placement in batch]
-            found = await self.entitlements.read_standings(user_ids, deadline=time.monotonic() + 10.0)
-            assert len(found) == len(batch)
-
+        commits = [[commit_of(placement) for placement in batch] for batch in placements]
+        reads = [[read_of(placement) for placement in batch] for batch in placements]
         return (
-            await self._cost(place, placements),
-            await self._cost(commit, placements),
-            await self._cost(read, placements),
+            await self._cost(PLACE_HOLD, placements),
+            await self._cost(COMMIT_HOLD, commits),
+            await self._cost(GET_ENTITLEMENTS, reads),
         )
 
-    async def _cost(
-        self, act: Callable[[Sequence[Placement]], Awaitable[None]], batches: Sequence[Sequence[Placement]]
-    ) -> Cost:
+    async def _cost(self, path: str, batches: Sequence[Sequence[Message]]) -> Cost:
         wal = await self.truth.fetchval("SELECT pg_current_wal_insert_lsn()::text")
         wall, service, backend = time.perf_counter(), time.process_time(), cpu_seconds(self.backend)
         for batch in batches:
-            await act(batch)
+            await self._answer(path, batch)
         items = sum(len(batch) for batch in batches)
         micros = 1e6 / items
         return Cost(
@@ -118,14 +110,36 @@ class Bench:
             / items,
         )
 
+    async def _answer(self, path: str, requests: Sequence[Message]) -> None:
+        context = service_context(path, timeout_seconds=CALL_SECONDS_MAX)
+        outcomes = await self.handlers[path].answer([Item(context, request) for request in requests])
+        refused = [outcome for outcome in outcomes if not isinstance(outcome, Reply)]
+        if refused:
+            raise RuntimeError(f"{path} was refused: {refused[0]}")
 
-def placement_of(number: int) -> Placement:
-    hold_id = uuid.uuid4()
-    return Placement(learner(number), hold_id, 1, 0, f"test-{hold_id}#1", METHOD, f"key-{hold_id}")
+
+def placement_of(number: int) -> holds_pb2.PlaceHoldRequest:
+    hold_id = str(uuid.uuid4())
+    return holds_pb2.PlaceHoldRequest(
+        user_id=learner(number),
+        hold_id=hold_id,
+        tests=1,
+        subject=f"test-{hold_id}#1",
+        method=METHOD,
+        idempotency_key=f"key-{hold_id}",
+    )
+
+
+def commit_of(placement: holds_pb2.PlaceHoldRequest) -> holds_pb2.CommitHoldRequest:
+    return holds_pb2.CommitHoldRequest(user_id=placement.user_id, hold_id=placement.hold_id)
+
+
+def read_of(placement: holds_pb2.PlaceHoldRequest) -> accounts_pb2.GetEntitlementsRequest:
+    return accounts_pb2.GetEntitlementsRequest(user_id=placement.user_id)
 
 
 def least_of(costs: Sequence[Cost]) -> Cost:
-    """Each figure of the round in which it was least: what others on the machine do only adds to them."""
+    """The least of each figure: other work on the machine can only add to it."""
     columns = [asdict(cost) for cost in costs]
     return Cost(**{name: min(column[name] for column in columns) for name in columns[0]})
 

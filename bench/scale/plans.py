@@ -1,4 +1,4 @@
-"""The plans of the statements that a store has run."""
+"""The plans of the statements that the service has run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Work = Callable[[Connection], Awaitable[Any]]
 
 
 class WatchedDatabase(Database):
-    """Keeps the last arguments of every statement, to explain it afterwards."""
+    """Keeps the last arguments of each statement, so that it can be explained afterwards."""
 
     def __init__(self, pool: Pool) -> None:
         super().__init__(pool)
@@ -58,9 +58,9 @@ class WatchedConnection:
 
 
 async def explain(database: WatchedDatabase) -> dict[str, list[str]]:
-    """How the database's only connection carries out each statement, by the plan that it has kept for it.
+    """The plan that the database's only connection keeps for each statement, by the statement's beginning.
 
-    Each is run once more with its last arguments, and rolled back. The key is the statement's beginning.
+    Each statement is run once more with its last arguments, and rolled back.
     """
     statements = dict(database.statements)
 

@@ -1,4 +1,4 @@
-"""Learners with a past, in any number, put into the tables with COPY."""
+"""Learners with past holds, in any number, written with COPY."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def add_holds(connection: Connection, numbers: range, accounts: int) -> No
 
 
 async def warm_up(connection: Connection) -> None:
-    """Bring into memory what a busy system has there; indexes are there since the rows were added."""
+    """Read the tables that a busy system has in memory; their indexes are there since the rows were added."""
     for table in ("accounts", "subscriptions", "credit_balances", "credit_grants"):
         await connection.execute(f"SELECT count(*) FROM {table} WHERE length(user_id) > 0")  # noqa: S608 — named above
 

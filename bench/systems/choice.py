@@ -21,7 +21,7 @@ UVICORN = [
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What all systems stand on."""
+    """What all systems share."""
 
     address: DatabaseAddress
     directory: Path
@@ -32,7 +32,7 @@ class Ground:
 
 def _subject(ground: Ground) -> System:
     if ground.stack is None:
-        raise RuntimeError("Homeroom is measured in a stack")
+        raise RuntimeError("Homeroom needs a stack to be measured in")
     return HomeroomStack(stack=ground.stack, identity=ground.identity, learners=ground.learners)
 
 

@@ -29,7 +29,7 @@ COUNTS = {
 
 
 class HomeroomStack:
-    """The four processes of a running stack; starting it here only fills it."""
+    """The four processes of a running stack; `start` only fills its databases."""
 
     name = NAME
     title = "Homeroom, four processes"
@@ -50,7 +50,7 @@ class HomeroomStack:
         return {name: pid for name, pid in found.items() if pid is not None}
 
     async def start(self) -> None:
-        """Tests and one account through the API, as an admin; all other accounts are copies of its rows."""
+        """Create tests and one account through the API, as an admin; copy its rows for all other accounts."""
         async with Api(self.url, self._identity.token("bench-admin", "admin")) as api:
             for test_id in TEST_IDS:
                 await api.want("PUT", f"/v1/tests/{test_id}", _test(test_id))
@@ -61,10 +61,10 @@ class HomeroomStack:
             self._written[database] = await tables.empty_tables(self._stack.dsn(database))
 
     async def stop(self) -> None:
-        """The stack is stopped by whoever started it."""
+        """The caller that started the stack stops it."""
 
     async def load(self, requests: RequestFile, *, connections: int, seconds: int) -> LoadOutcome:
-        """Raises RuntimeError when a process died meanwhile: the figures would be worth nothing."""
+        """Raises RuntimeError if a process died meanwhile: the figures would mean nothing."""
         before = self._restarts()
         outcome = await run_wrk(f"{self.url}/v1/sessions", requests, connections=connections, seconds=seconds)
         if self._restarts() != before:

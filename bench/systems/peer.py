@@ -1,4 +1,4 @@
-"""The peers: one database with the one schema each, and for two of them an HTTP process before it."""
+"""The peers: each has a database with the same schema, and two of them have an HTTP process."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class HttpPeer:
         return {} if self._process is None else {self.name: self._process.pid}
 
     async def start(self) -> None:
-        """Raises RuntimeError with the end of its log when it does not become ready."""
+        """Raises RuntimeError with the end of its log if it does not become ready."""
         await self._database.create()
         (self._port,) = free_ports(1)
         log = self._directory / f"{self.name}.log"
@@ -147,7 +147,7 @@ class HttpPeer:
 
 
 class BarePostgres:
-    """The ceiling: pgbench does the three writes and nothing else."""
+    """The upper bound: pgbench does the three writes and nothing else."""
 
     name = "pgbench"
     title = "pgbench, the bare writes"

@@ -25,26 +25,26 @@ class System(Protocol):
 
     @property
     def url(self) -> str | None:
-        """Where it takes HTTP; None for one that does not."""
+        """Its HTTP address; None if it has none."""
 
     @property
     def databases(self) -> tuple[str, ...]:
-        """Its databases, whose backends work for it."""
+        """Its databases; their backends work for it."""
 
     def processes(self) -> Mapping[str, int]:
         """Its processes without PostgreSQL: a name and the pid at the top of each tree."""
 
     async def start(self) -> None:
-        """Ready for load at return, with every learner's account in place."""
+        """Start it: at return it is ready for load, and every learner has an account."""
 
     async def stop(self) -> None:
-        """Nothing of it runs any more."""
+        """Stop it: at return nothing of it runs any more."""
 
     async def load(self, requests: RequestFile, *, connections: int, seconds: int) -> LoadOutcome:
         """Starts sessions as fast as it can."""
 
     async def counts(self) -> Mapping[str, int]:
-        """How many starts each of its tables knows of: all are equal, when nothing was lost or doubled."""
+        """The number of starts in each of its tables: they are equal if nothing was lost or doubled."""
 
     async def reset(self) -> None:
-        """As if nobody had ever started a session."""
+        """Delete all sessions, as if nobody had ever started one."""

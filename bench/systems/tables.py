@@ -25,7 +25,7 @@ async def create_database(admin_dsn: str, name: str) -> None:
 
 
 async def empty_tables(dsn: str) -> list[str]:
-    """The tables without rows: what a start writes, when accounts and tests are in place."""
+    """The tables without rows; when accounts and tests exist, these are the tables that a start writes."""
     async with connected(dsn) as connection:
         names = [
             record["name"]
@@ -43,7 +43,7 @@ async def empty_tables(dsn: str) -> list[str]:
 
 
 async def truncate(dsn: str, tables: Sequence[str]) -> None:
-    """Empties the tables at once; raises LockNotAvailableError when somebody never lets go of them.
+    """Empties the tables at once; raises LockNotAvailableError if another session never releases them.
 
     An emptied table is to the planner as a new one; it is not analyzed, because plans made for zero rows
     would be kept while it fills.
@@ -73,7 +73,7 @@ async def clone_rows(dsn: str, template: str, copies: Sequence[str]) -> None:
     async with connected(dsn) as connection, connection.transaction():
         await connection.execute(
             "SET LOCAL session_replication_role = replica"
-        )  # whatever order tables come in
+        )  # the tables come in any order
         tables = await connection.fetch(
             "SELECT c.oid::regclass::text AS name FROM pg_class c"
             " JOIN pg_namespace n ON n.oid = c.relnamespace"
@@ -94,13 +94,13 @@ async def clone_rows(dsn: str, template: str, copies: Sequence[str]) -> None:
 
 
 async def settle(dsn: str) -> None:
-    """Vacuums and analyzes what was just filled, so that no autovacuum does during a run."""
+    """Vacuums and analyzes the filled tables, so that no autovacuum does it during a run."""
     async with connected(dsn) as connection:
         await connection.execute("VACUUM ANALYZE")
 
 
 async def checkpoint(dsn: str) -> None:
-    """Each run begins with no dirty page left by the one before."""
+    """Writes all dirty pages, so that a run does not pay for the one before it."""
     async with connected(dsn) as connection:
         await connection.execute("CHECKPOINT")
 

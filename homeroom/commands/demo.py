@@ -1,4 +1,4 @@
-"""`homeroom demo`: a narrated tour that proves what it says."""
+"""`homeroom demo`: a tour that explains each step and checks its result."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from homeroom.tour import Tour, TourError
 
 
 def demo(*, data: DataOption = DEFAULT) -> None:
-    """Live a learner's day against the running stack: retries, two tabs, the limit, a killed process.
+    """Play a learner's day on the running stack: retries, two tabs, the limit, a killed process.
 
-    Every step is checked; exit code 1 when one does not hold. It makes one new account and touches no other.
+    Every step is checked; exit code 1 if a result is wrong. It makes one new account and changes no other.
     """
     directory = DataDirectory(data)
     stack = running_or_fail(directory)

@@ -1,4 +1,4 @@
-"""What several commands take, and how they find the stack they speak of."""
+"""The options that several commands have, and how they find their stack."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ complaints = Console(stderr=True, highlight=False)
 
 
 def fail(message: str) -> typer.Exit:
-    """Say what is wrong; raise what comes back."""
+    """Print what is wrong, and return the exception that ends the command."""
     complaints.print(f"[bold red]error:[/] {message}", soft_wrap=True)
     return typer.Exit(1)
 
 
 def running(data: DataDirectory) -> state.StackState | None:
-    """The stack that runs on this folder now; None when none does."""
+    """The stack that runs on this folder now; None if there is none."""
     if holder(data.lock("supervisor")) is None:
         return None  # a state file may have outlived its stack
     return state.read(data.state)
 
 
 def running_or_fail(data: DataDirectory) -> state.StackState:
-    """The stack that runs on this folder now and is ready; ends the command when none is."""
+    """The stack that runs on this folder now and is ready; ends the command if there is none."""
     found = running(data)
     if found is None:
         raise fail(f"no stack runs on {data.root}: start one with `homeroom up`")

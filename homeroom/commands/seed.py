@@ -1,4 +1,4 @@
-"""`homeroom seed`: a small school to try things with."""
+"""`homeroom seed`: a small school for trials."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from homeroom.keys import DevelopmentKeys
 
 
 def seed(*, data: DataOption = DEFAULT) -> None:
-    """Put the demo's accounts, tests and questions in, through the HTTP API; again changes nothing."""
+    """Create the demo's accounts, tests and questions through the HTTP API; a second time changes nothing."""
     directory = DataDirectory(data)
     stack = running_or_fail(directory)
     token = DevelopmentKeys(directory.keys).token("demo-admin", ("admin",))

@@ -1,4 +1,4 @@
-"""`homeroom status`: what runs, where, and whether it is well."""
+"""`homeroom status`: which processes run, where, and whether they are healthy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from homeroom.state import ProcessState
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """One process as seen now: `version` is absent for what does not tell (PostgreSQL, Redis)."""
+    """One process as it is now; `version` is None for PostgreSQL and Redis, which are not ours."""
 
     name: str
     pid: int | None
@@ -32,7 +32,7 @@ class Health:
 
 
 def status(*, data: DataOption = DEFAULT, as_json: JsonOption = False) -> None:
-    """Show each process: pid, port, healthy, version, restarts. Exit code 1 when something is down."""
+    """Show each process: pid, port, healthy, version, restarts. Exit code 1 if something is down."""
     stack = running(DataDirectory(data))
     if stack is None:
         if not as_json:

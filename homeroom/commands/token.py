@@ -18,10 +18,10 @@ def token(
     *,
     user: Annotated[str, typer.Option(help="Whose token: the subject.")],
     role: Annotated[list[str] | None, typer.Option(help=f"{', '.join(ROLES)}; may be repeated.")] = None,
-    ttl: Annotated[str, typer.Option(help="How long it is good for: 90s, 15m, 1h, 7d.")] = "1h",
+    ttl: Annotated[str, typer.Option(help="How long it is valid: 90s, 15m, 1h, 7d.")] = "1h",
     data: DataOption = DEFAULT,
 ) -> None:
-    """Print a token signed with the development key of this data folder, made when it is missing."""
+    """Print a token that is signed with the development key of this data folder; make the key if missing."""
     roles = role or ["learner"]
     if unknown := set(roles) - set(ROLES):
         raise typer.BadParameter(f"no such role: {', '.join(sorted(unknown))}", param_hint="--role")
@@ -36,6 +36,6 @@ def token(
 
 
 def parse_duration_seconds(text: str) -> int | None:
-    """`90s`, `15m`, `1h`, `7d` in seconds; None for anything else, and for nothing at all."""
+    """`90s`, `15m`, `1h`, `7d` in seconds; None for any other text, and for a duration of 0."""
     match = re.fullmatch(r"([1-9][0-9]{0,8})([smhd])", text)
     return int(match[1]) * _UNIT_SECONDS[match[2]] if match else None

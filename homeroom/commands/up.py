@@ -1,4 +1,4 @@
-"""`homeroom up`: run everything here, until Ctrl-C."""
+"""`homeroom up`: run a whole stack on this machine, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from homeroom import demo_school
 from homeroom.api import Api, ApiError
 from homeroom.commands.options import DataOption, JsonOption, console, fail
 from homeroom.data_directory import DEFAULT
+from homeroom.services import GATEWAY
 from homeroom.supervisor import Stack
 
 DEFAULT_PORT = 8080
@@ -29,8 +30,8 @@ def up(
     *,
     data: DataOption = DEFAULT,
     port: Annotated[int, typer.Option(help="The gateway's port; 0 takes a free one.")] = DEFAULT_PORT,
-    ephemeral: Annotated[bool, typer.Option("--ephemeral", help="Throw the data away at the end.")] = False,
-    redis: Annotated[bool, typer.Option("--redis/--no-redis", help="Run a Redis where one is found.")] = True,
+    ephemeral: Annotated[bool, typer.Option("--ephemeral", help="Delete the data at the end.")] = False,
+    redis: Annotated[bool, typer.Option("--redis/--no-redis", help="Run a Redis if one is found.")] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Start PostgreSQL, Redis and the four processes, keep them running, and stop them at Ctrl-C.
@@ -101,9 +102,10 @@ class _Up:
             print(json.dumps(ready), flush=True)  # noqa: T201  # one line for a machine, never wrapped
             return
         seconds = time.monotonic() - self._began
+        metrics = f"http://{self._stack.address(GATEWAY.package).ops_target}/metrics"
         console.print(
             f"\n[bold green]Homeroom is ready[/] in {seconds:.1f} s   [bold]{url}[/]"
-            f"   metrics {url}/metrics   data {self._stack.data_dir}\n",
+            f"   metrics {metrics}   data {self._stack.data_dir}\n",
             soft_wrap=True,
         )
         console.print("Try it:\n", Text(curl), "\n", sep="", soft_wrap=True)
@@ -111,7 +113,7 @@ class _Up:
 
 
 async def _until_told(command: _Up) -> None:
-    """Run until SIGINT, SIGTERM or SIGHUP; then stop in order, and at the second signal without patience."""
+    """Run until SIGINT, SIGTERM or SIGHUP; then stop in order. A second signal kills the processes."""
     running = asyncio.create_task(command.run())
 
     def stop() -> None:

@@ -1,9 +1,9 @@
-"""Become another program on a leash: it holds a lock while it lives, and ends when its parent does.
+"""Become another program, which holds a lock while it lives and ends when its parent ends.
 
-Run as a script: `leash.py PARENT_PID DEATH_SIGNAL LOCK_FILE UID GID COMMAND...` (uid -1: stay who you are).
+Run as a script: `leash.py PARENT_PID DEATH_SIGNAL LOCK_FILE UID GID COMMAND...` (uid -1: keep the user).
 
-The lock is an inherited file description, so the kernel gives it back exactly when the last process
-of the program is gone, whatever killed it: a pid alone could belong to anybody by then.
+The lock is an inherited file description: the kernel releases it exactly when the last process of the program
+has ended, whatever ended it. A pid alone could belong to another program by then.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LOCK_ATTEMPTS = 25
 def hold_lock(path: str) -> None:
     """Lock `path` for as long as this program lives, and write the pid into it."""
     lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    for _ in range(_LOCK_ATTEMPTS):  # who asks whether we live holds the lock for a moment
+    for _ in range(_LOCK_ATTEMPTS):  # a process that asks whether we live holds the lock for a moment
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             break
@@ -40,7 +40,7 @@ def hold_lock(path: str) -> None:
 
 
 def end_with_parent(parent_pid: int, death_signal: int) -> None:
-    """Ask the kernel for `death_signal` at the parent's death; elsewhere than Linux the lock must do."""
+    """Ask the kernel for `death_signal` when the parent dies; only Linux can, elsewhere the lock must do."""
     if sys.platform != "linux":
         return
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, death_signal, 0, 0, 0)
@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> NoReturn:
         os.setgroups([])
         os.setgid(int(gid))
         os.setuid(int(uid))
-    end_with_parent(int(parent_pid), int(death_signal))  # last: a change of user would clear it
+    end_with_parent(int(parent_pid), int(death_signal))  # last: a change of user clears it
     os.execv(command[0], command)  # noqa: S606  # there is no shell, and the supervisor chose the command
 
 

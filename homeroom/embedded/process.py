@@ -1,4 +1,4 @@
-"""A child process on a leash: started, found again after a crash, and ended in bounded time."""
+"""Child processes that end with their parent, are found again after a crash, and end in bounded time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _POLL_SECONDS = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The system user a child runs as."""
+    """The system user that a child process runs as."""
 
     name: str
     uid: int
@@ -30,7 +30,7 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to run, where its output goes, and which signal asks it to end."""
+    """A command, the file for its output, and the signal that asks it to end."""
 
     name: str
     command: Sequence[str]
@@ -68,7 +68,7 @@ async def spawn(program: Program) -> asyncio.subprocess.Process:
 async def end(
     process: asyncio.subprocess.Process, stop_signal: signal.Signals, *, grace_seconds: float
 ) -> None:
-    """Ask the child to end; kill it when the grace is over."""
+    """Ask the child to end; kill it if it has not ended after `grace_seconds`."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(stop_signal)
@@ -81,7 +81,7 @@ async def end(
 
 
 def holder(lock: Path) -> int | None:
-    """The pid that holds the lock of a leashed program; None when nobody does."""
+    """The pid of the program that holds this lock; None if none does."""
     try:
         descriptor = os.open(lock, os.O_RDWR)
     except FileNotFoundError:
@@ -97,9 +97,9 @@ def holder(lock: Path) -> int | None:
 
 
 async def end_leftover(lock: Path, stop_signal: signal.Signals, *, grace_seconds: float) -> bool:
-    """End what a killed supervisor left running under this lock; say whether there was something.
+    """End the process that a killed supervisor left behind with this lock; return whether there was one.
 
-    Raises TimeoutError when it survives even SIGKILL.
+    Raises TimeoutError if it survives even SIGKILL.
     """
     if holder(lock) is None:
         return False
@@ -114,7 +114,7 @@ async def end_leftover(lock: Path, stop_signal: signal.Signals, *, grace_seconds
 
 
 async def until(condition: Callable[[], bool], *, seconds_max: float) -> bool:
-    """Wait for the condition; say whether it came true in time."""
+    """Wait for the condition; return whether it came true in time."""
     deadline = time.monotonic() + seconds_max
     while True:
         if condition():

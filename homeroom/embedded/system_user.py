@@ -1,4 +1,4 @@
-"""The user PostgreSQL runs as: it refuses root, so root lends it one and opens the way to its files."""
+"""The user that PostgreSQL runs as: it refuses root, so it gets another user, with access to its files."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _CREATED_USER = "homeroom"
 
 
 def database_owner(data: Path) -> Owner | None:
-    """The system user for the server of this data: None (ourselves) unless we are root.
+    """The system user for the server on this data: None, which means ourselves, unless we are root.
 
-    Data that is there already stays with the user it belongs to.
+    Data that exists already stays with its user.
     """
     if os.geteuid() != 0:
         return None
@@ -29,7 +29,7 @@ def database_owner(data: Path) -> Owner | None:
     if useradd := shutil.which("useradd"):
         subprocess.run(  # noqa: S603  # fixed arguments
             [useradd, "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", _CREATED_USER],
-            check=False,  # another stack may have made it meanwhile; the look-up below decides
+            check=False,  # another stack may have made it meanwhile: the lookup below decides
             capture_output=True,
         )
     owner = _lookup(_CREATED_USER) or _lookup("nobody")
@@ -41,7 +41,7 @@ def database_owner(data: Path) -> Owner | None:
 
 
 def open_way(path: Path) -> list[Path]:
-    """Let other users pass through (not list) the folders above `path`; return those that had been closed."""
+    """Let other users pass through the folders above `path`, not list them; return those that were closed."""
     closed = [parent for parent in path.resolve().parents if not parent.stat().st_mode & stat.S_IXOTH]
     for parent in closed:
         parent.chmod(stat.S_IMODE(parent.stat().st_mode) | stat.S_IXOTH)
@@ -49,7 +49,7 @@ def open_way(path: Path) -> list[Path]:
 
 
 def open_tree(root: Path) -> None:
-    """Let other users read the files below `root` (an installation made under a strict umask)."""
+    """Let other users read the files below `root`, if it was installed under a strict umask."""
     for path in (root, *root.rglob("*")):
         if path.is_symlink():
             continue
@@ -59,7 +59,7 @@ def open_tree(root: Path) -> None:
 
 
 def give(path: Path, owner: Owner | None) -> None:
-    """Hand a file or folder to the owner, where there is one."""
+    """Give a file or folder to the owner, if there is one."""
     if owner is not None:
         os.chown(path, owner.uid, owner.gid)
 

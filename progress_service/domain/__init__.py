@@ -1,1 +1,1 @@
-"""What results, statistics and streaks are, and how a result changes them; pure."""
+"""Session results, statistics and streaks, and how a result changes them; pure."""

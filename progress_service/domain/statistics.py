@@ -1,4 +1,4 @@
-"""How the result of a session counts toward a learner's statistics: once."""
+"""How the result of a session counts toward a learner's statistics: once, or not at all."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ResultKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionResult:
-    """What a closed session came to, in absolute values; `closed_at` is in UTC."""
+    """The result of a closed session, in absolute values; `closed_at` is in UTC."""
 
     user_id: UserId
     session_id: SessionId
@@ -45,19 +45,29 @@ class SessionResult:
         return ResultKey(self.user_id, self.session_id)
 
     @property
+    def counts(self) -> bool:
+        """Whether the result changes the learner's statistics.
+
+        A session that has questions and no answer costs its learner no unit of the daily quota. So it earns
+        nothing either: no XP, no completion, no active day. Otherwise a learner could complete any number of
+        sessions a day for free. A session without questions has nothing to answer, and counts.
+        """
+        return self.answered > 0 or self.total == 0
+
+    @property
     def activity_day(self) -> date | None:
-        """The UTC day that this session makes an active one; None when it was not completed."""
+        """The UTC day on which this session makes its learner active; None if it was not completed."""
         return self.closed_at.astimezone(UTC).date() if self.completed else None
 
     @property
     def xp_operation_id(self) -> uuid.UUID:
-        """The id of its entry in the XP ledger: the same however often the result is told."""
+        """The id of the session's entry in the XP ledger: the same however often the result is sent."""
         return uuid.uuid5(XP_OPERATIONS, f"session\n{self.user_id}\n{self.session_id}")
 
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """A learner's totals; `updated_at` is None as long as nothing was recorded."""
+    """A learner's totals; `updated_at` is None until the first result counts."""
 
     user_id: UserId
     completed_sessions: int = 0
@@ -69,7 +79,7 @@ class Statistics:
     updated_at: datetime | None = None
 
     def counting(self, result: SessionResult) -> Statistics:
-        """The totals with one more result; sums, so that any order of results comes to the same."""
+        """The totals with one more result. They are sums, so the order of the results does not matter."""
         return replace(
             self,
             completed_sessions=self.completed_sessions + result.completed,
@@ -82,12 +92,12 @@ class Statistics:
 
 
 class Verdict(StrEnum):
-    """What became of a result that was told."""
+    """What became of a result."""
 
     RECORDED = "recorded"
-    # The session had been recorded with the same values.
+    # The session's result was recorded before, with the same values.
     REPEATED = "repeated"
-    # The session had been recorded with other values, which stay: two truths about one session are a bug.
+    # The session's result was recorded before, with other values; those stay. This is a bug of the sender.
     CONTRADICTED = "contradicted"
 
 
@@ -101,7 +111,7 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a batch of results comes to: a recording for each, and what there is to write."""
+    """What a batch of results leads to: a recording for each, and what must be written."""
 
     recordings: list[Recording]
     new_results: list[SessionResult]
@@ -114,9 +124,10 @@ def decide(
     statistics: Mapping[UserId, Statistics],
     recorded: Mapping[ResultKey, SessionResult],
 ) -> Decision:
-    """Take the results one after the other, in their order, each seeing what those before it did.
+    """Decide the results one after the other, in their order; each sees the effect of those before it.
 
-    `statistics` holds each learner's totals, `recorded` those of the sessions that were recorded before.
+    `statistics` holds the totals of each learner, `recorded` the results of these sessions that were recorded
+    before. A result that does not count is recorded too, so that a second one for its session is found.
     """
     current = dict(statistics)
     known = dict(recorded)
@@ -127,10 +138,11 @@ def decide(
         if before is None:
             known[result.key] = result
             new_results.append(result)
-            current[result.user_id] = current[result.user_id].counting(result)
+            if result.counts:
+                current[result.user_id] = current[result.user_id].counting(result)
             verdict = Verdict.RECORDED
         else:
             verdict = Verdict.REPEATED if before == result else Verdict.CONTRADICTED
         recordings.append(Recording(verdict, current[result.user_id].version))
-    changed = {result.user_id for result in new_results}
+    changed = {result.user_id for result in new_results if result.counts}
     return Decision(recordings, new_results, [current[user_id] for user_id in sorted(changed)])

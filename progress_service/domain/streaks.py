@@ -17,7 +17,7 @@ class Run:
 def streak_days(latest: Run | None, *, today: date) -> int:
     """The length of the latest run of active days, if it reaches today or yesterday; else 0.
 
-    Yesterday still counts, because today is not over. `latest` ends today or before.
+    A run that ends yesterday still counts, because today is not over. `latest` must not end after today.
     """
     if latest is None or latest.last_day < today - timedelta(days=1):
         return 0

@@ -1,1 +1,1 @@
-"""The use cases of progress_service: one function per RPC, each for a list of requests."""
+"""The use cases of progress_service: one method per RPC, each for a list of requests."""

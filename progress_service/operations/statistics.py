@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from chassis.errors import Reason, ServiceError
-from chassis.postgres import DataRefused
+from chassis.batch import Item, latest_deadline
 from progress_service.domain.statistics import Statistics, UserId
 from progress_service.domain.streaks import streak_days
 from progress_service.store.statistics import LearnerReport, StatisticsStore
@@ -22,26 +21,20 @@ class LearnerStats:
 
 
 class StatisticsOperations:
-    """Everything that is asked of statistics."""
+    """The operations that read statistics."""
 
     def __init__(self, *, store: StatisticsStore) -> None:
         self._store = store
 
     async def get_stats(
-        self, user_ids: Sequence[UserId], *, deadline: float, today: date | None = None
-    ) -> list[LearnerStats | ServiceError]:
-        """The stats of each of these learners; one of whom nothing was ever recorded has zeros.
+        self, items: Sequence[Item[UserId]], *, today: date | None = None
+    ) -> list[LearnerStats]:
+        """The stats of each of these learners; a learner without any result has zeros.
 
-        `today` stands in for the database's UTC day. INVALID_USER_REFERENCE for an id that no learner can
-        have; raises ServiceError when the database cannot answer.
+        `today` replaces the database's UTC day. Raises what `Database` raises.
         """
-        try:
-            reports = await self._store.select_reports(user_ids, deadline=deadline, today=today)
-        except DataRefused:
-            if len(user_ids) == 1:
-                return [ServiceError(Reason.INVALID_USER_REFERENCE)]
-            alone = [await self.get_stats([each], deadline=deadline, today=today) for each in user_ids]
-            return [stats for (stats,) in alone]
+        user_ids = [item.request for item in items]
+        reports = await self._store.select_reports(user_ids, deadline=latest_deadline(items), today=today)
         return [_stats(report) for report in reports]
 
 

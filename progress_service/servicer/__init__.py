@@ -1,1 +1,1 @@
-"""protobuf in, domain; domain in, protobuf."""
+"""Converts protobuf messages to the domain, and back."""

@@ -1,12 +1,18 @@
-"""Session results: recorded once, together with the totals, XP entries and active days they bring."""
+"""Session results: each is recorded once, together with the totals, XP entries and active days it brings."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from uuid import UUID
 
-from chassis.postgres.isolation import Locked
+from chassis.batch import Item
 from chassis.postgres import Connection, Database
+from chassis.postgres.isolation import Locked
+from chassis.postgres.rows import as_rows
 from progress_service.domain.statistics import (
+    Decision,
     Recording,
     ResultKey,
     SessionResult,
@@ -15,6 +21,98 @@ from progress_service.domain.statistics import (
     decide,
 )
 
+# A statement outside a transaction has no other lock timeout; see `insert_learners`.
+LOCK_TIMEOUT = "250ms"
+
+RESULT_TYPES = """
+    user_id text, session_id text, test_id text, specialization text, completed boolean, answered integer,
+    total integer, answers integer, correct integer, score float8, passed boolean, xp integer,
+    closed_at timestamptz
+"""
+"""The fields of SessionResult, as `json_to_recordset` reads them."""
+RESULT_COLUMNS = ", ".join(column.split()[0] for column in RESULT_TYPES.split(","))
+
+TOTALS = ("completed_sessions", "questions_answered", "answers", "correct", "xp", "version")
+"""The totals of a learner: the numbers of Statistics."""
+
+_INSERT_LEARNERS = """
+    WITH patience AS MATERIALIZED (SELECT set_config('lock_timeout', $2, true))
+    INSERT INTO learner_statistics (user_id)
+    SELECT user_id
+      FROM (SELECT DISTINCT unnest($1::text[]) AS user_id) AS learner
+     CROSS JOIN patience
+     WHERE NOT EXISTS (SELECT 1
+                         FROM learner_statistics AS known
+                        WHERE known.user_id = learner.user_id)
+     ORDER BY user_id
+        ON CONFLICT DO NOTHING
+"""
+
+_LOCK_LEARNERS = """
+    SELECT user_id
+      FROM learner_statistics
+     WHERE user_id = ANY($1::text[])
+     ORDER BY user_id
+       FOR NO KEY UPDATE
+"""
+_LOCK_FREE_LEARNERS = f"{_LOCK_LEARNERS} SKIP LOCKED"
+
+_SELECT_STATISTICS = f"""
+    SELECT user_id, {", ".join(TOTALS)}, updated_at
+      FROM learner_statistics
+     WHERE user_id = ANY($1::text[])
+"""
+
+_SELECT_RESULTS = f"""
+    SELECT {RESULT_COLUMNS}
+      FROM session_results
+      JOIN json_to_recordset($1) AS wanted (user_id text, session_id text) USING (user_id, session_id)
+"""
+
+_INSERT_RESULTS = f"""
+    INSERT INTO session_results ({RESULT_COLUMNS})
+    SELECT {RESULT_COLUMNS}
+      FROM json_to_recordset($1) AS result ({RESULT_TYPES})
+"""
+
+_INSERT_XP_ENTRIES = """
+    INSERT INTO xp_entries (user_id, operation_id, amount, specialization, earned_at)
+    SELECT user_id, operation_id, amount, specialization, earned_at
+      FROM json_to_recordset($1)
+           AS entry (user_id text, operation_id uuid, amount integer, specialization text,
+                     earned_at timestamptz)
+"""
+
+_INSERT_ACTIVITY_DAYS = """
+    INSERT INTO activity_days (user_id, day)
+    SELECT user_id, day
+      FROM json_to_recordset($1) AS active (user_id text, day date)
+        ON CONFLICT ON CONSTRAINT activity_days_once DO NOTHING
+"""
+
+_UPDATE_STATISTICS = f"""
+    UPDATE learner_statistics
+       SET {", ".join(f"{total} = changed.{total}" for total in TOTALS)},
+           updated_at = clock_timestamp()
+      FROM json_to_recordset($1) AS changed (user_id text, {", ".join(f"{total} bigint" for total in TOTALS)})
+     WHERE learner_statistics.user_id = changed.user_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _XpEntry:
+    user_id: UserId
+    operation_id: UUID
+    amount: int
+    specialization: str
+    earned_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _ActivityDay:
+    user_id: UserId
+    day: date
+
 
 class ResultStore:
     """Raises what `Database` raises."""
@@ -22,51 +120,42 @@ class ResultStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def insert_learners(self, user_ids: Sequence[UserId], *, deadline: float) -> None:
-        """See to it that each learner has a row of totals, which is also the lock on all that is theirs."""
+    async def insert_learners(self, user_ids: Collection[UserId], *, deadline: float) -> None:
+        """Give each learner a row of totals, which is also the lock on everything of that learner.
+
+        This statement waits for a transaction that inserts the same learner and has not ended yet. It sets
+        its own lock timeout, so that such a transaction delays the batch for a quarter of a second at most.
+        """
         await self._database.execute_write(
-            """
-            INSERT INTO learner_statistics (user_id)
-            SELECT user_id
-              FROM (SELECT DISTINCT unnest($1::text[]) AS user_id) AS learner
-             WHERE NOT EXISTS (SELECT 1
-                                 FROM learner_statistics AS known
-                                WHERE known.user_id = learner.user_id)
-             ORDER BY user_id
-                ON CONFLICT DO NOTHING
-            """,
-            user_ids,
-            deadline=deadline,
-            name="insert_learners",
+            _INSERT_LEARNERS, list(user_ids), LOCK_TIMEOUT, deadline=deadline, name="insert_learners"
         )
 
     async def insert_results(
-        self, results: Sequence[SessionResult], *, wait: bool, deadline: float
+        self, items: Sequence[Item[SessionResult]], *, wait: bool, deadline: float
     ) -> list[Recording | Locked]:
         """Count the results that are new, in one transaction; the learners must have their rows.
 
-        Results of a learner whose row someone else holds locked are passed over; with `wait` they wait, up to
-        the lock timeout.
+        With `wait`, a result whose learner is locked waits for the lock, up to the lock timeout; without it,
+        the result is passed over.
         """
+        results = [item.request for item in items]
 
         async def work(connection: Connection) -> list[Recording | Locked]:
             locked = await _lock_learners(connection, results, wait=wait)
             ours = [result for result in results if result.user_id in locked]
             if not ours:
-                return [Locked.ELSEWHERE] * len(results)
-            # New statements: what the lock's own statement saw may be older than the lock.
+                return [Locked.HELD_BY_ANOTHER] * len(results)
+            # New statements: the snapshot of the locking statement may be older than its locks.
             decision = decide(
                 ours,
                 statistics=await _select_statistics(connection, sorted(locked)),
                 recorded=await _select_results(connection, ours),
             )
-            if decision.new_results:
-                await _insert_results(connection, decision.new_results)
-                await _insert_xp_entries(connection, decision.new_results)
-                await _insert_activity_days(connection, decision.new_results)
-                await _update_statistics(connection, decision.changed_statistics)
+            await _write(connection, decision)
             recordings = iter(decision.recordings)
-            return [next(recordings) if result.user_id in locked else Locked.ELSEWHERE for result in results]
+            return [
+                next(recordings) if result.user_id in locked else Locked.HELD_BY_ANOTHER for result in results
+            ]
 
         return await self._database.write(work, deadline=deadline, name="insert_results")
 
@@ -75,127 +164,39 @@ async def _lock_learners(
     connection: Connection, results: Sequence[SessionResult], *, wait: bool
 ) -> frozenset[UserId]:
     rows = await connection.fetch(
-        f"""
-        SELECT user_id
-          FROM learner_statistics
-         WHERE user_id = ANY($1::text[])
-         ORDER BY user_id
-           FOR NO KEY UPDATE {"" if wait else "SKIP LOCKED"}
-        """,  # noqa: S608 — one of two constants
-        list({result.user_id for result in results}),
+        _LOCK_LEARNERS if wait else _LOCK_FREE_LEARNERS, list({result.user_id for result in results})
     )
     return frozenset(UserId(row["user_id"]) for row in rows)
 
 
 async def _select_statistics(connection: Connection, user_ids: Sequence[UserId]) -> dict[UserId, Statistics]:
-    rows = await connection.fetch(
-        """
-        SELECT user_id, completed_sessions, questions_answered, answers, correct, xp, version, updated_at
-          FROM learner_statistics
-         WHERE user_id = ANY($1::text[])
-        """,
-        user_ids,
-    )
-    return {UserId(row["user_id"]): Statistics(*row) for row in rows}
+    rows = await connection.fetch(_SELECT_STATISTICS, user_ids)
+    return {UserId(row["user_id"]): Statistics(**row) for row in rows}
 
 
 async def _select_results(
     connection: Connection, results: Sequence[SessionResult]
 ) -> dict[ResultKey, SessionResult]:
-    """Those of these sessions' results that were recorded before."""
-    rows = await connection.fetch(
-        """
-        SELECT user_id, session_id, test_id, specialization, completed, answered, total, answers, correct,
-               score, passed, xp, closed_at
-          FROM session_results
-          JOIN unnest($1::text[], $2::text[]) AS asked (user_id, session_id) USING (user_id, session_id)
-        """,
-        [result.user_id for result in results],
-        [result.session_id for result in results],
-    )
+    """The results of these sessions that were recorded before."""
+    keys = [{"user_id": result.user_id, "session_id": result.session_id} for result in results]
+    rows = await connection.fetch(_SELECT_RESULTS, as_rows(keys))
     recorded = [SessionResult(**row) for row in rows]
     return {result.key: result for result in recorded}
 
 
-async def _insert_results(connection: Connection, results: Sequence[SessionResult]) -> None:
-    await connection.execute(
-        """
-        INSERT INTO session_results (user_id, session_id, test_id, specialization, completed, answered, total,
-                                     answers, correct, score, passed, xp, closed_at)
-        SELECT user_id, session_id, test_id, specialization, completed, answered, total,
-               answers, correct, score, passed, xp, closed_at
-          FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::boolean[], $6::int[], $7::int[],
-                      $8::int[], $9::int[], $10::float8[], $11::boolean[], $12::int[], $13::timestamptz[])
-               AS result (user_id, session_id, test_id, specialization, completed, answered, total,
-                          answers, correct, score, passed, xp, closed_at)
-        """,
-        [result.user_id for result in results],
-        [result.session_id for result in results],
-        [result.test_id for result in results],
-        [result.specialization for result in results],
-        [result.completed for result in results],
-        [result.answered for result in results],
-        [result.total for result in results],
-        [result.answers for result in results],
-        [result.correct for result in results],
-        [result.score for result in results],
-        [result.passed for result in results],
-        [result.xp for result in results],
-        [result.closed_at for result in results],
-    )
-
-
-async def _insert_xp_entries(connection: Connection, results: Sequence[SessionResult]) -> None:
-    earning = [result for result in results if result.xp]
-    await connection.execute(
-        """
-        INSERT INTO xp_entries (user_id, operation_id, amount, specialization, earned_at)
-        SELECT user_id, operation_id, amount, specialization, earned_at
-          FROM unnest($1::text[], $2::uuid[], $3::int[], $4::text[], $5::timestamptz[])
-               AS entry (user_id, operation_id, amount, specialization, earned_at)
-        """,
-        [result.user_id for result in earning],
-        [result.xp_operation_id for result in earning],
-        [result.xp for result in earning],
-        [result.specialization for result in earning],
-        [result.closed_at for result in earning],
-    )
-
-
-async def _insert_activity_days(connection: Connection, results: Sequence[SessionResult]) -> None:
-    active = [(result.user_id, result.activity_day) for result in results if result.activity_day]
-    await connection.execute(
-        """
-        INSERT INTO activity_days (user_id, day)
-        SELECT user_id, day
-          FROM unnest($1::text[], $2::date[]) AS active (user_id, day)
-            ON CONFLICT ON CONSTRAINT activity_days_once DO NOTHING
-        """,
-        [user_id for user_id, _ in active],
-        [day for _, day in active],
-    )
-
-
-async def _update_statistics(connection: Connection, statistics: Sequence[Statistics]) -> None:
-    await connection.execute(
-        """
-        UPDATE learner_statistics
-           SET completed_sessions = changed.completed_sessions,
-               questions_answered = changed.questions_answered,
-               answers = changed.answers,
-               correct = changed.correct,
-               xp = changed.xp,
-               version = changed.version,
-               updated_at = clock_timestamp()
-          FROM unnest($1::text[], $2::int[], $3::int[], $4::int[], $5::int[], $6::int[], $7::int[])
-               AS changed (user_id, completed_sessions, questions_answered, answers, correct, xp, version)
-         WHERE learner_statistics.user_id = changed.user_id
-        """,
-        [each.user_id for each in statistics],
-        [each.completed_sessions for each in statistics],
-        [each.questions_answered for each in statistics],
-        [each.answers for each in statistics],
-        [each.correct for each in statistics],
-        [each.xp for each in statistics],
-        [each.version for each in statistics],
-    )
+async def _write(connection: Connection, decision: Decision) -> None:
+    """Write what the decision found to be new; most batches have all four kinds of rows."""
+    if decision.new_results:
+        await connection.execute(_INSERT_RESULTS, as_rows(decision.new_results))
+    counting = [result for result in decision.new_results if result.counts]
+    if not counting:
+        return
+    entries = [
+        _XpEntry(result.user_id, result.xp_operation_id, result.xp, result.specialization, result.closed_at)
+        for result in counting
+        if result.xp
+    ]
+    days = [_ActivityDay(result.user_id, day) for result in counting if (day := result.activity_day)]
+    await connection.execute(_INSERT_XP_ENTRIES, as_rows(entries))
+    await connection.execute(_INSERT_ACTIVITY_DAYS, as_rows(days))
+    await connection.execute(_UPDATE_STATISTICS, as_rows(decision.changed_statistics))

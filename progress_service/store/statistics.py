@@ -33,7 +33,7 @@ class StatisticsStore:
     ) -> list[LearnerReport]:
         """A report for each of these learners, in their order; a learner without rows has zeros.
 
-        `today` stands in for the database's UTC day.
+        `today` replaces the database's UTC day.
         """
 
         async def work(connection: Connection) -> list[asyncpg.Record]:
@@ -58,7 +58,7 @@ class StatisticsStore:
                                       WHERE active.user_id = learner.user_id AND active.day <= clock.today
                                       ORDER BY day DESC
                                       LIMIT 1) AS run_end ON true
-                  -- Backwards from there to the first day that no active day precedes.
+                  -- From that day backwards, to the first day without an active day before it.
                   LEFT JOIN LATERAL (SELECT day
                                        FROM activity_days AS active
                                       WHERE active.user_id = learner.user_id AND active.day <= run_end.day

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest_asyncio
 
+from homeroom.services import SERVICES
 from homeroom.supervisor import Stack
 from tests.support.http_client import HttpClient
 
-# Long enough that a client who retries through a restart is never overtaken by the janitor, short enough
-# to wait for it.
+# Long enough that the janitor never aborts the key of a client who retries through a restart; short enough
+# that a test can wait for the janitor.
 HOLD_AGE_SECONDS = 20
 
 
@@ -40,11 +41,16 @@ async def stack() -> AsyncIterator[TestedStack]:
         running.failpoints = failpoints
         running.spans = root / "spans.jsonl"
         yield running
+        await running.wait_ready()
+        errors = await running.internal_errors()
+        assert errors == dict.fromkeys((service.package for service in SERVICES), 0)
     shutil.rmtree(root)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def http(stack) -> AsyncIterator[HttpClient]:
+    """One client for all tests; see `HttpClient.statuses`."""
     client = HttpClient(base_url=stack.gateway_url, token=stack.token)
     yield client
     await client.close()
+    assert client.statuses[500] == 0

@@ -13,10 +13,13 @@ import asyncpg
 import pytest
 from rich.progress import Progress
 
+from bench.replay.killer import POSTGRES, Kill, Killer, Way
 from bench.replay.log import PracticeLog, read_log
 from bench.replay.run import Order
 from bench.replay.run import replay as replay_in_process
 from homeroom.supervisor import Stack
+from tests.support.http_client import HttpClient
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 LEARNERS = 24
@@ -129,7 +132,29 @@ async def test_a_log_played_while_every_process_is_killed_once_differs_in_nothin
         playing.cancel()
     assert outcome.differences == []
     assert outcome.all_counted
-    assert outcome.plays[0].retries > 0  # somebody noticed
+    assert outcome.unexpected_statuses == {}
+    assert outcome.plays[0].retries > 0  # the kills were felt
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("way", list(Way))
+async def test_the_killer_ends_every_kind_of_process_and_leaves_a_stack_that_is_ready(
+    stack: Stack, http: HttpClient, way: Way
+) -> None:
+    victims = ("gateway", "progress_service", POSTGRES)
+    before = {name: stack.pid(name) for name in victims}
+    killer = Killer(stack, iter([Kill(0.0, name, way) for name in victims]), say=lambda _: None)
+
+    async def all_killed() -> bool:
+        return killer.killed.total() == len(victims)
+
+    async with killer.at_work():
+        await eventually(all_killed, seconds=120)
+
+    assert killer.killed == {(name, way): 1 for name in victims}
+    assert all(stack.pid(name) not in {None, before[name]} for name in victims)
+    stats = await http.send_until_answered("GET", "/v1/stats", user="nobody")
+    assert (stats.status, stats.body["completedSessions"]) == (200, 0)
 
 
 def played(progress: Progress) -> float:

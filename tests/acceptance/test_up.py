@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from homeroom import probe
 from homeroom.api import Api
 from homeroom.embedded.postgres import Cluster
 from homeroom.keys import DevelopmentKeys
@@ -35,7 +36,7 @@ def data() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 async def stack() -> AsyncIterator[Up]:
-    """A running stack for those who only look at it, or hurt it in a way that heals."""
+    """A running stack for the tests that only look at it, or kill what is started again."""
     parent = Path(tempfile.mkdtemp(prefix="homeroom-tests-"))
     try:
         async with up("--data", str(parent / "data")) as running:
@@ -94,6 +95,22 @@ async def test_status_for_a_person_names_each_process(stack: Up) -> None:
     assert finished.code == 0
     for name in set(NAMES) - {"redis"}:
         assert name in finished.stdout
+
+
+async def test_metrics_and_version_are_shown_to_operators_only(stack: Up) -> None:
+    for process in stack.state.processes:
+        if process.port is None or process.ops_port is None:
+            continue  # PostgreSQL and Redis are not ours
+        for path in ("/livez", "/readyz", "/version", "/metrics"):
+            page = await probe.get(process.ops_port, path)
+            assert page is not None, (process.name, path)
+            assert page.status == 200, (process.name, path)
+    gateway = stack.state.process("gateway").port
+    assert gateway is not None
+    for path, status in (("/livez", 200), ("/readyz", 200), ("/version", 404), ("/metrics", 404)):
+        page = await probe.get(gateway, path)
+        assert page is not None, path
+        assert page.status == status, path
 
 
 async def test_a_token_from_the_command_is_accepted(stack: Up) -> None:
@@ -243,7 +260,7 @@ async def test_two_stacks_run_side_by_side_and_know_nothing_of_each_other(stack:
         async with Api(other.url, DevelopmentKeys(stack.data.keys).token("ada")) as stranger:
             assert (await stranger.ask("GET", "/v1/accounts/me")).status == 401
         assert "redis" not in {process.name for process in other.state.processes}
-        other.process.send_signal(signal.SIGINT)  # twice: somebody is in a hurry
+        other.process.send_signal(signal.SIGINT)  # twice: the second one kills the processes
         assert await other.stop() == 0
     assert not data.exists()
     assert (await status(stack))[0] == 0

@@ -231,7 +231,7 @@ async def test_it_refuses_a_socket_folder_that_is_somebody_elses(folder: Path) -
     cluster = cluster_in(folder)
     cluster.socket_directory.symlink_to(folder)
     try:
-        with pytest.raises(RuntimeError, match="belongs to somebody else"):
+        with pytest.raises(RuntimeError, match="belongs to another user"):
             await cluster.start()
     finally:
         cluster.socket_directory.unlink()

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 import pytest
 
+from chassis.batch import Item
+from chassis.context import service_context
 from chassis.errors import ServiceError
-from chassis.telemetry.metrics import Metrics
 from chassis.postgres import Connection, Database
+from chassis.telemetry.metrics import Metrics
 from homeroom.embedded.provisioning import ServiceDatabase
 from progress_service.domain.statistics import Recording, SessionResult, UserId
 from progress_service.operations.results import ResultOperations
 from progress_service.operations.statistics import LearnerStats, StatisticsOperations
-from progress_service.store.diagnostics import DiagnosticStore, Discrepancy
 from progress_service.store.results import ResultStore
 from progress_service.store.statistics import StatisticsStore
+from tests.progress.diagnostics import Discrepancy, read_discrepancies
+
+R = TypeVar("R")
 
 
-def soon(seconds: float = 10.0) -> float:
-    return time.monotonic() + seconds
+def asked(request: R, *, seconds: float = 10.0) -> Item[R]:
+    """An item of a batch, as the servicer hands it to an operation."""
+    return Item(service_context("/test", timeout_seconds=seconds), request)
 
 
 @dataclass
@@ -33,20 +37,18 @@ class Progress:
 
     results: ResultOperations
     statistics: StatisticsOperations
-    diagnostics: DiagnosticStore
     metrics: Metrics
     truth: Connection
 
     async def tell(self, *results: SessionResult) -> list[Recording | ServiceError]:
-        return await self.results.record_session_results(results, deadline=soon())
+        return await self.results.record_session_results([asked(result) for result in results])
 
     async def stats(self, user_id: str, *, today: date | None = None) -> LearnerStats:
-        (stats,) = await self.statistics.get_stats([UserId(user_id)], deadline=soon(), today=today)
-        assert isinstance(stats, LearnerStats), stats
+        (stats,) = await self.statistics.get_stats([asked(UserId(user_id))], today=today)
         return stats
 
     async def discrepancies(self) -> list[Discrepancy]:
-        return await self.diagnostics.select_discrepancies(deadline=soon())
+        return await read_discrepancies(self.truth)
 
     async def rows(self, table: str, user_ids: Sequence[str]) -> list[dict[str, Any]]:
         rows = await self.truth.fetch(
@@ -61,7 +63,6 @@ def progress_over(database: Database, truth: Connection) -> Progress:
     return Progress(
         results=ResultOperations(store=ResultStore(database), metrics=metrics),
         statistics=StatisticsOperations(store=StatisticsStore(database)),
-        diagnostics=DiagnosticStore(database),
         metrics=metrics,
         truth=truth,
     )

@@ -1,4 +1,4 @@
-"""Session results to tell, for tests."""
+"""Session results to send, for tests."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _COMPLETED = SessionResult(
 
 
 def learner(name: str = "learner") -> UserId:
-    """A learner whom no other test knows."""
+    """A learner that no other test uses."""
     return UserId(f"{name}-{next(_numbers)}-{random.randrange(10**9):09d}")
 
 

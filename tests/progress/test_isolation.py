@@ -1,17 +1,21 @@
-"""One result that cannot be recorded, or one learner who is locked, hurts no neighbour."""
+"""A result that cannot be recorded, or a learner who is locked, changes nothing for the neighbours."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from chassis.batch import Item
 from chassis.errors import Reason, ServiceError
-from progress_service.domain.statistics import Recording, SessionResult, UserId, Verdict
-from tests.progress.conftest import Progress
+from chassis.rpc.servicing import UnaryHandler
+from progress_service.domain.statistics import Recording, SessionResult, Verdict
+from progress_service.servicer.statistics import handlers
+from protos.progress.v1 import progress_pb2
+from tests.progress.conftest import Progress, asked
 from tests.progress.results import completed, learner
 
 NEIGHBOURS = 63
@@ -19,7 +23,12 @@ NEIGHBOURS = 63
 POISON = {
     "more right answers than answers": {"answers": 1, "answered": 1, "correct": 2},
     "a NUL in a text": {"test_id": "physics\0"},
-    "a number beyond 32 bits in the total": {"answers": 2**31 - 1, "correct": 2**31 - 1},
+    "a number that its column cannot hold": {"answers": 2**31, "correct": 1},
+    "more answers than a session may have": {"answers": 100_000_001, "correct": 1},
+    "more XP than a session may earn": {"xp": 1_000_001},
+    "a time before the first one allowed": {"closed_at": datetime(1999, 12, 31, tzinfo=UTC)},
+    "the first time not allowed any more": {"closed_at": datetime(2100, 1, 1, tzinfo=UTC)},
+    "an empty test id": {"test_id": ""},
     "XP without a completion": {"completed": False, "passed": False, "xp": 5},
 }
 
@@ -57,12 +66,33 @@ async def test_a_learner_id_that_cannot_be_stored_fails_alone(progress: Progress
 async def test_stats_of_a_learner_who_cannot_exist_are_refused_alone(progress: Progress) -> None:
     neighbour = learner()
     await progress.tell(completed(neighbour, "s1"))
-    refused, answered = await progress.statistics.get_stats(
-        [UserId("a\0b"), neighbour], deadline=time.monotonic() + 5
-    )
+    get_stats, _ = handlers(results=progress.results, statistics=progress.statistics)
+    assert isinstance(get_stats, UnaryHandler)
+    items = [
+        Item(replace(asked(None).context, user_id=user_id), progress_pb2.GetStatsRequest())
+        for user_id in ("a\0b", neighbour)
+    ]
+
+    refused, answered = await get_stats.answer(items)
+
     assert isinstance(refused, ServiceError)
-    assert refused.reason is Reason.INVALID_USER_REFERENCE
-    assert answered == await progress.stats(neighbour)
+    assert refused.reason is Reason.INVALID_ARGUMENT
+    assert answered.message.stats.completed_sessions == 1
+
+
+async def test_a_transaction_that_is_about_to_add_a_learner_delays_nobody_but_that_learner(
+    progress: Progress,
+) -> None:
+    new = learner("new")
+    batch = [completed(learner(), "s1") for _ in range(4)]
+    batch.insert(2, completed(new, "s1"))
+    async with progress.truth.transaction():
+        await progress.truth.execute("INSERT INTO learner_statistics (user_id) VALUES ($1)", new)
+        failure = (outcomes := await progress.tell(*batch)).pop(2)
+    assert isinstance(failure, ServiceError)
+    assert failure.reason is Reason.UNAVAILABLE
+    assert recorded(outcomes) == 4
+    assert recorded(await progress.tell(batch[2])) == 1
 
 
 async def test_a_locked_learner_is_told_to_come_back_and_the_neighbours_are_recorded(

@@ -11,18 +11,17 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from chassis.batch import Reply
 from chassis.context import Context, service_context
-from chassis.rpc.client import Upstream
 from chassis.errors import Reason, ServiceError
-from chassis.telemetry.metrics import Metrics
+from chassis.rpc.client import Upstream
 from chassis.rpc.server import Server
+from chassis.telemetry.metrics import Metrics
 from chassis.telemetry.tracing import Tracing
-from progress_service.servicer import statistics as servicer
+from progress_service.servicer.statistics import GET_STATS, RECORD_SESSION_RESULT, handlers
 from protos.progress.v1 import progress_pb2
 from tests.progress.conftest import Progress
 from tests.progress.results import learner
 
-RECORD = f"/{servicer.NAME}/RecordSessionResult"
-GET_STATS = f"/{servicer.NAME}/GetStats"
+RECORD = RECORD_SESSION_RESULT
 TOKEN = "a-secret-among-processes"
 CLOSED_AT = Timestamp(seconds=1_774_785_600)
 
@@ -32,11 +31,7 @@ async def upstream(progress: Progress) -> AsyncIterator[Upstream]:
     tracing = Tracing(service="test", version="0", sample_ratio=0.0)
     server = Server(
         bind="127.0.0.1:0",
-        servicers={
-            servicer.NAME: servicer.StatisticsServicer(
-                results=progress.results, statistics=progress.statistics
-            )
-        },
+        handlers=handlers(results=progress.results, statistics=progress.statistics),
         service_token=TOKEN,
         tracing=tracing,
         metrics=Metrics(service="test"),
@@ -129,20 +124,37 @@ async def test_a_learner_of_whom_nothing_was_recorded_reads_zeros_and_no_time(up
     assert await stats(upstream, nobody) == progress_pb2.Stats(user_id=nobody)
 
 
-async def test_a_time_that_is_none_is_refused_and_its_neighbours_are_recorded(upstream: Upstream) -> None:
+BEYOND = {
+    "no time": {"closed_at": None},
+    "a time beyond all calendars": {"closed_at": Timestamp(seconds=2**62)},
+    "nanoseconds beyond a second": {"closed_at": Timestamp(seconds=1_774_785_600, nanos=2_000_000_000)},
+    "the zero time of some languages": {"closed_at": Timestamp(seconds=-62135596800)},
+    "the first time not allowed any more": {"closed_at": Timestamp(seconds=4102444800)},
+    "too many answers": {"answers": 100_000_001},
+    "too many right answers": {"answers": 100_000_000, "correct": 100_000_001},
+    "too many questions": {"total": 100_000_001},
+    "too many questions answered": {"answered": 100_000_001},
+    "too much XP": {"xp": 1_000_001},
+    "a score that is no number": {"score": float("nan")},
+}
+
+
+async def test_what_is_out_of_bounds_is_refused_and_the_neighbours_are_recorded(upstream: Upstream) -> None:
     ada = learner("ada")
-    outcomes = await tell(
-        upstream,
-        result(ada, "s1"),
-        result(ada, "s2", closed_at=Timestamp(seconds=2**62)),
-        result(ada, "s3", closed_at=Timestamp(seconds=1, nanos=2_000_000_000)),
-        result(ada, "s4", closed_at=None),
-        result(ada, "s5"),
-    )
-    assert [each.reason for each in outcomes if isinstance(each, ServiceError)] == (
-        [Reason.INVALID_ARGUMENT] * 3
-    )
+    bad = [result(ada, f"bad{number}", **changes) for number, changes in enumerate(BEYOND.values())]
+    first, *refused, last = await tell(upstream, result(ada, "s1"), *bad, result(ada, "s2"))
+    reasons = [each.reason if isinstance(each, ServiceError) else each for each in refused]
+    assert dict(zip(BEYOND, reasons, strict=True)) == dict.fromkeys(BEYOND, Reason.INVALID_ARGUMENT)
+    assert isinstance(first, Reply)
+    assert isinstance(last, Reply)
     assert (await stats(upstream, ada)).completed_sessions == 2
+
+
+async def test_the_largest_result_of_the_contract_is_recorded(upstream: Upstream) -> None:
+    most = dict.fromkeys(("answered", "total", "answers", "correct"), 100_000_000)
+    for closed_at in (Timestamp(seconds=946684800), Timestamp(seconds=4102444799, nanos=999_999_000)):
+        (told,) = await tell(upstream, result(learner(), "s1", xp=1_000_000, closed_at=closed_at, **most))
+        assert isinstance(told, Reply), told
 
 
 async def test_a_learner_may_not_tell_results(upstream: Upstream) -> None:

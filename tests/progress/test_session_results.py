@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import fields, replace
+from datetime import timedelta
 
 import pytest
 
-from progress_service.domain.statistics import Recording, SessionId, Statistics, Verdict, decide
-from tests.progress.conftest import Progress
+from chassis.batch import Item
+from chassis.rpc.servicing import UnaryHandler
+from progress_service.domain.statistics import (
+    Recording,
+    SessionId,
+    SessionResult,
+    Statistics,
+    Verdict,
+    decide,
+)
+from progress_service.servicer.statistics import handlers
+from progress_service.store.results import RESULT_COLUMNS, TOTALS
+from protos.progress.v1 import progress_pb2
+from tests.progress.conftest import Progress, asked
 from tests.progress.results import MIDDAY, abandoned, completed, learner, verdicts_of
 
 RECORDED, REPEATED, CONTRADICTED = Verdict.RECORDED, Verdict.REPEATED, Verdict.CONTRADICTED
@@ -59,7 +73,9 @@ async def test_of_two_truths_about_a_session_the_first_stays_and_the_other_is_co
     before = await progress.stats(ada)
     assert await progress.tell(completed(ada, "s1", xp=11)) == [Recording(CONTRADICTED, 1)]
     assert await progress.stats(ada) == before
-    assert b'homeroom_session_results_total{verdict="contradicted"} 1.0' in progress.metrics.render()
+    page = progress.metrics.render()
+    assert b'\nhomeroom_session_results_total{verdict="contradicted"} 1.0' in page
+    assert b"homeroom_homeroom" not in page
 
 
 async def test_results_of_one_learner_in_one_batch_behave_as_if_told_one_after_the_other(
@@ -102,6 +118,62 @@ async def test_xp_is_one_ledger_entry_per_session_under_an_id_that_the_session_d
     assert entry["operation_id"] == earning.xp_operation_id == completed(ada, "s1", xp=7).xp_operation_id
     assert isinstance(entry["operation_id"], uuid.UUID)
     assert (entry["amount"], entry["specialization"], entry["earned_at"]) == (10, "physics", MIDDAY)
+
+
+@pytest.mark.parametrize("make", [completed, abandoned])
+async def test_a_session_with_questions_and_no_answer_changes_no_statistics(
+    progress: Progress, make: Callable[..., SessionResult]
+) -> None:
+    ada = learner("ada")
+    await progress.tell(completed(ada, "s1", closed_at=MIDDAY - timedelta(days=1)))
+    before = await progress.stats(ada, today=MIDDAY.date())
+    unanswered = make(ada, "s2", total=4, answered=0, answers=0, correct=0)
+
+    assert await progress.tell(unanswered) == [Recording(RECORDED, 1)]
+    assert await progress.tell(unanswered, unanswered) == [Recording(REPEATED, 1)] * 2
+    assert await progress.tell(replace(unanswered, answered=1, answers=1)) == [Recording(CONTRADICTED, 1)]
+
+    assert await progress.stats(ada, today=MIDDAY.date()) == before
+    assert await progress.discrepancies() == []
+
+
+async def test_a_session_without_questions_counts_though_nothing_was_answered(progress: Progress) -> None:
+    ada = learner("ada")
+    await progress.tell(completed(ada, "s1", total=0, answered=0, answers=0, correct=0, xp=10))
+    totals = (await progress.stats(ada)).statistics
+    assert (totals.completed_sessions, totals.xp, totals.version) == (1, 10, 1)
+
+
+async def test_totals_beyond_32_bits_stay_exact_and_are_shown_as_the_largest_number_of_the_contract(
+    progress: Progress,
+) -> None:
+    ada, bob = learner("ada"), learner("bob")
+    rich = [
+        completed(ada, f"s{number}", xp=1_000_000, answers=100_000_000, answered=100_000_000, correct=1)
+        for number in range(2148)
+    ]
+    verdicts = verdicts_of(await progress.tell(*rich, completed(bob, "s1")))
+    assert set(verdicts) == {RECORDED}
+    stats = await progress.stats(ada)
+    assert (stats.statistics.xp, stats.statistics.answers) == (2_148_000_000, 214_800_000_000)
+    assert await progress.discrepancies() == []
+
+    get_stats, _ = handlers(results=progress.results, statistics=progress.statistics)
+    assert isinstance(get_stats, UnaryHandler)
+    items = [
+        Item(replace(asked(None).context, user_id=user_id), progress_pb2.GetStatsRequest())
+        for user_id in (ada, bob)
+    ]
+    shown, neighbour = [outcome.message.stats for outcome in await get_stats.answer(items)]
+    assert (shown.xp, shown.answers, shown.questions_answered) == (2**31 - 1,) * 3
+    assert shown.completed_sessions == 2148
+    assert (neighbour.xp, neighbour.completed_sessions) == (10, 1)
+
+
+def test_the_columns_of_the_store_are_the_fields_of_the_domain() -> None:
+    assert RESULT_COLUMNS.split(", ") == [field.name for field in fields(SessionResult)]
+    numbers = [field.name for field in fields(Statistics) if field.type == "int"]
+    assert list(TOTALS) == numbers
 
 
 async def test_fifty_who_tell_the_same_results_at_once_count_them_once(progress: Progress) -> None:

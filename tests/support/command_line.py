@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from homeroom import state
+from homeroom import ops_pages, state
 from homeroom.data_directory import DataDirectory
 from homeroom.embedded.process import holder
 
@@ -57,8 +57,18 @@ class Up:
 
     async def stop(self, told: signal.Signals = signal.SIGINT) -> int:
         """Tell it to end as a terminal does, and return its exit code."""
+        await self.check_for_internal_errors()
         self.process.send_signal(told)
         return await asyncio.wait_for(self.process.wait(), STOP_SECONDS_MAX)
+
+    async def check_for_internal_errors(self) -> None:
+        """Fail if one of the processes that run now has answered a call with a 500."""
+        found = state.read(self.data.state)
+        processes = found.processes if found is not None else ()
+        errors = await ops_pages.internal_errors(
+            {process.name: process.ops_port for process in processes if process.ops_port is not None}
+        )
+        assert not any(errors.values()), errors
 
     async def kill(self) -> None:
         self.process.kill()
@@ -70,7 +80,7 @@ class Up:
 
 
 async def start(*arguments: str, mode: str = "") -> asyncio.subprocess.Process:
-    """Start `homeroom` with its output in pipes, in an environment that says nothing but perhaps the mode."""
+    """Start `homeroom` with its output in pipes; of Homeroom's settings only the mode is set."""
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "homeroom", *arguments),
         cwd=ROOT,
@@ -98,7 +108,7 @@ async def run(*arguments: str, mode: str = "") -> Finished:
 
 @asynccontextmanager
 async def up(*arguments: str, port: int = 0) -> AsyncIterator[Up]:
-    """`homeroom up`, ready; ended at the end in whatever state it is."""
+    """`homeroom up`, ready; ended at the end whatever its state is. Fails if it has answered with a 500."""
     process = await start("up", "--json", "--port", str(port), *arguments)
     try:
         assert process.stdout is not None
@@ -106,7 +116,10 @@ async def up(*arguments: str, port: int = 0) -> AsyncIterator[Up]:
         line = await asyncio.wait_for(process.stdout.readline(), READY_SECONDS_MAX)
         if not line:
             raise AssertionError(f"`homeroom up` ended: {(await process.stderr.read()).decode()}")
-        yield Up(process, json.loads(line))
+        running = Up(process, json.loads(line))
+        yield running
+        if process.returncode is None:
+            await running.check_for_internal_errors()
     finally:
         if process.returncode is None:
             process.send_signal(signal.SIGINT)

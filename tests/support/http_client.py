@@ -1,4 +1,4 @@
-"""An app's side of the HTTP API: learners who start, answer and finish, and who retry with the same key."""
+"""The app's side of the HTTP API: learners who start, answer and finish, and who retry with the same key."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import asyncio
 import io
 import itertools
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 
-RETRY_STATUSES = frozenset({500, 502, 503, 504})
+RETRY_STATUSES = frozenset({502, 503, 504})
 _numbers = itertools.count(1)
 
 
@@ -34,7 +35,9 @@ class Answer:
 
 
 class HttpClient:
-    """Calls a stack's gateway as anybody; tokens come from the stack.
+    """Calls a stack's gateway as any user; `statuses` counts what it answered.
+
+    A 500 is a bug, whatever else a test is about: the test that gets one fails.
 
     Args:
         base_url: of the gateway.
@@ -44,6 +47,7 @@ class HttpClient:
     def __init__(self, *, base_url: str, token: Callable[..., str]) -> None:
         self._base_url = base_url
         self._token = token
+        self.statuses: Counter[int] = Counter()
         self._tokens: dict[tuple[str, tuple[str, ...]], str] = {}
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=30)
@@ -68,6 +72,7 @@ class HttpClient:
 
         Raises:
             aiohttp.ClientError: nobody answered.
+            AssertionError: the answer was a 500.
         """
         sent = dict(headers or {})
         if user is not None:
@@ -84,6 +89,8 @@ class HttpClient:
             headers=sent,
         ) as response:
             text = await response.text()
+            self.statuses[response.status] += 1
+            assert response.status != 500, f"{method} {path}: {text}"
             is_json = "json" in response.headers.get("Content-Type", "")
             return Answer(
                 status=response.status,
@@ -95,7 +102,7 @@ class HttpClient:
     async def send_until_answered(
         self, method: str, path: str, *, seconds: float = 60, **options: Any
     ) -> Answer:
-        """Sends again, with the same key, until the answer is more than "try again"."""
+        """Sends again, with the same key, until the answer is final."""
         async with asyncio.timeout(seconds):
             while True:
                 try:

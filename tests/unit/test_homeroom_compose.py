@@ -1,4 +1,4 @@
-"""compose.yaml has no secret of its own, gives each process only what it needs, and starts them in order."""
+"""compose.yaml has no secret of its own, gives each process only what it needs, and starts all in order."""
 
 from __future__ import annotations
 
@@ -104,6 +104,46 @@ def test_a_process_waits_for_its_migration_and_for_those_it_calls(
     assert all(waits[upstream] == "service_healthy" for upstream in service.upstreams)
     if service.database:
         assert waits[f"{service.database}_migrate"] == "service_completed_successfully"
+        # Directly: a compose that forgets ended migrations would stop it before the processes.
+        assert waits["postgres"] == "service_healthy"
+
+
+CONTAINERS = [
+    *(service.package for service in SERVICES),
+    *(f"{each.database}_migrate" for each in WITH_DATABASE),
+]
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_processes_and_migrations_are_hardened_alike_and_built_here(
+    compose: dict[str, Any], name: str
+) -> None:
+    container = compose["services"][name]
+    assert container["read_only"] is True
+    assert container["cap_drop"] == ["ALL"]
+    assert container["security_opt"] == ["no-new-privileges:true"]
+    assert container["pull_policy"] == "build"
+    assert set(container["build"]["args"]) == {"SERVICE"}
+    assert container["image"] == f"homeroom/{container['build']['args']['SERVICE']}"
+
+
+@pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.package)
+def test_the_operations_port_of_a_process_is_there_and_not_published(
+    compose: dict[str, Any], service: Service
+) -> None:
+    assert environment(compose, service.package)["HOMEROOM_OPS_BIND"] == "0.0.0.0:9090"
+    assert "9090" not in str(compose["services"][service.package].get("ports", ""))
+
+
+@pytest.mark.parametrize("service", WITH_DATABASE, ids=lambda service: service.package)
+@pytest.mark.parametrize("value", ["", "0"])
+def test_the_statement_cache_can_be_switched_off_for_pgbouncer(
+    compose: dict[str, Any], service: Service, value: str
+) -> None:
+    told = environment(compose, service.package)
+    assert told["HOMEROOM_DATABASE_STATEMENT_CACHE"] == "${HOMEROOM_DATABASE_STATEMENT_CACHE:-}"
+    configs = importlib.import_module(f"{service.package}.config")
+    load(configs.Config, {**filled_in(told), "HOMEROOM_DATABASE_STATEMENT_CACHE": value})
 
 
 @pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.package)
@@ -118,12 +158,32 @@ def test_only_the_gateway_can_be_reached_and_by_default_only_from_here(compose: 
     assert published == {"gateway": ["${HOMEROOM_PUBLISH:-127.0.0.1:8080}:8080"]}
 
 
-def test_the_made_secrets_are_all_that_is_asked_for_and_never_the_same() -> None:
+def make_env(file: Path) -> subprocess.CompletedProcess[str]:
+    command = ["/bin/sh", "-c", f"umask 000; exec {ROOT / 'deploy' / 'make-env.sh'} {file}"]
+    return subprocess.run(command, check=False, capture_output=True, text=True)
+
+
+def test_the_made_secrets_can_be_read_by_their_owner_only_and_are_never_overwritten(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    assert make_env(file).returncode == 0
+    assert file.stat().st_mode & 0o777 == 0o600
+    before = file.read_text()
+    again = make_env(file)
+    assert again.returncode == 1
+    assert "was not written" in again.stderr
+    assert file.read_text() == before
+
+
+def test_git_ignores_the_made_secrets() -> None:
+    assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def test_the_made_secrets_are_all_that_is_asked_for_and_never_the_same(tmp_path: Path) -> None:
     asked = set(re.findall(r"\$\{([A-Z_]+):\?", (ROOT / "compose.yaml").read_text()))
-    made = [
-        subprocess.run([ROOT / "deploy" / "make-env.sh"], check=True, capture_output=True, text=True).stdout
-        for _ in range(2)
-    ]
+    made: list[str] = []
+    for name in ("one", "two"):
+        assert make_env(tmp_path / name).returncode == 0
+        made.append((tmp_path / name).read_text())
     one, two = (dict(re.findall(r"^([A-Z_]+)=(.*)$", text, re.MULTILINE)) for text in made)
     assert set(one) == asked
     secrets = [value for name, value in one.items() if not re.search(r"JWKS|JWT", name)]
@@ -141,12 +201,41 @@ def test_the_image_holds_what_a_process_imports() -> None:
     assert "USER homeroom" in dockerfile
 
 
-@pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False)])
-async def test_the_image_is_healthy_when_the_process_says_so(status: int, healthy: bool) -> None:
+def test_the_images_share_all_layers_but_those_of_their_own_package() -> None:
+    shared, _, own = (ROOT / "Dockerfile").read_text().partition("\nARG SERVICE\n")
+    assert not re.search(r"\$\{?SERVICE\b", shared)
+    assert re.findall(r"^COPY (\S+) ", own, re.MULTILINE) == ["${SERVICE}"]
+
+
+def check_of_image() -> list[str]:
     joined = (ROOT / "Dockerfile").read_text().replace("\\\n", "")
     match = re.search(r"^HEALTHCHECK .* CMD (\[.*\])$", joined, re.MULTILINE)
     assert match
-    program, *arguments = json.loads(match[1])
+    command: list[str] = json.loads(match[1])
+    return command
+
+
+@pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.package)
+async def test_a_container_is_healthy_when_the_process_says_so_whoever_built_it(
+    compose: dict[str, Any], service: Service
+) -> None:
+    kind, *command = compose["services"][service.package]["healthcheck"]["test"]
+    port = environment(compose, service.package)["HOMEROOM_OPS_BIND"].rpartition(":")[2]
+    assert (kind, command[-1].count(f":{port}/")) == ("CMD", 1)
+    for status, healthy in ((200, True), (503, False)):
+        await assert_checked(command, status=status, healthy=healthy, written_port=port)
+
+
+@pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False)])
+async def test_the_image_is_healthy_when_the_process_says_so(status: int, healthy: bool) -> None:
+    await assert_checked(check_of_image(), status=status, healthy=healthy)
+
+
+async def assert_checked(
+    command: list[str], *, status: int, healthy: bool, written_port: str = "no port"
+) -> None:
+    """Run the check against a process that answers with this status; its port replaces the written one."""
+    program, *arguments = command
     assert program == "python"
     asked: list[bytes] = []
 
@@ -159,7 +248,7 @@ async def test_the_image_is_healthy_when_the_process_says_so(status: int, health
     async with server:
         port = server.sockets[0].getsockname()[1]
         check = await asyncio.create_subprocess_exec(
-            *(sys.executable, *arguments),
+            *(sys.executable, *(each.replace(f":{written_port}/", f":{port}/") for each in arguments)),
             env={"HOMEROOM_OPS_BIND": f"0.0.0.0:{port}", "HOMEROOM_BIND": "0.0.0.0:1"},
             stderr=asyncio.subprocess.DEVNULL,
         )

@@ -1,4 +1,4 @@
-"""Each process is told where it listens, whom it may call, and its own secrets: nothing else."""
+"""Each process gets its own addresses, the addresses that it may call, and its own secrets: nothing else."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ADDRESSES = {
     "subscription_service": Address(20001, 20002),
     "progress_service": Address(20003, 20004),
     "session_service": Address(20005, 20006),
-    "gateway": Address(8080, 8080),
+    "gateway": Address(8080, 20007),
 }
 DATABASE = ServiceDatabase(service="postgresql://s", owner="postgresql://o", superuser="postgresql://p")
 
@@ -72,9 +72,16 @@ def test_a_service_gets_its_database_and_the_gateway_the_public_keys() -> None:
     assert gateway["HOMEROOM_JWKS"] == "/keys/jwks.json"
     assert gateway["HOMEROOM_JWT_ISSUER"] == "homeroom-dev"
     assert gateway["HOMEROOM_JWT_AUDIENCE"] == "homeroom"
-    assert not {"HOMEROOM_DATABASE_URL", "HOMEROOM_MIGRATION_DATABASE_URL", "HOMEROOM_OPS_BIND"} & set(
-        gateway
-    )
+    assert not {"HOMEROOM_DATABASE_URL", "HOMEROOM_MIGRATION_DATABASE_URL"} & set(gateway)
+
+
+@pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.package)
+def test_every_process_serves_its_operators_on_a_port_of_their_own(service: Service) -> None:
+    address = ADDRESSES[service.package]
+    environment = told(service)
+    assert environment["HOMEROOM_BIND"] == f"127.0.0.1:{address.port}"
+    assert environment["HOMEROOM_OPS_BIND"] == f"127.0.0.1:{address.ops_port}"
+    assert address.port != address.ops_port
 
 
 def test_no_redis_is_said_as_empty() -> None:

@@ -62,6 +62,37 @@ async def test_what_can_be_helped_is_sent_again_with_the_same_key() -> None:
     assert (response.status, response.replayed, response.body) == (201, True, {"a": 1})
     assert keys == ["k"] * 4
     assert caller.retries == 3
+    assert caller.statuses == {"503 R": 1, "no answer": 1, "502": 1, "201": 1}
+
+
+async def test_a_key_that_was_given_up_is_replaced_by_another_the_same_one_each_time() -> None:
+    given_up: set[str] = set()
+    keys: list[str] = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        key = request.headers["Idempotency-Key"]
+        keys.append(key)
+        if len(keys) <= 2 or key in given_up:
+            given_up.add(key)
+            return web.json_response({"reason": "REQUEST_ABORTED", "retryable": False}, status=409)
+        return web.json_response({"key": key}, status=201)
+
+    async with serving(handler) as url, Caller(url, connections_max=2) as caller:
+        first = await caller.send("POST", "/v1/x", token="t", body={}, key="k")
+        again = await caller.send("POST", "/v1/x", token="t", body={}, key="k")
+    assert first.body == again.body == {"key": keys[2]}
+    assert len(set(keys[:3])) == 3
+    assert keys[3:] == keys[:3]
+    assert caller.statuses == {"409 REQUEST_ABORTED": 4, "201": 2}
+
+
+async def test_another_conflict_is_an_answer() -> None:
+    async def handler(_: web.Request) -> web.StreamResponse:
+        return web.json_response({"reason": "SESSION_CLOSED", "retryable": False}, status=409)
+
+    async with serving(handler) as url, Caller(url, connections_max=2) as caller:
+        response = await caller.send("POST", "/v1/x", token="t", body={}, key="k")
+    assert response.label == "409 SESSION_CLOSED"
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])

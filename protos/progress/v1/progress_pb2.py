@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from protos.chassis.v1 import options_pb2 as protos_dot_chassis_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!protos/progress/v1/progress.proto\x12\x14homeroom.progress.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fprotos/chassis/v1/options.proto\"\x81\x02\n\x05Stats\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x10\n\x08\x65nrolled\x18\x02 \x01(\x05\x12\x19\n\x11\x63ompleted_lessons\x18\x03 \x01(\x05\x12\x1a\n\x12\x63ompleted_sessions\x18\x04 \x01(\x05\x12\x1a\n\x12questions_answered\x18\x05 \x01(\x05\x12\x0f\n\x07\x61nswers\x18\x06 \x01(\x05\x12\x0f\n\x07\x63orrect\x18\x07 \x01(\x05\x12\n\n\x02xp\x18\x08 \x01(\x05\x12\x13\n\x0bstreak_days\x18\t \x01(\x05\x12.\n\nupdated_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07version\x18\x0b \x01(\x05\"\x11\n\x0fGetStatsRequest\">\n\x10GetStatsResponse\x12*\n\x05stats\x18\x01 \x01(\x0b\x32\x1b.homeroom.progress.v1.Stats\"\x99\x03\n\x1aRecordSessionResultRequest\x12\x1b\n\x07user_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x1e\n\nsession_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x1b\n\x07test_id\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x1f\n\x0especialization\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12\x11\n\tcompleted\x18\x05 \x01(\x08\x12\x19\n\x08\x61nswered\x18\x06 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x16\n\x05total\x18\x07 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x18\n\x07\x61nswers\x18\x08 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x18\n\x07\x63orrect\x18\t \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12&\n\x05score\x18\n \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x0e\n\x06passed\x18\x0b \x01(\x08\x12\x17\n\x02xp\x18\x0c \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00\x12\x35\n\tclosed_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01\"@\n\x1bRecordSessionResultResponse\x12\x10\n\x08recorded\x18\x01 \x01(\x08\x12\x0f\n\x07version\x18\x02 \x01(\x05\x32\x9f\x02\n\x11StatisticsService\x12\x7f\n\x08GetStats\x12%.homeroom.progress.v1.GetStatsRequest\x1a&.homeroom.progress.v1.GetStatsResponse\"$\x90\x02\x01\x8a\xb5\x18\x05\n\x03\x01\x02\x03\x82\xd3\xe4\x93\x02\x12\x12\t/v1/statsb\x05stats\x12\x88\x01\n\x13RecordSessionResult\x12\x30.homeroom.progress.v1.RecordSessionResultRequest\x1a\x31.homeroom.progress.v1.RecordSessionResultResponse\"\x0c\x90\x02\x02\x8a\xb5\x18\x05\n\x01\x04 \x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!protos/progress/v1/progress.proto\x12\x14homeroom.progress.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fprotos/chassis/v1/options.proto\"\x81\x02\n\x05Stats\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x10\n\x08\x65nrolled\x18\x02 \x01(\x05\x12\x19\n\x11\x63ompleted_lessons\x18\x03 \x01(\x05\x12\x1a\n\x12\x63ompleted_sessions\x18\x04 \x01(\x05\x12\x1a\n\x12questions_answered\x18\x05 \x01(\x05\x12\x0f\n\x07\x61nswers\x18\x06 \x01(\x05\x12\x0f\n\x07\x63orrect\x18\x07 \x01(\x05\x12\n\n\x02xp\x18\x08 \x01(\x05\x12\x13\n\x0bstreak_days\x18\t \x01(\x05\x12.\n\nupdated_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07version\x18\x0b \x01(\x05\"\x11\n\x0fGetStatsRequest\">\n\x10GetStatsResponse\x12*\n\x05stats\x18\x01 \x01(\x0b\x32\x1b.homeroom.progress.v1.Stats\"\xc0\x03\n\x1aRecordSessionResultRequest\x12\x1b\n\x07user_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x1e\n\nsession_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x1b\n\x07test_id\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x1f\n\x0especialization\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12\x11\n\tcompleted\x18\x05 \x01(\x08\x12\x1e\n\x08\x61nswered\x18\x06 \x01(\x05\x42\x0c\xbaH\t\x1a\x07\x18\x80\xc2\xd7/(\x00\x12\x1b\n\x05total\x18\x07 \x01(\x05\x42\x0c\xbaH\t\x1a\x07\x18\x80\xc2\xd7/(\x00\x12\x1d\n\x07\x61nswers\x18\x08 \x01(\x05\x42\x0c\xbaH\t\x1a\x07\x18\x80\xc2\xd7/(\x00\x12\x1d\n\x07\x63orrect\x18\t \x01(\x05\x42\x0c\xbaH\t\x1a\x07\x18\x80\xc2\xd7/(\x00\x12&\n\x05score\x18\n \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x0e\n\x06passed\x18\x0b \x01(\x08\x12\x17\n\x02xp\x18\x0c \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00\x12H\n\tclosed_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x19\xbaH\x16\xb2\x01\x10\x1a\x06\x08\x80\xae\x99\xa4\x0f\x32\x06\x08\x80\x87\xb5\xc3\x03\xc8\x01\x01\"@\n\x1bRecordSessionResultResponse\x12\x10\n\x08recorded\x18\x01 \x01(\x08\x12\x0f\n\x07version\x18\x02 \x01(\x05\x32\x9f\x02\n\x11StatisticsService\x12\x7f\n\x08GetStats\x12%.homeroom.progress.v1.GetStatsRequest\x1a&.homeroom.progress.v1.GetStatsResponse\"$\x90\x02\x01\x8a\xb5\x18\x05\n\x03\x01\x02\x03\x82\xd3\xe4\x93\x02\x12\x12\t/v1/statsb\x05stats\x12\x88\x01\n\x13RecordSessionResult\x12\x30.homeroom.progress.v1.RecordSessionResultRequest\x1a\x31.homeroom.progress.v1.RecordSessionResultResponse\"\x0c\x90\x02\x02\x8a\xb5\x18\x05\n\x01\x04 \x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,19 +44,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECORDSESSIONRESULTREQUEST'].fields_by_name['specialization']._loaded_options = None
   _globals['_RECORDSESSIONRESULTREQUEST'].fields_by_name['specialization']._serialized_options = b'\272H\004r\002\030?'
   _globals['_RECORDSESSIONRESULTREQUEST'].fields_by_name['answered']._loaded_options = None
-  _globals['_RECORDSESSIONRESULTREQUEST'].fields_by_name['answered']._serialized_options = b'\272H\004\032\002(\000'
+  _globals['_RECORDSESSIONRESULTREQUEST'].fields_by_name['answered']._serialized_options = b'\272H\t\032\007\030\200\302\327/(\000'
   _globals['_RECORDSESSIONRESULTREQUEST'].fields_by_name['total']._loaded_options = None
-  _globals['_RECORDSESSIONRESULTREQUEST'].fields_by_name['total']._serialized_options = b'\272H\004\032\002(\000'
+  _globals['_RECORDSESSIONRESULTREQUEST'].fields_by_name['total']._serialized_options = b'\272H\t\032\007\030\200\302\327/(\000'
   _globals['_RECORDSESSIONRESULTREQUEST'].fields_by_name['answers']._loaded_options = None
-  _globals['_RECORDSESSIONRESULTREQUEST'].fields_by_name['answers']._serialized_options = b'\272H\004\032\002(\000'
+  _globals['_RECORDSESSIONRESULTREQUEST'].fields_by_name['answers']._serialized_options = b'\272H\t\032\007\030\200\302\327/(\000'
   _globals['_RECORDSESSIONRESULTREQUEST'].fields_by_name['correct']._loaded_options = None
-  _globals['_RECORDSESSIONRESULTREQUEST'].fields_by_name['correct']._serialized_options = b'\272H\004\032\002(\000'
+  _globals['_RECORDSESSIONRESULTREQUEST'].fields_by_name['correct']._serialized_options = b'\272H\t\032\007\030\200\302\327/(\000'
   _globals['_RECORDSESSIONRESULTREQUEST'].fields_by_name['score']._loaded_options = None
   _globals['_RECORDSESSIONRESULTREQUEST'].fields_by_name['score']._serialized_options = b'\272H\024\022\022\031\000\000\000\000\000\000\360?)\000\000\000\000\000\000\000\000'
   _globals['_RECORDSESSIONRESULTREQUEST'].fields_by_name['xp']._loaded_options = None
   _globals['_RECORDSESSIONRESULTREQUEST'].fields_by_name['xp']._serialized_options = b'\272H\010\032\006\030\300\204=(\000'
   _globals['_RECORDSESSIONRESULTREQUEST'].fields_by_name['closed_at']._loaded_options = None
-  _globals['_RECORDSESSIONRESULTREQUEST'].fields_by_name['closed_at']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_RECORDSESSIONRESULTREQUEST'].fields_by_name['closed_at']._serialized_options = b'\272H\026\262\001\020\032\006\010\200\256\231\244\0172\006\010\200\207\265\303\003\310\001\001'
   _globals['_STATISTICSSERVICE'].methods_by_name['GetStats']._loaded_options = None
   _globals['_STATISTICSSERVICE'].methods_by_name['GetStats']._serialized_options = b'\220\002\001\212\265\030\005\n\003\001\002\003\202\323\344\223\002\022\022\t/v1/statsb\005stats'
   _globals['_STATISTICSSERVICE'].methods_by_name['RecordSessionResult']._loaded_options = None
@@ -68,9 +68,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSTATSRESPONSE']._serialized_start=463
   _globals['_GETSTATSRESPONSE']._serialized_end=525
   _globals['_RECORDSESSIONRESULTREQUEST']._serialized_start=528
-  _globals['_RECORDSESSIONRESULTREQUEST']._serialized_end=937
-  _globals['_RECORDSESSIONRESULTRESPONSE']._serialized_start=939
-  _globals['_RECORDSESSIONRESULTRESPONSE']._serialized_end=1003
-  _globals['_STATISTICSSERVICE']._serialized_start=1006
-  _globals['_STATISTICSSERVICE']._serialized_end=1293
+  _globals['_RECORDSESSIONRESULTREQUEST']._serialized_end=976
+  _globals['_RECORDSESSIONRESULTRESPONSE']._serialized_start=978
+  _globals['_RECORDSESSIONRESULTRESPONSE']._serialized_end=1042
+  _globals['_STATISTICSSERVICE']._serialized_start=1045
+  _globals['_STATISTICSSERVICE']._serialized_end=1332
 # @@protoc_insertion_point(module_scope)

@@ -1,0 +1,70 @@
+"""Whether the totals agree with the rows that they are sums of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from chassis.postgres import Connection
+from progress_service.domain.statistics import UserId
+
+
+@dataclass(frozen=True, slots=True)
+class Discrepancy:
+    """A total of a learner that is not the sum of its rows."""
+
+    user_id: UserId
+    total: str
+    stored: int
+    counted: int
+
+
+async def read_discrepancies(connection: Connection) -> list[Discrepancy]:
+    """The totals that disagree with session_results, xp_entries or activity_days, learner by learner.
+
+    It reads every row, in one statement, so that totals and rows are those of the same moment.
+    """
+    rows = await connection.fetch(
+        """
+        WITH results AS (
+            SELECT user_id,
+                   count(*) AS counted,
+                   count(*) FILTER (WHERE completed) AS completed,
+                   sum(answered) AS answered,
+                   sum(answers) AS answers,
+                   sum(correct) AS correct,
+                   sum(xp) AS xp,
+                   count(DISTINCT (closed_at AT TIME ZONE 'utc')::date)
+                       FILTER (WHERE completed) AS days
+              FROM session_results
+             WHERE answered > 0 OR total = 0  -- the others do not count
+             GROUP BY user_id
+        ), entries AS (
+            SELECT user_id, sum(amount) AS xp FROM xp_entries GROUP BY user_id
+        ), days AS (
+            SELECT user_id, count(*) AS days FROM activity_days GROUP BY user_id
+        )
+        SELECT user_id, compared.total, compared.stored, compared.counted
+          FROM learner_statistics AS totals
+          FULL JOIN results USING (user_id)
+          FULL JOIN entries USING (user_id)
+          FULL JOIN days USING (user_id)
+         CROSS JOIN LATERAL (
+               VALUES ('version', coalesce(totals.version, 0), coalesce(results.counted, 0)),
+                      ('completed_sessions',
+                       coalesce(totals.completed_sessions, 0), coalesce(results.completed, 0)),
+                      ('questions_answered',
+                       coalesce(totals.questions_answered, 0), coalesce(results.answered, 0)),
+                      ('answers', coalesce(totals.answers, 0), coalesce(results.answers, 0)),
+                      ('correct', coalesce(totals.correct, 0), coalesce(results.correct, 0)),
+                      ('xp', coalesce(totals.xp, 0), coalesce(entries.xp, 0)),
+                      ('xp_entries', coalesce(entries.xp, 0), coalesce(results.xp, 0)),
+                      ('activity_days', coalesce(days.days, 0), coalesce(results.days, 0))
+               ) AS compared (total, stored, counted)
+         WHERE compared.stored <> compared.counted
+         ORDER BY user_id, compared.total
+        """
+    )
+    return [
+        Discrepancy(UserId(row["user_id"]), row["total"], int(row["stored"]), int(row["counted"]))
+        for row in rows
+    ]
