@@ -36,9 +36,7 @@ def timeout_seconds_of(given: str | None) -> float:
         return TIMEOUT_SECONDS_DEFAULT
     seconds = float(given) if _SECONDS.fullmatch(given) else 0.0
     if not TIMEOUT_SECONDS_MIN <= seconds <= TIMEOUT_SECONDS_MAX:
-        description = (
-            f"must be a number of seconds from {TIMEOUT_SECONDS_MIN:g} to {TIMEOUT_SECONDS_MAX:g}"
-        )
+        description = f"must be a number of seconds from {TIMEOUT_SECONDS_MIN:g} to {TIMEOUT_SECONDS_MAX:g}"
         raise ServiceError(
             Reason.INVALID_ARGUMENT,
             f"{REQUEST_TIMEOUT} {description}",

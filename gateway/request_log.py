@@ -21,9 +21,7 @@ class RequestLog:
     were left out. The metrics count them all.
     """
 
-    def __init__(
-        self, *, every_request: bool, lines_per_second_max: int = LINES_PER_SECOND_MAX
-    ) -> None:
+    def __init__(self, *, every_request: bool, lines_per_second_max: int = LINES_PER_SECOND_MAX) -> None:
         self._every_request = every_request
         self._lines_per_second_max = lines_per_second_max
         self._second = 0

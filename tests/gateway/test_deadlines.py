@@ -23,7 +23,7 @@ SOON = {"Request-Timeout": "0.3"}
 
 async def test_without_a_wish_there_are_ten_seconds(gateway: Gateway, backend: Backend) -> None:
     await gateway.request("GET", "/v1/stats")
-    assert 5.0 < backend.only_item.call.remaining_seconds() < 10.0
+    assert 5.0 < backend.only_item.context.remaining_seconds() < 10.0
 
 
 @pytest.mark.parametrize(("wish", "least", "most"), [("60", 50, 60), ("30.5", 20, 30.5), ("2", 0.2, 2)])
@@ -31,7 +31,7 @@ async def test_a_client_may_say_how_long_it_waits(
     gateway: Gateway, backend: Backend, wish: str, least: float, most: float
 ) -> None:
     await gateway.request("GET", "/v1/stats", headers={"Request-Timeout": wish})
-    assert least < backend.only_item.call.remaining_seconds() < most
+    assert least < backend.only_item.context.remaining_seconds() < most
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ async def test_a_keyed_call_finds_the_restarted_upstream_with_the_same_key(
             if first.status != 200:  # the restart took longer than the retries lasted
                 assert first.reason == "UNAVAILABLE"
                 await eventually(lambda: _completes(gateway), seconds=20)
-            assert {item.call.idempotency_key for item in backend.items} == {"k1"}
+            assert {item.context.idempotency_key for item in backend.items} == {"k1"}
     finally:
         await backend.stop()
         if child.returncode is None:

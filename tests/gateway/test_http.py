@@ -33,7 +33,7 @@ async def test_a_sane_request_id_is_kept_and_passed_on(gateway: Gateway, backend
     for request_id in ("r1", "0af7651916cd43dd8448eb211c80319c", "a.b-c_d:e/f+g=h@i", "x" * 128):
         answer = await gateway.request("GET", "/v1/stats", headers={"X-Request-Id": request_id})
         assert answer.headers["X-Request-Id"] == request_id
-        assert backend.items[-1].call.request_id == request_id
+        assert backend.items[-1].context.request_id == request_id
 
 
 async def test_an_odd_request_id_is_replaced(gateway: Gateway, backend: Backend) -> None:
@@ -42,7 +42,7 @@ async def test_an_odd_request_id_is_replaced(gateway: Gateway, backend: Backend)
         headers = {} if request_id is None else {"X-Request-Id": request_id}
         answer = await gateway.request("GET", "/v1/stats", headers=headers)
         made.add(answer.headers["X-Request-Id"])
-        assert backend.items[-1].call.request_id == answer.headers["X-Request-Id"]
+        assert backend.items[-1].context.request_id == answer.headers["X-Request-Id"]
     assert len(made) == 8
     assert all(len(request_id) == 32 for request_id in made)
 
@@ -264,7 +264,9 @@ async def test_more_than_can_be_carried_is_refused_but_completions_still_enter(
         assert (refused.status, refused.reason) == (503, "OVERLOADED")
         assert refused.headers["Retry-After"] == "1"
         completing = asyncio.create_task(small.request("POST", "/v1/sessions/s1:complete"))
-        await eventually(lambda: any(item.call.method.endswith("CompleteSession") for item in backend.items))
+        await eventually(
+            lambda: any(item.context.method.endswith("CompleteSession") for item in backend.items)
+        )
         assert (await small.request("GET", "/livez")).status == 200
         backend.gate.set()
         assert [(await each).status for each in (*waiting, completing)] == [200] * 5

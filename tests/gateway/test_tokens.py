@@ -48,7 +48,7 @@ async def test_a_good_token_is_believed(gateway: Gateway, backend: Backend, algo
     token = gateway.identity.token("ada", algorithm=algorithm)
     for _ in range(2):  # checked, then remembered
         assert (await get_stats(gateway, token))[0] == 200
-    assert [item.call.user_id for item in backend.items] == ["ada", "ada"]
+    assert [item.context.user_id for item in backend.items] == ["ada", "ada"]
 
 
 @pytest.mark.parametrize("header", [None, "", "Basic YWRhOmFkYQ==", "Bearer", "bearer", "Token abc"])

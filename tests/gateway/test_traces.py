@@ -42,7 +42,7 @@ async def test_a_callers_trace_goes_on(gateway: Gateway, backend: Backend, tmp_p
     client = spans["/homeroom.session.v1.SessionService/CreateSession"]
     assert TRACE in json.dumps(server)
     assert TRACE in json.dumps(client)
-    assert backend.only_item.call.traceparent.startswith(f"00-{TRACE}-")
+    assert backend.only_item.context.traceparent.startswith(f"00-{TRACE}-")
     told = json.dumps(server)
     for value in ("http.response.status_code", "201", "r1", "homeroom.replayed", "POST"):
         assert value in told
@@ -58,7 +58,7 @@ async def test_what_the_caller_does_not_record_is_not_recorded(
         await traced.request("GET", "/v1/stats", headers={"traceparent": NOT_SAMPLED})
         await traced.parts.tracing.flush()
         assert not file.exists() or not file.read_text()
-    assert backend.only_item.call.traceparent == NOT_SAMPLED
+    assert backend.only_item.context.traceparent == NOT_SAMPLED
 
 
 async def test_only_our_own_fault_is_an_error_of_the_span(
