@@ -12,8 +12,8 @@ from google.protobuf.message import Message
 
 from chassis.rpc.validation import validate
 from gateway.contract import ContractError
-from gateway.transcoding.faults import Unfit, refuse
-from gateway.transcoding.json_text import load
+from gateway.transcoding.faults import VIOLATIONS_MAX, Fault, Unfit, refuse, refuse_all
+from gateway.transcoding.json_text import DEPTH_MAX, load
 from gateway.transcoding.json_to_message import MessageReader
 
 WHOLE_BODY = "*"
@@ -114,18 +114,18 @@ class RequestReader:
             ServiceError: INVALID_ARGUMENT, with every field that is at fault.
         """
         fields = self._body_fields(body)
-        faults: list[tuple[str, str]] = []
+        faults: list[Fault] = []
         for variable, text in zip(self._variables, values, strict=True):
             if not variable.put(fields, text):
-                faults.append((".".join(variable.path), "is given by the path"))
+                faults.append(Fault("is given by the path", *reversed(variable.path)))
         if query:
             self._add_query(fields, query, faults)
         try:
             message: Message = self._read(fields)
         except Unfit as unfit:
-            refuse([*faults, *unfit.faults])
+            refuse_all([*faults, *unfit.faults])
         if faults:
-            refuse(faults)
+            refuse_all(faults)
         invalid = validate(message)
         if invalid is not None:
             raise invalid
@@ -137,29 +137,31 @@ class RequestReader:
         if self._whole_body:
             fields = load(body)
             if not isinstance(fields, dict):
-                refuse([("", "The body must be a JSON object")])
+                refuse("The body must be a JSON object")
             return fields
         if not self._body_field:
-            refuse([("", "This request takes no body")])
+            refuse("This request takes no body")
         return {self._body_field: load(body)}
 
-    def _add_query(self, fields: dict[str, Any], query: str, faults: list[tuple[str, str]]) -> None:
+    def _add_query(self, fields: dict[str, Any], query: str, faults: list[Fault]) -> None:
         try:
             parameters = parse_qsl(
                 query, keep_blank_values=True, errors="strict", max_num_fields=PARAMETERS_MAX
             )
         except ValueError:
-            refuse([("", f"The query must be UTF-8, with at most {PARAMETERS_MAX} parameters")])
+            refuse(f"The query must be UTF-8, with at most {PARAMETERS_MAX} parameters")
         for name, text in parameters:
             parameter = self._parameter(name)
             if parameter is None:
-                faults.append((name, "is not a query parameter of this request"))
+                faults.append(Fault("is not a query parameter of this request", name))
             elif not parameter.put(fields, text):
-                faults.append((name, "is given more than once"))
+                faults.append(Fault("is given more than once", name))
+            if len(faults) >= VIOLATIONS_MAX:
+                return
 
     def _parameter(self, name: str) -> _TextField | None:
         """The field of a query parameter; None when there is none, or when path or body give it."""
-        if self._whole_body:
+        if self._whole_body or name.count(".") >= DEPTH_MAX:
             return None
         try:
             parameter = _TextField.at(self._descriptor, name)
