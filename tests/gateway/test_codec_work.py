@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -69,6 +70,10 @@ class CountedName(str):
         return self._copied(str.__format__(self, spec))
 
 
+def _made(make: Callable[[Any], Any], counted: Callable[[Any], Any], pairs: list[tuple[str, Any]]) -> Any:
+    return make(counted(pairs))
+
+
 def counting(monkeypatch: pytest.MonkeyPatch, work: Work) -> None:
     """Makes the JSON decoders give names that count."""
 
@@ -78,7 +83,7 @@ def counting(monkeypatch: pytest.MonkeyPatch, work: Work) -> None:
     for decoder, made in (("_STRICT", json_text._unique), ("_LENIENT", json_text._Pairs)):
         original = getattr(json_text, decoder)
         replacement = json.JSONDecoder(
-            object_pairs_hook=lambda pairs, made=made: made(counted(pairs)),
+            object_pairs_hook=partial(_made, made, counted),
             parse_constant=original.parse_constant,
             parse_int=original.parse_int,
         )

@@ -18,7 +18,7 @@ from tests.gateway.running import Answer, Gateway, running_gateway
 from tests.gateway.tokens import IdentityProvider
 from tests.support.waiting import eventually
 
-SOON = {"Request-Timeout": "0.3"}
+SOON = {"Request-Timeout": "0.5"}
 
 
 async def test_without_a_wish_there_are_ten_seconds(gateway: Gateway, backend: Backend) -> None:
@@ -36,11 +36,27 @@ async def test_a_client_may_say_how_long_it_waits(
 
 @pytest.mark.parametrize(
     "wish",
-    ["", "soon", "0", "0.09", "-1", "61", "60.1", "1e1", "inf", "nan", "5s", "1,5", "\u0665", "1" * 50],
+    [
+        "",
+        "soon",
+        "0",
+        "0.1",
+        "0.49",
+        "-1",
+        "61",
+        "60.1",
+        "1e1",
+        "inf",
+        "nan",
+        "5s",
+        "1,5",
+        "\u0665",
+        "1" * 50,
+    ],
 )
 async def test_a_time_limit_out_of_bounds_is_refused(gateway: Gateway, backend: Backend, wish: str) -> None:
     answer = await gateway.request("GET", "/v1/stats", headers={"Request-Timeout": wish})
-    assert answer.fields == {"Request-Timeout": "must be a number of seconds from 0.1 to 60"}
+    assert answer.fields == {"Request-Timeout": "must be a number of seconds from 0.5 to 60"}
     assert not backend.items
 
 
@@ -91,6 +107,7 @@ async def test_an_upstream_that_is_down_is_told_at_once_and_found_again(identity
             "session_service",
             "subscription_service",
             "progress_service",
+            "any service",
         }
         backend = Backend()
         await backend.start(port=port)

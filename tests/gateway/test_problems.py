@@ -114,7 +114,7 @@ async def test_a_log_tells_neither_tokens_nor_keys(
     token = gateway.identity.token("eve")
     await gateway.request("POST", "/v1/sessions", token=token, key="my-secret-key", body={"testId": "t"})
     written = capfdbinary.readouterr().out
-    assert b'"event":"request answered"' in written
+    assert b'"event":"request_answered"' in written
     assert b"my-secret-key" not in written
     assert token.encode() not in written
 

@@ -25,9 +25,8 @@ async def test_a_changed_jwks_file_holds_without_a_restart(
 ) -> None:
     jwks = tmp_path / "jwks.json"
     jwks.write_bytes(identity.jwks())
-    keys = keys_from_file(jwks)
+    keys = keys_from_file(jwks, public_only=True)
     await keys.load()
-    keys.keep_fresh()
     successor = IdentityProvider()
     async with running_gateway(upstream_port=backend.port, identity=identity, keys=keys) as gateway:
         old, new = identity.token("old"), successor.token("new")
@@ -70,7 +69,7 @@ async def jwks_server(document: bytes) -> AsyncIterator[JwksServer]:
 async def test_an_unknown_key_id_fetches_the_keys_anew(backend: Backend, identity: IdentityProvider) -> None:
     successor = IdentityProvider()
     async with jwks_server(identity.jwks()) as server:
-        keys = keys_from_url(server.url, unknown_key_seconds=0.0)
+        keys = keys_from_url(server.url, public_only=True, unknown_key_seconds=0.0)
         await keys.load()
         async with running_gateway(upstream_port=backend.port, identity=identity, keys=keys) as gateway:
             server.document = successor.jwks()
@@ -82,7 +81,7 @@ async def test_unknown_key_ids_cannot_flood_the_provider(
     backend: Backend, identity: IdentityProvider
 ) -> None:
     async with jwks_server(identity.jwks()) as server:
-        keys = keys_from_url(server.url, unknown_key_seconds=600.0)
+        keys = keys_from_url(server.url, public_only=True, unknown_key_seconds=600.0)
         await keys.load()
         async with running_gateway(upstream_port=backend.port, identity=identity, keys=keys) as gateway:
             for number in range(20):
@@ -95,7 +94,7 @@ async def test_while_the_provider_is_away_known_keys_stay_good(
     backend: Backend, identity: IdentityProvider
 ) -> None:
     async with jwks_server(identity.jwks()) as server:
-        keys = keys_from_url(server.url, unknown_key_seconds=0.0)
+        keys = keys_from_url(server.url, public_only=True, unknown_key_seconds=0.0)
         await keys.load()
         async with running_gateway(upstream_port=backend.port, identity=identity, keys=keys) as gateway:
             for status, document in (
@@ -114,7 +113,7 @@ async def test_before_any_key_could_be_loaded_tokens_are_neither_good_nor_bad(
 ) -> None:
     async with jwks_server(b"") as server:
         server.status = 503
-        keys = keys_from_url(server.url, unknown_key_seconds=0.0)
+        keys = keys_from_url(server.url, public_only=True, unknown_key_seconds=0.0)
         with pytest.raises(JwksError, match="answers 503"):
             await keys.load()
         async with running_gateway(upstream_port=backend.port, identity=identity, keys=keys) as gateway:
@@ -137,12 +136,12 @@ def test_keys_that_could_do_harm_are_not_used(identity: IdentityProvider) -> Non
     ]
     entries += [secret.as_dict(private=True), {"kty": "RSA"}, {"kty": "RSA", "n": "!", "e": 5}, {}]
     with pytest.raises(JwksError, match="no RSA key"):
-        usable_keys(json.dumps({"keys": [*entries, None, 5]}).encode())
+        usable_keys(json.dumps({"keys": [*entries, None, 5]}).encode(), public_only=False)
     with_good = json.dumps({"keys": [*entries, identity.ec.as_dict(private=False)]}).encode()
-    assert [key.key_id for key in usable_keys(with_good)] == [identity.ec.kid]
+    assert [key.key_id for key in usable_keys(with_good, public_only=False)] == [identity.ec.kid]
 
 
 @pytest.mark.parametrize("document", [b"", b"[]", b"5", b"{}", b'{"keys": {}}', b'{"keys": []}', b"\xff"])
 def test_what_is_no_jwks_is_refused(document: bytes) -> None:
     with pytest.raises(JwksError):
-        usable_keys(document)
+        usable_keys(document, public_only=True)

@@ -262,7 +262,7 @@ def keys_of(document: bytes) -> SigningKeys:
     async def read() -> bytes:
         return document
 
-    return SigningKeys(read=read, refresh_seconds=60, unknown_key_seconds=60)
+    return SigningKeys(read=read, refresh_seconds=60, unknown_key_seconds=60, public_only=True)
 
 
 async def test_a_remembered_token_is_forgotten_when_it_expires(identity: IdentityProvider) -> None:
