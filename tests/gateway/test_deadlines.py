@@ -117,6 +117,45 @@ async def test_an_upstream_that_is_down_is_told_at_once_and_found_again(identity
             await backend.stop()
 
 
+async def test_a_gateway_is_ready_while_any_service_answers(
+    backend: Backend, identity: IdentityProvider
+) -> None:
+    """A load balancer must not remove every gateway because one service is away."""
+    away = free_ports(2)
+    ports = {"session": backend.port, "subscription": away[0], "progress": away[1]}
+    async with running_gateway(upstream_port=ports, identity=identity) as gateway:
+        ready = await gateway.request("GET", "/readyz")
+        assert ready.status == 200
+        checks = {check["name"]: (check["ok"], check["required"]) for check in ready.json()["checks"]}
+        assert checks == {
+            "signing keys": (True, True),
+            "session_service": (True, False),
+            "subscription_service": (False, False),
+            "progress_service": (False, False),
+            "any service": (True, True),
+        }
+        assert (await gateway.request("POST", "/v1/sessions", body={"testId": "t"})).status == 201
+
+
+async def test_a_service_that_hangs_does_not_make_the_gateway_unready(
+    backend: Backend, identity: IdentityProvider
+) -> None:
+    async def accept_and_say_nothing(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        silent.append(writer)
+
+    silent: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(accept_and_say_nothing, "127.0.0.1", 0)
+    hanging = server.sockets[0].getsockname()[1]
+    ports = {"session": hanging, "subscription": backend.port, "progress": hanging}
+    try:
+        async with running_gateway(upstream_port=ports, identity=identity) as gateway:
+            assert (await gateway.request("GET", "/readyz")).status == 200
+    finally:
+        server.close()
+        for writer in silent:
+            writer.transport.abort()
+
+
 async def test_what_is_not_valid_is_refused_without_asking_the_upstream(identity: IdentityProvider) -> None:
     (port,) = free_ports(1)
     async with gateway_to(port, identity) as gateway:

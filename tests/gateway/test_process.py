@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -93,6 +94,10 @@ async def end_of(child: asyncio.subprocess.Process) -> tuple[int | None, str]:
         ({"HOMEROOM_SERVICE_TOKEN": ""}, "HOMEROOM_SERVICE_TOKEN"),
         ({"HOMEROOM_SESSION_TARGET": ""}, "HOMEROOM_SESSION_TARGET"),
         ({"HOMEROOM_PROGRESS_TARGET": "nonsense"}, "HOMEROOM_PROGRESS_TARGET"),
+        ({"HOMEROOM_OPS_BIND": ""}, "HOMEROOM_OPS_BIND"),
+        ({"HOMEROOM_TRACE_TRUSTED_NETWORKS": "127.0.0.1, nonsense"}, "HOMEROOM_TRACE_TRUSTED_NETWORKS"),
+        ({"HOMEROOM_CONNECTIONS_MAX": "0"}, "HOMEROOM_CONNECTIONS_MAX"),
+        ({"HOMEROOM_JWT_ISSUER": "homeroom-dev"}, "its tokens are for development only"),
     ],
     ids=str,
 )
@@ -104,6 +109,24 @@ async def test_it_does_not_start_without_knowing_whom_to_believe_and_whom_to_cal
     assert code == CONFIGURATION_ERROR
     assert names in output
     assert "Traceback" not in output
+
+
+async def test_production_does_not_start_with_private_keys(
+    settings: dict[str, str], identity: IdentityProvider, tmp_path: Path
+) -> None:
+    jwks = tmp_path / "private.json"
+    jwks.write_text(json.dumps({"keys": [identity.rsa.as_dict(private=True)]}))
+    async with started({**settings, "HOMEROOM_JWKS": str(jwks)}) as child:
+        code, output = await end_of(child)
+    assert code == CONFIGURATION_ERROR
+    assert "HOMEROOM_JWKS cannot be used: the JWKS holds private keys" in output
+    assert "Traceback" not in output
+
+
+async def test_development_starts_with_its_own_issuer(settings: dict[str, str]) -> None:
+    ours = {"HOMEROOM_MODE": "development", "HOMEROOM_JWT_ISSUER": "homeroom-dev"}
+    async with started({**settings, **ours}) as child:
+        assert await serving_port(child)
 
 
 async def test_it_serves_and_ends_in_order(settings: dict[str, str], identity: IdentityProvider) -> None:
@@ -133,5 +156,6 @@ async def test_an_identity_provider_that_is_away_is_waited_for(settings: dict[st
             assert response.status == 200
         async with client.get(f"{url}/readyz") as response:
             assert response.status == 503
-            failing = [check["name"] for check in (await response.json())["checks"] if not check["ok"]]
+            checks = (await response.json())["checks"]
+            failing = [check["name"] for check in checks if check["required"] and not check["ok"]]
             assert failing == ["signing keys"]
