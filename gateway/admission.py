@@ -88,7 +88,8 @@ class Body:
 class Admission:
     """Counts what is under way, and refuses what is too much.
 
-    Who asks too much is told so (RATE_LIMITED), and nobody else is. OVERLOADED says that the gateway is full.
+    RATE_LIMITED says that this caller asks too much; its neighbours are still served. OVERLOADED says that
+    the gateway is full.
     """
 
     def __init__(self, *, limits: Limits, metrics: Metrics) -> None:

@@ -25,7 +25,7 @@ from gateway.request_headers import request_id_of
 SWEEP_SECONDS = 1.0
 # What the transport holds of answers before it asks to wait; the rest of one answer comes on top.
 WRITE_BUFFER_BYTES_MAX = 64 * 1024
-# An attacker has a whole network of this size when it has one IPv6 address.
+# Whoever has one IPv6 address usually has a whole network of this size.
 IPV6_PREFIX = 64
 
 log = get_logger(__name__)
@@ -93,7 +93,10 @@ class Connections:
 
 
 class Connection(web.RequestHandler):
-    """aiohttp's protocol with our limits, and with problems where it would answer in text."""
+    """aiohttp's protocol with our limits; where it would answer with text, it answers with a problem.
+
+    It uses `_waiter`, `_request_count` and `_close` of aiohttp's protocol; pyproject.toml bounds the version.
+    """
 
     __slots__ = (
         "_connections",
@@ -109,7 +112,7 @@ class Connection(web.RequestHandler):
     def __init__(self, manager: web.Server, *, connections: Connections, **options: Any) -> None:
         super().__init__(manager, **options)
         self._connections = connections
-        self._wire: asyncio.Transport | None = None  # aiohttp forgets its own when it begins to close
+        self._wire: asyncio.Transport | None = None  # aiohttp drops its reference when it begins to close
         self._head_since = 0.0
         self._head_bytes = 0
         self._unread_since = 0.0
@@ -193,7 +196,7 @@ class Connection(web.RequestHandler):
 
 
 def address_of(peername: object) -> str:
-    """Who is at the other end, for counting: an IPv4 address, or the network of an IPv6 address."""
+    """The client's address for counting: an IPv4 address, or the network of an IPv6 address."""
     host = str(peername[0]) if isinstance(peername, tuple) and peername else ""
     if ":" not in host:
         return host
@@ -204,7 +207,7 @@ def address_of(peername: object) -> str:
 
 
 def _refusal() -> bytes:
-    """What a connection is told that is one too many."""
+    """The answer for a connection that is one too many."""
     request_id = request_id_of(None)
     answer = problem(ServiceError(Reason.OVERLOADED), instance="/", request_id=request_id)
     return HttpResponse(answer, request_id=request_id, close=True).last_words()

@@ -47,7 +47,7 @@ class PrivateKeysError(JwksError):
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A public key and the one algorithm it may be used with."""
+    """A public key, and the only algorithm that it may be used with."""
 
     key_id: str | None
     algorithm: str

@@ -40,7 +40,7 @@ class _TextField:
 
     @classmethod
     def at(cls, descriptor: Descriptor, dotted: str) -> Self:
-        """Finds it; raises ContractError when there is none, or none that text can fill."""
+        """Finds a field by its dotted path; raises ContractError when text cannot fill it."""
         path: list[str] = []
         field: FieldDescriptor | None = None
         scope: Descriptor | None = descriptor
@@ -68,9 +68,9 @@ class _TextField:
         for name in self.path[:-1]:
             inside = inside.setdefault(name, {})
             if not isinstance(inside, dict):
-                return True  # what the body has there is wrong, and will be told as such
+                return True  # the body has a wrong value there, for which it is refused later
         name = self.path[-1]
-        # In JSON everything may be a string, but not a boolean.
+        # proto3 JSON takes strings for numbers and enums, but not for booleans.
         value: Any = _BOOLEANS.get(text, text) if self.boolean else text
         if self.repeated:
             inside.setdefault(name, []).append(value)
@@ -87,10 +87,10 @@ class RequestReader:
     Args:
         descriptor: the type of the request message.
         variables: the fields that the path gives, as dotted paths, in the path's order.
-        body: what `google.api.http` says of the body: "*", the name of one field, or "" for none.
+        body: the `body` of `google.api.http`: "*", the name of one field, or "" for none.
 
     Raises:
-        ContractError: the route names a field that the message does not have, or that no text can fill.
+        ContractError: the route names a field that does not exist, or that text cannot fill.
     """
 
     def __init__(self, *, descriptor: Descriptor, variables: Sequence[str], body: str) -> None:
@@ -108,7 +108,7 @@ class RequestReader:
             self._body_field = field.json_name
 
     def read(self, *, body: bytes, values: Sequence[str], query: str) -> Message:
-        """Makes the message, and validates it; an empty body counts as `{}`.
+        """Makes the message and validates it; an empty body is the same as `{}`.
 
         Raises:
             ServiceError: INVALID_ARGUMENT, with every field that is at fault.
@@ -160,7 +160,7 @@ class RequestReader:
                 return
 
     def _parameter(self, name: str) -> _TextField | None:
-        """The field of a query parameter; None when there is none, or when path or body give it."""
+        """The field of a query parameter; None when it does not exist, or path or body give it."""
         if self._whole_body or name.count(".") >= DEPTH_MAX:
             return None
         try:
@@ -174,7 +174,7 @@ class RequestReader:
 
 
 def _field_of(descriptor: Descriptor | None, name: str) -> FieldDescriptor | None:
-    """A field by its name in the .proto file or in JSON."""
+    """Finds a field by its name in the .proto file or in JSON."""
     if descriptor is None:
         return None
     field: FieldDescriptor | None = descriptor.fields_by_name.get(name)

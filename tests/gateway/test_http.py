@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
+from aiohttp import web
 
 from chassis.batch import Item, Reply
 from gateway.admission import Limits
@@ -276,3 +277,10 @@ async def test_more_than_can_be_carried_is_refused_but_completions_still_enter(
         assert (await small.request("GET", "/livez")).status == 200
         backend.gate.set()
         assert [(await each).status for each in (*waiting, completing)] == [200] * 5
+
+
+def test_the_installed_aiohttp_has_what_the_connection_uses() -> None:
+    """The names that `Connection` takes from aiohttp's protocol are not public."""
+    assert {"_waiter", "_request_count", "_close"} <= set(web.RequestHandler.__slots__)
+    for name in ("force_close", "handle_error", "data_received", "connection_made", "connection_lost"):
+        assert callable(getattr(web.RequestHandler, name))
