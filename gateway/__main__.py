@@ -21,7 +21,7 @@ from gateway.application import Application
 from gateway.authentication import Authenticator
 from gateway.bodies import BodyReader
 from gateway.config import Config
-from gateway.connections import SWEEP_SECONDS, ConnectionLimits, Connections
+from gateway.connections import SWEEP_SECONDS, ConnectionLimits, Connections, connections_possible
 from gateway.contract import ContractError, public_methods
 from gateway.listener import Listener
 from gateway.networks import Networks
@@ -67,11 +67,13 @@ async def main(shutdown: Shutdown) -> None:
     health.add("any service", partial(check_any, [each.check_health for each in upstreams.values()]))
     connections = Connections(
         limits=ConnectionLimits(
-            connections_max=config.connections_max,
+            connections_max=min(config.connections_max, connections_possible()),
             connections_per_address_max=config.connections_per_address_max,
         ),
         metrics=metrics,
     )
+    if connections.limits.connections_max < config.connections_max:
+        log.warning("connections_limited_by_open_files", connections_max=connections.limits.connections_max)
     background.add("sweep_connections", connections.sweep, interval_seconds=SWEEP_SECONDS)
     admission = Admission(
         limits=Limits(

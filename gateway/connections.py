@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import resource
 import time
 from dataclasses import dataclass
 from typing import Any, cast
@@ -27,6 +28,8 @@ SWEEP_SECONDS = 1.0
 WRITE_BUFFER_BYTES_MAX = 64 * 1024
 # Whoever has one IPv6 address usually has a whole network of this size.
 IPV6_PREFIX = 64
+# File descriptors that are not for clients: upstreams, files, and connections that are being refused.
+DESCRIPTORS_RESERVED = 256
 
 log = get_logger(__name__)
 
@@ -204,6 +207,14 @@ def address_of(peername: object) -> str:
     if address.ipv4_mapped is not None:
         return str(address.ipv4_mapped)
     return str(ipaddress.IPv6Network((address, IPV6_PREFIX), strict=False).network_address)
+
+
+def connections_possible() -> int:
+    """How many connections the limit of open files (RLIMIT_NOFILE) leaves room for."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors == resource.RLIM_INFINITY:
+        return 1_000_000
+    return max(descriptors - DESCRIPTORS_RESERVED, descriptors // 2)
 
 
 def _refusal() -> bytes:

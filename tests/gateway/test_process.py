@@ -17,6 +17,7 @@ import pytest
 
 from tests.gateway.backend import SERVICE_TOKEN, Backend
 from tests.gateway.tokens import AUDIENCE, ISSUER, IdentityProvider
+from tests.support.waiting import eventually
 
 SECONDS_MAX = 30.0
 CONFIGURATION_ERROR = 78
@@ -42,11 +43,14 @@ def settings(identity: IdentityProvider, shared_backend: Backend, tmp_path: Path
 
 
 @asynccontextmanager
-async def started(settings: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
+async def started(
+    settings: dict[str, str], *, open_files_max: int = 4096
+) -> AsyncIterator[asyncio.subprocess.Process]:
     child = await asyncio.create_subprocess_exec(
+        "sh",
+        "-c",
+        f'ulimit -n {open_files_max} && exec "$0" -m gateway',
         sys.executable,
-        "-m",
-        "gateway",
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         env={
@@ -159,3 +163,35 @@ async def test_an_identity_provider_that_is_away_is_waited_for(settings: dict[st
             checks = (await response.json())["checks"]
             failing = [check["name"] for check in checks if check["required"] and not check["ok"]]
             assert failing == ["signing keys"]
+
+
+async def test_more_connections_than_files_may_be_open_are_refused(
+    settings: dict[str, str], identity: IdentityProvider
+) -> None:
+    request = (
+        f"GET /v1/stats HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {identity.token()}\r\n\r\n"
+    ).encode()
+    async with started(settings, open_files_max=400) as child:
+        port = await serving_port(child)
+        streams = [await asyncio.open_connection("127.0.0.1", port) for _ in range(600)]
+        try:
+            async with asyncio.timeout(SECONDS_MAX):
+                (first, writer), (last, _) = streams[0], streams[-1]
+                writer.write(request)
+                assert (await first.readline()).startswith(b"HTTP/1.1 200")
+                assert (await last.readline()).startswith(b"HTTP/1.1 503")
+                for _, opened in streams:
+                    opened.close()
+                await eventually(lambda: _serves(port, request))
+        finally:
+            for _, opened in streams:
+                opened.transport.abort()
+
+
+async def _serves(port: int, request: bytes) -> bool:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    try:
+        return (await reader.readline()).startswith(b"HTTP/1.1 200")
+    finally:
+        writer.close()
