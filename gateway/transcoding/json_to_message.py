@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -22,6 +22,7 @@ from gateway.transcoding.json_values import (
     scalar_conversion,
     well_known_conversion,
 )
+from protos.buf.validate import validate_pb2
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +82,22 @@ def _field_conversion(field: FieldDescriptor, known: dict[str, MessageReader]) -
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
         return _map_conversion(field.message_type, known)
     one = _value_conversion(field, known)
-    return _list_conversion(one) if field.is_repeated else one
+    return _list_conversion(one, _rules(field).repeated.max_items) if field.is_repeated else one
 
 
-def _list_conversion(one: Convert) -> Convert:
+def _rules(field: FieldDescriptor) -> validate_pb2.FieldRules:
+    rules: validate_pb2.FieldRules = field.GetOptions().Extensions[cast("Any", validate_pb2.field)]
+    return rules
+
+
+def _list_conversion(one: Convert, items_max: int) -> Convert:
+    """Reads an array; one that validation would refuse for its length is not converted at all."""
+
     def convert(values: Any) -> list[Any]:
         if not isinstance(values, list):
             raise Unfit.because("must be an array")
+        if items_max and len(values) > items_max:
+            raise Unfit.because(f"must contain no more than {items_max} item(s)")
         read: list[Any] = []
         faults = Faults()
         for index, value in enumerate(values):

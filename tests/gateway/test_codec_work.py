@@ -11,12 +11,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import protovalidate
 import pytest
 
 from chassis.errors import ServiceError
+from gateway.contract import public_methods
+from gateway.routes import routes_of
 from gateway.transcoding import json_text
 from gateway.transcoding.requests import RequestReader
 from tests.gateway.made_contracts import every_kind
+from tests.gateway.running import UPSTREAMS
 
 DESCRIPTOR = every_kind()
 READER = RequestReader(descriptor=DESCRIPTOR, variables=(), body="*")
@@ -198,3 +202,50 @@ def test_a_fault_is_still_found_behind_many_values() -> None:
     (violation,) = refusal.violations
     assert violation.field == "k" * 299 + "…"
     assert violation.description == "must not be NaN"
+
+
+IMPORT = "POST /v1/tests/{test_id}/questions:import"
+ROUTES = {route.name: route for route in routes_of(public_methods(), UPSTREAMS)}
+
+
+def import_of(question: str, n: int) -> bytes:
+    return f'{{"questions":[{repeated(question, n)}]}}'.encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "values"),
+    [
+        (IMPORT, import_of("{}", 5000), ("t",)),
+        (IMPORT, import_of("{}", 300_000), ("t",)),
+        (IMPORT, import_of('{"questionId":"q","prompt":"","accepted":[""],"choices":[""]}', 5000), ("t",)),
+        (
+            IMPORT,
+            import_of(f'{{"questionId":"q","prompt":"","accepted":[{repeated(chr(34) * 2, 400)}]}}', 300),
+            ("t",),
+        ),
+        ("PUT /v1/plans/{plan_id}", f'{{"features":[{repeated(chr(34) * 2, 20_000)}]}}'.encode(), ("p",)),
+    ],
+    ids=["empty questions", "far too many questions", "empty texts", "many empty answers", "empty features"],
+)
+def test_not_every_violation_of_a_large_message_is_looked_for(
+    monkeypatch: pytest.MonkeyPatch, name: str, body: bytes, values: tuple[str, ...]
+) -> None:
+    collect = protovalidate.collect_violations
+    collected = 0
+
+    def counted(message: Any, **options: Any) -> Any:
+        nonlocal collected
+        found = collect(message, **options)
+        collected += len(found)
+        return found
+
+    monkeypatch.setattr("chassis.rpc.validation.protovalidate.collect_violations", counted)
+    with pytest.raises(ServiceError):
+        ROUTES[name].request.read(body=body, values=values, query="")
+    assert collected <= 1000
+
+
+def test_every_fault_of_a_small_message_is_shown() -> None:
+    with pytest.raises(ServiceError) as refused:
+        ROUTES[IMPORT].request.read(body=import_of("{}", 5), values=("t",), query="")
+    assert len(refused.value.violations) == 15
