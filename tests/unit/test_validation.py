@@ -30,6 +30,7 @@ def test_a_valid_message_is_none_of_its_business():
 def test_a_message_that_is_wrong_everywhere_is_answered_in_bounded_length():
     error = validate(wrong_everywhere(questions=150))
     assert len(error.violations) == VIOLATIONS_MAX
+    assert error.violations[0].field == "questions[0].questionId"
 
 
 def test_of_a_large_message_only_the_first_violation_is_looked_for():
@@ -41,4 +42,3 @@ def wrong_everywhere(*, questions: int) -> tests_pb2.ImportQuestionsRequest:
     return tests_pb2.ImportQuestionsRequest(
         test_id="t", questions=[tests_pb2.ImportedQuestion() for _ in range(questions)]
     )
-    assert error.violations[0].field == "questions[0].questionId"
