@@ -20,13 +20,14 @@ test: $(DEV)  ## run every test against real PostgreSQL, Redis and gRPC (ARGS="-
 test-nightly: $(DEV)  ## the model-based tests, much longer
 	HYPOTHESIS_PROFILE=nightly $(VENV)/bin/python -m pytest -p no:cacheprovider --timeout 7200 tests/subscription $(ARGS)
 
-check: $(DEV)  ## formatting, lint, types, layers, migrations, contract
+check: $(DEV)  ## formatting, lint, types, layers, migrations, contract, names
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy .
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/squawk $$(find . -path '*/migrations/*.sql' -not -path './.venv/*')
 	$(VENV)/bin/python -m protos.generate --check
+	$(VENV)/bin/python -m pytest -q tests/house
 	PYTHON=$(VENV)/bin/python sh protos/lint.sh
 
 format: $(DEV)  ## format and mend what can be mended

@@ -1,15 +1,15 @@
-"""Places where a test may kill, stop or fail a development process, to prove that promises survive it.
+"""Points where a test may kill, stop or fail a development process, to prove that promises survive it.
 
 The points that exist (`hit` is called at each, and nowhere else):
 
-- `session.after_holds_placed`: holds are placed, nothing of the sessions is written yet.
-- `session.after_commit`: sessions are committed, nobody has been answered.
+- `session.after_holds_placed`: holds are placed, the sessions are not written yet.
+- `session.after_commit`: sessions are committed, no caller has been answered.
 - `subscription.after_commit`: a change of holds is committed, the caller has not been answered.
-- `relay.after_delivery`: the receiver has acknowledged an event, the outbox does not know it yet.
+- `relay.after_delivery`: the receiver has acknowledged an event, the outbox still holds it.
 - `progress.after_commit`: a result is counted, the sender has not been answered.
 
-A point is armed by a file `<directory>/<name>` that holds the action (see `arm`); the one process that
-manages to take the file away acts, once.
+A point is armed by a file `<directory>/<name>` that holds the action (see `arm`). The process that takes the
+file away acts, once.
 """
 
 from __future__ import annotations

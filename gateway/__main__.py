@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -135,4 +134,4 @@ async def _signing_keys(config: Config) -> SigningKeys:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    run(main, name=SERVICE)

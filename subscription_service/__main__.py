@@ -2,41 +2,36 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import time
-from collections.abc import Coroutine, Mapping
-from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import chassis.postgres.migrations
-from chassis.process.config import load
 from chassis.postgres import Database
+from chassis.process.config import load
 from chassis.process.lifecycle import Shutdown
 from chassis.process.service import Service, run_command
+from chassis.rpc.paging import PageTokens
+from chassis.rpc.servicing import Handler
 from subscription_service.config import Config
 from subscription_service.operations.accounts import AccountOperations
 from subscription_service.operations.credits import CreditOperations
 from subscription_service.operations.entitlements import EntitlementOperations
 from subscription_service.operations.holds import HoldOperations
-from subscription_service.operations.housekeeping import keep_house
 from subscription_service.operations.license_feed import LicenseFeed
 from subscription_service.operations.licenses import LicenseOperations
 from subscription_service.operations.plans import PlanOperations
 from subscription_service.operations.subscriptions import SubscriptionOperations
-from subscription_service.servicer.accounts import AccountServicer, PlanServicer
-from subscription_service.servicer.credits import CreditServicer
-from subscription_service.servicer.holds import HoldServicer
-from subscription_service.servicer.licenses import LicenseServicer
+from subscription_service.servicer import accounts, holds, licenses, plans
+from subscription_service.servicer import credits as credit_servicer
 from subscription_service.store.accounts import AccountStore
 from subscription_service.store.clock import PinnedTime, database_time
 from subscription_service.store.credits import CreditStore
 from subscription_service.store.entitlements import EntitlementStore
 from subscription_service.store.holds import HoldStore
-from subscription_service.store.housekeeping import HousekeepingStore
-from subscription_service.store.license_notifications import listen_for_changes
+from subscription_service.store.license_notifications import listen_until_lost
 from subscription_service.store.license_reads import LicenseReader, raise_feed_origin
 from subscription_service.store.licenses import LicenseStore
 from subscription_service.store.plans import PlanStore
@@ -44,6 +39,7 @@ from subscription_service.store.subscriptions import SubscriptionStore
 
 SERVICE = "subscription_service"
 START_SECONDS_MAX = 10.0
+LISTEN_AGAIN_SECONDS = 1.0
 MIGRATIONS = {"chassis": chassis.postgres.migrations.FOLDER, SERVICE: Path(__file__).parent / "migrations"}
 
 
@@ -56,63 +52,60 @@ async def serve(shutdown: Shutdown) -> None:
         reader=LicenseReader(database=service.database), poll_seconds=config.license_poll_seconds
     )
     shutdown.at_request(feed.close)
-    await service.listen(servicers(service.database, feed))
-    run_until_closed(shutdown, "listening", listen_for_changes(config.database_url.reveal(), feed.hasten))
-    housekeeping = HousekeepingStore(database=service.database)
-    run_until_closed(
-        shutdown, "housekeeping", keep_house(housekeeping, key_age=timedelta(days=config.idempotency_days))
+    service.background.add(
+        "license_notifications",
+        partial(listen_until_lost, config.database_url.reveal(), feed.wake),
+        interval_seconds=LISTEN_AGAIN_SECONDS,
+        cancel_at_stop=True,
     )
+    await service.listen(handlers(service.database, feed, tokens=PageTokens(secret=service.token)))
     await shutdown.wait()
 
 
-def run_until_closed(shutdown: Shutdown, name: str, work: Coroutine[Any, Any, None]) -> None:
-    """Run something in the background; it is cancelled when the process ends."""
-    task = asyncio.create_task(work, name=name)
-
-    async def close() -> None:
-        task.cancel()
-        await asyncio.wait({task})
-
-    shutdown.closing(name, close)
-
-
-def servicers(
-    database: Database, feed: LicenseFeed, *, pinned_time: PinnedTime = database_time
-) -> Mapping[str, object]:
-    """The services of this process, by their full names, on one database."""
-    accounts = AccountStore(database=database, pinned_time=pinned_time)
-    entitlements = EntitlementStore(database=database, pinned_time=pinned_time)
-    return {
-        "homeroom.subscription.v1.AccountService": AccountServicer(
-            accounts=AccountOperations(store=accounts),
-            subscriptions=SubscriptionOperations(
-                store=SubscriptionStore(database=database, pinned_time=pinned_time)
-            ),
-            entitlements=EntitlementOperations(store=entitlements),
+def handlers(
+    database: Database, feed: LicenseFeed, *, tokens: PageTokens, pinned_time: PinnedTime = database_time
+) -> list[Handler]:
+    """All methods of this process, on one database."""
+    account_store = AccountStore(database=database, pinned_time=pinned_time)
+    entitlement_store = EntitlementStore(database=database, pinned_time=pinned_time)
+    subscription_store = SubscriptionStore(database=database, pinned_time=pinned_time)
+    plan_store = PlanStore(database=database)
+    hold_store = HoldStore(database=database, pinned_time=pinned_time)
+    return [
+        *accounts.handlers(
+            accounts=AccountOperations(store=account_store),
+            subscriptions=SubscriptionOperations(store=subscription_store),
+            entitlements=EntitlementOperations(store=entitlement_store),
+            list_changes=subscription_store.list_changes,
+            tokens=tokens,
         ),
-        "homeroom.subscription.v1.PlanService": PlanServicer(
-            operations=PlanOperations(store=PlanStore(database=database))
+        *plans.handlers(
+            operations=PlanOperations(store=plan_store), list_plans=plan_store.list_plans, tokens=tokens
         ),
-        "homeroom.subscription.v1.HoldService": HoldServicer(
-            operations=HoldOperations(store=HoldStore(database=database, pinned_time=pinned_time))
+        *holds.handlers(
+            operations=HoldOperations(store=hold_store),
+            list_open_holds=hold_store.list_open_holds,
+            tokens=tokens,
         ),
-        "homeroom.subscription.v1.CreditService": CreditServicer(
+        *credit_servicer.handlers(
             operations=CreditOperations(
                 store=CreditStore(database=database, pinned_time=pinned_time),
-                entitlements=entitlements,
-                accounts=accounts,
-            )
+                entitlements=entitlement_store,
+                accounts=account_store,
+            ),
+            tokens=tokens,
         ),
-        "homeroom.subscription.v1.LicenseService": LicenseServicer(
+        *licenses.handlers(
             operations=LicenseOperations(
                 store=LicenseStore(database=database, pinned_time=pinned_time),
                 reader=LicenseReader(database=database),
-                accounts=accounts,
+                accounts=account_store,
                 feed=feed,
             ),
-            feed=feed,
+            watch_licenses=feed.watch,
+            tokens=tokens,
         ),
-    }
+    ]
 
 
 if __name__ == "__main__":

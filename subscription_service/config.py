@@ -1,4 +1,4 @@
-"""What the process is told by its environment."""
+"""The configuration of the process, from its environment."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from chassis.process.config import ServiceConfig, rules
 
 @dataclass(frozen=True, kw_only=True)
 class Config(ServiceConfig):
-    """Of the serving process."""
+    """The configuration of the serving process."""
 
-    database_connections_max: int = field(default=8, metadata=rules(minimum=1, maximum=200))
-    # LISTEN only hastens: behind pgbouncer, where it would not work, changes are found by polling alone.
+    # LISTEN only makes the feed look sooner. It does not work behind pgbouncer; polling finds the changes.
     license_poll_seconds: float = field(default=1.0, metadata=rules(minimum=0.01, maximum=60.0))
-    idempotency_days: int = field(default=30, metadata=rules(minimum=1, maximum=3650))

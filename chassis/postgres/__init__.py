@@ -3,6 +3,7 @@
 from chassis.postgres.database import Database, Work
 from chassis.postgres.errors import (
     ConstraintViolation,
+    DatabaseMisconfigured,
     DatabaseUnavailable,
     DataRefused,
     InvalidValue,
@@ -17,6 +18,7 @@ __all__ = [
     "ConstraintViolation",
     "DataRefused",
     "Database",
+    "DatabaseMisconfigured",
     "DatabaseUnavailable",
     "InvalidValue",
     "LockTimeout",

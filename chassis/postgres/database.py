@@ -1,4 +1,4 @@
-"""Reads and writes with a deadline, whose outcome is always told truthfully: done, not done, or unknown."""
+"""Reads and writes with a deadline. Their outcome is always known: done, not done, or unknown by name."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from chassis.postgres.errors import (
     deadline_exceeded,
     is_conflict,
     is_lost_connection,
+    is_server_fault,
     is_undecided,
     translate,
 )
 from chassis.postgres.pool import Connection, Pool
+from chassis.telemetry.logs import get_logger
 from chassis.telemetry.tracing import current_batch
 
 T = TypeVar("T")
@@ -27,11 +29,13 @@ Work = Callable[[Connection], Awaitable[T]]
 
 ATTEMPTS_MAX = 3
 BACKOFF_SECONDS = 0.02
-# How long after its deadline a COMMIT may still be answered: its answer is worth waiting for.
+# How long after its deadline a COMMIT is still waited for: its answer tells whether the write was done.
 COMMIT_GRACE_SECONDS = 1.0
 WRITE_SECONDS_MAX = 10.0
 PING_SECONDS_MAX = 1.0
 _SPAN_ATTRIBUTES: Mapping[str, str] = {"db.system.name": "postgresql"}
+
+log = get_logger(__name__)
 
 
 class Database:
@@ -60,10 +64,14 @@ class Database:
         connect_timeout_seconds: float = 3.0,
         statement_cache_size: int = 256,
     ) -> Database:
-        """Open `minimum` connections, and more on demand, up to `maximum`; raises DatabaseUnavailable.
+        """Open `minimum` connections, and more on demand, up to `maximum`.
 
-        Prepared statements are what makes asyncpg fast: leave the cache on, unless there is a pgbouncer in
-        transaction mode that does not follow them (before 1.21, or `max_prepared_statements = 0`); then 0.
+        Prepared statements make asyncpg fast: leave the cache on, unless a pgbouncer in transaction mode does
+        not follow them (before 1.21, or with `max_prepared_statements = 0`); then it must be 0.
+
+        Raises:
+            DatabaseMisconfigured: the address, the user, the password or the database is wrong.
+            DatabaseUnavailable: the database cannot be reached now.
         """
 
         async def open_connection() -> Connection:
@@ -114,9 +122,9 @@ class Database:
     ) -> T:
         """Run `work` in one transaction and commit it.
 
-        The transaction ends in a task of its own: a caller that is cancelled leaves, and the transaction
-        commits or rolls back without it. `work` is run again, up to 3 times in all, when it lost against
-        another transaction (serialization failure, deadlock). What `work` raises rolls back and comes out.
+        The transaction runs in a task of its own: when the caller is cancelled, it still commits or rolls
+        back. `work` is run again, up to 3 times in all, when it lost against another transaction
+        (serialization failure, deadlock). An exception that `work` raises rolls back and is raised here.
         """
         if lock_timeout_ms < 1:
             raise ValueError("lock_timeout_ms must be at least 1: 0 would mean no limit to PostgreSQL")
@@ -132,7 +140,8 @@ class Database:
     ) -> list[asyncpg.Record]:
         """Run one writing statement in a transaction of its own (autocommit) and return its rows.
 
-        It has no lock timeout but the deadline: use it where waiting for another's row lock is rare.
+        It has no lock timeout but the deadline: a lock timeout needs a transaction, which means two more
+        round trips. Use `write` where another transaction may hold the row.
         """
         writing = self._statement(sql, arguments, deadline)
         batch = current_batch()
@@ -157,7 +166,7 @@ class Database:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._writes.discard(task)
         if not task.cancelled():
-            task.exception()  # it has been seen, even if the caller who should see it has left
+            task.exception()  # marks it as retrieved: the caller may have been cancelled
 
     async def _read(self, work: Work[T], deadline: float) -> T:
         try:
@@ -174,10 +183,10 @@ class Database:
                 result = await work(connection)
         except BaseException as error:
             self._take_back(connection, error)
-            told = _told(error, limit)
-            if told is error:
+            translated = _translated_within(error, limit)
+            if translated is error:
                 raise
-            raise told from error
+            raise translated from error
         self._pool.give_back(connection)
         return result
 
@@ -197,10 +206,10 @@ class Database:
                     continue
                 if isinstance(error, Exception) and is_undecided(error):
                     raise OutcomeUnknown("the statement was not answered") from error
-                told = translate(error)
-                if told is error:
+                translated = _translated(error)
+                if translated is error:
                     raise
-                raise told from error
+                raise translated from error
             self._pool.give_back(connection)
             return rows
         raise AssertionError  # the last attempt returns or raises
@@ -225,10 +234,10 @@ class Database:
                 if is_conflict(error) and attempt < ATTEMPTS_MAX:
                     await _back_off(attempt)
                     continue
-                told = _told(error, limit)
-                if told is error:
+                translated = _translated_within(error, limit)
+                if translated is error:
                     raise
-                raise told from error
+                raise translated from error
             self._pool.give_back(connection)
             if status != "COMMIT":
                 raise RuntimeError("nothing was committed: the work went on after a statement had failed")
@@ -239,7 +248,7 @@ class Database:
         """A connection with an open transaction. A lost one is replaced once: nothing was done there."""
         for last in (False, True):
             connection = await self._take(deadline)
-            # The client keeps the deadline; the server's own limits are for a client that has vanished.
+            # The client keeps the deadline. The limits of the server end what a dead client has left behind.
             vanished_ms = int((deadline - time.monotonic() + COMMIT_GRACE_SECONDS) * 1000)
             try:
                 async with asyncio.timeout(deadline - time.monotonic()) as limit:
@@ -252,10 +261,10 @@ class Database:
                 self._take_back(connection, error)
                 if is_lost_connection(error) and not last:
                     continue
-                told = _told(error, limit)
-                if told is error:
+                translated = _translated_within(error, limit)
+                if translated is error:
                     raise
-                raise told from error
+                raise translated from error
             return connection
         raise AssertionError  # the last round returns or raises
 
@@ -283,9 +292,15 @@ class Database:
             self._pool.clean(connection)  # a statement may still be running
 
 
-def _told(error: BaseException, limit: asyncio.Timeout) -> BaseException:
+def _translated_within(error: BaseException, limit: asyncio.Timeout) -> BaseException:
     if isinstance(error, TimeoutError) and limit.expired():
         return deadline_exceeded()
+    return _translated(error)
+
+
+def _translated(error: BaseException) -> BaseException:
+    if is_server_fault(error) and isinstance(error, asyncpg.PostgresError):
+        log.error("database_failed", sqlstate=error.sqlstate, problem=str(error))
     return translate(error)
 
 

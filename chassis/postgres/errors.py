@@ -1,7 +1,11 @@
-"""What PostgreSQL and its driver raise, told apart by type and SQLSTATE, never by message text."""
+"""What PostgreSQL and its driver raise, told apart by type and SQLSTATE, never by message text.
+
+SQLSTATEs are those of PostgreSQL 18, appendix A. The first two characters are the class.
+"""
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 
@@ -15,7 +19,7 @@ class OutcomeUnknown(Exception):  # noqa: N818 — it is a fact about a write, n
 
 
 class DataRefused(Exception):  # noqa: N818 — named for what happened
-    """The database refused what a statement carried; nothing was written. One item of a batch is to blame."""
+    """The database refused the data of a statement; nothing was written. One item of a batch is to blame."""
 
 
 class ViolationKind(StrEnum):
@@ -28,7 +32,7 @@ class ViolationKind(StrEnum):
 
 
 class ConstraintViolation(DataRefused):
-    """A constraint said no; `constraint` is its name in the schema.
+    """The data violate a constraint; `constraint` is its name in the schema.
 
     A not-null violation is named `<table>_<column>_not_null`, as PostgreSQL 18 names it, on every version.
     """
@@ -43,7 +47,7 @@ class ConstraintViolation(DataRefused):
 
 
 class InvalidValue(DataRefused):
-    """A value does not fit its type (a NUL in a text, a number out of range); `sqlstate` is of class 22."""
+    """A value cannot be stored: a NUL in a text, a number out of range, a text too long for an index."""
 
     def __init__(self, sqlstate: str) -> None:
         super().__init__(sqlstate)
@@ -54,7 +58,7 @@ class InvalidValue(DataRefused):
 
 
 class LockTimeout(Exception):  # noqa: N818 — named for what happened
-    """A row or table stayed locked by someone else for longer than the lock timeout; nothing was written."""
+    """Another transaction kept a lock for longer than the lock timeout; nothing was written."""
 
 
 class DatabaseUnavailable(ServiceError):  # noqa: N818 — named for its reason
@@ -62,6 +66,10 @@ class DatabaseUnavailable(ServiceError):  # noqa: N818 — named for its reason
 
     def __init__(self, detail: str) -> None:
         super().__init__(Reason.UNAVAILABLE, detail)
+
+
+class DatabaseMisconfigured(DatabaseUnavailable):
+    """The database will refuse us until somebody changes the configuration; the detail says why."""
 
 
 _VIOLATION_KINDS = {
@@ -73,14 +81,16 @@ _VIOLATION_KINDS = {
     "23P01": ViolationKind.EXCLUSION,
 }
 _CONFLICTS = frozenset({"40001", "40P01"})  # serialization failure, deadlock
-_DATA_EXCEPTION = "22000"
-# The server ended the connection, or would not have it, or is not the primary any more: too many connections,
+DATA_EXCEPTION = "22000"
+# The server ended the connection, or refuses it, or is not the primary any more: too many connections,
 # read-only, idle in transaction for too long, shutting down, crashed, starting up, database dropped, idle for
 # too long.
 _UNREACHABLE = frozenset({"53300", "25006", "25P03", "57P01", "57P02", "57P03", "57P04", "57P05"})
 _CONNECTION_CLASS = "08"
 # The statement was certainly undone if the server itself answered with an ordinary error of these classes.
-_DECIDED_CLASSES = frozenset({"22", "23", "25", "40", "42", "55", "P0"})
+_DECIDED_CLASSES = frozenset(
+    {"0A", "21", "22", "23", "25", "26", "28", "3D", "3F", "40", "42", "54", "55", "P0"}
+)
 
 
 def is_conflict(error: BaseException) -> bool:
@@ -95,7 +105,7 @@ def is_conflict(error: BaseException) -> bool:
 
 
 def is_lost_connection(error: BaseException) -> bool:
-    """Whether the connection is gone, so that another one may have more luck."""
+    """Whether the connection is gone, so that another connection may work."""
     if isinstance(error, asyncpg.PostgresError):
         sqlstate = error.sqlstate or ""
         return sqlstate in _UNREACHABLE or sqlstate.startswith(_CONNECTION_CLASS)
@@ -123,19 +133,52 @@ def is_undecided(error: BaseException) -> bool:
     return True
 
 
+def is_server_fault(error: BaseException) -> bool:
+    """Whether an operator should look at the database: no request's data and no race explains the error."""
+    if not isinstance(error, asyncpg.PostgresError) or is_lost_connection(error):
+        return False
+    sqlstate = error.sqlstate or ""
+    return sqlstate not in _MEANINGS and sqlstate[:2] not in _MEANINGS_OF_CLASSES
+
+
 def translate(error: BaseException) -> BaseException:
     """What the rest of the program should see for an error of a statement that has left no effect.
 
-    What is not the database's own is returned as it is.
+    Every error of PostgreSQL has a meaning here: the data of one item (DataRefused), a lock (LockTimeout),
+    the time (DEADLINE_EXCEEDED), or the trouble of the server (DatabaseUnavailable). What is not the
+    database's own is returned as it is.
     """
     if is_lost_connection(error):
         return DatabaseUnavailable("the connection to the database was lost")
     if isinstance(error, asyncpg.PostgresError):
         sqlstate = error.sqlstate or ""
         meaning = _MEANINGS.get(sqlstate) or _MEANINGS_OF_CLASSES.get(sqlstate[:2])
-        return meaning(error) if meaning else error
+        if meaning is not None:
+            return meaning(error)
+        return DatabaseUnavailable(
+            _TROUBLES.get(sqlstate) or f"the database cannot serve now (SQLSTATE {sqlstate})"
+        )
     if isinstance(error, asyncpg.InterfaceError):  # about arguments, or the connection would be lost
-        return InvalidValue(_DATA_EXCEPTION)
+        return InvalidValue(DATA_EXCEPTION)
+    return error
+
+
+def translate_connecting(error: BaseException) -> BaseException:
+    """What the rest of the program should see for an error while a connection is opened.
+
+    A host that the resolver does not know is a wrong configuration; a resolver that does not answer now
+    (EAI_AGAIN) is a passing trouble.
+    """
+    if isinstance(error, socket.gaierror) and error.errno in _UNKNOWN_HOST:
+        return DatabaseMisconfigured("the host name of the database is unknown")
+    # Whatever the socket or the TLS layer says while connecting means the same. TimeoutError is an OSError.
+    if isinstance(error, OSError) or is_lost_connection(error):
+        return DatabaseUnavailable("cannot connect to the database")
+    if isinstance(error, asyncpg.PostgresError):
+        refusal = _REFUSALS_OF_CONNECTIONS.get((error.sqlstate or "")[:2])
+        return translate(error) if refusal is None else DatabaseMisconfigured(refusal)
+    if isinstance(error, ValueError):  # asyncpg and urllib cannot read the URI; their texts may quote it
+        return DatabaseMisconfigured("it is not a URI that PostgreSQL's driver can use")
     return error
 
 
@@ -151,14 +194,42 @@ def _violation(error: asyncpg.PostgresError) -> ConstraintViolation:
     return ConstraintViolation(constraint or "", kind)
 
 
+def _invalid_value(error: asyncpg.PostgresError) -> InvalidValue:
+    return InvalidValue(error.sqlstate or DATA_EXCEPTION)
+
+
 _MEANINGS: Mapping[str, Callable[[asyncpg.PostgresError], Exception]] = {
     "40001": lambda _: DatabaseUnavailable("the transaction kept losing against others"),
     "40P01": lambda _: DatabaseUnavailable("the transaction kept deadlocking with others"),
-    "55P03": lambda _: LockTimeout("it stayed locked by someone else"),
+    "55P03": lambda _: LockTimeout("another transaction kept the lock"),
     "57014": lambda _: deadline_exceeded(),
 }
 _MEANINGS_OF_CLASSES: Mapping[str, Callable[[asyncpg.PostgresError], Exception]] = {
-    "22": lambda error: InvalidValue(error.sqlstate or _DATA_EXCEPTION),
+    # Two rows of one batch meet in a statement that allows one. Alone, each of them passes.
+    "21": _invalid_value,
+    "22": _invalid_value,
     "23": _violation,
+    # A limit of PostgreSQL: a text is too long for an index, a JSON value too deep for the stack.
+    "54": _invalid_value,
+    "P0": _invalid_value,  # raised by a trigger or a function of ours, about the row that it was given
     "53": lambda _: DatabaseUnavailable("the database is out of resources"),  # disk full, out of memory
+}
+# All other errors are the trouble of the server or of its deployment, and no request can mend them: a missing
+# table, column or right (class 42), a pooler (26), an I/O error (58), a bug or broken data (XX). The caller
+# gets UNAVAILABLE, and the log names the error. These have words of their own:
+_POOLED_STATEMENTS = (
+    "a pooler lost a prepared statement: behind pgbouncer in transaction mode, "
+    "set HOMEROOM_DATABASE_STATEMENT_CACHE=0"
+)
+_TROUBLES: Mapping[str, str] = {
+    "26000": _POOLED_STATEMENTS,  # the prepared statement does not exist
+    "42P05": _POOLED_STATEMENTS,  # the prepared statement exists already
+}
+_UNKNOWN_HOST = frozenset(
+    {socket.EAI_NONAME, socket.EAI_FAIL, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
+)
+_REFUSALS_OF_CONNECTIONS: Mapping[str, str] = {
+    "28": "the database refuses the user or the password",
+    "3D": "there is no database of this name",
+    "42": "the user may not connect to this database",
 }

@@ -1,4 +1,4 @@
-"""The record of keyed mutations: who asked for what under which key, and what was answered."""
+"""The record of keyed mutations: for each key the request's fingerprint and the answer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class KeyState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """What is known of a key. An aborted one has no fingerprint and no response: both are empty."""
+    """What is stored for a key. An aborted key has no fingerprint and no response: both are empty."""
 
     fingerprint: bytes
     state: KeyState
@@ -103,7 +103,7 @@ STORED_OF_WANTED = """
 
 
 def stored_from(row: asyncpg.Record) -> StoredResponse | None:
-    """What a row with STORED_COLUMNS says; None when nobody has used the key."""
+    """What a row with STORED_COLUMNS holds; None when the key is unused."""
     state = row["stored_state"]
     if state is None:
         return None
@@ -122,7 +122,7 @@ def claim_rows(calls: Iterable[CompletedCall]) -> str:
 
 
 async def find(connection: Connection, claims: Iterable[Claim]) -> dict[Claim, StoredResponse]:
-    """What is stored for these keys; keys that nobody has used are absent."""
+    """What is stored for these keys; unused keys are absent."""
     wanted = list(set(claims))
     if not wanted:
         return {}
@@ -160,10 +160,10 @@ _CLAIM = claim_from(f"json_to_recordset($1) {CLAIM_ROWS}")
 
 
 async def abort(connection: Connection, claims: Iterable[Claim]) -> set[Claim]:
-    """Make sure that these keys never get an effect; returns those for which that is now certain.
+    """Make sure that these keys never get an effect; returns the keys for which that is now certain.
 
-    A key that is missing from the result had completed before. A key that was aborted earlier is in it (the
-    update that changes nothing returns it), so that a caller who was interrupted can finish what follows.
+    A key that is missing from the result has completed before. A key that was aborted earlier is in the
+    result (the update that changes nothing returns it), so that an interrupted caller can repeat the call.
     """
     ordered = sorted(set(claims))
     if not ordered:

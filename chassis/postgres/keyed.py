@@ -14,7 +14,6 @@ from chassis.postgres.errors import ConstraintViolation
 from chassis.postgres.idempotency import CompletedCall, KeyState, StoredResponse
 from chassis.postgres.isolation import Locked
 from chassis.postgres.pool import Connection
-from chassis.postgres.refusals import busy
 
 L = TypeVar("L")
 R = TypeVar("R")
@@ -24,9 +23,9 @@ LOOKS_MAX = 3
 
 # Makes a response of what a mutation has made, to be stored with its key.
 Render = Callable[[V], bytes]
-# Takes the locks that these requests need, and says what it has locked.
+# Takes the locks that these requests need, and returns what it has locked.
 Lock = Callable[[Connection, Sequence[Item[R]]], Awaitable[L]]
-# Changes what these requests ask for, in their order, under the locks; says what became of each.
+# Carries out these requests in their order, under the locks; an outcome for each.
 Change = Callable[[Connection, L, Sequence[Item[R]]], Awaitable[Sequence[V | ServiceError | Locked]]]
 
 
@@ -39,12 +38,14 @@ async def write_keyed(
     render: Render[V],
     name: str,
 ) -> list[Outcome | Locked]:
-    """Answer what was answered before, change the rest, and store the answers: all in one transaction.
+    """Repeat the answers of used keys, carry out the rest, and store the new answers: all in one transaction.
 
-    The keys are looked up after the locks are taken. Before that, a request with the same key could be in the
-    middle of its change, and would be carried out twice or be refused although it has happened.
+    The keys are looked up after the locks are taken. Before that, another transaction could be in the middle
+    of the same request; this one would then be refused although the request has its effect. So `lock` must
+    take a lock that requests with the same key share, such as the row of the learner.
 
     Refusals are not stored: the same key may succeed later. The same key twice in one batch has one effect.
+    Raises what `Database.write` raises: `run_isolated` deals with it.
     """
 
     async def work(connection: Connection) -> list[Outcome | Locked]:
@@ -65,14 +66,15 @@ async def write_keyed(
         await idempotency.claim(connection, list(completed.values()))
         return [_answer(item, first.get(item.claim), stored, completed, refused) for item in items]
 
-    for _ in range(LOOKS_MAX):
+    for look in range(1, LOOKS_MAX + 1):
         try:
             return await database.write(work, deadline=latest_deadline(items), name=name)
         except ConstraintViolation as violation:
-            if violation.constraint != idempotency.CONSTRAINT:
+            # Another request claimed the key between our lookup and our claim: the next lookup finds it.
+            # After the last one the violation is raised: the batch is bisected, and one request is refused.
+            if violation.constraint != idempotency.CONSTRAINT or look == LOOKS_MAX:
                 raise
-            # Another request used the key between our look and our claim: the next look will find it.
-    raise busy("The key is in use")
+    raise AssertionError  # the last look returns or raises
 
 
 def completed_call(item: Item[Any], response: bytes, *, content: str = "") -> CompletedCall:

@@ -1,4 +1,4 @@
-"""Events that are committed together with their cause, to be delivered afterwards by the relay."""
+"""Events that are committed together with their cause; the relay delivers them afterwards."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BACKLOG_COUNTED_MAX = 10_000
 
 @dataclass(frozen=True, slots=True)
 class OutboxEvent:
-    """Something that another service must hear of at least once; it knows a repetition by `event_id`."""
+    """Something that another service must receive at least once; it recognizes a repetition by `event_id`."""
 
     user_id: str
     event_id: uuid.UUID
@@ -36,7 +36,7 @@ class Backlog:
 
 
 def event_id(namespace: uuid.UUID, *names: str) -> uuid.UUID:
-    """The same id for the same names, however often the cause is repeated."""
+    """The same id for the same names, so that a repeated cause makes no second event."""
     return uuid.uuid5(namespace, "\0".join(names))
 
 
@@ -47,7 +47,7 @@ APPEND_ROWS = """
 
 
 def append_from(source: str) -> str:
-    """The statement that adds the events of a source of APPEND_ROWS; one that is there stays as it is."""
+    """The statement that adds the events of a source of APPEND_ROWS; an event that exists already stays."""
     return f"""
         INSERT INTO outbox (user_id, event_id, topic, payload, traceparent)
         SELECT user_id, event_id, topic, payload, traceparent
@@ -65,7 +65,7 @@ _APPEND = append_from(f"json_to_recordset($1) {APPEND_ROWS}")
 
 
 async def append(connection: Connection, events: Sequence[OutboxEvent]) -> None:
-    """Add these events inside the caller's transaction; one that is there already stays as it is."""
+    """Add these events inside the caller's transaction; an event that exists already stays."""
     if events:
         await connection.execute(_APPEND, append_rows(events))
 

@@ -1,4 +1,4 @@
-"""What a caller is told when the database refuses its request: the one table for all services."""
+"""The one refusal table of all services: how a refusal of the database reads for the caller."""
 
 from __future__ import annotations
 
@@ -15,19 +15,22 @@ BUSY_RETRY_AFTER_SECONDS = 0.1
 Meanings = Mapping[str, Callable[[], ServiceError]]
 NO_MEANINGS: Meanings = MappingProxyType({})
 
+# Refusals of these reasons are about the database or the time, and never about one request of a batch.
+ABOUT_ALL = frozenset({Reason.UNAVAILABLE, Reason.DEADLINE_EXCEEDED, Reason.OVERLOADED})
+
 log = get_logger(__name__)
 
 
 def busy(detail: str = "") -> ServiceError:
-    """UNAVAILABLE: nothing is wrong with the request; sent again, it will be answered."""
+    """UNAVAILABLE: the request is valid, and will be answered when it is sent again."""
     return ServiceError(Reason.UNAVAILABLE, detail, retry_after_seconds=BUSY_RETRY_AFTER_SECONDS)
 
 
 def refusal_of(error: DataRefused, meanings: Meanings = NO_MEANINGS) -> ServiceError:
     """The refusal of the one request that the database has refused.
 
-    A unique constraint without a meaning was a race that somebody else won: asking again finds what they have
-    written. Any other constraint without a meaning is a rule that the contract should state, too: the log
+    A unique constraint without a meaning is a lost race: the request, sent again, finds what the winner has
+    written. Any other constraint without a meaning is a rule that the contract should state too; the log
     names it.
     """
     if isinstance(error, InvalidValue):

@@ -1,4 +1,4 @@
-"""Deliver the events of the outbox, each at least once, and never let one hold up another."""
+"""Deliver the events of the outbox, each at least once; an event that fails delays no other."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from chassis import failpoints
 from chassis.errors import Reason, ServiceError
 from chassis.postgres import Database
 from chassis.postgres.outbox import OutboxEvent
+from chassis.postgres.rows import as_rows
 from chassis.telemetry.logs import get_logger
 
-# Delivers events of one topic; answers for each, in order, None (it has arrived) or why it has not. Raising
-# counts for all of them.
+# Delivers events of one topic. Its answers, in the order of the events: None for one that has arrived, or why
+# it has not. A ServiceError that it raises counts for all of them.
 Deliver = Callable[[list[OutboxEvent]], Awaitable[Sequence[ServiceError | None]]]
 
 BACKOFF_SECONDS = 0.2
@@ -26,7 +27,7 @@ PAUSE_SECONDS_MAX = 5.0  # between rounds while nothing arrives
 ERROR_CHARACTERS_MAX = 500
 STATEMENT_SECONDS_MAX = 5.0
 
-# Not retryable for a client, but repaired by a deployment or a new token: no reason to give an event up.
+# A client need not retry these, but a deployment or a new token mends them: the event is tried again.
 _MAY_HEAL = frozenset(
     {Reason.INTERNAL, Reason.UNAUTHENTICATED, Reason.PERMISSION_DENIED, Reason.METHOD_NOT_ALLOWED}
 )
@@ -46,14 +47,26 @@ class _Failed:
     error: ServiceError
     parked: bool
 
+    def row(self) -> dict[str, object]:
+        """As `Relay._postpone` writes it."""
+        return {
+            "user_id": self.leased.event.user_id,
+            "event_id": self.leased.event.event_id,
+            "attempt": self.leased.attempt,
+            "error": _storable(str(self.error))[:ERROR_CHARACTERS_MAX],
+            "delay_seconds": _delay_seconds(self),
+            "parked": self.parked,
+        }
+
 
 class Relay:
-    """Sends committed events on their way; any number of replicas may run over one outbox.
+    """Delivers committed events; any number of replicas may run over one outbox.
 
-    One job per topic, so that a receiver that is down delays only its own events; at most `batch_size`
-    events of a topic are under way here at once. An event whose receiver refuses it for good (a reason that
-    is not retryable) is parked: kept, counted in `parked`, logged, and out of the way. Whoever dies between
-    delivery and acknowledgement leaves a lease that runs out, and the event is delivered again.
+    Each topic is a job of its own, so that a receiver that is down delays only its own events; at most
+    `batch_size` events of a topic are under way here at once. An event whose receiver refuses it for good (a
+    reason that is not retryable) is parked: it is kept, counted in `parked`, logged, and not tried again. A
+    process that dies between delivery and acknowledgement leaves a lease; when the lease has run out, the
+    event is delivered again.
     """
 
     def __init__(
@@ -83,7 +96,7 @@ class Relay:
         return self._topics.keys()
 
     def at_wake(self, act: Callable[[], object]) -> None:
-        """Do this at each `wake`: make the job of a topic run now."""
+        """Call this at each `wake`, to make the job of a topic run now."""
         self._wakes.append(act)
 
     def wake(self) -> None:
@@ -99,14 +112,14 @@ class Relay:
         """
         found, arrived = await self._round(topic, self._topics[topic])
         if found and not arrived:
-            # The receiver is down: do not drive the whole backlog against it.
+            # The receiver is down: do not send it the whole backlog.
             self._failures_in_a_row[topic] += 1
             return _back_off_seconds(self._failures_in_a_row[topic], PAUSE_SECONDS_MAX)
         self._failures_in_a_row[topic] = 0
         return None if found < self._batch_size else 0.0
 
     async def _round(self, topic: str, deliver: Deliver) -> tuple[int, int]:
-        """Lease what is due and deliver it; how many there were, and how many arrived or were parked."""
+        """Lease what is due and deliver it: how many events there were, how many arrived or were parked."""
         leased = await self._lease_due(topic)
         if not leased:
             return 0, 0
@@ -126,8 +139,8 @@ class Relay:
         return len(leased), len(arrived) + sum(each.parked for each in failed)
 
     async def _lease_due(self, topic: str) -> list[_Leased]:
-        # The rows are found again by ctid, which cannot change under the lock: a join on the key makes the
-        # planner, who cannot see the limit, read the whole table.
+        # The rows are found again by ctid, which cannot change under the lock. A join on the key would make
+        # the planner, which does not know the limit, read the whole table.
         rows = await self._database.execute_write(
             """
             UPDATE outbox
@@ -164,7 +177,7 @@ class Relay:
                 except ServiceError as error:
                     return [error] * len(events)
                 except Exception as error:  # noqa: BLE001 — one of them may be poison: find out which
-                    log.warning("relay_delivery_broke", topic=events[0].topic, error=repr(error))
+                    log.warning("delivery_failed", topic=events[0].topic, problem=repr(error))
                 for index, event in enumerate(events):
                     answers[index] = await _deliver_one(event, deliver)
         return answers
@@ -173,36 +186,31 @@ class Relay:
         await self._database.execute_write(
             """
             DELETE FROM outbox
-             USING unnest($1::text[], $2::uuid[]) AS arrived (user_id, event_id)
+             USING json_to_recordset($1) AS arrived (user_id text, event_id uuid)
              WHERE outbox.user_id = arrived.user_id AND outbox.event_id = arrived.event_id
             """,
-            [each.event.user_id for each in arrived],
-            [each.event.event_id for each in arrived],
+            as_rows([{"user_id": each.event.user_id, "event_id": each.event.event_id} for each in arrived]),
             deadline=_statement_deadline(),
             name="delete_events",
         )
         self.delivered += len(arrived)
 
     async def _postpone(self, failed: Sequence[_Failed]) -> None:
-        """Give each lease back, unless it has run out and someone else holds the event by now."""
+        """Give each lease back, unless it has run out and another replica holds the event by now."""
         await self._database.execute_write(
             """
             UPDATE outbox
                SET leased_until = NULL,
                    last_error = failed.error,
-                   available_at = now() + failed.delay,
+                   available_at = now() + failed.delay_seconds * interval '1 s',
                    parked_at = CASE WHEN failed.parked THEN now() END
-              FROM unnest($1::text[], $2::uuid[], $3::int[], $4::text[], $5::interval[], $6::boolean[])
-                   AS failed (user_id, event_id, attempt, error, delay, parked)
+              FROM json_to_recordset($1)
+                   AS failed (user_id text, event_id uuid, attempt integer, error text, delay_seconds float8,
+                              parked boolean)
              WHERE outbox.user_id = failed.user_id AND outbox.event_id = failed.event_id
                AND outbox.attempts = failed.attempt
             """,
-            [each.leased.event.user_id for each in failed],
-            [each.leased.event.event_id for each in failed],
-            [each.leased.attempt for each in failed],
-            [str(each.error).replace("\0", "")[:ERROR_CHARACTERS_MAX] for each in failed],
-            [timedelta(seconds=_delay_seconds(each)) for each in failed],
-            [each.parked for each in failed],
+            as_rows([each.row() for each in failed]),
             deadline=_statement_deadline(),
             name="postpone_events",
         )
@@ -235,6 +243,11 @@ async def _deliver_one(event: OutboxEvent, deliver: Deliver) -> ServiceError | N
     except Exception as error:  # noqa: BLE001 — this event alone waits until it is repaired
         return ServiceError(Reason.INTERNAL, repr(error))
     return answer
+
+
+def _storable(text: str) -> str:
+    """The text without what PostgreSQL does not store: NUL, and halves of surrogate pairs."""
+    return text.replace("\0", "").encode(errors="replace").decode()
 
 
 def _is_final(error: ServiceError) -> bool:

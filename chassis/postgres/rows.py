@@ -7,22 +7,43 @@ stand in one place, next to the statement that uses them. Measured against one a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import uuid
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
+
+from chassis.postgres.errors import DATA_EXCEPTION, InvalidValue
+
+# A time without an offset is UTC, as protobuf's `ToDatetime` means it. Without this option PostgreSQL would
+# read it in the time zone of the session.
+_OPTIONS = orjson.OPT_NAIVE_UTC
 
 
 def as_rows(rows: Sequence[Any]) -> str:
     """Dataclasses or mappings as a JSON array of objects, whose keys are the fields' names.
 
     Times become RFC 3339 with their offset, UUIDs and enums their text, mappings objects, bytes the
-    hexadecimal form of `bytea` (PostgreSQL 18, 8.4.1).
+    hexadecimal form of `bytea` (PostgreSQL 18, 8.4.1). NaN and the infinities become null.
+
+    Raises:
+        InvalidValue: a value cannot be sent: half of a surrogate pair, or an integer above 64 bits.
+        TypeError: a field has a type that no column takes.
     """
-    return orjson.dumps(rows, default=_as_text).decode()
+    try:
+        return orjson.dumps(rows, default=_plain, option=_OPTIONS).decode()
+    except orjson.JSONEncodeError as error:
+        if isinstance(error.__cause__, TypeError):
+            raise error.__cause__ from None
+        raise InvalidValue(DATA_EXCEPTION) from error
 
 
-def _as_text(value: object) -> str:
+def _plain(value: object) -> object:
+    """The form of what orjson does not know."""
     if isinstance(value, bytes):
         return "\\x" + value.hex()
+    if isinstance(value, uuid.UUID):  # orjson does not know asyncpg's subclass of it
+        return str(value)
+    if isinstance(value, Mapping):
+        return dict(value)
     raise TypeError(f"{type(value).__name__} has no form in a row")

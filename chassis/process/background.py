@@ -1,4 +1,4 @@
-"""The one lifecycle of background work: jobs that run again and again, observed, and stopped in order."""
+"""The one lifecycle of background work: jobs that repeat, are observed, and stop in order."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from chassis.errors import ServiceError
 from chassis.telemetry.logs import get_logger
 from chassis.telemetry.metrics import Metrics
 
 AT_ONCE = 0.0
 """What a job returns when more work is waiting."""
 
-STOP_SECONDS_MAX = 10.0
+# Longer than a delivery of the relay, and short enough for the grace period of the process.
+STOP_SECONDS_MAX = 9.0
+CANCEL_SECONDS_MAX = 0.5
 BACKOFF_SECONDS = 0.5
 BACKOFF_SECONDS_MAX = 60.0
 JITTER = 0.1
@@ -23,13 +26,13 @@ DURATION_BUCKETS_SECONDS = (0.01, 0.1, 1.0, 10.0, 60.0, 600.0)
 
 log = get_logger(__name__)
 
-# Does one round of work. Returns how many seconds to wait before the next round; None for the usual interval.
+# Does one round of work. Returns the seconds to wait before the next round; None for the usual interval.
 Run = Callable[[], Awaitable[float | None]]
 
 
 @dataclass(slots=True)
 class Job:
-    """Something that is done again and again; `wake` makes it run now."""
+    """Work that is repeated; `wake` makes it run now."""
 
     name: str
     run: Run
@@ -41,15 +44,15 @@ class Job:
     woken: asyncio.Event = field(default_factory=asyncio.Event)
 
     def wake(self) -> None:
-        """Run now, or once more if it is running. While it backs off after a failure, it goes on waiting."""
+        """Run now, or once more if it is running; after a failure, not before its back-off has ended."""
         self.woken.set()
 
 
 class Background:
-    """All that a process does without being asked.
+    """All work of a process that no request asks for.
 
-    Each job has a loop of its own: one that fails or hangs holds up no other. A round that raises is logged,
-    counted, and tried again after a growing pause; nothing ends the loop but `stop`.
+    Each job has a loop of its own: a job that fails or hangs delays no other. A round that raises is logged,
+    counted, and tried again after a growing pause; only `stop` ends the loop.
     """
 
     def __init__(self, *, metrics: Metrics) -> None:
@@ -73,8 +76,10 @@ class Background:
         """Add a job, before `start`.
 
         `interval_seconds` is the pause between two rounds, give or take a tenth, so that replicas spread.
-        With `cancel_at_stop` a round that lasts until something happens is cancelled at the end.
+        `cancel_at_stop` is for a round that waits for an event: the end cancels it.
         """
+        if name in self._jobs:
+            raise ValueError(f"there is a job {name} already")
         job = self._jobs[name] = Job(name, run, interval_seconds, cancel_at_stop)
         return job
 
@@ -84,7 +89,7 @@ class Background:
             self._loops[name] = asyncio.create_task(self._repeat(job), name=f"job {name}")
 
     async def stop(self) -> None:
-        """Let the rounds under way finish, within STOP_SECONDS_MAX, and begin no more."""
+        """Let the rounds under way finish, within STOP_SECONDS_MAX, and begin no more; then cancel them."""
         self._stopping.set()
         for job in self._jobs.values():
             job.wake()
@@ -94,11 +99,12 @@ class Background:
         if not loops:
             return
         _, late = await asyncio.wait(loops, timeout=STOP_SECONDS_MAX)
-        for loop in late:
-            log.warning("job_not_stopped_in_time", job=loop.get_name())
-            loop.cancel()
+        for name, loop in self._loops.items():
+            if loop in late:
+                log.warning("job_not_stopped_in_time", job=name)
+                loop.cancel()
         if late:
-            await asyncio.wait(late)
+            await asyncio.wait(late, timeout=CANCEL_SECONDS_MAX)
         self._loops.clear()
 
     async def _repeat(self, job: Job) -> None:
@@ -116,10 +122,13 @@ class Background:
         try:
             wanted = await job.run()
         except Exception as error:  # noqa: BLE001 — the loop must survive whatever a round raises
-            job.failures_in_a_row += 1
-            self._failures.add(job.name)
-            log.warning("job_failed", job=job.name, problem=repr(error), failures=job.failures_in_a_row)
-            return _backoff_seconds(job.failures_in_a_row), False
+            return self._failed(job, error), False
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if self._stopping.is_set() or task is None or task.cancelling():
+                raise
+            # Not this loop is cancelled, but a task that the round awaits.
+            return self._failed(job, error), False
         finally:
             self._durations.observe((job.name,), time.monotonic() - began)
         job.failures_in_a_row = 0
@@ -127,6 +136,19 @@ class Background:
         if wanted is not None:
             return wanted, wanted <= 0.0
         return job.interval_seconds * random.uniform(1 - JITTER, 1 + JITTER), True  # noqa: S311 - jitter
+
+    def _failed(self, job: Job, error: BaseException) -> float:
+        """Count a round that failed; how long to wait before the next one."""
+        job.failures_in_a_row += 1
+        self._failures.add(job.name)
+        log.warning(
+            "job_failed",
+            job=job.name,
+            problem=repr(error),
+            failures=job.failures_in_a_row,
+            exc_info=None if isinstance(error, ServiceError) else error,
+        )
+        return _backoff_seconds(job.failures_in_a_row)
 
     async def _pause(self, seconds: float, interruption: asyncio.Event) -> None:
         with contextlib.suppress(TimeoutError):

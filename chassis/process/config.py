@@ -95,7 +95,7 @@ def check_http_url(url: str) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessConfig:
-    """What every process is told; a process with more to know inherits and adds fields."""
+    """The configuration of every process; a process that needs more inherits and adds fields."""
 
     mode: Mode = Mode.PRODUCTION
     bind: str = field(metadata=rules(means="host:port to serve on", check=check_address))
@@ -134,7 +134,7 @@ class ProcessConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceConfig(ProcessConfig):
-    """What a gRPC service is told besides: where its health and metrics are served, and its database."""
+    """The configuration of a gRPC service: in addition, its operations pages and its database."""
 
     ops_bind: str = field(
         metadata=rules(means="host:port of /livez /readyz /version /metrics", check=check_address)
@@ -143,13 +143,16 @@ class ServiceConfig(ProcessConfig):
         metadata=rules(means="the PostgreSQL URI of the role that reads and writes rows")
     )
     database_connections_max: int = field(default=8, metadata=rules(minimum=2, maximum=200))
-    # Longer than any client retries: with the key, the memory of its answer goes.
+    # Prepared statements kept per connection. Set it to 0 behind a pgbouncer in transaction mode that does
+    # not follow prepared statements: before 1.21, or with `max_prepared_statements = 0`.
+    database_statement_cache: int = field(default=256, metadata=rules(minimum=0, maximum=10_000))
+    # Longer than any client retries: when a key is forgotten, the same request has its effect again.
     idempotency_retention_days: float = field(default=7.0, metadata=rules(minimum=1, maximum=3650))
 
 
 @dataclass(frozen=True, kw_only=True)
 class MigrationConfig:
-    """What it takes to bring a service's database to its schema."""
+    """The configuration of the `migrate` command, which brings a service's database to its schema."""
 
     migration_database_url: Secret = field(
         metadata=rules(means="the PostgreSQL URI of the role that owns the tables")

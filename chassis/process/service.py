@@ -1,23 +1,29 @@
-"""The process of a gRPC service with a database of its own: its commands, how it begins, and how it opens."""
+"""The process of a gRPC service with a database of its own: its commands, its start, and its server."""
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import contextlib
 import os
+import random
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import chassis.postgres.migrations
 from chassis import failpoints
-from chassis.postgres import Database
+from chassis.postgres import Database, DatabaseMisconfigured, DatabaseUnavailable
 from chassis.postgres.idempotency import purge_keys
+from chassis.postgres.migrations import MigrationError, SchemaMismatch
 from chassis.postgres.relay import Relay
 from chassis.process.background import STOP_SECONDS_MAX, Background
-from chassis.process.config import MigrationConfig, Mode, ServiceConfig, load
-from chassis.process.lifecycle import Shutdown, run, tune_garbage_collection
+from chassis.process.config import ConfigError, MigrationConfig, Mode, ServiceConfig, load
+from chassis.process.lifecycle import Shutdown, StartError, run, tune_garbage_collection
 from chassis.process.version import version
 from chassis.rpc.client import Upstream
 from chassis.rpc.server import Server
@@ -30,14 +36,18 @@ from chassis.telemetry.tracing import Tracing
 SERVER_STOP_SECONDS_MAX = 10.0
 PURGE_INTERVAL_SECONDS = 60.0
 RELAY_INTERVAL_SECONDS = 1.0
+READINESS_INTERVAL_SECONDS = 1.0
+# How long a start waits for a database that is down: longer than a database that starts beside us needs, and
+# shorter than people wait for the log line that says why.
+DATABASE_WAIT_SECONDS_MAX = 10.0
+DATABASE_RETRY_SECONDS = 0.5
 
-# Said in the program's name, as the gateway says it.
-_log = logs.get_logger("__main__")
+log = logs.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """What a service has before it adds its own; all of it is closed at the end of the process."""
+    """The parts that every service has; all of them are closed at the end of the process."""
 
     name: str
     config: ServiceConfig
@@ -53,10 +63,18 @@ class Service:
     async def begin(
         cls, name: str, *, config: ServiceConfig, migrations: Mapping[str, Path], shutdown: Shutdown
     ) -> Service:
-        """Open what every service needs; refuses a database whose schema is not the one known here."""
+        """Open what every service needs.
+
+        Raises:
+            ConfigError: the configuration cannot work, such as a wrong password of the database.
+            StartError: the database cannot be reached, or its schema is not the one known here.
+        """
         token = config.service_token.reveal() if config.service_token else ""
         logs.configure(service=name, version=version(), level=config.log_level, hash_secret=token)
-        failpoints.configure(config.failpoints_dir, allowed=config.mode is Mode.DEVELOPMENT)
+        try:
+            failpoints.configure(config.failpoints_dir, allowed=config.mode is Mode.DEVELOPMENT)
+        except ValueError as error:
+            raise ConfigError([str(error)]) from error
         metrics = Metrics(service=name, version=version())
         tracing = Tracing(
             service=name,
@@ -66,14 +84,13 @@ class Service:
             otlp_endpoint=config.otlp_endpoint,
         )
         shutdown.closing("tracing", tracing.close)
-        database = await Database.connect(
-            config.database_url.reveal(),
-            maximum=config.database_connections_max,
-            application_name=name,
-        )
+        database = await _open_database(name, config, shutdown)
         shutdown.closing("database", database.close)
-        await chassis.postgres.migrations.check(database, migrations)
-        metrics.gauge("database_waiting", "Calls that wait for a connection", lambda: database.pool_waiting)
+        try:
+            await chassis.postgres.migrations.check(database, migrations)
+        except (SchemaMismatch, DatabaseUnavailable) as error:
+            raise StartError(str(error)) from error
+        metrics.gauge("database_waiting", "Calls that wait for a connection.", lambda: database.pool_waiting)
         health = Health()
         health.add("database", database.ping)
         background = Background(metrics=metrics)
@@ -95,7 +112,7 @@ class Service:
         )
 
     def upstream(self, name: str, target: str) -> Upstream:
-        """Another process that this one calls; closed when the work that uses it has ended."""
+        """A client of another process; it is closed after the work that uses it has ended."""
         upstream = Upstream(
             name=name, target=target, service_token=self.token, tracing=self.tracing, metrics=self.metrics
         )
@@ -111,7 +128,7 @@ class Service:
             relay.at_wake(job.wake)
         self.metrics.gauge(
             "relay_events",
-            "Events of the outbox, by what became of them; a parked one needs a human.",
+            "Events of the outbox by outcome; a parked event needs an operator.",
             lambda: {
                 ("delivered",): relay.delivered,
                 ("failed",): relay.failed,
@@ -121,7 +138,7 @@ class Service:
         )
 
     async def listen(self, handlers: Sequence[Handler]) -> None:
-        """Show how the process does, and serve; what these rest on must have begun."""
+        """Serve the operations pages and the handlers, and begin the background work."""
         server = Server(
             bind=self.config.bind,
             handlers=handlers,
@@ -136,6 +153,12 @@ class Service:
             health=self.health,
             metrics=self.metrics,
         )
+
+        async def report_readiness() -> None:
+            await server.set_serving(self.health.is_ready(await self.health.results()))
+
+        # Callers ask the gRPC server, load balancers the operations pages: both get the same answer.
+        self.background.add("report_readiness", report_readiness, interval_seconds=READINESS_INTERVAL_SECONDS)
         self.shutdown.at_request(self.health.drain)
         self.background.start()
         self.shutdown.closing("background", self.background.stop, timeout_seconds=STOP_SECONDS_MAX + 1.0)
@@ -144,7 +167,7 @@ class Service:
         await server.start()
         self.shutdown.closing("server", server.stop, timeout_seconds=SERVER_STOP_SECONDS_MAX)
         tune_garbage_collection()
-        _log.info("serving", port=server.port, ops_port=ops.port)
+        log.info("serving", port=server.port, ops_port=ops.port)
 
 
 def run_command(
@@ -153,17 +176,47 @@ def run_command(
     purpose: str,
     serve: Callable[[Shutdown], Awaitable[None]],
     migrations: Mapping[str, Path],
-) -> int:
-    """Do what the command line says, `run` or `migrate`, and return the exit code."""
+) -> NoReturn:
+    """Carry out the command line, `run` or `migrate`, and end the process."""
 
     async def migrate(_shutdown: Shutdown) -> None:
         config = load(MigrationConfig, os.environ)
         logs.configure(service=name, version=version(), level=config.log_level)
-        applied = await chassis.postgres.migrations.migrate(
-            config.migration_database_url.reveal(), migrations
-        )
-        _log.info("migrated", applied=[str(migration) for migration in applied])
+        try:
+            applied = await chassis.postgres.migrations.migrate(
+                config.migration_database_url.reveal(), migrations
+            )
+        except DatabaseMisconfigured as error:
+            raise ConfigError([f"HOMEROOM_MIGRATION_DATABASE_URL cannot be used: {error.detail}"]) from error
+        except DatabaseUnavailable as error:
+            raise StartError(error.detail) from error
+        except (MigrationError, TimeoutError) as error:
+            raise StartError(str(error) or "the migrations took too long") from error
+        log.info("migrated", applied=[str(migration) for migration in applied])
 
     parser = argparse.ArgumentParser(prog=f"python -m {name}", description=purpose)
     parser.add_argument("command", nargs="?", choices=("run", "migrate"), default="run")
-    return run(migrate if parser.parse_args().command == "migrate" else serve)
+    run(migrate if parser.parse_args().command == "migrate" else serve, name=name)
+
+
+async def _open_database(name: str, config: ServiceConfig, shutdown: Shutdown) -> Database:
+    """Connect; a database that is down is waited for, because it is often started at the same time."""
+    give_up_at = time.monotonic() + DATABASE_WAIT_SECONDS_MAX
+    while True:
+        try:
+            return await Database.connect(
+                config.database_url.reveal(),
+                maximum=config.database_connections_max,
+                application_name=name,
+                statement_cache_size=config.database_statement_cache,
+            )
+        except DatabaseMisconfigured as error:
+            raise ConfigError([f"HOMEROOM_DATABASE_URL cannot be used: {error.detail}"]) from error
+        except DatabaseUnavailable as error:
+            if shutdown.requested or time.monotonic() >= give_up_at:
+                raise StartError(error.detail) from error
+            log.warning("database_unavailable_at_start", problem=error.detail)
+        pause_seconds = DATABASE_RETRY_SECONDS * random.uniform(0.5, 1.5)  # noqa: S311 — jitter
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause_seconds):
+                await shutdown.wait()

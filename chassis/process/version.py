@@ -17,7 +17,7 @@ def version() -> str:
     try:
         return metadata.version(DISTRIBUTION)
     except metadata.PackageNotFoundError:
-        return _version_of_checkout(Path(__file__).resolve().parent.parent)
+        return _version_of_checkout(Path(__file__).resolve().parents[2])
 
 
 def _version_of_checkout(root: Path) -> str:

@@ -1,38 +1,37 @@
-"""One other process, as its callers see it: calls in, answers or a ServiceError out."""
+"""A client for one other process: each call gets an answer or a ServiceError."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-import grpc
-import grpc.aio
 from google.protobuf.message import DecodeError, Message
 from grpc_health.v1 import health_pb2
-from grpc_status import rpc_status
 from opentelemetry.trace import SpanKind
 
 from chassis.batch import Item, Outcome, Reply
 from chassis.context import Context
 from chassis.errors import Reason, ServiceError
-from chassis.rpc.carrier import Carried, Carrier, from_rpc_error, is_channel_closed
+from chassis.rpc.carrier import Carried, Carrier
 from chassis.rpc.coalescer import Coalescer
+from chassis.rpc.faults import UnreadableAnswerError, cancelled_by_caller
 from chassis.rpc.methods import Method, find_method
 from chassis.rpc.retries import ATTEMPTS_MAX, RetryBudget, backoff_seconds
-from chassis.rpc.status import from_status
 from chassis.rpc.wire import METADATA_KEY, METADATA_REQUEST_ID, METADATA_ROLES, METADATA_TRACE, METADATA_USER
 from chassis.telemetry.logs import get_logger
 from chassis.telemetry.metrics import Metrics
 from chassis.telemetry.tracing import RequestSpan, Tracing
 
-# A try that fails may be followed by another only while this much time is left.
-WORTH_TRYING_SECONDS = 0.15
-# Requests that may wait for their answers at once, in all methods together: a bound in what memory knows.
-REQUESTS_BYTES_MAX = 256 * 1024 * 1024
-# How long closing waits for messages that no lane sent.
+# After a failed attempt, another one is made only while at least this much time is left.
+RETRY_SECONDS_MIN = 0.15
+# The size of all requests that wait for their answers, in all methods together: the bound on memory.
+REQUESTS_BYTES_MAX = 64 * 1024 * 1024
+# How long closing waits for the messages that `call_many` has sent.
 CLOSE_GRACE_SECONDS = 2.0
+HEALTH_TIMEOUT_SECONDS = 1.0
 
 log = get_logger(__name__)
 
@@ -40,15 +39,15 @@ log = get_logger(__name__)
 class Upstream:
     """Calls one other process.
 
-    Calls to one method gather in a coalescer; retries, the retry budget and the breaker live here, so that
-    there is one place per edge where a call is sent again. gRPC's own retries are off: each attempt is a
-    span.
+    Calls to one method gather in a coalescer. Retries, the retry budget and the breaker live here and nowhere
+    else on this edge. gRPC's own retries are off, so that each attempt has its own span.
 
     Args:
         target: host:port of the process.
         lanes: batches of one method under way at once.
+        batch_max: calls in one batch.
         waiting_max: calls of one method that may wait for a lane.
-        attempts: how often a retryable call is tried in all.
+        attempts: how often a retryable call is sent in all.
     """
 
     def __init__(
@@ -104,7 +103,7 @@ class Upstream:
         """Sends one call, together with its neighbours.
 
         Raises:
-            ServiceError: what the upstream refused, or UNAVAILABLE, DEADLINE_EXCEEDED, OVERLOADED.
+            ServiceError: the upstream's refusal, or UNAVAILABLE, DEADLINE_EXCEEDED, OVERLOADED.
         """
         method, coalescer = self._method(path)
         payload = request.SerializeToString(deterministic=True)
@@ -113,8 +112,8 @@ class Upstream:
         while True:
             span = self._tracing.begin(path, traceparent=context.traceparent, kind=SpanKind.CLIENT)
             try:
-                answer = await self._submit(coalescer, _traced(Item(context, payload), span))
-                return _parsed(method, answer)
+                response, replayed = await self._submit(coalescer, _traced(Item(context, payload), span))
+                return Reply(_parsed(method, response), replayed)
             except ServiceError as error:
                 span.error(error.reason.name)
                 pause = self._pause_before_retry(method, error, attempt)
@@ -143,7 +142,8 @@ class Upstream:
                     pause = self._pause_before_retry(method, outcome, attempt)
                     if pause is not None:
                         pauses[place] = pause
-            # They go again together, after the longest pause; who has no time for that keeps its answer.
+            # They are sent again together, after the longest pause. A call without time for that keeps its
+            # outcome.
             longest = max(pauses.values(), default=0.0)
             left = [
                 (place, item)
@@ -159,27 +159,25 @@ class Upstream:
         """Follows a server-streaming method until it ends or the caller stops; it has no deadline.
 
         Raises:
-            ServiceError: what the upstream refused, or UNAVAILABLE when it went away.
+            ServiceError: the upstream's refusal, or UNAVAILABLE when the stream broke.
         """
         method = find_method(path)
-        rpc: Any = self._carrier.channel.unary_stream(
-            path, response_deserializer=method.response_type.FromString
-        )
         responses: Any = None
         try:
+            rpc: Any = self._carrier.channel.unary_stream(path)
             responses = rpc(
                 request.SerializeToString(), metadata=(*self._carrier.metadata, *_context_metadata(context))
             )
-            async for response in responses:
-                yield response
-        except grpc.aio.AioRpcError as error:
-            status = rpc_status.from_call(error)
-            told = from_rpc_error(error, upstream=self._name) if status is None else from_status(status)
-            raise told from error
-        except (grpc.aio.UsageError, asyncio.CancelledError) as error:
-            if not is_channel_closed(error):
+            async for payload in responses:
+                yield _parsed(method, payload)
+        except ServiceError:
+            raise
+        except asyncio.CancelledError as error:
+            if cancelled_by_caller():
                 raise
-            raise ServiceError(Reason.UNAVAILABLE) from error
+            raise self._carrier.failed(error, timeout_seconds=math.inf) from error
+        except Exception as error:
+            raise self._carrier.failed(error, timeout_seconds=math.inf) from error
         finally:
             if responses is not None:
                 responses.cancel()
@@ -190,14 +188,18 @@ class Upstream:
         Raises:
             ServiceError: it does not answer, or does not serve.
         """
-        rpc: Any = self._carrier.channel.unary_unary(
-            "/grpc.health.v1.Health/Check", response_deserializer=health_pb2.HealthCheckResponse.FromString
-        )
+        rpc: Any = self._carrier.channel.unary_unary("/grpc.health.v1.Health/Check")
         try:
-            response = await rpc(health_pb2.HealthCheckRequest().SerializeToString(), timeout=1.0)
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error, upstream=self._name) from error
-        if response.status != health_pb2.HealthCheckResponse.SERVING:
+            payload = await rpc(b"", metadata=self._carrier.metadata, timeout=HEALTH_TIMEOUT_SECONDS)
+            status = _health_status(payload)
+        except asyncio.CancelledError as error:
+            if cancelled_by_caller():
+                raise
+            raise self._carrier.failed(error, timeout_seconds=HEALTH_TIMEOUT_SECONDS) from error
+        except Exception as error:
+            raise self._carrier.failed(error, timeout_seconds=HEALTH_TIMEOUT_SECONDS) from error
+        self._carrier.breaker.succeeded()
+        if status != health_pb2.HealthCheckResponse.SERVING:
             raise ServiceError(Reason.UNAVAILABLE, f"{self._name} is not serving")
 
     async def close(self) -> None:
@@ -244,10 +246,12 @@ class Upstream:
         finally:
             self._requests_bytes -= size
             timer.cancel()
-            del future  # it holds the error, whose traceback holds this frame: garbage only a collector finds
+            # The future holds its error, and the error's traceback holds this frame: without this, only the
+            # garbage collector would free them.
+            del future
 
     async def _carry_traced(self, method: Method, items: Sequence[tuple[int, Item[bytes]]]) -> list[Outcome]:
-        """Carries calls that somebody has gathered already, each under a span of its own."""
+        """Carries calls that are a batch already, each under a span of its own."""
         spans = [
             self._tracing.begin(method.path, traceparent=item.context.traceparent, kind=SpanKind.CLIENT)
             for _, item in items
@@ -261,7 +265,7 @@ class Upstream:
         except ServiceError as error:
             outcomes = [error] * len(items)
         finally:
-            for span, outcome in zip(spans, outcomes, strict=False):  # fewer outcomes: it was cancelled
+            for span, outcome in zip(spans, outcomes, strict=False):  # no outcomes when it was cancelled
                 if isinstance(outcome, ServiceError):
                     span.error(outcome.reason.name)
             for span in spans:
@@ -274,7 +278,7 @@ class Upstream:
         self._carrier.breaker.check()
 
     def _pause_before_retry(self, method: Method, error: ServiceError, attempt: int) -> float | None:
-        """How long to wait before trying again, in seconds; None when another try cannot help."""
+        """The seconds to wait before the next attempt; None when another attempt cannot help."""
         if error.reason is not Reason.UNAVAILABLE or not method.retryable or attempt >= self._attempts:
             return None
         if self.breaker_open or self._closing:
@@ -282,12 +286,12 @@ class Upstream:
         return backoff_seconds(attempt) + (error.retry_after_seconds or 0.0)
 
     def _may_retry(self, context: Context, pause_seconds: float) -> bool:
-        """Whether there is time for another try and the budget allows it; takes it from the budget if so."""
-        return context.remaining_seconds() >= pause_seconds + WORTH_TRYING_SECONDS and self._budget.spend()
+        """Whether time and the budget allow another attempt; if so, it is taken from the budget."""
+        return context.remaining_seconds() >= pause_seconds + RETRY_SECONDS_MIN and self._budget.spend()
 
 
 def _traced(item: Item[bytes], span: RequestSpan) -> Item[bytes]:
-    """The same call with the span as its parent; also that it is not sampled is passed on."""
+    """The same call with the span as its parent. The decision not to sample is passed on, too."""
     if span.traceparent == item.context.traceparent:
         return item
     return replace(item, context=replace(item.context, traceparent=span.traceparent))
@@ -296,19 +300,27 @@ def _traced(item: Item[bytes], span: RequestSpan) -> Item[bytes]:
 def _outcome(method: Method, answer: Carried | ServiceError) -> Outcome:
     if isinstance(answer, ServiceError):
         return answer
+    response, replayed = answer
     try:
-        return _parsed(method, answer)
+        return Reply(_parsed(method, response), replayed)
     except ServiceError as error:
         return error
 
 
-def _parsed(method: Method, answer: Carried) -> Reply[Any]:
-    response, replayed = answer
+def _parsed(method: Method, response: bytes) -> Message:
+    """The response message. One that cannot be read is no answer, but the fault of this one call."""
     try:
-        return Reply(method.response_type.FromString(response), replayed)
+        return method.response_type.FromString(response)
     except DecodeError as error:
         log.error("response_unreadable", method=method.path)  # noqa: TRY400 - the error says nothing more
-        raise ServiceError(Reason.INTERNAL) from error
+        raise ServiceError(Reason.UNAVAILABLE) from error
+
+
+def _health_status(payload: bytes) -> int:
+    try:
+        return int(health_pb2.HealthCheckResponse.FromString(payload).status)
+    except DecodeError as error:
+        raise UnreadableAnswerError(str(error)) from error
 
 
 def _expire(future: asyncio.Future[Carried]) -> None:

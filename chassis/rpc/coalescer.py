@@ -1,4 +1,4 @@
-"""Gathers calls while a batch is under way: no timer, no latency when idle, larger batches under load."""
+"""Batches calls while earlier batches are in flight: no timer, no added latency when idle."""
 
 from __future__ import annotations
 
@@ -9,28 +9,32 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 from chassis.errors import Reason, ServiceError
+from chassis.telemetry.logs import get_logger
 
-# What has arrived at a socket is read in one turn of the loop, and worked on in the next.
-TURNS = 2
+# The event loop reads a socket in one iteration and runs its reader in the next: a call that has arrived is
+# submitted after two.
+ITERATIONS = 2
+
+log = get_logger(__name__)
 
 Ask = TypeVar("Ask")
 Answer = TypeVar("Answer")
 
 
 class Coalescer(Generic[Ask, Answer]):
-    """Sends what is submitted in batches, over a few lanes.
+    """Sends submitted calls in batches, over a few lanes; a lane has one batch in flight.
 
-    A free lane sends what is there as soon as going round the event loop brings no more, or its share has
-    come: what other lanes have under way and what waits, divided by the lanes. So callers that are answered
-    together and ask again together stay together, and no lane runs with a few calls while the others carry
-    the rest. No timer is involved: an idle lane sends a single call at once.
+    A free lane sends when one of two things is true: its fair share of the calls is there, or two iterations
+    of the event loop have brought no new call. The fair share is the number of calls that wait or are in
+    flight, divided by the lanes. So callers whose answers come together, and who then call again together,
+    stay in one batch, and the lanes stay equally loaded. An idle coalescer sends a single call at once.
 
     Args:
-        send: sends a batch and returns as many answers, in the same order. What it raises every caller of
-            the batch gets.
-        lanes: batches under way at once.
-        batch_max: submissions in one batch.
-        waiting_max: submissions that may wait; one more is refused as OVERLOADED, at once.
+        send: sends a batch and returns as many answers, in the same order. If it raises a ServiceError, each
+            caller of the batch gets it. Any other exception is UNAVAILABLE: the batch may have been sent.
+        lanes: batches in flight at once.
+        batch_max: calls in one batch.
+        waiting_max: calls that may wait; one more is refused as OVERLOADED, at once.
     """
 
     def __init__(
@@ -48,7 +52,7 @@ class Coalescer(Generic[Ask, Answer]):
         self._waiting_max = waiting_max
         self._waiting: deque[tuple[Ask, asyncio.Future[Answer]]] = deque()
         self._submitted = 0
-        self._under_way = 0
+        self._in_flight = 0
         self._lanes_under_way: set[asyncio.Task[None]] = set()
 
     @property
@@ -58,13 +62,13 @@ class Coalescer(Generic[Ask, Answer]):
     def submit(self, ask: Ask) -> asyncio.Future[Answer]:
         """Queues one call; the future gives its answer, or raises its ServiceError.
 
-        A caller that cancels the future before a lane took it has asked nothing.
+        A call whose future is cancelled before a lane has taken it is never sent.
 
         Raises:
             ServiceError: OVERLOADED, when too many are waiting already.
         """
         while self._waiting and self._waiting[0][1].done():
-            self._waiting.popleft()  # whoever left does not count; while the lanes are stuck nobody takes it
+            self._waiting.popleft()  # its caller has left: it must not count while all lanes are stuck
         if len(self._waiting) >= self._waiting_max:
             raise ServiceError(Reason.OVERLOADED, retry_after_seconds=1.0)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -72,7 +76,7 @@ class Coalescer(Generic[Ask, Answer]):
         self._submitted += 1
         if self._idle_lanes:
             self._idle_lanes -= 1
-            # In a context of its own: a lane serves many callers, and must not log or trace as the first.
+            # An empty context: a lane serves many callers, and must not log or trace as the first of them.
             lane = asyncio.create_task(self._run_lane(), context=contextvars.Context())
             self._lanes_under_way.add(lane)
             lane.add_done_callback(self._lanes_under_way.discard)
@@ -88,25 +92,25 @@ class Coalescer(Generic[Ask, Answer]):
             while self._waiting:
                 await self._let_gather()
                 if batch := self._take():
-                    self._under_way += len(batch)
+                    self._in_flight += len(batch)
                     try:
                         await self._deliver(batch)
                     finally:
-                        self._under_way -= len(batch)
+                        self._in_flight -= len(batch)
         finally:
             self._idle_lanes += 1
 
     async def _let_gather(self) -> None:
-        """Go round the event loop for as long as that brings more calls, and the share is not there yet."""
+        """Wait until the fair share is there, or two iterations of the event loop bring no new call."""
         seen = -1
         while seen != self._submitted and len(self._waiting) < self._share():
             seen = self._submitted
-            for _ in range(TURNS):
+            for _ in range(ITERATIONS):
                 await asyncio.sleep(0)
 
     def _share(self) -> int:
-        """How many of the calls that are known of one lane should carry."""
-        return min(self._batch_max, -(-(len(self._waiting) + self._under_way) // self._lanes))
+        """How many calls one lane should carry: all that wait or are in flight, divided by the lanes."""
+        return min(self._batch_max, -(-(len(self._waiting) + self._in_flight) // self._lanes))
 
     def _take(self) -> list[tuple[Ask, asyncio.Future[Answer]]]:
         batch: list[tuple[Ask, asyncio.Future[Answer]]] = []
@@ -120,12 +124,15 @@ class Coalescer(Generic[Ask, Answer]):
     async def _deliver(self, batch: list[tuple[Ask, asyncio.Future[Answer]]]) -> None:
         answers: Sequence[Answer | ServiceError] = [ServiceError(Reason.UNAVAILABLE)] * len(batch)
         try:
-            answers = await self._send([ask for ask, _ in batch])
-            if len(answers) != len(batch):
-                raise ValueError(f"{len(answers)} answers to {len(batch)} calls")  # noqa: TRY301
-        except Exception as error:  # noqa: BLE001 - whatever it is, each caller must hear of it
-            answers = [error if isinstance(error, ServiceError) else _wrapped(error)] * len(batch)
-        finally:  # also when the lane is cancelled: nobody may wait for an answer that cannot come
+            sent = await self._send([ask for ask, _ in batch])
+            if len(sent) != len(batch):
+                raise ValueError(f"{len(sent)} answers to {len(batch)} calls")  # noqa: TRY301
+            answers = sent
+        except ServiceError as error:
+            answers = [error] * len(batch)
+        except Exception:
+            log.exception("batch_failed", calls=len(batch))
+        finally:  # also when the lane is cancelled: no caller may wait for an answer that cannot come
             for (_, future), answer in zip(batch, answers, strict=True):
                 if future.done():
                     continue
@@ -133,9 +140,3 @@ class Coalescer(Generic[Ask, Answer]):
                     future.set_exception(answer)
                 else:
                     future.set_result(answer)
-
-
-def _wrapped(error: Exception) -> ServiceError:
-    wrapped = ServiceError(Reason.INTERNAL)
-    wrapped.__cause__ = error
-    return wrapped

@@ -1,4 +1,4 @@
-"""From serialized requests to outcomes: what every batch passes before and after its handler."""
+"""From serialized requests to outcomes: admission before the handler, metrics and spans after it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,23 @@ from typing import Any
 from google.protobuf.message import DecodeError, Message
 from opentelemetry.trace import SpanKind
 
-from chassis.batch import Item, Outcome
+from chassis.batch import Item, Outcome, Reply
 from chassis.context import Context
 from chassis.errors import Reason, ServiceError
 from chassis.rpc.methods import Method, methods_of
 from chassis.rpc.servicing import Handler, StreamHandler, UnaryHandler
 from chassis.rpc.validation import validate
+from chassis.telemetry.logs import get_logger
 from chassis.telemetry.metrics import CANCELLED, OK, Metrics
 from chassis.telemetry.tracing import RequestSpan, Tracing
 
-# Boulder's figures (grpc/interceptors.go): the time for the way back, and the least time to begin with.
+log = get_logger(__name__)
+
+# The figures of Boulder (grpc/interceptors.go): the time that the answer needs on its way back, and the least
+# time that must remain at the beginning.
 WAY_BACK_SECONDS = 0.020
 REMAINING_SECONDS_MIN = 0.100
-# Completions and answers are shed last: they still enter when everything else is refused.
+# Methods that are shed last (completions and answers) are still admitted when all others are refused.
 SHED_LAST_HEADROOM = 1.25
 
 
@@ -32,7 +36,7 @@ class Dispatcher:
 
     Args:
         handlers: one for each method of each service that is served.
-        in_flight_max: requests under way at once; more are refused as OVERLOADED, quickly.
+        in_flight_max: requests in flight at once; more are refused as OVERLOADED, at once.
 
     Raises:
         TypeError: a method of a service has no handler, or one of the wrong kind.
@@ -53,7 +57,7 @@ class Dispatcher:
                 if method.path not in (self._streams if method.server_streaming else self._unary):
                     raise TypeError(f"{method.path} has no handler of its kind")
                 self.methods[method.path] = method
-        metrics.gauge("requests_in_flight", "Requests being worked on", lambda: float(self._in_flight))
+        metrics.gauge("requests_in_flight", "Requests in flight.", lambda: float(self._in_flight))
 
     async def run(self, method: Method, requests: Sequence[tuple[bytes, Context]]) -> list[Outcome]:
         """Answers a batch of calls to one unary method; never raises for what a request contains."""
@@ -66,7 +70,11 @@ class Dispatcher:
         for place, (payload, context) in enumerate(requests):
             span = self._tracing.begin(method.path, traceparent=context.traceparent, kind=SpanKind.SERVER)
             spans.append(span)
-            request = self._admit(method, payload, context, began, ahead=len(items))
+            try:
+                request = self._admit(method, payload, context, began, ahead=len(items))
+            except Exception:
+                log.exception("request_not_admitted", method=method.path, request_id=context.request_id)
+                request = ServiceError(Reason.INTERNAL)
             if isinstance(request, ServiceError):
                 outcomes[place] = request
             else:
@@ -76,9 +84,9 @@ class Dispatcher:
             self._in_flight += len(items)
             try:
                 with self._tracing.batch([spans[place] for place in places]):
-                    worked = await self._unary[method.path].answer(items)
+                    worked = await self._answered(method, items)
             except asyncio.CancelledError:
-                # Its callers have left, or their time is over, or the process is stopping.
+                # The callers have left, or their time is over, or the process is stopping.
                 for outcome, span in zip(outcomes, spans, strict=True):
                     code = outcome.reason.name if isinstance(outcome, ServiceError) else CANCELLED
                     self._end(method, code, span, began)
@@ -91,6 +99,17 @@ class Dispatcher:
             self._finish(method, outcome, span, began)
             for outcome, span in zip((each for each in outcomes if each is not None), spans, strict=True)
         ]
+
+    async def _answered(self, method: Method, items: Sequence[Item[Any]]) -> list[Outcome]:
+        """The handler's outcomes, serialized. Whatever it raises ends here."""
+        try:
+            outcomes = await self._unary[method.path].answer(items)
+            if len(outcomes) != len(items):
+                raise ValueError(f"{len(outcomes)} outcomes for {len(items)} items")  # noqa: TRY301
+        except Exception:
+            log.exception("handler_failed", method=method.path)
+            return [ServiceError(Reason.INTERNAL)] * len(items)
+        return [_serialized(method, outcome) for outcome in outcomes]
 
     def stream(self, method: Method, payload: bytes, context: Context) -> AsyncIterator[Message]:
         """Begins a server-streaming method.
@@ -143,6 +162,16 @@ class Dispatcher:
         self._metrics.observe_call(method.path, code, time.monotonic() - began)
 
 
+def _serialized(method: Method, outcome: Outcome) -> Outcome:
+    if isinstance(outcome, ServiceError):
+        return outcome
+    try:
+        return Reply(outcome.payload(), outcome.replayed, outcome.original)
+    except Exception:
+        log.exception("answer_not_serialized", method=method.path)
+        return ServiceError(Reason.INTERNAL)
+
+
 def _for_operation(context: Context, span: RequestSpan) -> Context:
-    """The context as the operation sees it: less time than the caller has, and our own span as the parent."""
+    """The context for the operation: less time than the caller has, and our own span as the parent."""
     return replace(context, deadline=context.deadline - WAY_BACK_SECONDS, traceparent=span.traceparent)

@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 import grpc
 import grpc.aio
 
+from chassis.rpc.faults import LineLostError
 from chassis.rpc.wire import CARRY_STREAM
 
 IDLE_LINES_MAX = 32
-
-
-class LineLostError(Exception):
-    """The other side has ended the stream and sent no answer; whether it read the message is not known."""
+# How long the status of a stream may take to arrive after a write on it has failed.
+STATUS_SECONDS_MAX = 0.1
+WRITE_FAILED = "Internal error from Core"  # what gRPC itself says of a failed write
 
 
 class Lines:
     """Opens streams as they are needed, and keeps them for the next message.
 
     A unary RPC for each message takes three times the CPU and twice the time of a message on an open stream
-    (measured; ARCHITECTURE.md). A line whose message has come to a bad end is not used again: cancelling its
-    stream tells the other side to stop working on it.
+    (measured; ARCHITECTURE.md). A line whose message failed is not used again: the stream is cancelled, which
+    tells the other side to stop working on the message.
     """
 
     def __init__(self, channel: grpc.aio.Channel, *, metadata: tuple[tuple[str, str], ...]) -> None:
         self._open: Any = channel.stream_stream(CARRY_STREAM)
         self._metadata = metadata
-        self._idle: list[Any] = []
+        self._idle: list[_Line] = []
         self._closed = False
 
     async def exchange(self, payload: bytes, *, timeout_seconds: float) -> bytes:
@@ -37,35 +39,79 @@ class Lines:
         Raises:
             TimeoutError: there was no answer in time.
             LineLostError: the other side has ended the stream, as it does when it stops.
-            grpc.aio.AioRpcError: the stream failed, or was refused.
+            Exception: whatever else gRPC raises; `chassis.rpc.faults` says what it means.
         """
         line = self._take()
         try:
             async with asyncio.timeout(timeout_seconds):
                 await line.write(payload)
-                answer = await line.read()
-        except asyncio.InvalidStateError as error:  # it ended after it was taken
-            raise LineLostError from error
+                answer = await line.stream.read()
         except BaseException:
-            line.cancel()
+            line.stream.cancel()
             raise
         if answer is grpc.aio.EOF:
             raise LineLostError
         if self._closed or len(self._idle) >= IDLE_LINES_MAX:
-            line.cancel()
+            line.stream.cancel()
         else:
             self._idle.append(line)
         return bytes(answer)
 
     def close(self) -> None:
-        """Ends the lines that nobody uses, and the others after their answers."""
+        """Ends the idle lines now, and the others after their answers."""
         self._closed = True
         while self._idle:
-            self._idle.pop().cancel()
+            self._idle.pop().stream.cancel()
 
-    def _take(self) -> Any:
+    def _take(self) -> _Line:
         while self._idle:
             line = self._idle.pop()
-            if not line.done():  # a process that stops ends its streams
+            if not line.stream.done():  # a process that stops ends its streams
                 return line
-        return self._open(metadata=self._metadata)
+        return _Line(self._open(metadata=self._metadata))
+
+
+class _Line:
+    """A stream, and the status that has ended it.
+
+    gRPC sets the status of a stream to INTERNAL when a write fails. The status that the other side has sent
+    comes before or after that, and it may be an answer: a refusal, or the limit of concurrent RPCs.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+        self._ended = asyncio.Event()
+        self._error: grpc.aio.AioRpcError | None = None
+        stream.add_done_callback(self._note_status)
+
+    async def write(self, payload: bytes) -> None:
+        try:
+            await self.stream.write(payload)
+        except grpc.aio.AioRpcError:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STATUS_SECONDS_MAX):
+                    await self._ended.wait()
+            if self._error is not None:
+                raise self._error from None
+            raise
+
+    def _note_status(self, stream: Any) -> None:
+        """Called each time the status is set."""
+        code, details = _now(stream.code()), _now(stream.details())
+        if code is grpc.StatusCode.INTERNAL and details == WRITE_FAILED:
+            return
+        if code is not grpc.StatusCode.OK:
+            self._error = grpc.aio.AioRpcError(
+                code, grpc.aio.Metadata(), _now(stream.trailing_metadata()), details=details
+            )
+        self._ended.set()
+
+
+def _now(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """The result of a coroutine that waits for nothing, as the getters of a stream whose status is set."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return done.value
+    coroutine.close()
+    return None

@@ -1,4 +1,4 @@
-"""Pages of lists, and the one kind of token that says behind which row the next page begins."""
+"""Pages of lists, and the token that says after which row the next page begins."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ import orjson
 from chassis.errors import ServiceError, invalid_field
 
 PAGE_SIZE_DEFAULT = 50
-TOKEN_LENGTH_MAX = 1000  # as in the contract
+PAGE_SIZE_MAX = 1000  # the largest that the contract allows: ListOpenHolds; public lists allow 500
+TOKEN_CHARACTERS_MAX = 1000  # as in the contract
 _SEAL_BYTES = 12
 
 Position: TypeAlias = tuple[str | int, ...]
-"""Where a row is in its list: the values that the list is ordered by."""
+"""The place of a row in its list: the values that the list is ordered by."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Which rows are wanted: up to `limit`, behind the position `after` (None: from the beginning)."""
+    """The rows that are asked for: at most `limit`, after the position `after` (None: from the beginning)."""
 
     after: Position | None
     limit: int
 
 
 class PageTokens:
-    """Writes and reads page tokens: a position, and a seal that nobody makes without the secret.
+    """Writes and reads page tokens: a position, authenticated with a secret.
 
-    A token is good for the list that it was written for, and for no other. So a list need not fear what a
-    stranger may write into it.
+    A token is valid only for the list that it was written for. So an operation only sees positions that were
+    written here, for its own list. When the shape of a list's position changes, the list needs a new name.
 
     Args:
         secret: what the processes of one deployment share.
@@ -42,9 +43,16 @@ class PageTokens:
         self._key = blake2b(secret.encode(), digest_size=32, person=b"homeroom-pages").digest()
 
     def write(self, list_name: str, position: Position) -> str:
-        """The token of a position in a list; URL-safe."""
+        """The token of a position in a list; URL-safe.
+
+        Raises:
+            ValueError: the token would be longer than the contract allows.
+        """
         payload = orjson.dumps(position)
-        return base64.urlsafe_b64encode(self._seal(list_name, payload) + payload).decode().rstrip("=")
+        token = base64.urlsafe_b64encode(self._seal(list_name, payload) + payload).decode().rstrip("=")
+        if len(token) > TOKEN_CHARACTERS_MAX:
+            raise ValueError(f"a page token of {len(token)} characters")
+        return token
 
     def read(self, list_name: str, token: str) -> Position | None:
         """The position in a token; None for an empty one, which asks for the first page.
@@ -54,9 +62,11 @@ class PageTokens:
         """
         if not token:
             return None
+        if len(token) > TOKEN_CHARACTERS_MAX:
+            raise _refused()
         try:
-            sealed = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
-        except ValueError:
+            sealed = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+        except ValueError:  # binascii.Error is one, too
             raise _refused() from None
         seal, payload = sealed[:_SEAL_BYTES], sealed[_SEAL_BYTES:]
         if not hmac.compare_digest(seal, self._seal(list_name, payload)):
@@ -71,4 +81,4 @@ class PageTokens:
 
 
 def _refused() -> ServiceError:
-    return invalid_field("pageToken", "is not a token of this list")
+    return invalid_field("pageToken", "is not a page token of this list")

@@ -1,4 +1,4 @@
-"""When to try again: a budget, full jitter, and a breaker that stops asking a dead upstream."""
+"""When to retry: a budget, full jitter, and a breaker that stops calls to a dead upstream."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def backoff_seconds(attempt: int) -> float:
 
 
 class RetryBudget:
-    """Lets retries be at most a share of all calls, so that they cannot turn a fault into a storm.
+    """Limits retries to a share of all calls, so that they cannot turn a fault into a storm.
 
-    A token bucket as in gRPC's retry throttling (gRFC A6): each call earns `ratio` tokens, each retry
-    spends one; `burst` tokens are there from the start, so that a quiet client may retry too.
+    A token bucket as in gRPC's retry throttling (gRFC A6): each call earns `ratio` tokens, each retry spends
+    one. The bucket holds `burst` tokens and begins full, so that a client with few calls may retry, too.
     """
 
     def __init__(self, *, ratio: float = 0.1, burst: float = 20.0) -> None:
@@ -43,7 +43,7 @@ class RetryBudget:
 class Breaker:
     """Opens after several failures in a row; then one probe at a time finds out whether it may close.
 
-    Only failures to get any answer count: a refusal is an answer.
+    A failure is a message that got no answer. A refusal is an answer.
     """
 
     def __init__(self, *, failures_max: int = 5, cool_down_seconds: float = 0.5) -> None:
@@ -57,24 +57,24 @@ class Breaker:
         return self._failures >= self._failures_max
 
     def check(self) -> None:
-        """Lets a call through, or refuses it.
+        """Admits a call, or refuses it.
 
         Raises:
-            ServiceError: UNAVAILABLE, at once, with when to come back.
+            ServiceError: UNAVAILABLE, at once, with the time after which to retry.
         """
         if self._failures < self._failures_max:
             return
         now = time.monotonic()
         if now < self._probe_at:
             raise ServiceError(Reason.UNAVAILABLE, retry_after_seconds=max(self._probe_at - now, 0.05))
-        # This caller is the probe; the others go on waiting for what it finds.
+        # This call is the probe. The others are refused until its outcome is known.
         self._probe_at = now + self._cool_down_seconds
 
     def succeeded(self) -> None:
         self._failures = 0
 
     def undecided(self) -> None:
-        """The probe found out nothing: the next caller may be the probe, at once."""
+        """The message says nothing about the upstream: the next call may be the probe, at once."""
         self._probe_at = 0.0
 
     def failed(self) -> None:

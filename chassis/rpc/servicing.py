@@ -1,8 +1,8 @@
 """The one way to serve a method: convert each request, run the operation, render each answer.
 
-A servicer is a list of handlers, made here by `plain`, `keyed`, `paged` and `streamed`. What is wrong with
-one request of a batch is that request's outcome alone, whatever raises it: its conversion, the operation, or
-the rendering of its answer.
+A servicer is a list of handlers, made here by `plain`, `keyed`, `paged` and `streamed`. An error that one
+request of a batch causes is the outcome of that request alone, of whatever type it is, and wherever it is
+raised: in its conversion, in the operation, or in the rendering of its answer.
 """
 
 from __future__ import annotations
@@ -19,28 +19,32 @@ from chassis.batch import Item, Outcome, Reply
 from chassis.errors import Reason, ServiceError
 from chassis.postgres.errors import DataRefused, LockTimeout, OutcomeUnknown
 from chassis.postgres.refusals import busy, refusal_of
+from chassis.rpc.faults import cancelled_by_caller
 from chassis.rpc.methods import Method, find_method
-from chassis.rpc.paging import PAGE_SIZE_DEFAULT, Page, PageTokens, Position
+from chassis.rpc.paging import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, Page, PageTokens, Position
 from chassis.telemetry.logs import get_logger
 
-# A page ends when its rows have reached this size, also before `pageSize`.
+# A page ends before its rows exceed this size, even if it has fewer than `page_size` rows.
 PAGE_BYTES_MAX = 1024 * 1024
+# Pages of one batch that are read side by side. More of them would only wait for a database connection.
+PAGES_AT_ONCE_MAX = 16
 
 M = TypeVar("M", bound=Message)
 R = TypeVar("R")
 V = TypeVar("V")
 
-# Reads a request message into what the operation takes; raises ServiceError for what it finds wrong.
+# Converts a request message into the operation's own type; raises ServiceError if the request is wrong.
 Convert = Callable[[Item[M]], R]
-# An outcome for each item, in their order; a refusal that it raises is meant for all of them.
+# Returns an outcome for each item, in their order. It may raise a ServiceError that is about the whole batch.
 PlainOperation = Callable[[Sequence[Item[R]]], Awaitable[Sequence[V | ServiceError]]]
-# The same for keyed mutations. The operation renders the answers itself, and stores them with the keys.
+# The same for keyed mutations. The operation renders the answers with the function that it gets, because it
+# stores them with the keys.
 KeyedOperation = Callable[[Sequence[Item[R]], Callable[[V], bytes]], Awaitable[Sequence[Outcome]]]
-# The rows of one page: up to `page.limit` of them, behind `page.after`.
+# Returns the rows of one page: at most `page.limit`, after `page.after`.
 PagedOperation = Callable[[Item[R], Page], Awaitable[Sequence[V]]]
-# Follows something until it ends.
+# Yields what a caller follows, until that ends.
 StreamOperation = Callable[[Item[R]], AsyncIterator[V]]
-# The serialized content that these names stand for; see `Reply.content`.
+# Returns the serialized content of each name; see `Reply.content`.
 Contents = Callable[[Collection[str]], Awaitable[Mapping[str, bytes]]]
 
 log = get_logger(__name__)
@@ -94,8 +98,9 @@ def keyed(
 ) -> Handler:
     """Serves a unary method that needs a key; its answers are stored, and repeated for the same key.
 
-    `contents` finds what the answers name as their content, to be appended to them: protobuf reads encodings
-    that follow each other as one message, merged (protobuf.dev/programming-guides/encoding, "Last One Wins").
+    `contents` finds the content that an answer names, and it is appended to that answer: protobuf reads
+    concatenated encodings as one merged message (protobuf.dev/programming-guides/encoding, "Last One Wins").
+    An answer whose content is not found is UNAVAILABLE: its effect is committed, and a retry replays it.
     """
     method = find_method(path)
 
@@ -124,14 +129,14 @@ def paged(
     """Serves a list, page by page: a page ends at `page_size` rows, or at PAGE_BYTES_MAX.
 
     The response message must have one repeated message field, for the rows, and `next_page_token`. `render`
-    makes one row; `position` says where a row is in the list, so that the next page can begin behind it.
+    makes one row. `position` gives the place of a row in the list, so that the next page can begin after it.
     """
     method = find_method(path)
     rows_field = _rows_field(method)
 
     async def page_of(item: Item[Any]) -> Outcome:
         request = item.request
-        size = request.page_size or PAGE_SIZE_DEFAULT
+        size = min(request.page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
         after = tokens.read(method.path, request.page_token)
         found = await operation(item.asking(convert(item)), Page(after=after, limit=size + 1))
         rows: list[Message] = []
@@ -147,10 +152,15 @@ def paged(
         return Reply(method.response_type(**{rows_field: rows, "next_page_token": token}))
 
     async def answer(items: Sequence[Item[M]]) -> list[Outcome]:
+        places = asyncio.Semaphore(PAGES_AT_ONCE_MAX)
+
         async def one(item: Item[M]) -> Outcome:
             try:
-                return await page_of(item)
-            except Exception as error:  # noqa: BLE001 - the pages of a batch are read side by side
+                async with asyncio.timeout(item.context.remaining_seconds()), places:
+                    return await page_of(item)
+            except asyncio.CancelledError as error:
+                return _refusal_for(method, item, _not_ours(error))
+            except Exception as error:  # noqa: BLE001 - whatever it is, the neighbours go on
                 return _refusal_for(method, item, error)
 
         return list(await asyncio.gather(*map(one, items)))
@@ -185,7 +195,7 @@ async def _answer(
     convert: Callable[[Item[M]], Item[R]],
     run: Callable[[Sequence[Item[R]]], Awaitable[Sequence[Outcome]]],
 ) -> list[Outcome]:
-    """Converts each item, runs those that could be converted, and puts the outcomes into their order."""
+    """Converts each item, runs the operation on those that could be converted, and keeps the items' order."""
     outcomes: list[Outcome | None] = []
     converted: list[Item[R]] = []
     for item in items:
@@ -203,38 +213,60 @@ async def _bisecting(
     items: Sequence[Item[R]],
     run: Callable[[Sequence[Item[R]]], Awaitable[Sequence[Outcome]]],
 ) -> list[Outcome]:
-    """Runs the operation; if it fails for a reason that one item may be guilty of, runs it on the halves.
+    """Runs the operation. If it fails for a reason that one item may have caused, bisects the batch.
 
-    To run an operation again is safe: what a part of the batch has done is found by its keys and ids.
+    To run an operation again is safe: it finds, by keys and ids, what an earlier run has done.
     """
     try:
-        return _complete(await run(items), len(items))
-    except Exception as error:  # noqa: BLE001 - one item may be guilty, whatever it is
-        if len(items) == 1 or _is_about_all(error):
-            return [_refusal_for(method, item, error) for item in items]
+        outcomes = list(await run(items))
+        if len(outcomes) == len(items):
+            return outcomes
+        problem: Exception = ValueError(f"{len(outcomes)} outcomes for {len(items)} items")
+    except asyncio.CancelledError as error:
+        problem = _not_ours(error)
+    except Exception as error:  # noqa: BLE001 - one item may have caused it, whatever it is
+        problem = error
+    if len(items) == 1 or _is_about_all(problem):
+        return [_refusal_for(method, item, problem) for item in items]
     middle = len(items) // 2
     first = await _bisecting(method, items[:middle], run)
     return first + await _bisecting(method, items[middle:], run)
 
 
-def _complete(outcomes: Sequence[Outcome], asked: int) -> list[Outcome]:
-    if len(outcomes) != asked:
-        raise ValueError(f"{len(outcomes)} outcomes for {asked} items")
-    return list(outcomes)
+def _not_ours(error: asyncio.CancelledError) -> Exception:
+    """What stands for a cancellation of something that an operation waited for.
+
+    Raises:
+        CancelledError: it was the operation itself that was cancelled.
+    """
+    if cancelled_by_caller():
+        raise error
+    problem = RuntimeError("something that the operation waited for was cancelled")
+    problem.__cause__ = error
+    return problem
 
 
 _ABOUT_ALL = frozenset({Reason.UNAVAILABLE, Reason.DEADLINE_EXCEEDED, Reason.OVERLOADED})
 
 
+def _first_of(error: Exception) -> Exception:
+    """The error itself, or the first one of a task group."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 def _is_about_all(error: Exception) -> bool:
-    """Whether the error is about the database or the time, and not about one of the items."""
+    """Whether the error is about the database, an upstream or the time, and not about one of the items."""
+    error = _first_of(error)
     if isinstance(error, ServiceError):
         return error.reason in _ABOUT_ALL
     return isinstance(error, OutcomeUnknown | LockTimeout | TimeoutError)
 
 
 def _refusal_for(method: Method, item: Item[Any], error: Exception) -> ServiceError:
-    """What the caller of one item is told about an error that was raised for it."""
+    """The refusal of one item, for an error that was raised for it."""
+    error = _first_of(error)
     if isinstance(error, ServiceError):
         return error
     if isinstance(error, DataRefused):
@@ -243,13 +275,15 @@ def _refusal_for(method: Method, item: Item[Any], error: Exception) -> ServiceEr
         return busy()
     if isinstance(error, TimeoutError):
         return ServiceError(Reason.DEADLINE_EXCEEDED)
-    log.error("handler_failed", method=method.path, request_id=item.context.request_id, exc_info=error)
+    log.error("request_failed", method=method.path, request_id=item.context.request_id, exc_info=error)
     return ServiceError(Reason.INTERNAL)
 
 
 def _rendered(method: Method, value: V, render: Callable[[V], Message]) -> Outcome:
     try:
         return Reply(render(value))
+    except ServiceError as error:
+        return error
     except Exception:
         log.exception("answer_not_rendered", method=method.path)
         return ServiceError(Reason.INTERNAL)
@@ -259,20 +293,34 @@ async def _with_contents(outcomes: Sequence[Outcome], contents: Contents) -> lis
     names = {outcome.content for outcome in outcomes if isinstance(outcome, Reply) and outcome.content}
     if not names:
         return list(outcomes)
-    try:
-        found = await contents(names)
-    except Exception as error:  # noqa: BLE001 - the effects are committed: asking again finds them
-        log.warning("content_not_found", problem=repr(error))
-        found = {}
+    found = await _found(contents, sorted(names))
     return [
         _with_content(outcome, found) if isinstance(outcome, Reply) and outcome.content else outcome
         for outcome in outcomes
     ]
 
 
+async def _found(contents: Contents, names: Sequence[str]) -> dict[str, bytes]:
+    """The contents that can be found. One that cannot be rendered hides none of the others."""
+    try:
+        return dict(await contents(names))
+    except Exception as error:
+        if len(names) == 1 or _is_about_all(error):
+            log.warning("content_not_found", names=names[:10], exc_info=error)
+            return {}
+    middle = len(names) // 2
+    return await _found(contents, names[:middle]) | await _found(contents, names[middle:])
+
+
 def _with_content(reply: Reply[Any], found: Mapping[str, bytes]) -> Outcome:
     content = found.get(reply.content)
-    return busy() if content is None else replace(reply, message=reply.payload() + content, content="")
+    if content is None:
+        return busy()
+    try:
+        return replace(reply, message=reply.payload() + content, content="")
+    except Exception:
+        log.exception("content_not_appended", content=reply.content)
+        return ServiceError(Reason.INTERNAL)
 
 
 def _rows_field(method: Method) -> str:

@@ -1,4 +1,4 @@
-"""How long the event loop did nothing: for as long may have lain here what it reads next."""
+"""Event-loop lag: how long a message may have waited unread."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ TICK_SECONDS = 0.05
 
 
 class StallWatch:
-    """Ticks, and notices when a tick comes late.
+    """Measures the event-loop lag, with a timer that notices when it fires late.
 
-    A unary RPC brings a deadline that gRPC's own threads count from its arrival. A message on a stream has
-    none, and a process that was stopped or overwhelmed would give the calls in it time that is over already.
+    A unary RPC has a deadline that gRPC's own threads count from its arrival. A message on a stream has none.
+    Without this, a process that was stopped or overloaded would grant a call time that is over already.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class StallWatch:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begin to tick, in the running event loop."""
+        """Begin to measure, in the running event loop."""
         self._due_at = time.monotonic() + TICK_SECONDS
         self._timer = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
 
@@ -30,9 +30,9 @@ class StallWatch:
             self._timer.cancel()
 
     def seconds(self) -> float:
-        """How long a message that was just read may have lain here, to within a tick; usually next to 0.
+        """The longest time that a message which was just read may have waited; usually near 0.
 
-        It is the most that can be: after a stall nobody knows when in it the message came.
+        It is an upper bound: after a stall nobody knows when during it the message arrived.
         """
         return max(self._late_seconds, time.monotonic() - self._due_at, 0.0)
 

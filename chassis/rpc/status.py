@@ -12,10 +12,32 @@ from chassis.errors import FieldViolation, Reason, ServiceError
 from chassis.rpc.reasons import CODES
 
 ERROR_DOMAIN = "homeroom"
+# Refusals of many calls travel in one message: a larger one is sent without its details.
+STATUS_BYTES_MAX = 16 * 1024
+DETAIL_CHARACTERS_MAX = 1000
 
 
 def to_status(error: ServiceError) -> status_pb2.Status:
-    """Renders a refusal with ErrorInfo, and with BadRequest, RetryInfo and QuotaFailure where they fit."""
+    """Renders a refusal with ErrorInfo, and with BadRequest, RetryInfo and QuotaFailure where they fit.
+
+    The result is at most STATUS_BYTES_MAX long.
+    """
+    status = _complete_status(error)
+    if status.ByteSize() <= STATUS_BYTES_MAX:
+        return status
+    return _complete_status(ServiceError(error.reason, error.detail[:DETAIL_CHARACTERS_MAX]))
+
+
+def is_ours(status: status_pb2.Status) -> bool:
+    """Whether a process of ours wrote this status, and not gRPC or a proxy."""
+    return any(
+        error_details_pb2.ErrorInfo.FromString(detail.value).domain == ERROR_DOMAIN
+        for detail in status.details
+        if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR)
+    )
+
+
+def _complete_status(error: ServiceError) -> status_pb2.Status:
     details: list[Any] = [
         error_details_pb2.ErrorInfo(
             reason=error.reason.name,
@@ -26,7 +48,7 @@ def to_status(error: ServiceError) -> status_pb2.Status:
     if any(not isinstance(value, str) for value in error.metadata.values()):
         # ErrorInfo knows only strings; the struct keeps numbers numbers on their way to the client.
         typed = struct_pb2.Struct()
-        typed.update(error.metadata)
+        typed.update({key: _known_to_a_struct(value) for key, value in error.metadata.items()})
         details.append(typed)
     if error.violations:
         details.append(
@@ -84,6 +106,11 @@ def from_status(status: status_pb2.Status) -> ServiceError:
         violations=violations,
         retry_after_seconds=retry_after_seconds,
     )
+
+
+def _known_to_a_struct(value: Any) -> str | float:
+    # A value of another type, such as a UUID, must not make the refusal itself fail.
+    return value if isinstance(value, (str, int, float)) else str(value)
 
 
 def _number_or_text(value: Any) -> str | int | float:

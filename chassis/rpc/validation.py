@@ -1,4 +1,4 @@
-"""The rules of `buf.validate`, told as field violations in the client's own spelling."""
+"""Checks messages against their `buf.validate` rules; a violation names the field as JSON spells it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from google.protobuf.message import Message
 
 from chassis.errors import FieldViolation, Reason, ServiceError
 
-VIOLATIONS_MAX = 100  # shown to the client
+# The violations that a client sees.
+VIOLATIONS_MAX = 100
 # A violation costs 32 µs, and a message may have some in each of thousands of elements. So all of them are
 # looked for only in a message with few elements; of a larger one, the first violation is shown.
 ELEMENTS_EXPLAINED_MAX = 200

@@ -6,14 +6,20 @@ CARRIER_SERVICE = "homeroom.chassis.v1.CarrierService"
 CARRY_STREAM = f"/{CARRIER_SERVICE}/CarryStream"
 CARRIED_CALLS_MAX = 256
 
-# The largest message to a server; one call's request must leave room for its context.
-MESSAGE_BYTES_MAX = 16 * 1024 * 1024
-REQUEST_BYTES_MAX = MESSAGE_BYTES_MAX - 64 * 1024
-# Answers to many calls travel together, and a large one must not cost the others theirs: what they may hold
-# in all, and the largest message, which also has room for the errors among them.
-ANSWERS_BYTES_MAX = 240 * 1024 * 1024
-ANSWER_MESSAGE_BYTES_MAX = 256 * 1024 * 1024
+# To a server. The gateway accepts bodies of 1 MiB, and our own calls are smaller: four times that is enough
+# for one request, and for all requests of one message. Each call also brings its context: key, user, trace.
+REQUEST_BYTES_MAX = 4 * 1024 * 1024
+CONTEXT_CHARACTERS_MAX = 4000  # at most 16,000 bytes of UTF-8
+MESSAGE_BYTES_MAX = REQUEST_BYTES_MAX + CARRIED_CALLS_MAX * 16 * 1024
 
+# From a server. No public answer is above 4 MiB and a page ends at 1 MiB, so the answers of one message have
+# room for a full batch of sessions (128 of 300 KiB) or for sixty full pages. An answer that does not fit is
+# refused alone. The largest message also has room for the refusals among the answers.
+ANSWERS_BYTES_MAX = 64 * 1024 * 1024
+ANSWER_MESSAGE_BYTES_MAX = ANSWERS_BYTES_MAX + CARRIED_CALLS_MAX * 32 * 1024
+
+# A refusal of STATUS_BYTES_MAX in base64, and its text.
+METADATA_BYTES_MAX = 64 * 1024
 METADATA_TOKEN = "x-homeroom-service-token"  # noqa: S105 - the name of a header, not a secret
 METADATA_USER = "x-homeroom-user"
 METADATA_ROLES = "x-homeroom-roles"

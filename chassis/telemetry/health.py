@@ -1,4 +1,4 @@
-"""Whether this process lives and may be sent requests, what it is and how it does."""
+"""Whether this process lives and may be sent requests: its checks and its operations pages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = get_logger(__name__)
 
 
 class NotReadyError(Exception):
-    """A check's own words for what is missing, fit to be shown to anyone who asks."""
+    """A check fails; the message says what is missing, and may be shown to everyone."""
 
 
 class Page(NamedTuple):
@@ -54,7 +54,7 @@ class _Check:
 
 
 class Health:
-    """Named checks of what the process needs; run together, answered from memory for up to a second."""
+    """Named checks of what the process needs; they run together, and their results are kept for a second."""
 
     def __init__(self, *, cache_seconds: float = CACHE_SECONDS) -> None:
         self._cache_seconds = cache_seconds
@@ -85,7 +85,7 @@ class Health:
         return self._draining
 
     async def results(self) -> list[CheckResult]:
-        """The result of each check, at most `cache_seconds` old; many askers share one run."""
+        """The result of each check, at most `cache_seconds` old; callers at the same time share one run."""
         if time.monotonic() >= self._fresh_until:
             if self._running is None or self._running.done():
                 self._running = asyncio.create_task(self._run_all(), name="health checks")
@@ -107,9 +107,9 @@ class Health:
         before = {result.name: result.ok for result in self._results}
         for result in results:
             if not result.ok and before.get(result.name, True):
-                log.warning("health check fails", check=result.name, problem=result.problem)
+                log.warning("health_check_failed", check=result.name, problem=result.problem)
             elif result.ok and not before.get(result.name, True):
-                log.info("health check passes again", check=result.name)
+                log.info("health_check_recovered", check=result.name)
 
 
 async def _run(check: _Check) -> CheckResult:
@@ -123,14 +123,14 @@ async def _run(check: _Check) -> CheckResult:
     except TimeoutError:
         problem = f"no answer within {check.timeout_seconds:g} s"
     except Exception as error:
-        # Only the kind: the text of a driver's error may name hosts and users to whoever asks.
+        # Only the kind: the text of a driver's error may name hosts and users.
         problem = type(error).__name__
-        log.debug("health check failed", check=check.name, exc_info=True)
+        log.debug("health_check_raised", check=check.name, exc_info=True)
     return CheckResult(check.name, not problem, check.required, problem, time.monotonic() - started)
 
 
 class OpsPages:
-    """The pages `/livez`, `/readyz`, `/version` and `/metrics`, for whichever HTTP server shows them."""
+    """The pages `/livez`, `/readyz`, `/version` and `/metrics`, for any HTTP server."""
 
     def __init__(self, *, service: str, version: str, health: Health, metrics: Metrics) -> None:
         self._service = service
@@ -150,7 +150,7 @@ class OpsPages:
         return None if page is None else await page()
 
     async def livez(self) -> Page:
-        """200 as long as the event loop turns; asks nobody else."""
+        """200 as long as the event loop runs; it checks nothing else."""
         return _json(200, {"status": "alive", "service": self._service})
 
     async def readyz(self) -> Page:

@@ -24,6 +24,7 @@ _LIBRARIES_AT_WARNING = ("grpc", "aiohttp.access", "asyncio", "opentelemetry", "
 
 _request: ContextVar[tuple[str, str]] = ContextVar("log_request", default=("", ""))
 _redactor = Redactor()
+_configured = False
 
 
 class LogLevel(StrEnum):
@@ -39,10 +40,11 @@ def configure(*, service: str, version: str, level: LogLevel = LogLevel.INFO, ha
     """Send this process's logs, structlog's and the standard library's, to standard output as JSON.
 
     `hash_secret` keys the hashes of idempotency keys; processes that share it write the same hashes.
-    Call it once, before anything logs. Uncaught exceptions of the main and other threads are logged too.
+    A later call replaces an earlier one. Uncaught exceptions of the main and other threads are logged too.
     """
-    global _redactor  # noqa: PLW0603 — logging is configured per process, as structlog itself is
+    global _redactor, _configured  # noqa: PLW0603 — logging is configured per process, as structlog itself is
     _redactor = Redactor(hash_secret=hash_secret)
+    _configured = True
     threshold = logging.getLevelNamesMapping()[level.name]
     structlog.configure(
         processors=[
@@ -65,6 +67,11 @@ def configure(*, service: str, version: str, level: LogLevel = LogLevel.INFO, ha
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_crash
     threading.excepthook = _log_thread_crash
+
+
+def is_configured() -> bool:
+    """Whether `configure` was called in this process."""
+    return _configured
 
 
 def get_logger(name: str) -> Logger:
@@ -119,7 +126,7 @@ def _render(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> byte
 
 
 def _shown(value: object) -> str:
-    """What JSON has no form for; whatever its `repr` does, the line is written."""
+    """A value that JSON cannot express, as text; the line is written even if `repr` raises."""
     try:
         return redacted(repr(value))
     except Exception:  # noqa: BLE001 — whatever its repr does, the line is written
@@ -127,7 +134,7 @@ def _shown(value: object) -> str:
 
 
 class _StandardOutput:
-    """The end of the pipeline: one write per line, and never an error for whoever logs."""
+    """The end of the pipeline: one write per line; a failed write is no error for the caller."""
 
     def __init__(self, name: str = "") -> None:
         self.name = name
@@ -144,7 +151,7 @@ class _StandardOutput:
 
 
 class _ToStructlog(logging.Handler):
-    """Routes what libraries log through `logging` into the same lines."""
+    """Writes the log records of libraries, which use `logging`, as the same lines."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -163,7 +170,7 @@ def _log_crash(kind: type[BaseException], error: BaseException, trace: Traceback
 def _log_thread_crash(crash: threading.ExceptHookArgs) -> None:
     if crash.exc_value is not None:
         get_logger(__name__).critical(
-            "thread crashed",
+            "thread_crashed",
             thread=crash.thread.name if crash.thread else None,
             exc_info=(crash.exc_type, crash.exc_value, crash.exc_traceback),
         )

@@ -1,4 +1,4 @@
-"""Takes secrets out of what is written to logs and shown to strangers."""
+"""Removes secrets from logs and from texts that are shown to strangers."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Redactor:
     """Hides secrets by the name of a field and by the look of a text; idempotency keys become hashes."""
 
     def __init__(self, *, hash_secret: str = "") -> None:
-        # Keyed, so that nobody can try likely keys against the logs; the same in every process that shares
-        # the secret, so that one key can be followed through all of them.
+        # The hash is keyed, so that nobody can guess keys from the logs. Processes that share the secret
+        # write the same hash, so that one key can be followed through all of them.
         self._hash_key = blake2b(hash_secret.encode(), digest_size=32, person=b"homeroom-logs").digest()
 
     def hashed(self, key: str) -> str:

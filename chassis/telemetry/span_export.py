@@ -58,7 +58,7 @@ class FileSpanExporter(SpanExporter):
     def _lock_file_with_room(self, descriptor: int) -> int:
         """Lock the file that the path names now, moving a full one away first.
 
-        Each turn starts over on the file that was found there; two are enough unless others rotate too.
+        Each attempt locks the file that the path names by then. Two are enough unless others rotate too.
         """
         for _ in range(8):
             fcntl.flock(descriptor, fcntl.LOCK_EX)

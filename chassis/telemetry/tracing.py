@@ -1,4 +1,4 @@
-"""Distributed traces that cost next to nothing for the requests that are not sampled.
+"""Distributed traces, almost free for requests that are not sampled.
 
 A request's span is a `RequestSpan`: recorded through the OpenTelemetry SDK when the request is sampled,
 otherwise a small object that only passes the incoming `traceparent` on.
@@ -45,9 +45,7 @@ __all__ = ["AttributeValue", "BatchSpans", "RequestSpan", "SpanKind", "Tracing",
 
 EXPORT_DELAY_MS = 200
 EXPORT_QUEUE_SPANS = 8192
-OTLP_TIMEOUT_SECONDS = (
-    3.0  # with its retries: a collector that is away must not hold up the end of the process
-)
+OTLP_TIMEOUT_SECONDS = 3.0  # with its retries: a collector that is down must not delay the end of the process
 
 AttributeValue = str | bool | int | float
 
@@ -58,8 +56,8 @@ _TRACEPARENT = re.compile(
 )
 _TRACEPARENT_LENGTH = 55
 
-# Sent on by a request that was not sampled at the edge: a valid header that tells every process behind not
-# to toss the coin again. Its ids name nothing, so one per process does.
+# The header of a request that was not sampled at the edge. It is valid, and tells the next processes not to
+# decide again. Its ids name no trace, so one header per process is enough.
 _DECIDED_AGAINST = f"00-{random.getrandbits(127) + 1:032x}-{random.getrandbits(63) + 1:016x}-00"
 
 _current_batch: ContextVar[BatchSpans | None] = ContextVar("current_batch", default=None)
@@ -71,7 +69,7 @@ def current_batch() -> BatchSpans | None:
 
 
 class RequestSpan(Protocol):
-    """One request on its way through one process."""
+    """The span of one request in one process."""
 
     @property
     def sampled(self) -> bool:
@@ -79,7 +77,7 @@ class RequestSpan(Protocol):
 
     @property
     def traceparent(self) -> str:
-        """What to send on, so that the next process continues this trace; may be empty."""
+        """The header for the next process, which continues this trace; may be empty."""
 
     def set(self, key: str, value: AttributeValue) -> None: ...
 
@@ -98,7 +96,7 @@ class RequestSpan(Protocol):
 
 
 class _UnsampledSpan:
-    """A request that nobody follows: remembers what to send on, and nothing else."""
+    """A request that is not recorded: it only keeps the header for the next process."""
 
     __slots__ = ("traceparent",)
     sampled = False
@@ -196,7 +194,7 @@ class BatchSpans:
 
 
 class _BatchScope:
-    """Makes `current_batch()` tell the truth for the length of a `with` block."""
+    """Sets `current_batch()` inside a `with` block."""
 
     __slots__ = ("_batch", "_token")
     _token: Token[BatchSpans | None] | None
@@ -206,7 +204,7 @@ class _BatchScope:
         self._token = None
 
     def __enter__(self) -> None:
-        # Also None is set over what a long-lived task may have inherited from the request that started it.
+        # None is set too: a long-lived task may have inherited the batch of the request that started it.
         if self._batch is not None or _current_batch.get() is not None:
             self._token = _current_batch.set(self._batch)
 
@@ -219,7 +217,7 @@ class _BatchScope:
 
 
 class Tracing:
-    """The spans of one process; without an exporter nothing is recorded and everything is passed on."""
+    """The spans of one process. Without an exporter nothing is recorded, and headers are passed on."""
 
     def __init__(
         self,
@@ -335,7 +333,7 @@ def _parse(traceparent: str) -> SpanContext | None:
 
 
 def _otlp_exporter(endpoint: str) -> SpanExporter:
-    # Imported only when asked for: it brings an HTTP client that takes longer to load than all the rest.
+    # Imported only when needed: its HTTP client takes longer to load than all other imports.
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415 — see above
         OTLPSpanExporter,
     )

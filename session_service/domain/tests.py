@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+
+from chassis.errors import invalid_field
+
+QUESTIONS_PER_TEST_MAX = 20_000
+
+# A session shows all its questions, and no public answer is larger than 4 MiB: the rest is for the session.
+SHOWN_BYTES_MAX = 3_670_016
+# For the memory of a process, which keeps the accepted answers of a test beside its questions.
+ACCEPTED_BYTES_MAX = 4_194_304
 
 
 class Kind(StrEnum):
@@ -61,6 +71,73 @@ class ImportCounts:
     updated: int
     unchanged: int
     total: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImportPlan:
+    """What an import changes: questions to add, and questions whose content becomes another."""
+
+    created: Sequence[Question]
+    updated: Sequence[Question]
+    counts: ImportCounts
+
+
+def plan_import(questions: Sequence[Question], known: Mapping[str, Question], total: int) -> ImportPlan:
+    """Compares the imported questions with those that the test has.
+
+    Args:
+        questions: what is imported; no id comes twice.
+        known: the questions of the test that have one of these ids.
+        total: how many questions the test has.
+
+    Raises:
+        ServiceError: INVALID_ARGUMENT, when the test would have more than QUESTIONS_PER_TEST_MAX questions.
+    """
+    created = [question for question in questions if question.question_id not in known]
+    updated = [
+        question
+        for question in questions
+        if question.question_id in known and known[question.question_id] != question
+    ]
+    total += len(created)
+    if total > QUESTIONS_PER_TEST_MAX:
+        raise invalid_field(
+            "questions", f"a test may have {QUESTIONS_PER_TEST_MAX} questions, this would make {total}"
+        )
+    unchanged = len(questions) - len(created) - len(updated)
+    return ImportPlan(created, updated, ImportCounts(len(created), len(updated), unchanged, total))
+
+
+def require_distinct(questions: Sequence[Question]) -> None:
+    """Raises ServiceError with INVALID_ARGUMENT when two of the questions have the same id."""
+    seen: set[str] = set()
+    for place, question in enumerate(questions):
+        if question.question_id in seen:
+            raise invalid_field(f"questions[{place}].questionId", f"{question.question_id!r} comes twice")
+        seen.add(question.question_id)
+
+
+@dataclass(frozen=True, slots=True)
+class AskedSize:
+    """How large the questions of a session are, in bytes of JSON."""
+
+    shown_bytes: int
+    accepted_bytes: int
+
+    def require_bounded(self, field_at_fault: str) -> None:
+        """Raises ServiceError with INVALID_ARGUMENT, which names the field, when a session is too large."""
+        if self.shown_bytes > SHOWN_BYTES_MAX:
+            raise invalid_field(
+                field_at_fault,
+                f"the questions of a session may have {SHOWN_BYTES_MAX} bytes, "
+                f"these would have {self.shown_bytes}",
+            )
+        if self.accepted_bytes > ACCEPTED_BYTES_MAX:
+            raise invalid_field(
+                field_at_fault,
+                f"the accepted answers of a session may have {ACCEPTED_BYTES_MAX} bytes, "
+                f"these would have {self.accepted_bytes}",
+            )
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)

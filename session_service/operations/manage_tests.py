@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from chassis.batch import Item
-from chassis.postgres.errors import DataRefused, LockTimeout, OutcomeUnknown
-from chassis.errors import FieldViolation, Reason, ServiceError
-from session_service.domain.tests import ImportCounts, NamedTest, Question
-from session_service.operations.refusals import busy, refusal_of
-from session_service.store.catalog import CatalogChange, CatalogStore, CurrentTest, Decide
+from chassis.batch import Item, latest_deadline
+from chassis.errors import Reason, ServiceError
+from chassis.postgres.errors import LockTimeout
+from chassis.postgres.isolation import Locked, run_isolated
+from chassis.rpc.paging import Page
+from session_service.domain.tests import ImportCounts, NamedTest, Question, plan_import, require_distinct
+from session_service.store.catalog import CatalogChange, CatalogStore, CurrentTest
 
-QUESTIONS_PER_TEST_MAX = 20_000
-
-R = TypeVar("R")
+C = TypeVar("C", "ImportRequest", NamedTest)
 T = TypeVar("T")
 
 
@@ -28,22 +26,6 @@ class ImportRequest:
     questions: Sequence[Question]
 
 
-@dataclass(frozen=True, slots=True)
-class CatalogRequest:
-    """Which tests to list: those whose id comes after `after`."""
-
-    after: str
-    page_size: int
-
-
-@dataclass(frozen=True, slots=True)
-class CatalogPage:
-    """Tests in the order of their ids, and the last one's id if there are more."""
-
-    tests: list[NamedTest]
-    next_after: str
-
-
 class CatalogAdministration:
     """What administrators do to tests, and what everyone may see of them."""
 
@@ -51,112 +33,82 @@ class CatalogAdministration:
         self._tests = tests
 
     async def put_tests(self, items: Sequence[Item[NamedTest]]) -> list[NamedTest | ServiceError]:
-        """Make each definition the one that the next start of its test uses."""
-        return [await self._put(item) for item in items]
+        """Makes each definition the one that the next start of its test uses."""
+        return await _one_by_one(items, self._put)
 
     async def import_questions(
         self, items: Sequence[Item[ImportRequest]]
     ) -> list[ImportCounts | ServiceError]:
-        """Add or replace questions; sessions under way keep the set that they began with."""
-        return [await self._import(item) for item in items]
+        """Adds or replaces questions; sessions under way keep the content that they began with."""
+        return await _one_by_one(items, self._import)
 
     async def get_tests(self, items: Sequence[Item[str]]) -> list[NamedTest | ServiceError]:
         """Each test as it stands now."""
-        found = await self._tests.get_tests(
-            [item.request for item in items], deadline=max(item.call.deadline for item in items)
-        )
+        found = await self._tests.get_tests([item.request for item in items], deadline=latest_deadline(items))
         return [found.get(item.request) or _not_found(item.request) for item in items]
 
-    async def list_tests(self, items: Sequence[Item[CatalogRequest]]) -> list[CatalogPage]:
-        """A page for each item."""
-        return await asyncio.gather(*(self._page(item) for item in items))
+    async def list_tests(self, item: Item[None], page: Page) -> list[NamedTest]:
+        """The tests of one page, in the order of their ids."""
+        after = "" if page.after is None else str(page.after[0])
+        return await self._tests.list_tests(after=after, limit=page.limit, deadline=item.deadline)
 
-    async def _page(self, item: Item[CatalogRequest]) -> CatalogPage:
-        size = item.request.page_size
-        tests = await self._tests.list_tests(
-            after=item.request.after, limit=size + 1, deadline=item.call.deadline
-        )
-        page = tests[:size]
-        return CatalogPage(page, page[-1].test_id if len(tests) > len(page) else "")
-
-    async def _put(self, item: Item[NamedTest]) -> NamedTest | ServiceError:
+    async def _put(self, item: Item[NamedTest], wait: bool) -> NamedTest:
         wanted = item.request
+        change = CatalogChange(field_at_fault="questionCount", definition=wanted.definition)
+        await self._tests.change_test(
+            wanted.test_id,
+            (),
+            lambda _current, _known: (None, change),
+            create=True,
+            wait=wait,
+            deadline=item.deadline,
+        )
+        return wanted
 
-        def decide(_current: CurrentTest, _known: Mapping[str, Question]) -> tuple[NamedTest, CatalogChange]:
-            return wanted, CatalogChange(definition=wanted.definition)
-
-        return await self._change(item, wanted.test_id, (), decide, create=True)
-
-    async def _import(self, item: Item[ImportRequest]) -> ImportCounts | ServiceError:
-        questions = item.request.questions
-        twice = _named_twice(questions)
-        if twice is not None:
-            return twice
+    async def _import(self, item: Item[ImportRequest], wait: bool) -> ImportCounts:
+        test_id, questions = item.request.test_id, item.request.questions
+        require_distinct(questions)
 
         def decide(current: CurrentTest, known: Mapping[str, Question]) -> tuple[ImportCounts, CatalogChange]:
-            created = [question for question in questions if question.question_id not in known]
-            updated = [
-                question
-                for question in questions
-                if question.question_id in known and known[question.question_id] != question
-            ]
-            total = current.question_total + len(created)
-            if total > QUESTIONS_PER_TEST_MAX:
-                raise ServiceError(
-                    Reason.INVALID_ARGUMENT,
-                    f"A test may have {QUESTIONS_PER_TEST_MAX} questions",
-                    violations=[FieldViolation("questions", f"would make {total} questions")],
-                )
-            unchanged = len(questions) - len(created) - len(updated)
-            return (
-                ImportCounts(len(created), len(updated), unchanged, total),
-                CatalogChange(created=created, updated=updated),
-            )
+            plan = plan_import(questions, known, current.question_total)
+            change = CatalogChange(field_at_fault="questions", created=plan.created, updated=plan.updated)
+            return plan.counts, change
 
-        return await self._change(
-            item,
-            item.request.test_id,
-            [question.question_id for question in questions],
-            decide,
-            create=False,
+        question_ids = [question.question_id for question in questions]
+        counts = await self._tests.change_test(
+            test_id, question_ids, decide, create=False, wait=wait, deadline=item.deadline
         )
-
-    async def _change(
-        self,
-        item: Item[R],
-        test_id: str,
-        question_ids: Sequence[str],
-        decide: Decide[T],
-        *,
-        create: bool,
-    ) -> T | ServiceError:
-        """One test in one transaction; whatever goes wrong is this item's own."""
-        try:
-            result = await self._tests.change_test(
-                test_id, question_ids, decide, create=create, deadline=item.call.deadline
-            )
-        except LockTimeout:
-            return busy("The test is being changed by another request")
-        except (DataRefused, OutcomeUnknown) as trouble:
-            return refusal_of(trouble)
-        except ServiceError as refusal:
-            return refusal
-        return _not_found(test_id) if result is None else result
+        if counts is None:
+            raise _not_found(test_id)
+        return counts
 
 
-def _named_twice(questions: Sequence[Question]) -> ServiceError | None:
-    seen: set[str] = set()
-    for place, question in enumerate(questions):
-        if question.question_id in seen:
-            field = f"questions[{place}].questionId"
-            description = f"{question.question_id!r} comes twice"
-            return ServiceError(
-                Reason.INVALID_ARGUMENT,
-                f"{field}: {description}",
-                violations=[FieldViolation(field, description)],
-            )
-        seen.add(question.question_id)
-    return None
+async def _one_by_one(
+    items: Sequence[Item[C]], change: Callable[[Item[C], bool], Awaitable[T]]
+) -> list[T | ServiceError]:
+    """Makes one change after the other, each in a transaction and by a deadline of its own.
+
+    Nobody waits for a test that another transaction has locked, except those who change the same test. The
+    changes of one test are made in their order.
+    """
+    done: dict[int, T | ServiceError] = {}
+
+    async def attempt(places: Sequence[int], wait: bool) -> list[T | ServiceError | Locked]:
+        outcomes: list[T | ServiceError | Locked] = []
+        locked: set[str] = set()
+        for place in places:
+            test_id = items[place].request.test_id
+            if test_id not in locked and place not in done:
+                try:
+                    done[place] = await change(items[place], wait)
+                except ServiceError as refusal:
+                    done[place] = refusal
+                except LockTimeout:
+                    locked.add(test_id)
+            outcomes.append(done.get(place, Locked.HELD_BY_ANOTHER))
+        return outcomes
+
+    return await run_isolated(range(len(items)), attempt, owner_of=lambda place: items[place].request.test_id)
 
 
 def _not_found(test_id: str) -> ServiceError:

@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
-
-import orjson
+from dataclasses import asdict, dataclass
+from typing import TypeVar
 
 from chassis.postgres import Connection, Database
-from session_service.domain.tests import Definition, NamedTest, Question
-from session_service.store.rows import definition_from, question_from
+from chassis.postgres.rows import as_rows
+from session_service.domain.tests import AskedSize, Definition, NamedTest, Question
+from session_service.store.catalog_rows import (
+    DEFINITION_COLUMNS,
+    QUESTION_COLUMNS,
+    definition_from,
+    question_from,
+)
+
+# How long to wait for a test that another transaction has locked. No start waits for this lock.
+WAITING_MS_MAX = 1000
+PASSING_OVER_MS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class CurrentTest:
-    """A test under its lock: its newest definition (None if it was made just now) and its questions."""
+    """A test under its lock: its newest revision, 0 and without a definition if it was made just now."""
 
+    revision: int
     definition: Definition | None
-    question_ids: tuple[str, ...]
     question_total: int
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogChange:
-    """What becomes of a test: a new revision if it has a definition, and questions to insert or replace."""
+    """What becomes of a test: another definition, questions to add, and questions to replace.
 
+    `field_at_fault` is what to name when the questions of a session would become too large.
+    """
+
+    field_at_fault: str
     definition: Definition | None = None
     created: Sequence[Question] = ()
     updated: Sequence[Question] = ()
@@ -48,12 +60,19 @@ class CatalogStore:
         decide: Decide[T],
         *,
         create: bool,
+        wait: bool,
         deadline: float,
     ) -> T | None:
-        """Lock the test, ask `decide` with it and those named questions that exist, write the change.
+        """Locks the test, asks `decide`, and writes the change.
 
-        Returns None when there is no such test and it is not to be created. A new revision asks the first
-        `question_count` questions in the order in which they were imported. Raises LockTimeout.
+        `decide` gets the test, and those of the named questions that the test has. Every change makes a new
+        revision, which asks the first `question_count` questions in the order in which they were imported.
+        Earlier revisions keep the content that they had. Returns None when there is no such test and it is
+        not to be created.
+
+        Raises:
+            LockTimeout: the test is locked: now, or with `wait` for too long.
+            ServiceError: what `decide` raises, or INVALID_ARGUMENT when a session would become too large.
         """
 
         async def work(connection: Connection) -> T | None:
@@ -64,30 +83,23 @@ class CatalogStore:
             if not await connection.fetchval("SELECT true FROM tests WHERE test_id = $1 FOR UPDATE", test_id):
                 return None
             current = await _read_current(connection, test_id)
-            if current.definition is None and not create:
-                return None
             known = await _read_questions(connection, test_id, question_ids) if question_ids else {}
             result, change = decide(current, known)
             await _write(connection, test_id, current, change)
             return result
 
-        return await self._database.write(work, deadline=deadline, name="change_test")
+        return await self._database.write(
+            work,
+            deadline=deadline,
+            lock_timeout_ms=WAITING_MS_MAX if wait else PASSING_OVER_MS,
+            name="change_test",
+        )
 
     async def get_tests(self, test_ids: Sequence[str], *, deadline: float) -> dict[str, NamedTest]:
         """These tests as they stand now; those that do not exist are absent."""
 
         async def work(connection: Connection) -> dict[str, NamedTest]:
-            rows = await connection.fetch(
-                """
-                SELECT test_id, title, kind, difficulty, question_count, time_limit_seconds, max_attempts,
-                       credit_cost, counts_toward_daily_limit, pass_score, specialization, xp,
-                       min_engaged_seconds, identity_checks
-                  FROM tests
-                  JOIN test_revisions USING (test_id, revision)
-                 WHERE test_id = ANY($1::text[])
-                """,
-                list(set(test_ids)),
-            )
+            rows = await connection.fetch(_GET_TESTS, list(set(test_ids)))
             return {row["test_id"]: NamedTest(row["test_id"], definition_from(row)) for row in rows}
 
         return await self._database.read(work, deadline=deadline, name="get_tests")
@@ -96,173 +108,120 @@ class CatalogStore:
         """Tests in the order of their ids, those after `after`."""
 
         async def work(connection: Connection) -> list[NamedTest]:
-            rows = await connection.fetch(
-                """
-                SELECT test_id, title, kind, difficulty, question_count, time_limit_seconds, max_attempts,
-                       credit_cost, counts_toward_daily_limit, pass_score, specialization, xp,
-                       min_engaged_seconds, identity_checks
-                  FROM tests
-                  JOIN test_revisions USING (test_id, revision)
-                 WHERE test_id > $1
-                 ORDER BY test_id
-                 LIMIT $2
-                """,
-                after,
-                limit,
-            )
+            rows = await connection.fetch(_LIST_TESTS, after, limit)
             return [NamedTest(row["test_id"], definition_from(row)) for row in rows]
 
         return await self._database.read(work, deadline=deadline, name="list_tests")
 
 
-async def _read_current(connection: Connection, test_id: str) -> CurrentTest:
-    row = await connection.fetchrow(
-        """
-        SELECT question_total, question_ids,
-               title, kind, difficulty, question_count, time_limit_seconds, max_attempts, credit_cost,
-               counts_toward_daily_limit, pass_score, specialization, xp, min_engaged_seconds, identity_checks
-          FROM tests
-          LEFT JOIN test_revisions USING (test_id, revision)
-         WHERE test_id = $1
-        """,
-        test_id,
+_TESTS = f"SELECT test_id, revision, question_total, {DEFINITION_COLUMNS} FROM tests"
+_GET_TESTS = f"{_TESTS} JOIN test_revisions USING (test_id, revision) WHERE test_id = ANY($1::text[])"
+_LIST_TESTS = f"""
+    {_TESTS} JOIN test_revisions USING (test_id, revision)
+     WHERE test_id > $1
+     ORDER BY test_id
+     LIMIT $2
+"""
+_GET_NEW_OR_OLD_TEST = f"{_TESTS} LEFT JOIN test_revisions USING (test_id, revision) WHERE test_id = $1"
+
+_READ_QUESTIONS = f"""
+    SELECT {QUESTION_COLUMNS}
+      FROM questions
+     WHERE test_id = $1 AND until_revision IS NULL AND question_id = ANY($2::text[])
+"""
+
+# The sizes are those of the JSON that the gateway writes: to_json escapes as the gateway does. The names and
+# the punctuation around the three values take 37 bytes.
+_ASKED_QUESTIONS = """
+    SELECT question_id,
+           octet_length(to_json(question_id)::text) + octet_length(to_json(prompt)::text)
+               + octet_length(array_to_json(choices)::text) + 37 AS shown_bytes,
+           octet_length(array_to_json(accepted)::text) AS accepted_bytes
+      FROM questions
+     WHERE test_id = $1 AND until_revision IS NULL
+     ORDER BY position
+     LIMIT $2
+"""
+
+_QUESTION_ROWS = """(
+    question_id text, prompt text, choices text[], accepted text[], difficulty text, subject text
+)"""
+
+_INSERT_QUESTIONS = f"""
+    INSERT INTO questions (test_id, since_revision, position, {QUESTION_COLUMNS})
+    SELECT $1, $2, $3 + place - 1, {QUESTION_COLUMNS}
+      FROM ROWS FROM (json_to_recordset($4) AS {_QUESTION_ROWS})
+           WITH ORDINALITY AS created ({QUESTION_COLUMNS}, place)
+"""
+
+# A mended question keeps its place.
+_REPLACE_QUESTIONS = f"""
+    WITH mended AS (
+        SELECT {QUESTION_COLUMNS} FROM json_to_recordset($3) AS mended {_QUESTION_ROWS}
+    ), ended AS (
+        UPDATE questions
+           SET until_revision = $2, updated_at = now()
+          FROM mended
+         WHERE questions.test_id = $1 AND questions.question_id = mended.question_id
+           AND questions.until_revision IS NULL
+        RETURNING questions.question_id AS ended_id, questions.position
     )
-    if row is None:
-        raise AssertionError("the row is locked")
-    if row["question_ids"] is None:
-        return CurrentTest(None, (), row["question_total"])
-    return CurrentTest(definition_from(row), tuple(row["question_ids"]), row["question_total"])
+    INSERT INTO questions (test_id, since_revision, position, {QUESTION_COLUMNS})
+    SELECT $1, $2, ended.position, {QUESTION_COLUMNS}
+      FROM ended
+      JOIN mended ON mended.question_id = ended.ended_id
+"""
+
+_INSERT_REVISION = f"""
+    INSERT INTO test_revisions (test_id, revision, question_ids, {DEFINITION_COLUMNS})
+    SELECT $1, $2, $3, {DEFINITION_COLUMNS}
+      FROM json_to_recordset($4) AS revision (
+               title text, kind text, difficulty text, question_count integer, time_limit_seconds integer,
+               max_attempts integer, credit_cost integer, counts_toward_daily_limit boolean,
+               pass_score double precision, specialization text, xp integer, min_engaged_seconds integer,
+               identity_checks integer
+           )
+"""
+
+_MOVE_ON = """
+    UPDATE tests
+       SET revision = $2, question_total = question_total + $3, updated_at = now()
+     WHERE test_id = $1
+"""
+
+
+async def _read_current(connection: Connection, test_id: str) -> CurrentTest:
+    (row,) = await connection.fetch(_GET_NEW_OR_OLD_TEST, test_id)
+    definition = definition_from(row) if row["revision"] else None
+    return CurrentTest(row["revision"], definition, row["question_total"])
 
 
 async def _read_questions(
     connection: Connection, test_id: str, question_ids: Sequence[str]
 ) -> dict[str, Question]:
-    rows = await connection.fetch(
-        """
-        SELECT question_id, prompt, choices, accepted, difficulty, subject
-          FROM questions
-         WHERE test_id = $1 AND question_id = ANY($2::text[])
-        """,
-        test_id,
-        list(question_ids),
-    )
+    rows = await connection.fetch(_READ_QUESTIONS, test_id, list(question_ids))
     return {row["question_id"]: question_from(row) for row in rows}
 
 
 async def _write(connection: Connection, test_id: str, current: CurrentTest, change: CatalogChange) -> None:
-    if change.created:
-        await _insert_questions(connection, test_id, current.question_total, change.created)
-    if change.updated:
-        await _update_questions(connection, test_id, change.updated)
     definition = change.definition or current.definition
     if definition is None:
         raise ValueError("a test needs a definition")
-    question_ids = await _first_questions(connection, test_id, definition.question_count)
-    revised = definition != current.definition or question_ids != list(current.question_ids)
-    if revised or change.created or change.updated:
+    if definition == current.definition and not change.created and not change.updated:
+        return
+    revision = current.revision + 1
+    if change.updated:
+        await connection.execute(_REPLACE_QUESTIONS, test_id, revision, as_rows(change.updated))
+    if change.created:
         await connection.execute(
-            """
-            UPDATE tests
-               SET revision = revision + $2::integer, content_version = content_version + 1,
-                   question_total = question_total + $3::integer, updated_at = now()
-             WHERE test_id = $1
-            """,
-            test_id,
-            int(revised),
-            len(change.created),
+            _INSERT_QUESTIONS, test_id, revision, current.question_total, as_rows(change.created)
         )
-    if revised:
-        await _insert_revision(connection, test_id, definition, question_ids)
-
-
-async def _first_questions(connection: Connection, test_id: str, count: int) -> list[str]:
-    rows = await connection.fetch(
-        "SELECT question_id FROM questions WHERE test_id = $1 ORDER BY position LIMIT $2", test_id, count
+    asked = await connection.fetch(_ASKED_QUESTIONS, test_id, definition.question_count)
+    size = AskedSize(
+        shown_bytes=sum(row["shown_bytes"] for row in asked),
+        accepted_bytes=sum(row["accepted_bytes"] for row in asked),
     )
-    return [row["question_id"] for row in rows]
-
-
-async def _insert_revision(
-    connection: Connection, test_id: str, definition: Definition, question_ids: Sequence[str]
-) -> None:
-    """The revision that `tests` names already."""
-    await connection.execute(
-        """
-        INSERT INTO test_revisions (
-            test_id, revision, question_ids, title, kind, difficulty, question_count, time_limit_seconds,
-            max_attempts, credit_cost, counts_toward_daily_limit, pass_score, specialization, xp,
-            min_engaged_seconds, identity_checks
-        )
-        SELECT test_id, revision, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15
-          FROM tests
-         WHERE test_id = $1
-        """,
-        test_id,
-        list(question_ids),
-        definition.title,
-        definition.kind,
-        definition.difficulty,
-        definition.question_count,
-        definition.time_limit_seconds,
-        definition.max_attempts,
-        definition.credit_cost,
-        definition.counts_toward_daily_limit,
-        definition.pass_score,
-        definition.specialization,
-        definition.xp,
-        definition.min_engaged_seconds,
-        definition.identity_checks,
-    )
-
-
-async def _insert_questions(
-    connection: Connection, test_id: str, known: int, questions: Sequence[Question]
-) -> None:
-    """Append questions, in their order, behind the `known` ones that the test has."""
-    await connection.execute(
-        """
-        INSERT INTO questions (test_id, question_id, position, prompt, choices, accepted, difficulty, subject)
-        SELECT $1, question_id, position, prompt, choices, accepted, difficulty, subject
-          FROM jsonb_to_recordset($2::text::jsonb)
-               AS question (
-                   question_id text, position integer, prompt text, choices text[], accepted text[],
-                   difficulty text, subject text
-               )
-        """,
-        test_id,
-        _as_json([_fields(question) | {"position": known + at} for at, question in enumerate(questions)]),
-    )
-
-
-async def _update_questions(connection: Connection, test_id: str, questions: Sequence[Question]) -> None:
-    await connection.execute(
-        """
-        UPDATE questions
-           SET prompt = new.prompt, choices = new.choices, accepted = new.accepted,
-               difficulty = new.difficulty, subject = new.subject, updated_at = now()
-          FROM jsonb_to_recordset($2::text::jsonb)
-               AS new (
-                   question_id text, prompt text, choices text[], accepted text[],
-                   difficulty text, subject text
-               )
-         WHERE questions.test_id = $1 AND questions.question_id = new.question_id
-        """,
-        test_id,
-        _as_json([_fields(question) for question in questions]),
-    )
-
-
-def _fields(question: Question) -> dict[str, Any]:
-    return {
-        "question_id": question.question_id,
-        "prompt": question.prompt,
-        "choices": question.choices,
-        "accepted": question.accepted,
-        "difficulty": question.difficulty,
-        "subject": question.subject,
-    }
-
-
-def _as_json(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as one argument: arrays of arrays have no form that `unnest` takes apart rightly."""
-    return orjson.dumps(rows).decode()
+    size.require_bounded(change.field_at_fault)
+    question_ids = [row["question_id"] for row in asked]
+    await connection.execute(_INSERT_REVISION, test_id, revision, question_ids, as_rows([asdict(definition)]))
+    await connection.execute(_MOVE_ON, test_id, revision, len(change.created))

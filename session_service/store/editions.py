@@ -1,49 +1,55 @@
-"""Editions of tests, read once and kept: a revision never changes, and a changed text has another version."""
+"""Editions of tests, read once and kept: what a revision asks never changes."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
-import asyncpg
-
 from chassis.postgres import Connection
+from chassis.postgres.rows import as_rows
 from session_service.domain.tests import Edition, Question
-from session_service.store.rows import definition_from, question_from
+from session_service.store.catalog_rows import (
+    DEFINITION_COLUMNS,
+    HOLDS_FOR_REVISION,
+    QUESTION_COLUMNS,
+    definition_from,
+    question_from,
+)
 
-QUESTIONS_KEPT_MAX = 100_000
+CHARACTERS_KEPT_MAX = 64 * 1024 * 1024
+# About what a question costs besides its texts.
+_CHARACTERS_PER_QUESTION = 1000
 
 
 class EditionKey(NamedTuple):
-    """Names what a session asks: its revision of the test, with the texts of this version."""
+    """Names what a session asks: the revision of the test that it began with."""
 
     test_id: str
     revision: int
-    content_version: int
 
 
 class EditionCache:
-    """A bounded cache that is never stale: who asks has just read the version from the database."""
+    """A bounded cache of editions, the least recently used dropped first; nothing in it can become stale."""
 
-    def __init__(self, *, questions_max: int = QUESTIONS_KEPT_MAX) -> None:
-        self._questions_max = questions_max
-        self._questions_kept = 0
-        self._editions: OrderedDict[EditionKey, Edition] = OrderedDict()
+    def __init__(self, *, characters_max: int = CHARACTERS_KEPT_MAX) -> None:
+        self._characters_max = characters_max
+        self._characters_kept = 0
+        self._editions: OrderedDict[EditionKey, tuple[Edition, int]] = OrderedDict()
 
-    async def get(self, connection: Connection, wanted: Iterable[EditionKey]) -> dict[EditionKey, Edition]:
-        """The editions of these keys, from memory or else from the database."""
+    async def get(self, connection: Connection, keys: Iterable[EditionKey]) -> dict[EditionKey, Edition]:
+        """The editions of these keys, from memory or else from the database; unknown keys are absent."""
         found: dict[EditionKey, Edition] = {}
         missing: set[EditionKey] = set()
-        for key in wanted:
-            edition = self._editions.get(key)
-            if edition is None:
+        for key in keys:
+            kept = self._editions.get(key)
+            if kept is None:
                 missing.add(key)
             else:
                 self._editions.move_to_end(key)
-                found[key] = edition
+                found[key] = kept[0]
         if missing:
-            for key, edition in (await _load(connection, sorted(missing))).items():
+            for key, edition in (await _load(connection, missing)).items():
                 self._keep(key, edition)
                 found[key] = edition
         return found
@@ -51,58 +57,61 @@ class EditionCache:
     def _keep(self, key: EditionKey, edition: Edition) -> None:
         if key in self._editions:  # another batch has read it at the same time
             return
-        self._editions[key] = edition
-        self._questions_kept += _weight(edition)
-        while self._questions_kept > self._questions_max and len(self._editions) > 1:
-            _, dropped = self._editions.popitem(last=False)
-            self._questions_kept -= _weight(dropped)
+        size = _characters_of(edition)
+        self._editions[key] = edition, size
+        self._characters_kept += size
+        while self._characters_kept > self._characters_max and len(self._editions) > 1:
+            _, (_, dropped) = self._editions.popitem(last=False)
+            self._characters_kept -= dropped
 
 
-def _weight(edition: Edition) -> int:
-    return 1 + edition.total
-
-
-async def _load(connection: Connection, keys: Sequence[EditionKey]) -> dict[EditionKey, Edition]:
-    """Read editions as they are now: the texts are as new as the version in the key, or newer."""
-    revisions = await connection.fetch(
-        """
-        SELECT revisions.test_id, revisions.revision, revisions.question_ids,
-               title, kind, difficulty, question_count, time_limit_seconds, max_attempts, credit_cost,
-               counts_toward_daily_limit, pass_score, specialization, xp, min_engaged_seconds, identity_checks
-          FROM unnest($1::text[], $2::integer[]) AS wanted (test_id, revision)
-          JOIN test_revisions AS revisions
-            ON revisions.test_id = wanted.test_id AND revisions.revision = wanted.revision
-        """,
-        [key.test_id for key in keys],
-        [key.revision for key in keys],
+def _characters_of(edition: Edition) -> int:
+    return _CHARACTERS_PER_QUESTION + sum(
+        _CHARACTERS_PER_QUESTION
+        + len(question.prompt)
+        + sum(map(len, question.choices))
+        + sum(map(len, question.accepted))
+        for question in edition.questions
     )
-    asked = sorted(
-        {(row["test_id"], question_id) for row in revisions for question_id in row["question_ids"]}
-    )
-    questions = await _questions(connection, asked) if asked else {}
-    rows = {(row["test_id"], row["revision"]): row for row in revisions}
-    return {key: _edition(rows[key.test_id, key.revision], questions) for key in keys}
 
 
-async def _questions(
-    connection: Connection, asked: Sequence[tuple[str, str]]
-) -> dict[tuple[str, str], Question]:
-    rows = await connection.fetch(
-        """
-        SELECT questions.test_id, questions.question_id, prompt, choices, accepted, difficulty, subject
-          FROM unnest($1::text[], $2::text[]) AS asked (test_id, question_id)
-          JOIN questions ON questions.test_id = asked.test_id AND questions.question_id = asked.question_id
-        """,
-        [test_id for test_id, _ in asked],
-        [question_id for _, question_id in asked],
-    )
-    return {(row["test_id"], row["question_id"]): question_from(row) for row in rows}
+_WANTED_REVISIONS = """
+      FROM json_to_recordset($1) AS wanted (test_id text, revision integer)
+      JOIN test_revisions USING (test_id, revision)
+"""
+
+_REVISIONS = f"SELECT test_id, revision, {DEFINITION_COLUMNS} {_WANTED_REVISIONS}"
+
+# One index probe for each question.
+_QUESTIONS = f"""
+    WITH revisions AS (SELECT test_id, revision, question_ids {_WANTED_REVISIONS})
+    SELECT revisions.test_id, revisions.revision, {QUESTION_COLUMNS}
+      FROM revisions
+     CROSS JOIN LATERAL unnest(revisions.question_ids) WITH ORDINALITY AS asked (id, place)
+     CROSS JOIN LATERAL (
+           SELECT {QUESTION_COLUMNS}
+             FROM questions
+            WHERE questions.test_id = revisions.test_id AND questions.question_id = asked.id
+              AND {HOLDS_FOR_REVISION}
+            LIMIT 1
+           ) AS version
+     ORDER BY revisions.test_id, revisions.revision, asked.place
+"""
 
 
-def _edition(row: asyncpg.Record, questions: dict[tuple[str, str], Question]) -> Edition:
-    return Edition(
-        test_id=row["test_id"],
-        revision=row["revision"],
-        definition=definition_from(row),
-        questions=tuple(questions[row["test_id"], question_id] for question_id in row["question_ids"]),
-    )
+async def _load(connection: Connection, keys: Iterable[EditionKey]) -> dict[EditionKey, Edition]:
+    wanted = as_rows([key._asdict() for key in keys])
+    revisions = await connection.fetch(_REVISIONS, wanted)
+    questions: dict[EditionKey, list[Question]] = {}
+    for row in await connection.fetch(_QUESTIONS, wanted):
+        questions.setdefault(EditionKey(row["test_id"], row["revision"]), []).append(question_from(row))
+    definitions = {EditionKey(row["test_id"], row["revision"]): definition_from(row) for row in revisions}
+    return {
+        key: Edition(
+            test_id=key.test_id,
+            revision=key.revision,
+            definition=definition,
+            questions=tuple(questions.get(key, ())),
+        )
+        for key, definition in definitions.items()
+    }

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from chassis.errors import FieldViolation, Reason, ServiceError
+from chassis.errors import Reason, ServiceError, invalid_field
 
 
 class AccountStatus(StrEnum):
@@ -17,7 +16,7 @@ class AccountStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AccountDetails:
-    """What an account should be: the whole of it, as a PUT says it."""
+    """What an account should be; a PUT gives all of it."""
 
     user_id: str
     email: str
@@ -45,8 +44,16 @@ class Account:
         return email_key(self.email)
 
 
+@dataclass(frozen=True, slots=True)
+class ListOwner:
+    """The learner whose rows a list shows; with `also_inactive`, also when the account is inactive."""
+
+    user_id: str
+    also_inactive: bool
+
+
 def email_key(email: str) -> str:
-    """What two accounts may not share: the address without regard to case."""
+    """The address without regard to case. Two accounts never have the same one."""
     return email.lower()
 
 
@@ -56,14 +63,13 @@ def invalid_user_reference() -> ServiceError:
 
 
 def email_taken() -> ServiceError:
-    """The refusal of an e-mail address that another account has, in whatever case."""
-    violations: Sequence[FieldViolation] = [FieldViolation("email", "belongs to another account")]
-    return ServiceError(Reason.INVALID_ARGUMENT, "email: belongs to another account", violations=violations)
+    """The refusal of an e-mail address that another account has, in upper or lower case."""
+    return invalid_field("email", "belongs to another account")
 
 
 @dataclass(slots=True)
 class Directory:
-    """The accounts that a batch is about, who has the e-mail addresses it wants, and what was decided."""
+    """The accounts of a batch, the owners of the e-mail addresses that it wants, and the decisions."""
 
     now: datetime
     accounts: dict[str, Account]
@@ -72,7 +78,7 @@ class Directory:
     changed: set[str] = field(default_factory=set)
 
     def put(self, details: AccountDetails) -> Account | ServiceError:
-        """Create or replace an account; one that is as it should be stays untouched."""
+        """Create or replace an account. An account that equals the details stays untouched."""
         if self.email_owners.get(details.email_key, details.user_id) != details.user_id:
             return email_taken()
         existing = self.accounts.get(details.user_id)

@@ -1,4 +1,4 @@
-"""Credits: a ledger that sums to the balance, and the grants it is spent from, soonest-expiring first."""
+"""Credits: a ledger whose sum is the balance, and grants that are spent in the order of their expiry."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from enum import StrEnum
 from typing import NamedTuple
 from uuid import UUID
 
-from chassis.errors import FieldViolation, Reason, ServiceError
+from chassis.errors import Reason, ServiceError, invalid_field
 from subscription_service.domain.utc_calendar import end_of_month, month_of
 
 BALANCE_MAX = 2_000_000_000
-"""Balances are int32 in the contract."""
+"""A balance is an int32 in the contract and an integer in the database."""
 
 
 class EntryKind(StrEnum):
@@ -52,15 +52,16 @@ class CreditOrder:
 
 
 class RefundableHold(NamedTuple):
-    """A committed hold, and the credits that it has spent."""
+    """A committed hold, the credits that it has spent, and whether the ledger has its refund."""
 
     hold_id: UUID
     credits: int
+    refunded: bool
 
 
 @dataclass(slots=True)
 class Grant:
-    """What is left, neither spent nor held, of an entry that brought credits in."""
+    """The part of an incoming entry that is neither spent nor held."""
 
     entry_number: int
     remaining: int
@@ -76,10 +77,10 @@ class HeldCredits(NamedTuple):
 
 @dataclass(slots=True)
 class Wallet:
-    """A learner's credits as they were read, and what is decided about them before they are written.
+    """A learner's credits as they were read, and the decisions about them before they are written.
 
-    At every moment balance = sum of the ledger = held + what remains of the grants. `month` is the UTC month
-    (its first day) that `month_granted` credits of the plan were granted for.
+    At every moment balance = sum of the ledger = held + what remains of the grants. The plan has granted
+    `month_granted` credits for the UTC month that begins on the day `month`.
     """
 
     user_id: str
@@ -99,10 +100,10 @@ class Wallet:
         return self.balance - self.held
 
     def settle(self, monthly_credits: int) -> None:
-        """Bring the ledger up to now: what has lapsed leaves it, this month's plan credits enter it.
+        """Bring the ledger up to now: lapsed credits leave it, this month's credits of the plan enter it.
 
-        The plan's credits come once per month; when the plan comes to give more within the month, the rest is
-        added. They lapse with the month, so months in which nobody looked need not be made up for.
+        The plan's credits come once per month. When the plan gives more within the month, the difference is
+        added. They lapse with the month, so a month without any use needs no entries later.
         """
         for grant in self._by_expiry():
             if grant.remaining and self._lapsed(grant.expires_at):
@@ -112,32 +113,35 @@ class Wallet:
         month = month_of(self.now)
         if self.month != month:
             self.month, self.month_granted, self.touched = month, 0, True
-        due = monthly_credits - self.month_granted
-        if due > 0 and self.balance + due <= BALANCE_MAX:
-            self.month_granted, self.touched = monthly_credits, True
+        due = grantable(monthly_credits - self.month_granted, self.balance)
+        if due:
+            self.month_granted += due
             self._bring_in(
                 EntryKind.GRANT,
                 due,
-                f"monthly:{month:%Y-%m}:{monthly_credits}",
+                f"monthly:{month:%Y-%m}:{self.month_granted}",
                 "monthly credits of the plan",
                 end_of_month(month),
             )
 
     def carry_out(self, order: CreditOrder, hold: RefundableHold | None) -> CreditEntry | ServiceError:
-        """Bring in or take back; `hold` is what a refund is for, None when there is none to refund."""
+        """Bring in or take back. `hold` is the hold to refund; None when there is no such committed hold."""
         if order.amount < 0:
             return self._take_back(order)
         if order.refund_of is None:
             return self._grant(order, EntryKind.GRANT, order.operation_id)
         if hold is None or order.amount > hold.credits:
-            return _violation("refundHoldId", "must name a committed hold that cost at least the amount")
-        return self._grant(order, EntryKind.REFUND, f"refund:{hold.hold_id}")
+            return invalid_field("refundHoldId", "must name a committed hold that cost at least the amount")
+        operation_id = f"refund:{hold.hold_id}"
+        if hold.refunded or any(entry.operation_id == operation_id for entry in self.new_entries):
+            return invalid_field("refundHoldId", "was refunded already")
+        return self._grant(order, EntryKind.REFUND, operation_id)
 
     def _grant(self, order: CreditOrder, kind: EntryKind, operation_id: str) -> CreditEntry | ServiceError:
         if self._lapsed(order.expires_at):
-            return _violation("expiresAt", "must be in the future")
+            return invalid_field("expiresAt", "must be in the future")
         if self.balance + order.amount > BALANCE_MAX:
-            return _violation("amount", "would make the balance too large")
+            return invalid_field("amount", "would make the balance too large")
         return self._bring_in(kind, order.amount, operation_id, order.reason, order.expires_at)
 
     def _take_back(self, order: CreditOrder) -> CreditEntry | ServiceError:
@@ -148,7 +152,7 @@ class Wallet:
         return self._enter(EntryKind.ADJUSTMENT, order.amount, order.operation_id, order.reason)
 
     def hold(self, amount: int) -> list[HeldCredits] | ServiceError:
-        """Reserve credits; says from which grants. They cannot lapse while they are held."""
+        """Reserve credits; returns the parts of the grants that they come from. Held credits do not lapse."""
         if amount > self.available:
             return self._insufficient(amount)
         taken = self._take_from_grants(amount)
@@ -162,7 +166,7 @@ class Wallet:
         return self._enter(EntryKind.HOLD_COMMITTED, -amount, operation_id, reason)
 
     def give_back(self, held: Sequence[HeldCredits], *, operation_id: str) -> None:
-        """Undo a reservation. What has lapsed in the meantime leaves the ledger at once."""
+        """Undo a reservation. Credits that have lapsed in the meantime leave the ledger at once."""
         for part in held:
             grant = self.grants[part.entry_number]
             self.held -= part.amount
@@ -225,7 +229,7 @@ class Wallet:
         self.touched_grants.add(grant.entry_number)
 
     def _by_expiry(self) -> list[Grant]:
-        """Soonest-expiring first, those that never expire last; older ones first among equals."""
+        """In the order of expiry: those that never expire come last, and older ones first among equals."""
         return by_expiry(self.grants.values())
 
     def _lapsed(self, expires_at: datetime | None) -> bool:
@@ -239,6 +243,11 @@ class Wallet:
         )
 
 
+def grantable(due: int, balance: int) -> int:
+    """How many of the plan's due credits fit into a balance. The rest comes when there is room again."""
+    return max(0, min(due, BALANCE_MAX - balance))
+
+
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -246,14 +255,8 @@ def by_expiry(grants: Iterable[Grant]) -> list[Grant]:
     return sorted(grants, key=lambda grant: (grant.expires_at or _NEVER, grant.entry_number))
 
 
-def _violation(field_name: str, description: str) -> ServiceError:
+def operation_known() -> ServiceError:
+    """The refusal of an operation that is in the ledger already, although its key is forgotten."""
     return ServiceError(
-        Reason.INVALID_ARGUMENT,
-        f"{field_name}: {description}",
-        violations=[FieldViolation(field_name, description)],
+        Reason.IDEMPOTENCY_KEY_REUSED, "The key was used long ago, and its answer is not stored any more"
     )
-
-
-def refunded_already() -> ServiceError:
-    """The refusal of a second refund of one hold."""
-    return _violation("refundHoldId", "was refunded already")

@@ -1,10 +1,11 @@
-"""Entitlements: what a learner may do now, from what is stored and what the clock has made of it."""
+"""Entitlements: what a learner may do now, derived from the stored rows and the time."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime
 
+from subscription_service.domain.credits import grantable
 from subscription_service.domain.plans import Limits, Plan
 from subscription_service.domain.quota import DayUsage
 from subscription_service.domain.subscriptions import (
@@ -18,7 +19,7 @@ from subscription_service.domain.utc_calendar import end_of_day, month_of
 
 @dataclass(frozen=True, slots=True)
 class StoredCredits:
-    """A learner's credits as they stand in the tables; `lapsed` has expired, but not left the ledger yet."""
+    """A learner's credits as they are stored; `lapsed` of them have expired and are still in the ledger."""
 
     balance: int
     held: int
@@ -29,7 +30,7 @@ class StoredCredits:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is stored of a learner at one moment; `plan` is what they subscribed to."""
+    """The stored state of a learner at one moment; `plan` is the plan of their subscription."""
 
     user_id: str
     email_verified: bool
@@ -47,7 +48,7 @@ class Standing:
 
     @property
     def monthly_credits_due(self) -> int:
-        """What this month's credits of the plan come to that have not been granted yet."""
+        """The plan's credits of this month that the next use will enter into the ledger."""
         limits = limits_at(
             self.status,
             self.period_end,
@@ -56,11 +57,11 @@ class Standing:
             default=Limits(self.default_plan.daily_test_limit, self.default_plan.monthly_credits),
         )
         granted = self.credits.month_granted if self.credits.month == month_of(self.now) else 0
-        return max(0, limits.monthly_credits - granted)
+        return grantable(limits.monthly_credits - granted, self.credits.balance - self.credits.lapsed)
 
     @property
     def credits_due(self) -> bool:
-        """Whether the ledger lacks something that the clock has brought."""
+        """Whether the time has made an entry necessary that the ledger does not have yet."""
         return self.credits.lapsed > 0 or self.monthly_credits_due > 0
 
 
@@ -87,10 +88,10 @@ class Entitlements:
 
 
 def entitlements_of(standing: Standing) -> Entitlements:
-    """Say what holds now.
+    """What holds now.
 
-    The balance is what the next use would find: without what has lapsed, and with the plan's credits of this
-    month, though both enter the ledger only when somebody uses it.
+    The balance is the one that the next use finds: without lapsed credits, and with this month's credits of
+    the plan. Both enter the ledger only when somebody uses it.
     """
     plan = standing.plan_in_force
     stored = standing.credits

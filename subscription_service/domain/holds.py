@@ -1,4 +1,4 @@
-"""Holds: test units and credits that are reserved, then spent or given back, once and for good."""
+"""Holds: test units and credits that are reserved, then spent or given back, exactly once."""
 
 from __future__ import annotations
 
@@ -58,13 +58,48 @@ class Hold:
     resolved_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The outcome of a placement: the hold as it is now.
+
+    `hold` is None when nothing was placed because `rival`, another open hold of the learner, has the subject.
+    """
+
+    hold: Hold | None
+    rival: Hold | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HoldReference:
+    user_id: str
+    hold_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class OpenHoldPosition:
+    """A place in the list of open holds, which is ordered by these three."""
+
+    placed_at: datetime
+    user_id: str
+    hold_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class OpenHoldsQuery:
+    """The open holds that a method's requests placed at least so long ago, behind `placed_after` if given."""
+
+    method: str
+    older_than_seconds: float
+    placed_after: OpenHoldPosition | None
+
+
 @dataclass(slots=True)
 class LearnerHolds:
-    """What must be known of one learner to decide about holds, and what was decided, before it is written.
+    """What the decisions about one learner's holds depend on, and the decisions before they are written.
 
-    `holds` are those asked about, `open_subjects` the subjects asked about that have an open hold, `days` the
-    days that they count against; `limits` is None unless the account may take anything, and stands as of the
-    subscription's change with the number `subscription_changes`.
+    `holds` has the requested holds, `open_holds` the open hold of each requested subject, and `days` the
+    counters of the days that these holds count against. `limits` is None when the account does not exist or
+    is inactive; they reflect the subscription's change with the number `subscription_changes`.
     """
 
     user_id: str
@@ -72,7 +107,7 @@ class LearnerHolds:
     today: date
     limits: Limits | None
     holds: dict[UUID, Hold] = field(default_factory=dict)
-    open_subjects: set[str] = field(default_factory=set)
+    open_holds: dict[str, Hold] = field(default_factory=dict)
     days: dict[date, DayUsage] = field(default_factory=dict)
     wallet: Wallet | None = None
     held_credits: dict[UUID, list[HeldCredits]] = field(default_factory=dict)
@@ -80,18 +115,16 @@ class LearnerHolds:
     resolved: set[UUID] = field(default_factory=set)
     subscription_changes: int = 0
 
-    def place(self, placement: Placement) -> Hold | ServiceError | None:
-        """Take the units, all or nothing; None while another open hold has the subject.
-
-        A hold that exists is returned as it is.
-        """
+    def place(self, placement: Placement) -> Placed | ServiceError:
+        """Take the units, all or nothing. A hold that exists is returned as it is."""
         existing = self.holds.get(placement.hold_id)
         if existing is not None:
-            return existing
+            return Placed(existing)
         if self.limits is None:
             return invalid_user_reference()
-        if placement.subject in self.open_subjects:
-            return None
+        rival = self.open_holds.get(placement.subject)
+        if rival is not None:
+            return Placed(None, rival)
         usage = self._usage(self.today)
         refusal = usage.refusal(placement.tests, self.limits.daily_test_limit)
         if refusal is not None:
@@ -104,7 +137,6 @@ class LearnerHolds:
                 return taken
             self.held_credits[placement.hold_id] = taken
         usage.held += placement.tests
-        self.open_subjects.add(placement.subject)
         self.placed.add(placement.hold_id)
         hold = Hold(
             placement.user_id,
@@ -119,8 +151,8 @@ class LearnerHolds:
             self.now,
             None,
         )
-        self.holds[placement.hold_id] = hold
-        return hold
+        self.holds[placement.hold_id] = self.open_holds[placement.subject] = hold
+        return Placed(hold)
 
     def commit(self, hold_id: UUID) -> Hold | ServiceError:
         """Spend the units, on the day on which they were held. A committed hold stays as it is."""
@@ -142,7 +174,7 @@ class LearnerHolds:
         return self._resolve(hold, HoldState.COMMITTED)
 
     def release(self, hold_id: UUID) -> Hold | ServiceError:
-        """Give the units back. A released hold stays as it is; an unknown one becomes a tombstone."""
+        """Give the units back. A released hold stays as it is. An unknown hold becomes a tombstone."""
         hold = self.holds.get(hold_id)
         if hold is None:
             return self._bury(hold_id)
@@ -160,7 +192,7 @@ class LearnerHolds:
         resolved = replace(hold, state=state, resolved_at=self.now)
         self.holds[hold.hold_id] = resolved
         self.resolved.add(hold.hold_id)
-        self.open_subjects.discard(hold.subject)
+        self.open_holds.pop(hold.subject, None)
         return resolved
 
     def _bury(self, hold_id: UUID) -> Hold:

@@ -1,4 +1,4 @@
-"""Licenses: the level a learner holds in a specialization, which never falls but by an audited reset."""
+"""Licenses: the level a learner holds in a specialization. Only an audited reset lowers it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from chassis.errors import FieldViolation, Reason, ServiceError
+from chassis.errors import Reason, ServiceError, invalid_field
 
 BY_PROGRESS = "progress_service"
 
@@ -30,7 +30,7 @@ class License:
 
 @dataclass(frozen=True, slots=True)
 class LevelReached:
-    """What progress says: an absolute level, and the epoch it was reached in (None: the license's own)."""
+    """A report of progress: an absolute level, and the epoch it was reached in (None: the license's own)."""
 
     user_id: str
     specialization: str
@@ -57,7 +57,7 @@ class LevelReset:
 
 @dataclass(frozen=True, slots=True)
 class LevelAdvance:
-    """What an instructor says."""
+    """An instructor's order."""
 
     user_id: str
     specialization: str
@@ -79,10 +79,17 @@ class Progression:
     from_level: int
     to_level: int
     max_level: int
-    by: str
+    changed_by: str
     reason: str
     event_id: UUID
-    at: datetime
+    changed_at: datetime
+
+
+class SequencedProgression(NamedTuple):
+    """A change of a license, and its place among all changes of all licenses."""
+
+    sequence: int
+    progression: Progression
 
 
 class LicenseEvent(NamedTuple):
@@ -92,7 +99,7 @@ class LicenseEvent(NamedTuple):
 
 @dataclass(slots=True)
 class LicenseRecord:
-    """A learner's licenses and the events seen, as far as they were asked about, and what was decided.
+    """The requested licenses of a learner, the requested events that were seen, and the decisions.
 
     An event counts once for each specialization that it names.
     """
@@ -106,7 +113,7 @@ class LicenseRecord:
     progressions: list[Progression] = field(default_factory=list)
 
     def reach(self, reached: LevelReached) -> License:
-        """Raise the license to a level of the progress; what is lower, older or known changes nothing.
+        """Raise the license to a level of the progress. A lower, older or known one changes nothing.
 
         Any order of the same events ends in the same license: the highest level of the latest epoch.
         """
@@ -129,12 +136,12 @@ class LicenseRecord:
         )
 
     def reset(self, reset: LevelReset) -> License:
-        """Set the level, down if need be; a reset that is older than the license's epoch changes nothing."""
+        """Set the level, also downwards. A reset that is older than the license's epoch changes nothing."""
         license_ = self.licenses.get(reset.specialization)
         known = self._saw_before(reset.specialization, reset.event_id)
         if license_ is not None:
             epoch = license_.epoch if reset.epoch is None else reset.epoch
-            # In an epoch of its own the reset came late: what was reached since stays.
+            # The license is in the reset's own epoch already: levels that were reached since then stay.
             late = reset.epoch is not None and epoch == license_.epoch and reset.to_level <= license_.level
             if known or late or epoch < license_.epoch:
                 return license_
@@ -149,17 +156,12 @@ class LicenseRecord:
         )
 
     def advance(self, advance: LevelAdvance) -> License | ServiceError:
-        """Raise the license by hand, no higher than the catalog went at its last change."""
+        """Raise the license by hand, at most to the highest level that its last change knew."""
         license_ = self.licenses.get(advance.specialization)
         if license_ is None:
             return ServiceError(Reason.NOT_FOUND, "The learner has no license in this specialization")
         if advance.to_level > license_.max_level:
-            description = f"may be at most {license_.max_level}"
-            return ServiceError(
-                Reason.INVALID_ARGUMENT,
-                f"toLevel: {description}",
-                violations=[FieldViolation("toLevel", description)],
-            )
+            return invalid_field("toLevel", f"may be at most {license_.max_level}")
         if advance.to_level < license_.level:
             return ServiceError(
                 Reason.ILLEGAL_TRANSITION,
@@ -208,16 +210,16 @@ class LicenseRecord:
                 from_level=0 if old is None else old.level,
                 to_level=level,
                 max_level=max_level,
-                by=by,
+                changed_by=by,
                 reason=reason,
                 event_id=event_id,
-                at=self.now,
+                changed_at=self.now,
             )
         )
         return new
 
     def _widen(self, license_: License, reached: LevelReached) -> License:
-        """The same level of a catalog that has grown: the level is not the highest any more."""
+        """Note that the catalog has grown, so that the same level is not the highest any more."""
         if reached.level < license_.level or reached.max_level <= license_.max_level:
             return license_
         widened = License(
@@ -233,7 +235,7 @@ class LicenseRecord:
         return widened
 
     def _saw_before(self, specialization: str, event_id: UUID) -> bool:
-        """Whether the event was seen before; from now on it was."""
+        """Whether the event was seen before; remembers it."""
         event = LicenseEvent(specialization, event_id)
         if event in self.seen_events:
             return True

@@ -1,4 +1,4 @@
-"""The daily quota of tests: what is used and held of a UTC day, and what is left of it."""
+"""The daily quota of tests: the used and the held units of a UTC day, and the rest."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from subscription_service.domain.utc_calendar import end_of_day
 
 @dataclass(slots=True)
 class DayUsage:
-    """The test units of one UTC day; a day that nothing was written for is all zeros."""
+    """The test units of one UTC day. A day without a row has zero of both."""
 
     day: date
     held: int = 0
     used: int = 0
 
     def refusal(self, tests: int, limit: int | None) -> ServiceError | None:
-        """Why this many more units may not be held today, or None when they may."""
+        """The refusal to hold this many more units today, or None when they may be held."""
         if tests == 0 or limit is None or self.used + self.held + tests <= limit:
             return None
         return ServiceError(
@@ -33,5 +33,5 @@ class DayUsage:
         )
 
     def remaining(self, limit: int | None) -> int | None:
-        """Units that can still be taken; None without a limit, and never below zero under a lowered one."""
+        """Units that can still be taken; None without a limit. Never negative, also under a lowered limit."""
         return None if limit is None else max(0, limit - self.used - self.held)

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypeVar
 
-from chassis.errors import FieldViolation, Reason, ServiceError
+from chassis.errors import Reason, ServiceError, invalid_field
 from subscription_service.domain.plans import Limits
 from subscription_service.domain.utc_calendar import month_of, start_of_month
 
@@ -25,7 +25,7 @@ class SubscriptionStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class _Rules:
-    """What holds for a status: whether it gives the plan's limits, and which may be set after it.
+    """The rules of a status: whether it gives the plan's limits, and which statuses may follow it.
 
     A status that is among its own successors can be renewed, or moved to another plan or period.
     """
@@ -46,7 +46,7 @@ _RULES: Mapping[SubscriptionStatus, _Rules] = {
 
 
 def entitles(status: SubscriptionStatus) -> bool:
-    """Whether the subscription gives the limits of its plan; otherwise those of the default plan hold."""
+    """Whether the subscription gives the limits of its plan. Otherwise the default plan's limits hold."""
     return _RULES[status].entitles
 
 
@@ -66,7 +66,7 @@ def check_move(old: SubscriptionStatus, new: SubscriptionStatus) -> ServiceError
 
 
 def status_at(stored: SubscriptionStatus, period_end: datetime | None, now: datetime) -> SubscriptionStatus:
-    """The status that counts: past its period end it is EXPIRED, whether or not anyone wrote so."""
+    """The effective status: EXPIRED after the end of the period, although the stored status is another."""
     if period_end is not None and period_end <= now:
         return SubscriptionStatus.EXPIRED
     return stored
@@ -75,7 +75,7 @@ def status_at(stored: SubscriptionStatus, period_end: datetime | None, now: date
 def in_force(
     stored: SubscriptionStatus, period_end: datetime | None, now: datetime, *, plan: T, default: T
 ) -> T:
-    """What holds now: what the subscription's plan gives, or else what the default plan gives."""
+    """What the subscription's plan gives if it entitles now, else what the default plan gives."""
     return plan if entitles(status_at(stored, period_end, now)) else default
 
 
@@ -84,8 +84,8 @@ def limits_at(
 ) -> Limits:
     """What a learner may take now.
 
-    The credits of a month are for whoever was on the plan at any time in it: those of a subscription that has
-    ended this month are due although nobody asked for them before it ended.
+    A learner who was on a plan at any time of a month gets the plan's credits of that month. So they are due
+    also when the subscription has ended in this month and nobody has used the ledger before its end.
     """
     limits = in_force(stored, period_end, now, plan=plan, default=default)
     ended_this_month = (
@@ -107,7 +107,7 @@ class Subscription:
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionOrder:
-    """What a subscription should become, and who says so."""
+    """What a subscription should become, and the user who orders it."""
 
     user_id: str
     plan_id: str
@@ -118,7 +118,7 @@ class SubscriptionOrder:
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionChange:
-    """One line of a subscription's history, numbered per learner; the first comes from nothing."""
+    """One line of a subscription's history, numbered per learner; the first has no `from`."""
 
     user_id: str
     change_number: int
@@ -127,8 +127,8 @@ class SubscriptionChange:
     from_status: SubscriptionStatus | None
     to_status: SubscriptionStatus
     period_end: datetime | None
-    by: str
-    at: datetime
+    changed_by: str
+    changed_at: datetime
 
 
 BY_THE_CLOCK = "clock"
@@ -136,9 +136,9 @@ BY_THE_CLOCK = "clock"
 
 @dataclass(slots=True)
 class SubscriptionRecord:
-    """A learner's subscription as it was read, and what was decided about it.
+    """A learner's subscription as it was read, and the decisions about it.
 
-    `stored_status` is what was set last; `changes` counts the lines of the history.
+    `stored_status` is the status that was set last; `changes` counts the lines of the history.
     """
 
     user_id: str
@@ -151,13 +151,9 @@ class SubscriptionRecord:
     new_changes: list[SubscriptionChange] = field(default_factory=list)
 
     def order(self, order: SubscriptionOrder, known_plans: frozenset[str]) -> Subscription | ServiceError:
-        """Move the subscription, or say why it cannot be; an order that changes nothing leaves no line."""
+        """Move the subscription, or refuse. An order that changes nothing leaves no line in the history."""
         if order.plan_id not in known_plans:
-            return ServiceError(
-                Reason.INVALID_ARGUMENT,
-                "planId: there is no such plan",
-                violations=[FieldViolation("planId", "there is no such plan")],
-            )
+            return invalid_field("planId", "there is no such plan")
         wanted = (order.plan_id, order.status, order.period_end)
         if self.plan_id is None:
             self._record(order, None)
@@ -188,15 +184,15 @@ class SubscriptionRecord:
                 from_status=old,
                 to_status=order.status,
                 period_end=order.period_end,
-                by=order.by,
-                at=self.now,
+                changed_by=order.by,
+                changed_at=self.now,
             )
         )
         self.plan_id, self.stored_status, self.period_end = order.plan_id, order.status, order.period_end
         self.updated_at = self.now
 
     def _record_expiry(self, plan_id: str, period_end: datetime) -> None:
-        """Write down what the clock did. It did so no earlier than the change before it."""
+        """Add a line for the expiry, with a time that is not before the line above it."""
         self.changes += 1
         self.new_changes.append(
             SubscriptionChange(
@@ -207,7 +203,7 @@ class SubscriptionRecord:
                 from_status=self.stored_status,
                 to_status=SubscriptionStatus.EXPIRED,
                 period_end=period_end,
-                by=BY_THE_CLOCK,
-                at=max(period_end, self.updated_at or period_end),
+                changed_by=BY_THE_CLOCK,
+                changed_at=max(period_end, self.updated_at or period_end),
             )
         )

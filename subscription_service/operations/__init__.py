@@ -1,1 +1,1 @@
-"""The use cases: one function per RPC, each takes a batch and answers each of its requests."""
+"""The use cases: one method per RPC. Each takes the items of a batch and answers each of them."""

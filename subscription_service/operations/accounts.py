@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
+from chassis.batch import Item, latest_deadline
 from chassis.errors import Reason, ServiceError
-from chassis.postgres.isolation import RETRY_AFTER_SECONDS, Locked, run_isolated
-from subscription_service.domain.accounts import Account, AccountDetails, email_taken
-from subscription_service.operations.refusals import refusal_of
+from chassis.postgres.isolation import Locked, run_isolated
+from chassis.postgres.refusals import busy
+from subscription_service.domain.accounts import Account, AccountDetails, email_taken, invalid_user_reference
 from subscription_service.store.accounts import EMAIL_CONSTRAINT, AccountsAppeared, AccountStore
 
 LOOKS_MAX = 4
@@ -18,40 +18,37 @@ class AccountOperations:
     def __init__(self, *, store: AccountStore) -> None:
         self._store = store
 
-    async def put_accounts(
-        self, accounts: Sequence[tuple[AccountDetails, str]], *, deadline: float
-    ) -> list[Account | ServiceError]:
-        """Create or replace each; with each comes who asks. An e-mail address belongs to one account."""
+    async def put_accounts(self, items: Sequence[Item[AccountDetails]]) -> list[Account | ServiceError]:
+        """Create or replace each. An e-mail address belongs to one account."""
 
         async def attempt(
-            some: Sequence[tuple[AccountDetails, str]], wait: bool
+            some: Sequence[Item[AccountDetails]], wait: bool
         ) -> list[Account | ServiceError | Locked]:
             for _ in range(LOOKS_MAX):
                 try:
-                    return await self._store.put_accounts(
-                        [details for details, _ in some],
-                        by=[caller for _, caller in some],
-                        wait=wait,
-                        deadline=deadline,
-                    )
+                    return await self._store.put_accounts(some, wait=wait)
                 except AccountsAppeared:
                     continue
-            raise ServiceError(
-                Reason.UNAVAILABLE,
-                "The account is being created by someone else",
-                retry_after_seconds=RETRY_AFTER_SECONDS,
-            )
+            raise busy("Another request is creating the account")
 
         return await run_isolated(
-            accounts,
+            items,
             attempt,
-            owner_of=lambda account: account[0].user_id,
-            refusal_of=partial(refusal_of, meanings={EMAIL_CONSTRAINT: email_taken}),
+            owner_of=lambda item: item.request.user_id,
+            meanings={EMAIL_CONSTRAINT: email_taken},
         )
 
-    async def get_accounts(self, user_ids: Sequence[str], *, deadline: float) -> list[Account | ServiceError]:
-        found = await self._store.get_accounts(set(user_ids), deadline=deadline)
-        return [
-            found.get(user_id) or ServiceError(Reason.NOT_FOUND, "There is no such account")
-            for user_id in user_ids
-        ]
+    async def get_accounts(self, items: Sequence[Item[str]]) -> list[Account | ServiceError]:
+        """The accounts with these ids."""
+        found = await self._found(items)
+        missing = ServiceError(Reason.NOT_FOUND, "There is no such account")
+        return [found.get(item.request, missing) for item in items]
+
+    async def get_own_accounts(self, items: Sequence[Item[str]]) -> list[Account | ServiceError]:
+        """The accounts of the callers. A token without an account is refused, it is not a missing page."""
+        found = await self._found(items)
+        return [found.get(item.request) or invalid_user_reference() for item in items]
+
+    async def _found(self, items: Sequence[Item[str]]) -> dict[str, Account]:
+        user_ids = {item.request for item in items}
+        return await self._store.get_accounts(user_ids, deadline=latest_deadline(items))

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
 
-from chassis.batch import Reply
+from chassis.batch import Item, Outcome
 from chassis.errors import ServiceError
 from chassis.postgres.isolation import Locked, run_isolated
-from subscription_service.domain.accounts import invalid_user_reference
-from subscription_service.domain.credits import CreditEntry, CreditOrder, refunded_already
+from chassis.rpc.paging import Page
+from subscription_service.domain.accounts import ListOwner, invalid_user_reference
+from subscription_service.domain.credits import CreditEntry, CreditOrder, operation_known
 from subscription_service.domain.entitlements import Standing
-from subscription_service.operations.refusals import refusal_of
 from subscription_service.store.accounts import AccountStore
 from subscription_service.store.credits import OPERATION_CONSTRAINT, CreditStore
 from subscription_service.store.entitlements import EntitlementStore
-from subscription_service.store.keyed import Keyed, KeyedOutcome
 
 
 class CreditOperations:
@@ -26,42 +23,41 @@ class CreditOperations:
         self._accounts = accounts
 
     async def adjust_credits(
-        self,
-        orders: Sequence[Keyed[CreditOrder]],
-        *,
-        render: Callable[[CreditEntry], bytes],
-        deadline: float,
-    ) -> list[Reply[Any] | ServiceError]:
-        """Carry out each order once per key; the answers are rendered so that they can be repeated."""
+        self, items: Sequence[Item[CreditOrder]], render: Callable[[CreditEntry], bytes]
+    ) -> list[Outcome]:
+        """Carry out each order once per key."""
 
-        async def attempt(some: Sequence[Keyed[CreditOrder]], wait: bool) -> list[KeyedOutcome]:
-            return await self._store.adjust_credits(some, render=render, wait=wait, deadline=deadline)
+        async def attempt(some: Sequence[Item[CreditOrder]], wait: bool) -> list[Outcome | Locked]:
+            return await self._store.adjust_credits(some, render=render, wait=wait)
 
         return await run_isolated(
-            orders,
+            items,
             attempt,
-            owner_of=lambda keyed: keyed.order.user_id,
-            refusal_of=partial(refusal_of, meanings={OPERATION_CONSTRAINT: refunded_already}),
+            owner_of=lambda item: item.request.user_id,
+            meanings={OPERATION_CONSTRAINT: operation_known},
         )
 
-    async def list_entries(
-        self, *, user_id: str, before: int | None, limit: int, of_inactive: bool, deadline: float
-    ) -> list[CreditEntry]:
-        """The ledger, newest first; it sums to the balance, because what is due is entered beforehand.
-
-        The ledger of an inactive account is shown only if it is asked for as such.
+    async def list_entries(self, item: Item[ListOwner], page: Page) -> list[CreditEntry]:
+        """The ledger, newest first. Its sum is the balance: due entries are made before the first page.
 
         Raises:
             ServiceError: INVALID_USER_REFERENCE.
         """
-        standing = (await self._entitlements.read_standings([user_id], deadline=deadline)).get(user_id)
+        user_id = item.request.user_id
+        before = None if page.after is None else int(page.after[0])
+        standings = await self._entitlements.read_standings([user_id], deadline=item.deadline)
+        standing = standings.get(user_id)
         if standing is None:
-            known = of_inactive and await self._accounts.get_accounts([user_id], deadline=deadline)
+            known = item.request.also_inactive and await self._accounts.get_accounts(
+                [user_id], deadline=item.deadline
+            )
             if not known:
                 raise invalid_user_reference()
         elif before is None:
-            await self._settle(standing, deadline=deadline)
-        return await self._store.list_entries(user_id=user_id, before=before, limit=limit, deadline=deadline)
+            await self._settle(standing, deadline=item.deadline)
+        return await self._store.list_entries(
+            user_id=user_id, before=before, limit=page.limit, deadline=item.deadline
+        )
 
     async def _settle(self, standing: Standing, *, deadline: float) -> None:
         if not standing.credits_due:
@@ -70,8 +66,6 @@ class CreditOperations:
         async def attempt(some: Sequence[str], wait: bool) -> list[ServiceError | Locked | None]:
             return await self._store.settle_credits(some, wait=wait, deadline=deadline)
 
-        (outcome,) = await run_isolated(
-            [standing.user_id], attempt, owner_of=lambda user_id: user_id, refusal_of=refusal_of
-        )
+        (outcome,) = await run_isolated([standing.user_id], attempt, owner_of=lambda user_id: user_id)
         if outcome is not None:
             raise outcome

@@ -1,4 +1,4 @@
-"""Follows the changes of all licenses, from any point on and for as long as somebody watches."""
+"""Follows the changes of all licenses, from any sequence number on, until the watcher leaves."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 
-from subscription_service.store.license_reads import LicenseReader, SequencedProgression
+from chassis.batch import Item
+from subscription_service.domain.licenses import SequencedProgression
+from subscription_service.store.license_reads import LicenseReader
 
 PAGE_SIZE = 500
 READ_SECONDS_MAX = 5.0
 
 
 class LicenseFeed:
-    """Polls for changes; a hint that there are some only makes it look sooner."""
+    """Polls for changes. A hint that there are some only makes it look sooner."""
 
     def __init__(self, *, reader: LicenseReader, poll_seconds: float) -> None:
         self._reader = reader
@@ -21,23 +23,24 @@ class LicenseFeed:
         self._hint = asyncio.Event()
         self._closed = False
 
-    def hasten(self) -> None:
-        """Make everyone who waits look now."""
+    def wake(self) -> None:
+        """Make every waiting watch look now."""
         hint, self._hint = self._hint, asyncio.Event()
         hint.set()
 
     def close(self) -> None:
-        """End every watch; those who watch may go on elsewhere from where they are."""
+        """End every watch. The watchers may continue at another replica."""
         self._closed = True
-        self.hasten()
+        self.wake()
 
-    async def watch(self, *, after: int, deadline: float) -> AsyncIterator[SequencedProgression]:
-        """Every change after this sequence number, in order and none left out, until the deadline."""
+    async def watch(self, item: Item[int]) -> AsyncIterator[SequencedProgression]:
+        """Every change after this sequence number, in order and without gaps, until the deadline."""
+        after = item.request
         while not self._closed:
-            remaining = deadline - time.monotonic()
+            remaining = item.deadline - time.monotonic()
             if remaining <= 0:
                 return
-            hint = self._hint  # taken before looking: a change that comes in between is not missed
+            hint = self._hint  # taken before the read: a change that comes in between is not missed
             page = await self._reader.read_feed(
                 after=after,
                 limit=PAGE_SIZE,

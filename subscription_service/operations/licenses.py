@@ -1,20 +1,24 @@
-"""Changing licenses, as progress or an instructor says, and showing them."""
+"""Changing licenses, as progress or an instructor orders, and showing them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from chassis.batch import Reply
+from chassis.batch import Item, Outcome
 from chassis.errors import ServiceError
 from chassis.postgres.isolation import Locked, run_isolated
-from subscription_service.domain.accounts import AccountStatus, invalid_user_reference
-from subscription_service.domain.licenses import LevelAdvance, LevelReached, LevelReset, License
+from chassis.rpc.paging import Page
+from subscription_service.domain.accounts import AccountStatus, ListOwner, invalid_user_reference
+from subscription_service.domain.licenses import (
+    LevelAdvance,
+    LevelReached,
+    LevelReset,
+    License,
+    SequencedProgression,
+)
 from subscription_service.operations.license_feed import LicenseFeed
-from subscription_service.operations.refusals import refusal_of
 from subscription_service.store.accounts import AccountStore
-from subscription_service.store.keyed import Keyed, KeyedOutcome
-from subscription_service.store.license_reads import LicenseReader, SequencedProgression
+from subscription_service.store.license_reads import LicenseReader
 from subscription_service.store.licenses import LicenseStore
 
 
@@ -28,64 +32,61 @@ class LicenseOperations:
         self._feed = feed
 
     async def change_licenses(
-        self, orders: Sequence[LevelReached | LevelReset], *, deadline: float
+        self, items: Sequence[Item[LevelReached | LevelReset]]
     ) -> list[License | ServiceError]:
         """Apply levels and resets, each once per event."""
 
         async def attempt(
-            some: Sequence[LevelReached | LevelReset], wait: bool
+            some: Sequence[Item[LevelReached | LevelReset]], wait: bool
         ) -> list[License | ServiceError | Locked]:
-            return await self._store.change_licenses(some, wait=wait, deadline=deadline)
+            return await self._store.change_licenses(some, wait=wait)
 
-        outcomes = await run_isolated(
-            orders, attempt, owner_of=lambda order: order.user_id, refusal_of=refusal_of
-        )
-        self._feed.hasten()
+        outcomes = await run_isolated(items, attempt, owner_of=lambda item: item.request.user_id)
+        self._feed.wake()
         return outcomes
 
     async def advance_licenses(
-        self,
-        orders: Sequence[Keyed[LevelAdvance]],
-        *,
-        render: Callable[[License], bytes],
-        deadline: float,
-    ) -> list[Reply[Any] | ServiceError]:
+        self, items: Sequence[Item[LevelAdvance]], render: Callable[[License], bytes]
+    ) -> list[Outcome]:
         """Raise licenses by hand, each once per key."""
 
-        async def attempt(some: Sequence[Keyed[LevelAdvance]], wait: bool) -> list[KeyedOutcome]:
-            return await self._store.advance_licenses(some, render=render, wait=wait, deadline=deadline)
+        async def attempt(some: Sequence[Item[LevelAdvance]], wait: bool) -> list[Outcome | Locked]:
+            return await self._store.advance_licenses(some, render=render, wait=wait)
 
-        outcomes = await run_isolated(
-            orders, attempt, owner_of=lambda keyed: keyed.order.user_id, refusal_of=refusal_of
-        )
-        self._feed.hasten()
+        outcomes = await run_isolated(items, attempt, owner_of=lambda item: item.request.user_id)
+        self._feed.wake()
         return outcomes
 
-    async def list_licenses(
-        self, *, user_id: str, after: str, limit: int, of_inactive: bool, deadline: float
-    ) -> list[License]:
+    async def list_licenses(self, item: Item[ListOwner], page: Page) -> list[License]:
         """A learner's licenses by specialization.
 
         Raises:
             ServiceError: INVALID_USER_REFERENCE.
         """
-        await self._check_account(user_id, of_inactive=of_inactive, deadline=deadline)
-        return await self._reader.list_licenses(user_id=user_id, after=after, limit=limit, deadline=deadline)
+        owner = item.request
+        (after,) = page.after or ("",)
+        await self._check_account(owner.user_id, also_inactive=owner.also_inactive, deadline=item.deadline)
+        return await self._reader.list_licenses(
+            user_id=owner.user_id, after=str(after), limit=page.limit, deadline=item.deadline
+        )
 
-    async def list_history(
-        self, *, user_id: str, specialization: str, before: int | None, limit: int, deadline: float
-    ) -> list[SequencedProgression]:
-        """How a license came to be, newest first.
+    async def list_history(self, item: Item[str], page: Page) -> list[SequencedProgression]:
+        """The changes of the caller's license in a specialization, newest first.
 
         Raises:
             ServiceError: INVALID_USER_REFERENCE.
         """
-        await self._check_account(user_id, of_inactive=False, deadline=deadline)
+        before = None if page.after is None else int(page.after[0])
+        await self._check_account(item.user_id, also_inactive=False, deadline=item.deadline)
         return await self._reader.list_history(
-            user_id=user_id, specialization=specialization, before=before, limit=limit, deadline=deadline
+            user_id=item.user_id,
+            specialization=item.request,
+            before=before,
+            limit=page.limit,
+            deadline=item.deadline,
         )
 
-    async def _check_account(self, user_id: str, *, of_inactive: bool, deadline: float) -> None:
+    async def _check_account(self, user_id: str, *, also_inactive: bool, deadline: float) -> None:
         account = (await self._accounts.get_accounts([user_id], deadline=deadline)).get(user_id)
-        if account is None or not (of_inactive or account.status is AccountStatus.ACTIVE):
+        if account is None or not (also_inactive or account.status is AccountStatus.ACTIVE):
             raise invalid_user_reference()

@@ -1,16 +1,12 @@
-"""Moving subscriptions, and telling their history."""
+"""Moving subscriptions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from chassis.batch import Reply
-from chassis.errors import ServiceError
-from chassis.postgres.isolation import run_isolated
-from subscription_service.domain.subscriptions import Subscription, SubscriptionChange, SubscriptionOrder
-from subscription_service.operations.refusals import refusal_of
-from subscription_service.store.keyed import Keyed, KeyedOutcome
+from chassis.batch import Item, Outcome
+from chassis.postgres.isolation import Locked, run_isolated
+from subscription_service.domain.subscriptions import Subscription, SubscriptionOrder
 from subscription_service.store.subscriptions import SubscriptionStore
 
 
@@ -19,22 +15,11 @@ class SubscriptionOperations:
         self._store = store
 
     async def set_subscriptions(
-        self,
-        orders: Sequence[Keyed[SubscriptionOrder]],
-        *,
-        render: Callable[[Subscription], bytes],
-        deadline: float,
-    ) -> list[Reply[Any] | ServiceError]:
-        """Carry out each order once per key; the answers are rendered so that they can be repeated."""
+        self, items: Sequence[Item[SubscriptionOrder]], render: Callable[[Subscription], bytes]
+    ) -> list[Outcome]:
+        """Carry out each order once per key."""
 
-        async def attempt(some: Sequence[Keyed[SubscriptionOrder]], wait: bool) -> list[KeyedOutcome]:
-            return await self._store.set_subscriptions(some, render=render, wait=wait, deadline=deadline)
+        async def attempt(some: Sequence[Item[SubscriptionOrder]], wait: bool) -> list[Outcome | Locked]:
+            return await self._store.set_subscriptions(some, render=render, wait=wait)
 
-        return await run_isolated(
-            orders, attempt, owner_of=lambda keyed: keyed.order.user_id, refusal_of=refusal_of
-        )
-
-    async def list_changes(
-        self, *, user_id: str, before: int | None, limit: int, deadline: float
-    ) -> list[SubscriptionChange]:
-        return await self._store.list_changes(user_id=user_id, before=before, limit=limit, deadline=deadline)
+        return await run_isolated(items, attempt, owner_of=lambda item: item.request.user_id)

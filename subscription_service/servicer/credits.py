@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import uuid
 from datetime import UTC
-from typing import Any
+from uuid import UUID
 
-from chassis.batch import Item, Reply
-from chassis.errors import ServiceError
+from chassis.batch import Item
+from chassis.rpc.paging import PageTokens
+from chassis.rpc.servicing import Handler, keyed, paged
 from protos.subscription.v1 import credits_pb2 as pb
+from subscription_service.domain.accounts import ListOwner
 from subscription_service.domain.credits import CreditEntry, CreditOrder, EntryKind
 from subscription_service.operations.credits import CreditOperations
-from subscription_service.servicer.batches import deadline_of, keyed, operation_id, timestamp
-from subscription_service.servicer.paging import number_in, pages
+from subscription_service.servicer.values import operation_id, timestamp
 
+SERVICE = "/homeroom.subscription.v1.CreditService"
 _KINDS = {
     EntryKind.GRANT: pb.CreditEntry.GRANT,
     EntryKind.HOLD_COMMITTED: pb.CreditEntry.HOLD_COMMITTED,
@@ -23,55 +24,32 @@ _KINDS = {
 }
 
 
-class CreditServicer:
-    def __init__(self, *, operations: CreditOperations) -> None:
-        self._operations = operations
-
-    async def AdjustCredits(
-        self, batch: list[Item[pb.AdjustCreditsRequest]]
-    ) -> list[Reply[Any] | ServiceError]:
-        return await self._operations.adjust_credits(
-            [keyed(item, _order(item)) for item in batch],
-            render=lambda entry: pb.AdjustCreditsResponse(
-                entry=_message(entry), balance=entry.balance_after
-            ).SerializeToString(),
-            deadline=deadline_of(batch),
-        )
-
-    async def ListMyCreditEntries(
-        self, batch: list[Item[pb.ListMyCreditEntriesRequest]]
-    ) -> list[Reply[pb.ListMyCreditEntriesResponse] | ServiceError]:
-        return await pages(
-            batch,
-            lambda item, limit: self._entries(item, item.call.user_id, limit, of_inactive=False),
+def handlers(*, operations: CreditOperations, tokens: PageTokens) -> list[Handler]:
+    """The methods of CreditService."""
+    return [
+        keyed(
+            f"{SERVICE}/AdjustCredits",
+            _order,
+            operations.adjust_credits,
+            lambda entry: pb.AdjustCreditsResponse(entry=_message(entry), balance=entry.balance_after),
+        ),
+        paged(
+            f"{SERVICE}/ListMyCreditEntries",
+            _my_ledger,
+            operations.list_entries,
+            _message,
             position=lambda entry: (entry.entry_number,),
-            render=lambda entries, token: pb.ListMyCreditEntriesResponse(
-                entries=map(_message, entries), next_page_token=token
-            ),
-        )
-
-    async def ListCreditEntries(
-        self, batch: list[Item[pb.ListCreditEntriesRequest]]
-    ) -> list[Reply[pb.ListCreditEntriesResponse] | ServiceError]:
-        return await pages(
-            batch,
-            lambda item, limit: self._entries(item, item.request.user_id, limit, of_inactive=True),
+            tokens=tokens,
+        ),
+        paged(
+            f"{SERVICE}/ListCreditEntries",
+            _ledger,
+            operations.list_entries,
+            _message,
             position=lambda entry: (entry.entry_number,),
-            render=lambda entries, token: pb.ListCreditEntriesResponse(
-                entries=map(_message, entries), next_page_token=token
-            ),
-        )
-
-    async def _entries(
-        self, item: Item[Any], user_id: str, limit: int, *, of_inactive: bool
-    ) -> list[CreditEntry]:
-        return await self._operations.list_entries(
-            user_id=user_id,
-            before=number_in(item.request.page_token),
-            limit=limit,
-            of_inactive=of_inactive,
-            deadline=item.call.deadline,
-        )
+            tokens=tokens,
+        ),
+    ]
 
 
 def _order(item: Item[pb.AdjustCreditsRequest]) -> CreditOrder:
@@ -81,9 +59,17 @@ def _order(item: Item[pb.AdjustCreditsRequest]) -> CreditOrder:
         amount=request.amount,
         reason=request.reason,
         expires_at=request.expires_at.ToDatetime(UTC) if request.HasField("expires_at") else None,
-        operation_id=f"adjust:{operation_id(item.call)}",
-        refund_of=uuid.UUID(request.refund_hold_id) if request.refund_hold_id else None,
+        operation_id=f"adjust:{operation_id(item.claim)}",
+        refund_of=UUID(request.refund_hold_id) if request.refund_hold_id else None,
     )
+
+
+def _my_ledger(item: Item[pb.ListMyCreditEntriesRequest]) -> ListOwner:
+    return ListOwner(item.user_id, also_inactive=False)
+
+
+def _ledger(item: Item[pb.ListCreditEntriesRequest]) -> ListOwner:
+    return ListOwner(item.request.user_id, also_inactive=True)
 
 
 def _message(entry: CreditEntry) -> pb.CreditEntry:
@@ -93,6 +79,6 @@ def _message(entry: CreditEntry) -> pb.CreditEntry:
         amount=entry.amount,
         reason=entry.reason,
         created_at=timestamp(entry.created_at),
-        expires_at=None if entry.expires_at is None else timestamp(entry.expires_at),
+        expires_at=timestamp(entry.expires_at),
         balance_after=entry.balance_after,
     )

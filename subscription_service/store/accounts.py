@@ -6,9 +6,11 @@ from collections.abc import Collection, Sequence
 
 import asyncpg
 
+from chassis.batch import Item, latest_deadline
 from chassis.errors import ServiceError
-from chassis.postgres.isolation import Locked
 from chassis.postgres import Connection, Database
+from chassis.postgres.isolation import Locked
+from chassis.postgres.rows import as_rows
 from subscription_service.domain.accounts import Account, AccountDetails, AccountStatus, Directory
 from subscription_service.domain.subscriptions import (
     SubscriptionOrder,
@@ -16,14 +18,18 @@ from subscription_service.domain.subscriptions import (
     SubscriptionStatus,
 )
 from subscription_service.store.clock import PinnedTime, database_time
+from subscription_service.store.columns import names
 from subscription_service.store.locks import lock_learners
 from subscription_service.store.subscriptions import write_subscriptions
 
 EMAIL_CONSTRAINT = "account_emails_one_account_per_email"
+ACCOUNT = """user_id text, email text, display_name text, email_verified boolean, status text,
+             created_at timestamptz, updated_at timestamptz"""
+ACCOUNT_COLUMNS = names(ACCOUNT)
 
 
 class AccountsAppeared(Exception):  # noqa: N818 — named for what happened
-    """An account was created by someone else after we had looked for it; nothing was written: look again."""
+    """Another request created an account after we had looked for it. Nothing was written; look again."""
 
 
 class AccountStore:
@@ -32,28 +38,30 @@ class AccountStore:
         self._pinned_time = pinned_time
 
     async def put_accounts(
-        self, accounts: Sequence[AccountDetails], *, by: Sequence[str], wait: bool, deadline: float
+        self, items: Sequence[Item[AccountDetails]], *, wait: bool
     ) -> list[Account | ServiceError | Locked]:
-        """Create or replace these in their order; a new one is subscribed to the default plan.
+        """Create or replace these in their order. A new account is subscribed to the default plan.
 
         Raises AccountsAppeared.
         """
+        accounts = [item.request for item in items]
 
         async def work(connection: Connection) -> list[Account | ServiceError | Locked]:
             learners = await lock_learners(connection, [a.user_id for a in accounts], wait=wait)
-            ours = [a for a in accounts if a.user_id not in learners.elsewhere]
+            ours = [a for a in accounts if a.user_id not in learners.held_by_another]
             directory = await self._read(connection, ours)
             outcomes: list[Account | ServiceError | Locked] = [
-                Locked.ELSEWHERE if a.user_id in learners.elsewhere else directory.put(a) for a in accounts
+                Locked.HELD_BY_ANOTHER if a.user_id in learners.held_by_another else directory.put(a)
+                for a in accounts
             ]
-            creators = {a.user_id: user_id for a, user_id in zip(accounts, by, strict=True)}
+            creators = {item.request.user_id: item.user_id for item in items}
             await _write(connection, directory, creators)
             return outcomes
 
-        return await self._database.write(work, deadline=deadline, name="put_accounts")
+        return await self._database.write(work, deadline=latest_deadline(items), name="put_accounts")
 
     async def get_accounts(self, user_ids: Collection[str], *, deadline: float) -> dict[str, Account]:
-        """Those of the accounts that exist."""
+        """The accounts that exist."""
 
         async def work(connection: Connection) -> dict[str, Account]:
             return await _accounts(connection, user_ids)
@@ -81,12 +89,10 @@ class AccountStore:
 
 async def _accounts(connection: Connection, user_ids: Collection[str]) -> dict[str, Account]:
     rows = await connection.fetch(
-        """
-        SELECT account.user_id, account.email, account.display_name, account.email_verified,
-               account.status, account.created_at, account.updated_at
+        f"""
+        SELECT {names(ACCOUNT, of="account")}
           FROM unnest($1::text[]) AS wanted (user_id)
-         CROSS JOIN LATERAL (SELECT user_id, email, display_name, email_verified, status,
-                                    created_at, updated_at
+         CROSS JOIN LATERAL (SELECT {ACCOUNT_COLUMNS}
                                FROM accounts
                               WHERE user_id = wanted.user_id
                               LIMIT 1) AS account
@@ -107,13 +113,12 @@ async def _write(connection: Connection, directory: Directory, creators: dict[st
         """
         INSERT INTO account_emails (email_key, user_id)
         SELECT email_key, user_id
-          FROM unnest($1::text[], $2::text[]) AS owned (email_key, user_id)
+          FROM json_to_recordset($1) AS owned (email_key text, user_id text)
             ON CONFLICT ON CONSTRAINT account_emails_one_email_per_account DO UPDATE
                SET email_key = excluded.email_key
              WHERE account_emails.email_key <> excluded.email_key
         """,
-        [account.email_key for account in by_email],
-        [account.user_id for account in by_email],
+        as_rows([{"email_key": account.email_key, "user_id": account.user_id} for account in by_email]),
     )
     if directory.created:
         await _subscribe_to_default(connection, directory, creators)
@@ -123,16 +128,14 @@ async def _insert_accounts(connection: Connection, accounts: Sequence[Account]) 
     if not accounts:
         return
     inserted = await connection.fetch(
-        """
-        INSERT INTO accounts (user_id, email, display_name, email_verified, status, created_at, updated_at)
-        SELECT user_id, email, display_name, email_verified, status, created_at, updated_at
-          FROM unnest($1::text[], $2::text[], $3::text[], $4::boolean[], $5::text[],
-                      $6::timestamptz[], $7::timestamptz[])
-               AS account (user_id, email, display_name, email_verified, status, created_at, updated_at)
+        f"""
+        INSERT INTO accounts ({ACCOUNT_COLUMNS})
+        SELECT {ACCOUNT_COLUMNS}
+          FROM json_to_recordset($1) AS account ({ACCOUNT})
             ON CONFLICT ON CONSTRAINT accounts_once DO NOTHING
         RETURNING user_id
         """,
-        *_columns(accounts),
+        as_rows(accounts),
     )
     if len(inserted) != len(accounts):
         raise AccountsAppeared
@@ -142,18 +145,16 @@ async def _update_accounts(connection: Connection, accounts: Sequence[Account]) 
     if not accounts:
         return
     await connection.execute(
-        """
-        INSERT INTO accounts (user_id, email, display_name, email_verified, status, created_at, updated_at)
-        SELECT user_id, email, display_name, email_verified, status, created_at, updated_at
-          FROM unnest($1::text[], $2::text[], $3::text[], $4::boolean[], $5::text[],
-                      $6::timestamptz[], $7::timestamptz[])
-               AS changed (user_id, email, display_name, email_verified, status, created_at, updated_at)
+        f"""
+        INSERT INTO accounts ({ACCOUNT_COLUMNS})
+        SELECT {ACCOUNT_COLUMNS}
+          FROM json_to_recordset($1) AS changed ({ACCOUNT})
             ON CONFLICT ON CONSTRAINT accounts_once DO UPDATE
                SET email = excluded.email, display_name = excluded.display_name,
                    email_verified = excluded.email_verified, status = excluded.status,
                    updated_at = excluded.updated_at
         """,
-        *_columns(accounts),
+        as_rows(accounts),
     )
 
 
@@ -170,18 +171,6 @@ async def _subscribe_to_default(
         record.order(order, frozenset({plan_id}))
         records.append(record)
     await write_subscriptions(connection, records)
-
-
-def _columns(accounts: Sequence[Account]) -> tuple[list[object], ...]:
-    return (
-        [account.user_id for account in accounts],
-        [account.email for account in accounts],
-        [account.display_name for account in accounts],
-        [account.email_verified for account in accounts],
-        [account.status for account in accounts],
-        [account.created_at for account in accounts],
-        [account.updated_at for account in accounts],
-    )
 
 
 def _account(row: asyncpg.Record) -> Account:

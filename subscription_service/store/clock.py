@@ -1,4 +1,4 @@
-"""The time that decisions are made at: the database's, unless a test has pinned it."""
+"""The time of a decision: the database's clock, unless a test has pinned it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 PinnedTime = Callable[[], datetime | None]
-"""What every read statement takes in place of the database's time when it is not None."""
+"""A time that every statement uses in place of the database's clock; None pins nothing."""
 
 
 def database_time() -> datetime | None:

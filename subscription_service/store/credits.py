@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from uuid import UUID
 
 import asyncpg
 
+from chassis.batch import Item, Outcome
 from chassis.errors import ServiceError
-from chassis.postgres.isolation import Locked
 from chassis.postgres import Connection, Database
-from subscription_service.domain.accounts import AccountStatus, invalid_user_reference
+from chassis.postgres.isolation import Locked
+from chassis.postgres.keyed import Render, write_keyed
+from chassis.postgres.rows import as_rows
 from subscription_service.domain.credits import CreditEntry, CreditOrder, EntryKind, RefundableHold
 from subscription_service.store.clock import PinnedTime, database_time
-from subscription_service.store.keyed import Keyed, KeyedOutcome, write_keyed
-from subscription_service.store.locks import lock_learners
-from subscription_service.store.wallets import read_settled_wallets, write_wallets
+from subscription_service.store.locks import LockedLearners, lock_learners
+from subscription_service.store.wallets import ENTRY_COLUMNS, read_settled_wallets, write_wallets
 
 OPERATION_CONSTRAINT = "credit_entries_one_per_operation"
 
@@ -26,44 +27,38 @@ class CreditStore:
         self._pinned_time = pinned_time
 
     async def adjust_credits(
-        self,
-        orders: Sequence[Keyed[CreditOrder]],
-        *,
-        render: Callable[[CreditEntry], bytes],
-        wait: bool,
-        deadline: float,
-    ) -> list[KeyedOutcome]:
+        self, items: Sequence[Item[CreditOrder]], *, render: Render[CreditEntry], wait: bool
+    ) -> list[Outcome | Locked]:
         """Carry out these orders in their sequence, each once per key.
 
-        A second refund of one hold violates `OPERATION_CONSTRAINT`.
+        An operation that is in the ledger, although its key is forgotten, violates `OPERATION_CONSTRAINT`.
         """
 
+        async def lock(connection: Connection, items: Sequence[Item[CreditOrder]]) -> LockedLearners:
+            return await lock_learners(connection, [item.request.user_id for item in items], wait=wait)
+
         async def change(
-            connection: Connection, orders: Sequence[CreditOrder]
+            connection: Connection, learners: LockedLearners, items: Sequence[Item[CreditOrder]]
         ) -> list[CreditEntry | ServiceError | Locked]:
-            learners = await lock_learners(connection, [order.user_id for order in orders], wait=wait)
+            orders = [item.request for item in items]
             wallets = await read_settled_wallets(connection, learners.statuses, pinned=self._pinned_time())
             refundable = await _refundable_holds(connection, orders)
-            outcomes: list[CreditEntry | ServiceError | Locked] = []
-            for order in orders:
-                if order.user_id not in learners.statuses:
-                    outcomes.append(learners.refusal(order.user_id))
-                elif learners.statuses[order.user_id] is not AccountStatus.ACTIVE:
-                    outcomes.append(invalid_user_reference())
-                else:
-                    hold = refundable.get((order.user_id, order.refund_of))
-                    outcomes.append(wallets[order.user_id].carry_out(order, hold))
+            outcomes = [
+                learners.refusal_unless_active(order.user_id)
+                or wallets[order.user_id].carry_out(order, refundable.get((order.user_id, order.refund_of)))
+                for order in orders
+            ]
             await write_wallets(connection, wallets.values())
             return outcomes
 
         return await write_keyed(
-            self._database, orders, change, render=render, deadline=deadline, name="adjust_credits"
+            self._database, items, lock=lock, change=change, render=render, name="adjust_credits"
         )
 
     async def settle_credits(
         self, user_ids: Sequence[str], *, wait: bool, deadline: float
     ) -> list[ServiceError | Locked | None]:
-        """Enter into the ledgers what the clock has brought: expiries, and the credits of the month."""
+        """Enter into the ledgers what is due by now: expiries, and the credits of the month."""
 
         async def work(connection: Connection) -> list[ServiceError | Locked | None]:
             learners = await lock_learners(connection, user_ids, wait=wait)
@@ -78,13 +73,12 @@ class CreditStore:
     async def list_entries(
         self, *, user_id: str, before: int | None, limit: int, deadline: float
     ) -> list[CreditEntry]:
-        """A learner's ledger, newest first, before the entry with that number."""
+        """A learner's ledger, newest first, before the entry with this number."""
 
         async def work(connection: Connection) -> list[CreditEntry]:
             rows = await connection.fetch(
-                """
-                SELECT user_id, entry_number, operation_id, kind, amount, reason,
-                       created_at, expires_at, balance_after
+                f"""
+                SELECT {ENTRY_COLUMNS}
                   FROM credit_entries
                  WHERE user_id = $1 AND ($2::integer IS NULL OR entry_number < $2)
                  ORDER BY entry_number DESC
@@ -102,23 +96,33 @@ class CreditStore:
 async def _refundable_holds(
     connection: Connection, orders: Collection[CreditOrder]
 ) -> dict[tuple[str, UUID | None], RefundableHold]:
-    wanted = [(order.user_id, order.refund_of) for order in orders if order.refund_of is not None]
+    wanted = [
+        {"user_id": order.user_id, "hold_id": order.refund_of}
+        for order in orders
+        if order.refund_of is not None
+    ]
     if not wanted:
         return {}
     rows = await connection.fetch(
         """
-        SELECT hold.user_id, hold.hold_id, hold.credits
-          FROM unnest($1::text[], $2::uuid[]) AS wanted (user_id, hold_id)
+        SELECT hold.user_id, hold.hold_id, hold.credits,
+               EXISTS (SELECT
+                         FROM credit_entries
+                        WHERE user_id = hold.user_id
+                          AND operation_id = 'refund:' || hold.hold_id) AS refunded
+          FROM json_to_recordset($1) AS wanted (user_id text, hold_id uuid)
          CROSS JOIN LATERAL (SELECT user_id, hold_id, credits
                                FROM holds
                               WHERE user_id = wanted.user_id AND hold_id = wanted.hold_id
                                 AND state = 'committed'
                               LIMIT 1) AS hold
         """,
-        [user_id for user_id, _ in wanted],
-        [hold_id for _, hold_id in wanted],
+        as_rows(wanted),
     )
-    return {(row["user_id"], row["hold_id"]): RefundableHold(row["hold_id"], row["credits"]) for row in rows}
+    return {
+        (row["user_id"], row["hold_id"]): RefundableHold(row["hold_id"], row["credits"], row["refunded"])
+        for row in rows
+    }
 
 
 def _entry(record: asyncpg.Record) -> CreditEntry:

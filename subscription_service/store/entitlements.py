@@ -20,16 +20,16 @@ class EntitlementStore:
         self._pinned_time = pinned_time
 
     async def read_standings(self, user_ids: Collection[str], *, deadline: float) -> dict[str, Standing]:
-        """What is stored of each active account; unknown and inactive ones are absent."""
+        """The stored state of each active account; unknown and inactive accounts are absent."""
 
         async def work(connection: Connection) -> dict[str, Standing]:
-            rows = await connection.fetch(READ_STANDINGS, list(user_ids), self._pinned_time())
+            rows = await connection.fetch(_READ_STANDINGS, list(user_ids), self._pinned_time())
             return {row["user_id"]: _standing(row) for row in rows}
 
         return await self._database.read(work, deadline=deadline, name="read_standings")
 
 
-READ_STANDINGS = """
+_READ_STANDINGS = """
     SELECT account.user_id, account.email_verified, clock.now, (clock.now AT TIME ZONE 'utc')::date AS today,
            subscription.status, subscription.period_end, subscription.plan_id, subscription.name,
            subscription.daily_test_limit, subscription.monthly_credits, subscription.features,
@@ -38,7 +38,7 @@ READ_STANDINGS = """
            fallback.monthly_credits AS default_monthly_credits, fallback.features AS default_features,
            coalesce(usage.held, 0) AS usage_held, coalesce(usage.used, 0) AS usage_used,
            coalesce(wallet.balance, 0) AS balance, coalesce(wallet.held, 0) AS credits_held,
-           coalesce(expired.lapsed, 0)::integer AS lapsed,
+           coalesce(expired.lapsed, 0) AS lapsed,
            wallet.month, coalesce(wallet.month_granted, 0) AS month_granted
       FROM unnest($1::text[]) AS wanted (user_id)
      CROSS JOIN (SELECT coalesce($2::timestamptz, statement_timestamp()) AS now) AS clock

@@ -1,40 +1,23 @@
-"""Hears that licenses have changed, through LISTEN on a connection of its own: a hint, never a promise."""
+"""Notifications that licenses have changed, through LISTEN on a connection of its own: a hint, no promise."""
 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable
 
 import asyncpg
 
-from chassis.telemetry.logs import get_logger
 from subscription_service.store.licenses import CHANNEL
 
 CONNECT_SECONDS_MAX = 3.0
-BACKOFF_SECONDS_MAX = 30.0
-
-log = get_logger(__name__)
 
 
-async def listen_for_changes(dsn: str, heard: Callable[[], None]) -> None:
-    """Call `heard` after every commit that changed licenses, until cancelled.
+async def listen_until_lost(dsn: str, notify: Callable[[], None]) -> None:
+    """Call `notify` after every commit that changed licenses, until the connection is lost.
 
-    Without a connection, or behind a pooler that passes nothing on, `heard` is not called; the readers poll.
+    A job that runs again when it ends. Without a connection, or behind a pooler that passes nothing on,
+    `notify` is not called: the readers poll.
     """
-    failures = 0
-    while True:
-        try:
-            await _listen_until_lost(dsn, heard)
-            failures = 0
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            failures += 1
-            log.warning("not listening for license changes", problem=type(error).__name__)
-        ceiling = min(BACKOFF_SECONDS_MAX, 2.0**failures)
-        await asyncio.sleep(random.uniform(0, ceiling))  # noqa: S311 — jitter, not a secret
-
-
-async def _listen_until_lost(dsn: str, heard: Callable[[], None]) -> None:
     connection = await asyncpg.connect(
         dsn,
         timeout=CONNECT_SECONDS_MAX,
@@ -43,8 +26,8 @@ async def _listen_until_lost(dsn: str, heard: Callable[[], None]) -> None:
     lost = asyncio.Event()
     try:
         connection.add_termination_listener(lambda _: lost.set())
-        await connection.add_listener(CHANNEL, lambda *_: heard())
-        heard()  # what was committed while nobody listened
+        await connection.add_listener(CHANNEL, lambda *_: notify())
+        notify()  # of what was committed while nobody listened
         await lost.wait()
     finally:
         connection.terminate()

@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import asyncpg
 
 from chassis.postgres import Connection, Database
-from subscription_service.domain.licenses import License, Progression
+from chassis.postgres.rows import as_rows
+from subscription_service.domain.licenses import (
+    License,
+    LicenseOrder,
+    Progression,
+    SequencedProgression,
+)
+from subscription_service.store.columns import names
+
+LICENSE = """user_id text, specialization text, level integer, max_level integer, epoch integer,
+             updated_at timestamptz"""
+LICENSE_COLUMNS = names(LICENSE)
+PROGRESSION = """user_id text, specialization text, from_level integer, to_level integer, max_level integer,
+                 changed_by text, reason text, event_id uuid, changed_at timestamptz"""
+PROGRESSION_COLUMNS = names(PROGRESSION)
 
 
-class SequencedProgression(NamedTuple):
-    """A change of a license and its place among all changes of all licenses."""
-
-    sequence: int
-    progression: Progression
-
-
-async def read_licenses(connection: Connection, names: Collection[tuple[str, str]]) -> list[License]:
-    """Those of the licenses, named by learner and specialization, that exist."""
+async def read_licenses(connection: Connection, orders: Sequence[LicenseOrder]) -> list[License]:
+    """The existing ones of the licenses that these orders name."""
     rows = await connection.fetch(
-        """
-        SELECT license.user_id, license.specialization, license.level, license.max_level,
-               license.epoch, license.updated_at
-          FROM unnest($1::text[], $2::text[]) AS wanted (user_id, specialization)
-         CROSS JOIN LATERAL (SELECT user_id, specialization, level, max_level, epoch, updated_at
+        f"""
+        SELECT DISTINCT {names(LICENSE, of="license")}
+          FROM json_to_recordset($1) AS wanted (user_id text, specialization text)
+         CROSS JOIN LATERAL (SELECT {LICENSE_COLUMNS}
                                FROM licenses
                               WHERE user_id = wanted.user_id AND specialization = wanted.specialization
                               LIMIT 1) AS license
         """,
-        [user_id for user_id, _ in names],
-        [specialization for _, specialization in names],
+        as_rows(orders),
     )
     return [_license(row) for row in rows]
 
@@ -41,12 +45,12 @@ class LicenseReader:
         self._database = database
 
     async def list_licenses(self, *, user_id: str, after: str, limit: int, deadline: float) -> list[License]:
-        """A learner's licenses by specialization, those after the one named."""
+        """A learner's licenses by specialization, behind the given one."""
 
         async def work(connection: Connection) -> list[License]:
             rows = await connection.fetch(
-                """
-                SELECT user_id, specialization, level, max_level, epoch, updated_at
+                f"""
+                SELECT {LICENSE_COLUMNS}
                   FROM licenses
                  WHERE user_id = $1 AND specialization > $2
                  ORDER BY specialization
@@ -67,9 +71,8 @@ class LicenseReader:
 
         async def work(connection: Connection) -> list[SequencedProgression]:
             rows = await connection.fetch(
-                """
-                SELECT sequence, user_id, specialization, from_level, to_level, max_level,
-                       changed_by, reason, event_id, changed_at
+                f"""
+                SELECT sequence, {PROGRESSION_COLUMNS}
                   FROM license_changes
                  WHERE user_id = $1 AND specialization = $2 AND ($3::bigint IS NULL OR sequence < $3)
                  ORDER BY sequence DESC
@@ -87,16 +90,14 @@ class LicenseReader:
     async def read_feed(self, *, after: int, limit: int, deadline: float) -> list[SequencedProgression]:
         """The changes of all licenses after a sequence number, as far as they are complete.
 
-        Nothing with a lower number can appear later: every transaction that could still write one is older
-        than the horizon, and the numbers begin with the transaction's id.
+        A lower number cannot appear later: the numbers begin with the id of the writing transaction, and all
+        transactions below the horizon have ended.
         """
 
         async def work(connection: Connection) -> list[SequencedProgression]:
             rows = await connection.fetch(
-                """
-                SELECT change.sequence, change.user_id, change.specialization, change.from_level,
-                       change.to_level, change.max_level, change.changed_by, change.reason,
-                       change.event_id, change.changed_at
+                f"""
+                SELECT change.sequence, {names(PROGRESSION, of="change")}
                   FROM license_changes AS change
                  WHERE change.sequence > $1
                    AND change.sequence < (
@@ -147,9 +148,9 @@ def _progression(row: asyncpg.Record) -> SequencedProgression:
             from_level=row["from_level"],
             to_level=row["to_level"],
             max_level=row["max_level"],
-            by=row["changed_by"],
+            changed_by=row["changed_by"],
             reason=row["reason"],
             event_id=row["event_id"],
-            at=row["changed_at"],
+            changed_at=row["changed_at"],
         ),
     )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import assert_never
 
+from chassis.batch import Item, Outcome, latest_deadline
 from chassis.errors import ServiceError
-from chassis.postgres.isolation import Locked
 from chassis.postgres import Connection, Database
+from chassis.postgres.isolation import Locked
+from chassis.postgres.keyed import Render, write_keyed
+from chassis.postgres.rows import as_rows
 from subscription_service.domain.accounts import AccountStatus, invalid_user_reference
 from subscription_service.domain.licenses import (
     LevelAdvance,
@@ -19,12 +22,20 @@ from subscription_service.domain.licenses import (
     LicenseRecord,
 )
 from subscription_service.store.clock import PinnedTime, database_time
-from subscription_service.store.keyed import Keyed, KeyedOutcome, write_keyed
-from subscription_service.store.license_reads import read_licenses
-from subscription_service.store.locks import lock_learners
+from subscription_service.store.columns import names
+from subscription_service.store.license_reads import (
+    LICENSE,
+    LICENSE_COLUMNS,
+    PROGRESSION,
+    PROGRESSION_COLUMNS,
+    read_licenses,
+)
+from subscription_service.store.locks import LockedLearners, lock_learners
 
 CHANNEL = "license_changes"
-"""What is notified when licenses have changed; listening only hastens."""
+"""The channel that is notified when licenses have changed; a notification only makes readers look sooner."""
+
+EVENT = "user_id text, specialization text, event_id uuid, received_at timestamptz"
 
 Records = dict[str, LicenseRecord]
 
@@ -35,49 +46,47 @@ class LicenseStore:
         self._pinned_time = pinned_time
 
     async def change_licenses(
-        self, orders: Sequence[LevelReached | LevelReset], *, wait: bool, deadline: float
+        self, items: Sequence[Item[LevelReached | LevelReset]], *, wait: bool
     ) -> list[License | ServiceError | Locked]:
         """Carry out these in their sequence, each once per event.
 
-        They tell what has happened already, so the account need not be active any more.
+        They report what has happened already, so the account need not be active any more.
         """
 
         async def work(connection: Connection) -> list[License | ServiceError | Locked]:
-            return await self._change(connection, orders, wait=wait)
+            learners = await lock_learners(connection, [item.request.user_id for item in items], wait=wait)
+            return await self._change(connection, learners, [item.request for item in items])
 
-        return await self._database.write(work, deadline=deadline, name="change_licenses")
+        return await self._database.write(work, deadline=latest_deadline(items), name="change_licenses")
 
     async def advance_licenses(
-        self,
-        orders: Sequence[Keyed[LevelAdvance]],
-        *,
-        render: Callable[[License], bytes],
-        wait: bool,
-        deadline: float,
-    ) -> list[KeyedOutcome]:
+        self, items: Sequence[Item[LevelAdvance]], *, render: Render[License], wait: bool
+    ) -> list[Outcome | Locked]:
         """Carry out these in their sequence, each once per key."""
 
+        async def lock(connection: Connection, items: Sequence[Item[LevelAdvance]]) -> LockedLearners:
+            return await lock_learners(connection, [item.request.user_id for item in items], wait=wait)
+
         async def change(
-            connection: Connection, orders: Sequence[LevelAdvance]
+            connection: Connection, learners: LockedLearners, items: Sequence[Item[LevelAdvance]]
         ) -> list[License | ServiceError | Locked]:
-            return await self._change(connection, orders, wait=wait)
+            return await self._change(connection, learners, [item.request for item in items])
 
         return await write_keyed(
-            self._database, orders, change, render=render, deadline=deadline, name="advance_licenses"
+            self._database, items, lock=lock, change=change, render=render, name="advance_licenses"
         )
 
     async def _change(
-        self, connection: Connection, orders: Sequence[LicenseOrder], *, wait: bool
+        self, connection: Connection, learners: LockedLearners, orders: Sequence[LicenseOrder]
     ) -> list[License | ServiceError | Locked]:
-        learners = await lock_learners(connection, [order.user_id for order in orders], wait=wait)
         ours = [order for order in orders if order.user_id in learners.statuses]
         records = await self._read(connection, ours) if ours else {}
-        outcomes: list[License | ServiceError | Locked] = []
-        for order in orders:
-            if order.user_id not in learners.statuses:
-                outcomes.append(learners.refusal(order.user_id))
-            else:
-                outcomes.append(_decide(records[order.user_id], order, learners.statuses[order.user_id]))
+        outcomes = [
+            _decide(records[order.user_id], order, learners.statuses[order.user_id])
+            if order.user_id in learners.statuses
+            else learners.refusal(order.user_id)
+            for order in orders
+        ]
         await _write(connection, records.values())
         return outcomes
 
@@ -86,23 +95,19 @@ class LicenseStore:
             "SELECT coalesce($1::timestamptz, statement_timestamp())", self._pinned_time()
         )
         records = {order.user_id: LicenseRecord(order.user_id, now) for order in orders}
-        for license_ in await read_licenses(
-            connection, {(order.user_id, order.specialization) for order in orders}
-        ):
+        for license_ in await read_licenses(connection, orders):
             records[license_.user_id].licenses[license_.specialization] = license_
         seen = await connection.fetch(
             """
             SELECT event.user_id, event.specialization, event.event_id
-              FROM unnest($1::text[], $2::text[], $3::uuid[]) AS wanted (user_id, specialization, event_id)
+              FROM json_to_recordset($1) AS wanted (user_id text, specialization text, event_id uuid)
              CROSS JOIN LATERAL (SELECT user_id, specialization, event_id
                                    FROM license_events
                                   WHERE user_id = wanted.user_id AND specialization = wanted.specialization
                                     AND event_id = wanted.event_id
                                   LIMIT 1) AS event
             """,
-            [order.user_id for order in orders],
-            [order.specialization for order in orders],
-            [order.event_id for order in orders],
+            as_rows(orders),
         )
         for row in seen:
             event = LicenseEvent(row["specialization"], row["event_id"])
@@ -127,65 +132,39 @@ async def _write(connection: Connection, records: Iterable[LicenseRecord]) -> No
     records = sorted((r for r in records if r.new_events or r.changed), key=lambda record: record.user_id)
     if not records:
         return
-    events = [(record, event) for record in records for event in record.new_events]
+    events = [
+        {"user_id": record.user_id, "received_at": record.now, **event._asdict()}
+        for record in records
+        for event in record.new_events
+    ]
     licenses = [record.licenses[name] for record in records for name in sorted(record.changed)]
-    await connection.execute(
-        """
-        WITH received AS (
-            INSERT INTO license_events (user_id, specialization, event_id, received_at)
-            SELECT user_id, specialization, event_id, received_at
-              FROM unnest($1::text[], $2::text[], $3::uuid[], $4::timestamptz[])
-                   AS event (user_id, specialization, event_id, received_at)
-        )
-        INSERT INTO licenses (user_id, specialization, level, max_level, epoch, updated_at)
-        SELECT user_id, specialization, level, max_level, epoch, updated_at
-          FROM unnest($5::text[], $6::text[], $7::integer[], $8::integer[], $9::integer[], $10::timestamptz[])
-               AS license (user_id, specialization, level, max_level, epoch, updated_at)
-            ON CONFLICT ON CONSTRAINT licenses_one_per_specialization DO UPDATE
-               SET level = excluded.level, max_level = excluded.max_level, epoch = excluded.epoch,
-                   updated_at = excluded.updated_at
-        """,
-        [record.user_id for record, _ in events],
-        [event.specialization for _, event in events],
-        [event.event_id for _, event in events],
-        [record.now for record, _ in events],
-        [license_.user_id for license_ in licenses],
-        [license_.specialization for license_ in licenses],
-        [license_.level for license_ in licenses],
-        [license_.max_level for license_ in licenses],
-        [license_.epoch for license_ in licenses],
-        [license_.updated_at for license_ in licenses],
-    )
-    await _write_progressions(connection, records)
-
-
-async def _write_progressions(connection: Connection, records: Sequence[LicenseRecord]) -> None:
-    """Number the changes by this transaction's id, so that readers can tell what is complete."""
+    await connection.execute(_WRITE, as_rows(events), as_rows(licenses))
     progressions = [progression for record in records for progression in record.progressions]
-    if not progressions:
-        return
-    await connection.execute(
-        """
-        INSERT INTO license_changes (user_id, sequence, specialization, from_level, to_level, max_level,
-                                     changed_by, reason, event_id, changed_at)
-        SELECT change.user_id,
-               ((feed.origin + pg_current_xact_id()::text::bigint) << 16) + change.place - 1,
-               change.specialization, change.from_level, change.to_level, change.max_level,
-               change.changed_by, change.reason, change.event_id, change.changed_at
-          FROM unnest($1::text[], $2::text[], $3::integer[], $4::integer[], $5::integer[], $6::text[],
-                      $7::text[], $8::uuid[], $9::timestamptz[]) WITH ORDINALITY
-               AS change (user_id, specialization, from_level, to_level, max_level, changed_by,
-                          reason, event_id, changed_at, place)
-         CROSS JOIN license_feed AS feed
-        """,
-        [progression.user_id for progression in progressions],
-        [progression.specialization for progression in progressions],
-        [progression.from_level for progression in progressions],
-        [progression.to_level for progression in progressions],
-        [progression.max_level for progression in progressions],
-        [progression.by for progression in progressions],
-        [progression.reason for progression in progressions],
-        [progression.event_id for progression in progressions],
-        [progression.at for progression in progressions],
+    if progressions:
+        await connection.execute(_WRITE_PROGRESSIONS, as_rows(progressions))
+        await connection.execute("SELECT pg_notify($1, '')", CHANNEL)
+
+
+_WRITE = f"""
+    WITH received AS (
+        INSERT INTO license_events ({names(EVENT)})
+        SELECT {names(EVENT)}
+          FROM json_to_recordset($1) AS event ({EVENT})
     )
-    await connection.execute("SELECT pg_notify($1, '')", CHANNEL)
+    INSERT INTO licenses ({LICENSE_COLUMNS})
+    SELECT {LICENSE_COLUMNS}
+      FROM json_to_recordset($2) AS license ({LICENSE})
+        ON CONFLICT ON CONSTRAINT licenses_one_per_specialization DO UPDATE
+           SET level = excluded.level, max_level = excluded.max_level, epoch = excluded.epoch,
+               updated_at = excluded.updated_at
+"""
+
+# The numbers begin with this transaction's id, so that readers can tell which changes are complete.
+_WRITE_PROGRESSIONS = f"""
+    INSERT INTO license_changes (sequence, {PROGRESSION_COLUMNS})
+    SELECT ((feed.origin + pg_current_xact_id()::text::bigint) << 16) + change.place - 1,
+           {names(PROGRESSION, of="change")}
+      FROM ROWS FROM (json_to_recordset($1) AS ({PROGRESSION})) WITH ORDINALITY
+           AS change ({PROGRESSION_COLUMNS}, place)
+     CROSS JOIN license_feed AS feed
+"""

@@ -1,4 +1,4 @@
-"""What learners are limited to now: the limits of their plan, or of the default plan."""
+"""The limits that hold for learners now: those of their plan, or of the default plan."""
 
 from __future__ import annotations
 

@@ -6,32 +6,39 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from chassis.errors import ServiceError
-from chassis.postgres.isolation import Locked
 from chassis.postgres import Connection
+from chassis.postgres.isolation import Locked
 from subscription_service.domain.accounts import AccountStatus, invalid_user_reference
 
 
 @dataclass(frozen=True, slots=True)
 class LockedLearners:
-    """The accounts whose lock this transaction has now, and those that exist but are locked elsewhere.
+    """The accounts that this transaction has locked, and those that another one holds.
 
     An account in neither does not exist.
     """
 
     statuses: dict[str, AccountStatus]
-    elsewhere: frozenset[str]
+    held_by_another: frozenset[str]
 
     def refusal(self, user_id: str) -> ServiceError | Locked:
-        """What becomes of a request for an account that is not locked here."""
-        return Locked.ELSEWHERE if user_id in self.elsewhere else invalid_user_reference()
+        """The outcome of a request for an account that is not locked here."""
+        return Locked.HELD_BY_ANOTHER if user_id in self.held_by_another else invalid_user_reference()
+
+    def refusal_unless_active(self, user_id: str) -> ServiceError | Locked | None:
+        """The outcome of a request that only an active account may make; None when it is active."""
+        status = self.statuses.get(user_id)
+        if status is None:
+            return self.refusal(user_id)
+        return None if status is AccountStatus.ACTIVE else invalid_user_reference()
 
 
 async def lock_learners(connection: Connection, user_ids: Collection[str], *, wait: bool) -> LockedLearners:
     """Lock the accounts in the order of their ids, so that transactions cannot deadlock each other.
 
-    Without `wait`, those that someone else has locked are passed over; with it, the transaction's lock
-    timeout says how long to wait. What is read afterwards must be read in statements of its own: this one
-    saw the other tables as they were before the lock was granted.
+    Without `wait`, accounts that another transaction has locked are passed over. With it, the transaction's
+    lock timeout limits the wait. Read everything else in later statements: this one saw the other tables as
+    they were before the lock was granted.
     """
     wanted = sorted(set(user_ids))
     rows = await connection.fetch(_LOCK_OR_WAIT if wait else _LOCK_WHAT_IS_FREE, wanted)
@@ -52,9 +59,9 @@ async def lock_learners(connection: Connection, user_ids: Collection[str], *, wa
 
 _NONE: frozenset[str] = frozenset()
 
-# Here and everywhere, the LIMIT keeps the lookups apart: one index probe each, in the order of the array. A
-# plan that joins would be made while the tables are small, and read all of them long after they are not.
-# NO KEY: rows that refer to the account may be inserted meanwhile.
+# Here and everywhere, the LIMIT keeps the lookups apart: one index probe each, in the order of the array.
+# Otherwise the planner joins while the tables are small, and that plan reads all of the tables later.
+# NO KEY: other transactions may still insert rows that refer to the account.
 _LOCK_WHAT_IS_FREE = """
     SELECT account.user_id, account.status
       FROM unnest($1::text[]) AS wanted (user_id)

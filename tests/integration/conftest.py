@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from chassis.postgres.migrations import FOLDER, migrate
 from chassis.postgres import Connection, Database
+from chassis.postgres.migrations import FOLDER, migrate
 from homeroom.embedded.provisioning import ServiceDatabase
 
 

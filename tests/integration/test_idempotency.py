@@ -6,16 +6,18 @@ import asyncio
 import time
 from collections.abc import Iterable
 from datetime import timedelta
+from functools import partial
 
 import asyncpg
 import pytest
-from google.protobuf.struct_pb2 import Struct
-from google.protobuf.wrappers_pb2 import StringValue
 
-from chassis.postgres import idempotency
+from chassis.context import Claim
 from chassis.errors import Reason, ServiceError
+from chassis.postgres import Connection, ConstraintViolation, Database, idempotency
 from chassis.postgres.idempotency import CompletedCall, KeyState, StoredResponse
-from chassis.postgres import Connection, ConstraintViolation, Database
+from chassis.process import background as background_module
+from chassis.process.background import Background
+from chassis.telemetry.metrics import Metrics
 from tests.support.waiting import eventually
 
 METHOD = "/homeroom.session.v1.SessionService/CreateSession"
@@ -25,23 +27,23 @@ def soon() -> float:
     return time.monotonic() + 5
 
 
-def named(user_id: str, key: str) -> idempotency.Claim:
-    return idempotency.Claim(user_id, METHOD, key)
+def named(user_id: str, key: str) -> Claim:
+    return Claim(user_id, METHOD, key)
 
 
 def completed(user_id: str, key: str, response: bytes = b"created") -> CompletedCall:
-    return CompletedCall(named(user_id, key), b"print", response, "00-trace-span-01")
+    return CompletedCall(*named(user_id, key), b"print", response, "00-trace-span-01")
 
 
 async def claim(database: Database, calls: Iterable[CompletedCall]) -> None:
     await database.write(lambda connection: idempotency.claim(connection, calls), deadline=soon())
 
 
-async def find(database: Database, *claims: idempotency.Claim) -> dict[idempotency.Claim, StoredResponse]:
+async def find(database: Database, *claims: Claim) -> dict[Claim, StoredResponse]:
     return await database.read(lambda connection: idempotency.find(connection, claims), deadline=soon())
 
 
-async def abort(database: Database, *claims: idempotency.Claim) -> set[idempotency.Claim]:
+async def abort(database: Database, *claims: Claim) -> set[Claim]:
     return await database.write(lambda connection: idempotency.abort(connection, claims), deadline=soon())
 
 
@@ -63,8 +65,8 @@ async def test_nothing_asked_is_nothing_found(database: Database) -> None:
 async def test_the_same_key_of_another_user_or_method_is_another_key(database: Database) -> None:
     await claim(database, [completed("ann", "k")])
     await claim(database, [completed("bob", "k")])
-    other = idempotency.Claim("ann", "/other/Method", "k")
-    await claim(database, [CompletedCall(other, b"print", b"created")])
+    other = Claim("ann", "/other/Method", "k")
+    await claim(database, [CompletedCall(*other, b"print", b"created")])
     assert len(await find(database, named("ann", "k"), named("bob", "k"), other)) == 3
 
 
@@ -135,9 +137,7 @@ async def test_a_claim_that_rolls_back_leaves_the_key_to_the_abort(
     await _race(database, admin, commit=False, aborted={named("ann", "k")})
 
 
-async def _race(
-    database: Database, admin: Connection, *, commit: bool, aborted: set[idempotency.Claim]
-) -> None:
+async def _race(database: Database, admin: Connection, *, commit: bool, aborted: set[Claim]) -> None:
     transaction = admin.transaction()
     await transaction.start()
     await idempotency.claim(admin, [completed("ann", "k")])
@@ -178,24 +178,82 @@ async def test_a_row_is_either_completed_with_its_answer_or_aborted_without(admi
             )
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        CompletedCall("u" * 256, METHOD, "k", b"", b""),
+        CompletedCall("ann", METHOD, "k" * 256, b"", b""),
+        CompletedCall("ann", METHOD, "", b"", b""),
+        CompletedCall("ann", "m" * 256, "k", b"", b""),
+        CompletedCall("ann", METHOD, "k", b"f" * 65, b""),
+        CompletedCall("ann", METHOD, "k", b"", b"", content="c" * 1025),
+        CompletedCall("ann", METHOD, "k", b"", bytes(4 * 1024 * 1024 + 1)),
+    ],
+    ids=["user", "key", "no key", "method", "fingerprint", "content", "response"],
+)
+async def test_every_value_has_a_limit(database: Database, call: CompletedCall) -> None:
+    with pytest.raises(ConstraintViolation) as caught:
+        await claim(database, [call])
+    assert caught.value.constraint.endswith("_bounded")
+
+
+@pytest.mark.timeout(120)
+async def test_purging_goes_on_until_a_page_comes_back_short(database: Database, admin: Connection) -> None:
+    await admin.execute(
+        "INSERT INTO idempotency_keys (user_id, method, key, state, created_at) "
+        "SELECT 'ann', 'm', n::text, 'aborted', now() - interval '8 days' FROM generate_series(1, 2500) AS n"
+    )
+    await claim(database, [completed("ann", "young")])
+    background = Background(metrics=Metrics(service="test"))
+    job = background.add(
+        "purge_keys",
+        partial(idempotency.purge_keys, database, older_than=timedelta(days=7)),
+        interval_seconds=3600,
+    )
+    background.start()
+
+    async def only_the_young() -> bool:
+        return bool(await admin.fetchval("SELECT count(*) = 1 FROM idempotency_keys"))
+
+    await eventually(only_the_young, seconds=30)
+    await background.stop()
+    assert job.last_success_at
+
+
+async def test_purging_survives_a_database_that_is_away(
+    database: Database, admin: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background_module, "BACKOFF_SECONDS", 0.001)
+    await admin.execute("ALTER TABLE idempotency_keys RENAME TO away")
+    background = Background(metrics=Metrics(service="test"))
+    job = background.add(
+        "purge_keys",
+        partial(idempotency.purge_keys, database, older_than=timedelta(days=7)),
+        interval_seconds=3600,
+    )
+    background.start()
+    await eventually(lambda: job.failures_in_a_row >= 2)
+    await admin.execute("ALTER TABLE away RENAME TO idempotency_keys")
+    await eventually(lambda: job.last_success_at)
+    await background.stop()
+
+
 async def test_only_old_keys_are_forgotten_the_oldest_first_and_in_bounded_steps(
-    database: Database, admin: Connection
+    database: Database, admin: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await claim(database, [completed("ann", str(n)) for n in range(10)])
     await admin.execute(
         "UPDATE idempotency_keys SET created_at = now() - make_interval(days => key::int) WHERE key::int >= 5"
     )
 
-    async def purge(limit: int) -> int:
-        return await database.write(
-            lambda connection: idempotency.purge(connection, timedelta(days=4), limit), deadline=soon()
-        )
+    async def purge(page: int) -> float | None:
+        monkeypatch.setattr(idempotency, "KEYS_PER_PURGE", page)
+        return await idempotency.purge_keys(database, older_than=timedelta(days=4))
 
-    assert await purge(2) == 2
+    assert await purge(2) == 0.0, "a full page: there may be more"
     left = await admin.fetch("SELECT key FROM idempotency_keys ORDER BY key")
     assert [row["key"] for row in left] == ["0", "1", "2", "3", "4", "5", "6", "7"]
-    assert await purge(100) == 3
-    assert await purge(100) == 0
+    assert await purge(100) is None
     assert await admin.fetchval("SELECT count(*) FROM idempotency_keys") == 5
 
 
@@ -215,18 +273,3 @@ def test_a_request_under_an_aborted_key_is_told_to_take_a_new_one() -> None:
     error = idempotency.check(StoredResponse(b"", KeyState.ABORTED, b"", ""), b"print")
     assert isinstance(error, ServiceError)
     assert error.reason is Reason.REQUEST_ABORTED
-
-
-def test_fingerprints_tell_requests_and_methods_apart_and_nothing_else() -> None:
-    first, second = Struct(), Struct()
-    first.update({"a": 1, "b": 2})
-    second.update({"b": 2, "a": 1})
-    assert idempotency.fingerprint(METHOD, first) == idempotency.fingerprint(METHOD, second)
-    assert len(idempotency.fingerprint(METHOD, first)) == 16
-    others = {
-        idempotency.fingerprint(METHOD, StringValue(value="x")),
-        idempotency.fingerprint(METHOD, StringValue(value="y")),
-        idempotency.fingerprint(METHOD + "s", StringValue(value="x")),
-        idempotency.fingerprint(METHOD, StringValue()),
-    }
-    assert len(others) == 4

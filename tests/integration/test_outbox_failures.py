@@ -13,12 +13,9 @@ from pathlib import Path
 import pytest
 
 from chassis import failpoints
-from chassis.postgres import outbox
-from chassis.postgres import relay
-from chassis.process.config import Mode
 from chassis.errors import Reason, ServiceError
+from chassis.postgres import Connection, Database, outbox, relay
 from chassis.postgres.outbox import OutboxEvent
-from chassis.postgres import Connection, Database
 from homeroom.embedded.provisioning import ServiceDatabase
 from tests.support.outbox import NEVER, Receiver, append, empty, event, running
 from tests.support.waiting import eventually
@@ -31,9 +28,9 @@ def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def armed(tmp_path: Path) -> Iterator[Path]:
-    failpoints.configure(tmp_path, Mode.DEVELOPMENT)
+    failpoints.configure(tmp_path, allowed=True)
     yield tmp_path
-    failpoints.configure(None, Mode.DEVELOPMENT)
+    failpoints.configure(None, allowed=True)
 
 
 async def test_an_event_that_fails_for_now_is_delivered_later(
@@ -118,9 +115,7 @@ async def test_a_receiver_that_hangs_is_given_up(database: Database, admin: Conn
         raise AssertionError
 
     await append(database, event("ann"))
-    async with running(
-        database, {"results": hang}, delivery_seconds_max=0.05, lease_seconds=5
-    ) as sending:
+    async with running(database, {"results": hang}, delivery_seconds_max=0.05, lease_seconds=5) as sending:
         await eventually(lambda: sending.failed)
     last_error = await admin.fetchval("SELECT last_error FROM outbox")
     assert last_error == str(ServiceError(Reason.DEADLINE_EXCEEDED))
@@ -200,22 +195,21 @@ PROGRAM = """
 import asyncio, sys
 from pathlib import Path
 from chassis import failpoints
-from chassis.process.config import Mode
 from chassis.postgres import Database
 from chassis.postgres.relay import Relay
+from tests.support.outbox import running
 
 async def main(dsn: str, log: str, armed: str) -> None:
-    failpoints.configure(Path(armed), Mode.DEVELOPMENT)
+    failpoints.configure(Path(armed), allowed=True)
 
     async def deliver(events):
         with open(log, "a") as file:
             file.writelines(f"{event.user_id}\\n" for event in events)
         return [None] * len(events)
 
-    relay = Relay(await Database.connect(dsn), {"results": deliver}, poll_seconds=0.02,
-                  delivery_seconds_max=0.5, lease_seconds=1)
-    relay.start()
-    await asyncio.Event().wait()
+    database = await Database.connect(dsn)
+    async with running(database, {"results": deliver}, delivery_seconds_max=0.5, lease_seconds=1):
+        await asyncio.Event().wait()
 
 asyncio.run(main(*sys.argv[1:]))
 """

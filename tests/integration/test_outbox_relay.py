@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
-from chassis.postgres import outbox
 from chassis.errors import Reason, ServiceError
+from chassis.postgres import Connection, Database, outbox
 from chassis.postgres.outbox import OutboxEvent
-from chassis.postgres import Connection, Database
 from chassis.postgres.relay import Relay
-from tests.support.outbox import NEVER, Receiver, append, empty, event, running
+from tests.support.outbox import NEVER, Receiver, append, background_of, empty, event, running
 from tests.support.waiting import eventually
 
 
@@ -63,7 +62,7 @@ async def test_a_wake_after_the_commit_does_not_wait_for_the_next_poll(
     database: Database, admin: Connection
 ) -> None:
     receiver = Receiver()
-    async with running(database, {"results": receiver}, poll_seconds=NEVER) as sending:
+    async with running(database, {"results": receiver}, interval_seconds=NEVER) as sending:
         for name in ("ann", "bob"):
             await append(database, event(name))
             sending.wake()
@@ -83,7 +82,7 @@ async def test_a_relay_that_found_nothing_rests_until_the_next_wake_or_poll(
         return await look(sending, topic)
 
     monkeypatch.setattr(Relay, "_lease_due", counted)
-    async with running(database, {"results": Receiver()}, poll_seconds=NEVER) as sending:
+    async with running(database, {"results": Receiver()}, interval_seconds=NEVER) as sending:
         await append(database, event("ann"))
         sending.wake()
         await eventually(empty(admin))
@@ -100,7 +99,7 @@ async def test_a_wake_during_a_delivery_is_not_lost(database: Database, admin: C
         await go_on.wait()
         return [None] * len(events)
 
-    async with running(database, {"results": deliver}, poll_seconds=NEVER) as sending:
+    async with running(database, {"results": deliver}, interval_seconds=NEVER) as sending:
         await append(database, event("ann"))
         sending.wake()
         await delivering.wait()
@@ -159,11 +158,11 @@ async def test_stopping_finishes_the_delivery_under_way(database: Database, admi
         await go_on.wait()
         return [None] * len(events)
 
-    sending = Relay(database, {"results": deliver}, poll_seconds=NEVER)
+    background = background_of(Relay(database, {"results": deliver}), interval_seconds=NEVER)
     await append(database, event("ann"))
-    sending.start()
+    background.start()
     await delivering.wait()
-    stopping = asyncio.create_task(sending.stop())
+    stopping = asyncio.create_task(background.stop())
     await append(database, event("bob"))
     go_on.set()
     await stopping

@@ -10,26 +10,24 @@ import grpc.aio
 import pytest
 import pytest_asyncio
 from google.rpc import error_details_pb2
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
-from chassis.rpc.client import Upstream
-from chassis.postgres.errors import LockTimeout, OutcomeUnknown
 from chassis.errors import Reason, ServiceError
-from chassis.telemetry.metrics import Metrics
+from chassis.postgres.errors import LockTimeout, OutcomeUnknown
+from chassis.rpc.client import Upstream
 from chassis.rpc.server import Server
-from protos.progress.v1 import progress_pb2
+from chassis.telemetry.metrics import Metrics
 from protos.subscription.v1 import credits_pb2, licenses_pb2
 from tests.support.rpc import (
     ADJUST,
     CREDITS,
-    LICENSES,
     TOKEN,
     WATCH,
-    CreditServicer,
+    Credits,
     adjust,
     call,
     calling,
+    license_handlers,
     serving,
     tracing,
     upstream_to,
@@ -37,8 +35,8 @@ from tests.support.rpc import (
 
 
 @pytest_asyncio.fixture
-async def servicer() -> CreditServicer:
-    return CreditServicer()
+async def servicer() -> Credits:
+    return Credits()
 
 
 @pytest_asyncio.fixture
@@ -58,8 +56,8 @@ async def test_an_answer_comes_back_with_the_call_that_asked(upstream, servicer)
     assert reply.message.balance == 7
     assert not reply.replayed
     ((item,),) = servicer.batches
-    assert (item.call.user_id, item.call.roles, item.call.idempotency_key) == ("ada", {"admin"}, "k")
-    assert item.call.remaining_seconds() < 10.0 - 0.02
+    assert (item.context.user_id, item.context.roles, item.context.idempotency_key) == ("ada", {"admin"}, "k")
+    assert item.context.remaining_seconds() < 10.0 - 0.02
 
 
 async def test_outcomes_of_one_message_keep_their_order_and_a_bad_item_hurts_no_neighbour(upstream, servicer):
@@ -145,7 +143,7 @@ async def test_a_caller_waits_no_longer_than_its_deadline(upstream, servicer):
 async def test_unavailable_is_tried_again_with_the_same_key(upstream, servicer):
     servicer.unavailable_times = 2
     assert (await upstream.call(ADJUST, adjust(9), call(key="once"))).message.balance == 9
-    assert [batch[0].call.idempotency_key for batch in servicer.batches] == ["once"] * 3
+    assert [batch[0].context.idempotency_key for batch in servicer.batches] == ["once"] * 3
 
 
 async def test_unavailable_is_tried_three_times_at_most(upstream, servicer):
@@ -229,23 +227,16 @@ async def test_a_stream_is_followed_and_ends(upstream):
     assert caught.value.reason is Reason.PERMISSION_DENIED
 
 
-async def test_health_and_reflection_answer(server, upstream):
-    await upstream.check_health()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
-        asked = reflection_pb2.ServerReflectionRequest(list_services="")
-        async for response in stub.ServerReflectionInfo(iter([asked])):
-            names = {service.name for service in response.list_services_response.service}
-            assert {CREDITS, LICENSES, "grpc.health.v1.Health"} <= names
-            break
-
-
-def test_a_servicer_that_lacks_a_method_is_refused_at_construction():
-    with pytest.raises(TypeError, match=r"lacks (RecordSessionResult|GetStats)"):
-        Server(
-            bind="127.0.0.1:0",
-            servicers={progress_pb2.DESCRIPTOR.services_by_name["StatisticsService"].full_name: object()},
-            service_token=TOKEN,
-            tracing=tracing(),
-            metrics=Metrics(service="test"),
-        )
+def test_a_service_with_a_method_without_a_handler_is_refused_at_construction():
+    for handlers in (
+        [handler for handler in Credits().handlers() if handler.method.path != ADJUST],
+        [handler for handler in license_handlers() if handler.method.path != WATCH],
+    ):
+        with pytest.raises(TypeError, match=r"(AdjustCredits|WatchLicenses) has no handler"):
+            Server(
+                bind="127.0.0.1:0",
+                handlers=handlers,
+                service_token=TOKEN,
+                tracing=tracing(),
+                metrics=Metrics(service="test"),
+            )

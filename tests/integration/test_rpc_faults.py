@@ -5,51 +5,35 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 
+import grpc
+import grpc.aio
 import pytest
 
 import chassis.rpc.carrier
-from chassis.rpc.client import Upstream
-from chassis.errors import Reason, ServiceError
+from chassis.errors import FieldViolation, Reason, ServiceError
+from chassis.rpc.servicing import streamed
 from chassis.telemetry.metrics import Metrics
 from protos.subscription.v1 import licenses_pb2
 from tests.support.proxy import proxying
-from tests.support.rpc import ADJUST, WATCH, CreditServicer, adjust, call, calling, serving, upstream_to
+from tests.support.rpc import (
+    ADJUST,
+    WATCH,
+    Credits,
+    adjust,
+    call,
+    calling,
+    license_handlers,
+    other_process,
+    port_to_come_back_to,
+    reason_of,
+    serving,
+    unconverted,
+    unrendered,
+    upstream_to,
+)
 from tests.support.waiting import eventually
-
-ROOT = Path(__file__).parents[2]
-
-
-async def reason_of(client: Upstream, amount: int = 1, **options) -> Reason | None:
-    """Why a call failed; None when it was answered."""
-    try:
-        await client.call(ADJUST, adjust(amount), call(**options))
-    except ServiceError as error:
-        return error.reason
-    return None
-
-
-@asynccontextmanager
-async def other_process() -> AsyncIterator[tuple[int, asyncio.subprocess.Process]]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tests.support.rpc",
-        cwd=ROOT,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
-        yield int(await asyncio.wait_for(process.stdout.readline(), 30)), process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
 
 
 @pytest.mark.fault
@@ -122,7 +106,7 @@ async def test_a_quiet_stream_is_not_cut_for_being_watched_over(monkeypatch):
 
 
 async def test_a_process_that_comes_back_at_its_address_is_found_again():
-    async with serving() as server:
+    async with serving(bind=f"127.0.0.1:{port_to_come_back_to()}") as server:
         client = upstream_to(server.port)
         assert await reason_of(client) is None
     while not client.breaker_open:
@@ -145,7 +129,7 @@ async def test_a_process_that_is_slow_to_greet_is_waited_for():
 
 
 async def test_a_call_whose_time_is_over_is_not_sent_and_says_nothing_about_the_upstream():
-    servicer, metrics = CreditServicer(), Metrics(service="test")
+    servicer, metrics = Credits(), Metrics(service="test")
     async with serving(servicer, metrics=metrics) as server, calling(server.port, attempts=1) as client:
         late = [(adjust(1), call(seconds=-1.0)), (adjust(2), call()), (adjust(3), call(seconds=-1.0))]
         outcomes = await client.call_many(ADJUST, late)
@@ -164,7 +148,7 @@ async def test_a_call_whose_time_is_over_is_not_sent_and_says_nothing_about_the_
 
 
 async def test_a_call_that_expires_in_the_queue_is_never_sent():
-    servicer = CreditServicer()
+    servicer = Credits()
     servicer.gate = asyncio.Event()
     async with serving(servicer) as server, calling(server.port, lanes=1) as client:
         first = asyncio.create_task(reason_of(client, 1))
@@ -177,7 +161,7 @@ async def test_a_call_that_expires_in_the_queue_is_never_sent():
 
 
 async def test_a_call_that_expires_while_the_server_is_too_busy_to_look_is_not_carried_out():
-    servicer = CreditServicer()
+    servicer = Credits()
     async with serving(servicer) as server, calling(server.port) as client:
         assert await reason_of(client) is None
         sending = client.call_many(ADJUST, [(adjust(2), call(seconds=0.5)), (adjust(3), call())])
@@ -189,7 +173,7 @@ async def test_a_call_that_expires_while_the_server_is_too_busy_to_look_is_not_c
 
 
 async def test_impatient_callers_cannot_shut_the_others_out():
-    servicer = CreditServicer()
+    servicer = Credits()
     servicer.gate = asyncio.Event()
     async with serving(servicer) as server, calling(server.port, attempts=1) as client:
         impatient = (client.call_many(ADJUST, [(adjust(1), call(seconds=0.3))]) for _ in range(20))
@@ -216,7 +200,7 @@ async def test_an_open_breaker_refuses_at_once_and_costs_no_retries():
 
 
 async def test_a_full_outage_gets_few_tries_beyond_the_calls_themselves():
-    servicer = CreditServicer()
+    servicer = Credits()
     servicer.unavailable_times = 1_000_000
     async with serving(servicer) as server, calling(server.port) as client:
         for _ in range(40):
@@ -225,13 +209,121 @@ async def test_a_full_outage_gets_few_tries_beyond_the_calls_themselves():
         assert 400 < len(servicer.amounts) <= 400 + 40 + 20
 
 
-async def test_a_wrong_token_stays_an_error_of_ours_however_often_it_is_tried():
+async def test_a_wrong_token_stays_an_answer_however_many_try_it_at_once():
+    large = "x" * 100_000  # the refusal comes while it is being written
     async with serving() as server, calling(server.port, token="guess", attempts=1) as client:
         assert {await reason_of(client) for _ in range(10)} == {Reason.INTERNAL}
+        for _ in range(10):
+            outcomes = await asyncio.gather(
+                *(client.call_many(ADJUST, [(adjust(1, large), call())]) for _ in range(20))
+            )
+            assert {outcome.reason for (outcome,) in outcomes} == {Reason.INTERNAL}
+        assert not client.breaker_open
+
+
+async def test_a_method_that_the_other_process_does_not_know_yet_is_unavailable_and_says_nothing_else():
+    async with (
+        serving(handlers=license_handlers()) as server,
+        calling(server.port, attempts=1) as client,
+    ):
+        assert {await reason_of(client) for _ in range(10)} == {Reason.UNAVAILABLE}
+        assert not client.breaker_open
+
+
+@pytest.mark.parametrize("together", [False, True])
+async def test_a_write_that_fails_is_retried_as_any_missing_answer(monkeypatch, together):
+    servicer = Credits()
+    async with serving(servicer) as server, calling(server.port) as client:
+        lines = client._carrier._lines
+        exchange, failures = lines.exchange, 2
+
+        async def failing(payload, **options):
+            nonlocal failures
+            if failures:
+                failures -= 1
+                raise grpc.aio.AioRpcError(
+                    grpc.StatusCode.INTERNAL,
+                    grpc.aio.Metadata(),
+                    grpc.aio.Metadata(),
+                    "Internal error from Core",
+                )
+            return await exchange(payload, **options)
+
+        monkeypatch.setattr(lines, "exchange", failing)
+        if together:
+            (outcome,) = await client.call_many(ADJUST, [(adjust(7), call())])
+        else:
+            outcome = await client.call(ADJUST, adjust(7), call())
+        assert outcome.message.balance == 7
+        assert servicer.amounts == [7]
+
+
+async def test_a_refusal_of_a_stream_keeps_its_details_however_many_they_are():
+    violations = [
+        FieldViolation(f"questions[{n}].prompt", "must be at most 2000 characters") for n in range(100)
+    ]
+
+    def refusing(item):
+        raise ServiceError(Reason.INVALID_ARGUMENT, "x" * 2000, violations=violations)
+
+    async def unreached(item):
+        yield item
+
+    handlers = [
+        streamed(WATCH, refusing, unreached, unrendered) if each.method.path == WATCH else each
+        for each in license_handlers()
+    ]
+    async with serving(handlers=handlers) as server, calling(server.port) as client:
+        with pytest.raises(ServiceError) as caught:
+            await anext(client.stream(WATCH, licenses_pb2.WatchLicensesRequest(), call(roles=("service",))))
+        assert caught.value.reason is Reason.INVALID_ARGUMENT
+        assert list(caught.value.violations) == violations
+
+
+async def test_an_upstream_that_is_something_else_is_no_answer():
+    """A port that speaks no gRPC, as after a mistake in the configuration."""
+
+    async def speak(reader, writer):
+        writer.write(b"HTTP/1.1 404 Not Found\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(speak, "127.0.0.1", 0)
+    async with server, calling(server.sockets[0].getsockname()[1], attempts=1) as client:
+        while not client.breaker_open:
+            assert await reason_of(client) in {Reason.UNAVAILABLE, Reason.DEADLINE_EXCEEDED}
+
+
+@pytest.mark.parametrize(
+    "answer", [b"\xff", b"", b"\x0a\x00\x0a\x00"], ids=["cut short", "too few", "too many"]
+)
+async def test_an_answer_that_does_not_fit_its_message_is_no_answer(monkeypatch, answer):
+    monkeypatch.setattr("chassis.rpc.server._carried", lambda _answers: answer)
+    async with serving() as server, calling(server.port, attempts=1) as client:
+        assert {await reason_of(client) for _ in range(5)} == {Reason.UNAVAILABLE}
+        assert client.breaker_open
+
+
+async def test_a_stream_that_fails_says_nothing_about_the_bug():
+    async def broken(item):
+        yield licenses_pb2.WatchLicensesResponse(sequence=1)
+        raise RuntimeError("password=hunter2")
+
+    handlers = [
+        streamed(WATCH, unconverted, broken, unrendered) if each.method.path == WATCH else each
+        for each in license_handlers()
+    ]
+    async with serving(handlers=handlers) as server, calling(server.port) as client:
+        watch = client.stream(WATCH, licenses_pb2.WatchLicensesRequest(), call(roles=("service",)))
+        assert (await anext(watch)).sequence == 1
+        with pytest.raises(ServiceError) as caught:
+            await anext(watch)
+        assert caught.value.reason is Reason.INTERNAL
+        assert "hunter2" not in repr(caught.value.__cause__)
+        assert not client.breaker_open
 
 
 async def test_one_call_is_not_kept_waiting_for_the_pause_of_another():
-    class Busy(CreditServicer):
+    class Busy(Credits):
         def answer(self, item):
             return ServiceError(Reason.UNAVAILABLE, retry_after_seconds=item.request.amount / 1000)
 
@@ -245,7 +337,7 @@ async def test_one_call_is_not_kept_waiting_for_the_pause_of_another():
 
 
 async def test_closing_waits_for_what_is_under_way_and_refuses_what_comes_later():
-    servicer = CreditServicer()
+    servicer = Credits()
     servicer.gate = asyncio.Event()
     async with serving(servicer) as server:
         client = upstream_to(server.port, lanes=1)
@@ -272,7 +364,7 @@ async def test_closing_waits_for_what_is_under_way_and_refuses_what_comes_later(
 
 
 async def test_closing_that_is_cut_short_still_answers_everyone():
-    servicer = CreditServicer()
+    servicer = Credits()
     servicer.gate = asyncio.Event()
     async with serving(servicer, endless=True) as server:
         client = upstream_to(server.port, lanes=1)
@@ -296,7 +388,7 @@ async def test_closing_that_is_cut_short_still_answers_everyone():
 
 
 async def test_stopping_lets_what_is_under_way_finish_and_ends_the_streams_at_once():
-    servicer = CreditServicer()
+    servicer = Credits()
     servicer.gate = asyncio.Event()
     async with serving(servicer, endless=True) as server, calling(server.port, attempts=1) as client:
         watch = client.stream(WATCH, licenses_pb2.WatchLicensesRequest(), call(roles=("service",)))
@@ -316,7 +408,7 @@ async def test_stopping_lets_what_is_under_way_finish_and_ends_the_streams_at_on
 
 
 async def test_stopping_without_patience_tells_the_callers():
-    servicer = CreditServicer()
+    servicer = Credits()
     servicer.gate = asyncio.Event()
     async with serving(servicer) as server, calling(server.port, attempts=1) as client:
         under_way = asyncio.create_task(reason_of(client, 1))
@@ -326,7 +418,7 @@ async def test_stopping_without_patience_tells_the_callers():
 
 
 async def test_calls_that_run_out_of_time_are_counted_and_leave_the_count_of_those_in_flight():
-    servicer = CreditServicer()
+    servicer = Credits()
     servicer.gate = asyncio.Event()
     metrics = Metrics(service="test")
     async with serving(servicer, metrics=metrics) as server, calling(server.port) as client:

@@ -11,11 +11,11 @@ import orjson
 import pytest
 
 from chassis.batch import Reply
-from chassis.rpc.client import Upstream
 from chassis.errors import ServiceError
+from chassis.rpc.client import Upstream
 from chassis.telemetry.tracing import current_batch
 from protos.subscription.v1 import credits_pb2
-from tests.support.rpc import ADJUST, CreditServicer, adjust, call, calling, serving, tracing
+from tests.support.rpc import ADJUST, Credits, adjust, call, calling, serving, tracing
 from tests.support.waiting import eventually
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -23,15 +23,15 @@ ROOT = "00f067aa0ba902b7"
 SAMPLED = f"00-{TRACE}-{ROOT}-01"
 
 
-class Querying(CreditServicer):
+class Querying(Credits):
     """Does one piece of work for the whole batch, as a query is."""
 
-    async def AdjustCredits(self, batch):
+    async def adjust_credits(self, items, render):
         work = current_batch()
         if work is not None:
             with work.span("query"):
-                return await super().AdjustCredits(batch)
-        return await super().AdjustCredits(batch)
+                return await super().adjust_credits(items, render)
+        return await super().adjust_credits(items, render)
 
 
 class Line:
@@ -117,7 +117,7 @@ async def test_a_caller_that_is_not_sampled_decides_for_everyone_behind(tmp_path
         await line.upstream.call_many(ADJUST, [(adjust(1), call())])
         assert await line.spans() == []
         assert all(
-            re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-00", batch[0].call.traceparent)
+            re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-00", batch[0].context.traceparent)
             for batch in line.servicer.batches
         )
 
@@ -156,7 +156,7 @@ async def test_a_caller_that_leaves_ends_its_spans(tmp_path):
 
 
 async def test_a_replay_is_linked_to_the_call_it_repeats(tmp_path):
-    class Replaying(CreditServicer):
+    class Replaying(Credits):
         def answer(self, item):
             stored = credits_pb2.AdjustCreditsResponse(balance=4).SerializeToString()
             return Reply(stored, replayed=True, original=f"00-{'1' * 32}-{'2' * 16}-01")

@@ -1,4 +1,4 @@
-"""What the service promises, done the simplest way: each credit is an object, each count a count of holds."""
+"""The promises of the service in the simplest form: each credit is an object, each counter counts holds."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ from chassis.errors import Reason
 class Refused(NamedTuple):
     reason: Reason
     metadata: Mapping[str, int | float | str]
+
+
+class Taken(NamedTuple):
+    """Another open hold has the subject."""
+
+    hold_id: str
 
 
 @dataclass
@@ -44,7 +50,7 @@ class ReferencePlan:
 
 @dataclass
 class Learner:
-    """One learner, and nothing but what was done to them."""
+    """One learner, and everything that was done to them."""
 
     plan_id: str
     status: str = "ACTIVE"
@@ -61,7 +67,7 @@ class Learner:
         return plans[self.plan_id if entitled else default]
 
     def monthly_at(self, now: datetime, plans: dict[str, ReferencePlan], default: str) -> int:
-        """Of the plans that were in force at any time of the month, the most."""
+        """The largest monthly amount of the plans that were in force at any time of the month."""
         amounts = [self.plan_at(now, plans, default).monthly]
         begin = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
         if self.period_end is not None and self.period_end > begin and self.status in {"TRIALING", "ACTIVE"}:
@@ -96,7 +102,7 @@ class Learner:
         return sum(credit.holder is not None and not credit.gone for credit in self.credits)
 
     def take(self, amount: int) -> list[Credit]:
-        """The free credits to use first: those that lapse soonest."""
+        """The free credits in the order of their use: the soonest to lapse comes first."""
         free = [credit for credit in self.credits if credit.holder is None and not credit.gone]
         never = datetime.max.replace(tzinfo=UTC)
         free.sort(key=lambda credit: (credit.expires or never, credit.number))
@@ -104,11 +110,12 @@ class Learner:
 
     def place(
         self, hold: ReferenceHold, limit: int | None, monthly: int, now: datetime
-    ) -> ReferenceHold | Refused | None:
+    ) -> ReferenceHold | Refused | Taken:
         if hold.hold_id in self.holds:
             return self.holds[hold.hold_id]
-        if any(other.state == "OPEN" and other.subject == hold.subject for other in self.holds.values()):
-            return None
+        for other in self.holds.values():
+            if other.state == "OPEN" and other.subject == hold.subject:
+                return Taken(other.hold_id)
         used, held = self.tests(hold.day)
         if hold.tests and limit is not None and used + held + hold.tests > limit:
             midnight = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)

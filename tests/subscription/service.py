@@ -16,11 +16,13 @@ from chassis.batch import Item, Reply
 from chassis.context import Context
 from chassis.errors import Reason, ServiceError
 from chassis.postgres import Connection, Database
+from chassis.rpc.paging import PageTokens
+from chassis.rpc.servicing import StreamHandler, UnaryHandler
 from protos.subscription.v1 import accounts_pb2, credits_pb2, holds_pb2, licenses_pb2
-from subscription_service.__main__ import servicers
+from subscription_service.__main__ import handlers
 from subscription_service.operations.license_feed import LicenseFeed
-from subscription_service.store.diagnostics import DiagnosticStore, Discrepancy
 from subscription_service.store.license_reads import LicenseReader
+from tests.subscription.diagnostics import DiagnosticStore, Discrepancy
 
 ACCOUNTS = "homeroom.subscription.v1.AccountService"
 PLANS = "homeroom.subscription.v1.PlanService"
@@ -53,7 +55,9 @@ class Subscriptions:
 
     def __post_init__(self) -> None:
         self.feed = LicenseFeed(reader=LicenseReader(database=self.database), poll_seconds=0.05)
-        self.servicers = servicers(self.database, self.feed, pinned_time=self.clock)
+        self.tokens = PageTokens(secret="the token of these services")
+        served = handlers(self.database, self.feed, tokens=self.tokens, pinned_time=self.clock)
+        self.handlers = {handler.method.path: handler for handler in served}
         self._numbers = itertools.count(1)
 
     async def discrepancies(self) -> list[Discrepancy]:
@@ -80,19 +84,28 @@ class Subscriptions:
         user_id: str = "admin",
         keys: Sequence[str] = (),
     ) -> list[Any]:
-        """What each request came to: a response message or a ServiceError."""
+        """The outcome of each request: a response message or a ServiceError."""
         path = f"/{service}/{method}"
         all_keys = keys or [""] * len(requests)
         items = [
             Item(self.call(path, user_id=user_id, key=key), request)
             for request, key in zip(requests, all_keys, strict=True)
         ]
-        outcomes = await getattr(self.servicers[service], method)(items)
+        handler = self.handlers[path]
+        assert isinstance(handler, UnaryHandler)
+        outcomes = await handler.answer(items)
         assert len(outcomes) == len(items)
         return [
-            outcome if isinstance(outcome, ServiceError) else parsed(outcome, service, method)
-            for outcome in outcomes
+            outcome if isinstance(outcome, ServiceError) else parsed(outcome, handler) for outcome in outcomes
         ]
+
+    def watch(self, after: int = 0) -> Any:
+        """The changes of licenses after a sequence number, until the reader leaves."""
+        path = f"/{LICENSES}/WatchLicenses"
+        handler = self.handlers[path]
+        assert isinstance(handler, StreamHandler)
+        request = licenses_pb2.WatchLicensesRequest(after_sequence=after)
+        return handler.follow(Item(self.call(path), request))
 
     async def one(
         self, service: str, method: str, request: Message, *, user_id: str = "admin", key: str = ""
@@ -159,7 +172,7 @@ class Subscriptions:
         return tests.used, tests.held
 
     async def place(self, user_id: str, hold_id: str | None = None, **fields: Any) -> Any:
-        """The hold as it is now; None when its subject is taken; raises the refusal."""
+        """The hold as it is now; None when its subject is taken. Raises the refusal."""
         response = await self.one(HOLDS, "PlaceHold", placement(user_id, hold_id, **fields))
         return response.hold if response.HasField("hold") else None
 
@@ -194,7 +207,7 @@ class Subscriptions:
 
 
 def placement(user_id: str, hold_id: str | None = None, **fields: Any) -> holds_pb2.PlaceHoldRequest:
-    """A place of one test on a subject of its own, unless told otherwise."""
+    """By default, a request to hold one test, with a subject of its own."""
     hold_id = hold_id or str(uuid.uuid4())
     fields.setdefault("tests", 1)
     fields.setdefault("subject", f"subject of {hold_id}")
@@ -203,12 +216,9 @@ def placement(user_id: str, hold_id: str | None = None, **fields: Any) -> holds_
     return holds_pb2.PlaceHoldRequest(user_id=user_id, hold_id=hold_id, **fields)
 
 
-def parsed(reply: Reply[Any], service: str, method: str) -> Any:
+def parsed(reply: Reply[Any], handler: UnaryHandler) -> Any:
     message = reply.message
-    if isinstance(message, bytes):
-        module = {ACCOUNTS: accounts_pb2, CREDITS: credits_pb2, LICENSES: licenses_pb2}[service]
-        message = getattr(module, f"{method}Response").FromString(message)
-    return message
+    return handler.method.response_type.FromString(message) if isinstance(message, bytes) else message
 
 
 def refused(outcome: object, reason: Reason) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Whatever the network does to the messages of one start, its unit is either used or free in the end."""
+"""The messages of one start may come in any order, and twice: its unit ends as used or as free."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ State = holds_pb2.Hold.State
 
 
 def messages(user_id: str, hold_id: str, ending: str) -> list[tuple[str, Any]]:
-    """What is sent for one session: start it, then complete (commit) or abandon (release) it."""
+    """The messages of one session: start it, then complete (commit) or abandon (release) it."""
     end: Any = {"CommitHold": holds_pb2.CommitHoldRequest, "ReleaseHold": holds_pb2.ReleaseHoldRequest}[
         ending
     ]
@@ -35,7 +35,7 @@ async def deliver(subscriptions: Subscriptions, method: str, request: Any) -> Re
 async def deliver_at_least_once(
     subscriptions: Subscriptions, order: list[tuple[str, Any]], rounds: int = 3
 ) -> None:
-    """As senders do: a message that was refused as not found is sent again later."""
+    """Senders send a message again later when it was refused as not found."""
     waiting = order
     for _ in range(rounds):
         refused = [
@@ -82,7 +82,7 @@ async def test_any_permutation_and_duplication_of_one_sessions_messages_ends_leg
 async def test_contradicting_messages_still_end_in_one_of_the_two_ways(
     subscriptions: Subscriptions, seed: int
 ) -> None:
-    """A janitor that releases while the session completes: whoever comes first decides, for good."""
+    """A janitor releases while the session completes: the first message decides, for good."""
     print(f"seed {seed}")
     choices = random.Random(seed)
     for number in range(40):

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from chassis.errors import Reason, ServiceError
+from protos.subscription.v1 import accounts_pb2
 from protos.subscription.v1 import credits_pb2 as pb
-from tests.subscription.service import CREDITS, HOLDS, Subscriptions, placement, refused
+from tests.subscription.service import ACCOUNTS, CREDITS, HOLDS, PLANS, Subscriptions, placement, refused
 
 NOON = "2026-03-01T12:00:00+00:00"
 KIND = pb.CreditEntry.Kind
@@ -231,12 +232,26 @@ async def test_a_committed_hold_is_refunded_once_and_not_beyond_its_cost(
         ],
         keys=[*"abcd"],
     )
-    for refused_one in (outcomes[0], outcomes[1], outcomes[3]):
+    (later,) = await subscriptions.batch(CREDITS, "AdjustCredits", [refund(1, spent.hold_id)], keys=["e"])
+    for refused_one in (outcomes[0], outcomes[1], outcomes[3], later):
         refused(refused_one, Reason.INVALID_ARGUMENT)
         assert refused_one.violations[0].field == "refundHoldId"
     assert outcomes[2].entry.kind == pb.CreditEntry.REFUND
     assert await balance(subscriptions, ann) == (9, 0, 9)
     assert await subscriptions.discrepancies() == []
+
+
+async def test_an_order_whose_key_was_forgotten_is_not_carried_out_again_and_costs_no_neighbour(
+    subscriptions: Subscriptions,
+) -> None:
+    users = await subscriptions.accounts(4)
+    orders = [pb.AdjustCreditsRequest(user_id=user_id, amount=5, reason="r") for user_id in users]
+    await subscriptions.batch(CREDITS, "AdjustCredits", orders[2:3], keys=["k"])
+    await subscriptions.truth.execute("DELETE FROM idempotency_keys")
+    outcomes = await subscriptions.batch(CREDITS, "AdjustCredits", orders, keys=[*"abkd"])
+    refused(outcomes.pop(2), Reason.IDEMPOTENCY_KEY_REUSED)
+    assert [outcome.balance for outcome in outcomes] == [5, 5, 5]
+    assert await balance(subscriptions, users[2]) == (5, 0, 5)
 
 
 async def test_a_balance_too_large_for_the_contract_is_refused(subscriptions: Subscriptions) -> None:
@@ -250,6 +265,60 @@ async def test_a_balance_too_large_for_the_contract_is_refused(subscriptions: Su
         await subscriptions.adjust(ann, 2)
     refused(refusal.value, Reason.INVALID_ARGUMENT)
     assert (await subscriptions.adjust(ann, 1)).balance == 2_000_000_000
+
+
+@pytest.mark.parametrize("room", [0, 1, 6, 7, 8])
+async def test_monthly_credits_fill_a_balance_up_to_its_bound_and_the_rest_comes_when_there_is_room(
+    subscriptions: Subscriptions, room: int
+) -> None:
+    now = subscriptions.clock.set(NOON)
+    ann = await subscriptions.account("ann")
+    bob = await subscriptions.account("bob")
+    await subscriptions.adjust(ann, 1_000_000)
+    full = 2_000_000_000 - room
+    for statement in (
+        "UPDATE credit_balances SET balance = $1 WHERE user_id = 'ann'",
+        "UPDATE credit_grants SET remaining = $1 WHERE user_id = 'ann'",
+        "UPDATE credit_entries SET amount = $1, balance_after = $1 WHERE user_id = 'ann'",
+    ):
+        await subscriptions.truth.execute(statement, full)
+    await subscriptions.plan("free", limit=3, monthly=7)
+    # Entitlements show what the next use finds, in a batch with a stranger.
+    asked = [accounts_pb2.GetEntitlementsRequest(user_id=user_id) for user_id in (ann, bob)]
+    shown = await subscriptions.batch(ACCOUNTS, "GetEntitlements", asked)
+    first = min(room, 7)
+    assert [outcome.entitlements.credits.balance for outcome in shown] == [full + first, 7]
+    assert (await subscriptions.adjust(ann, -10)).balance == full + first - 10
+    assert await balance(subscriptions, ann) == (full - 10 + 7, 0, full - 10 + 7)
+    entries = await ledger(subscriptions, ann)
+    assert sum(amount for _, amount, _ in entries) == entries[-1][2] == full - 10 + 7
+    assert await subscriptions.discrepancies() == []
+    # All of the month's credits lapse with it.
+    subscriptions.clock.moment = now + timedelta(days=31)
+    after = (await subscriptions.adjust(ann, -1)).balance
+    assert after == (await balance(subscriptions, ann))[0]
+    assert await subscriptions.discrepancies() == []
+
+
+async def test_the_largest_monthly_credits_cost_no_neighbour(subscriptions: Subscriptions) -> None:
+    users = await subscriptions.accounts(4)
+    await subscriptions.plan("plus", limit=None, monthly=1_000_000)
+    for user_id in users[:2]:
+        await subscriptions.subscribe(user_id, "plus")
+    asked = [accounts_pb2.GetEntitlementsRequest(user_id=user_id) for user_id in users]
+    shown = await subscriptions.batch(ACCOUNTS, "GetEntitlements", asked)
+    balances = [outcome.entitlements.credits.balance for outcome in shown]
+    assert balances == [1_000_000, 1_000_000, 0, 0]
+    outcomes = await subscriptions.batch(
+        PLANS,
+        "PutPlan",
+        [
+            accounts_pb2.PutPlanRequest(plan_id=f"p-{amount}", name="p", monthly_credits=amount)
+            for amount in (5, 2_147_483_647, 6)
+        ],
+    )
+    refused(outcomes[1], Reason.INVALID_ARGUMENT)
+    assert [outcomes[place].plan.monthly_credits for place in (0, 2)] == [5, 6]
 
 
 async def test_the_ledger_of_an_inactive_account_is_for_admins_only(subscriptions: Subscriptions) -> None:

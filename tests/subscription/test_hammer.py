@@ -1,4 +1,4 @@
-"""Many tasks, few learners, callers that leave at any moment: nothing deadlocks, leaks or miscounts."""
+"""Many tasks change few learners, and callers leave at any moment: nothing deadlocks, leaks or miscounts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LEARNERS = 8
 SECONDS = 20.0
 LIMIT_MAX = 6
 PLAN_LIMITS = {"small": (2, 3), "large": (5, LIMIT_MAX)}
-# A learner who is locked for too long is told so; everything else would be a bug of ours.
+# UNAVAILABLE: a learner was locked for too long. Any other refusal is a defect of the service.
 EXPECTED = {
     Reason.DAILY_LIMIT_REACHED,
     Reason.INSUFFICIENT_CREDITS,
@@ -168,7 +168,7 @@ class Hammer:
 
 
 async def watch_resolutions(subscriptions: Subscriptions) -> None:
-    """Have the database write down every change of a hold's state."""
+    """Let the database record every change of a hold's state."""
     await subscriptions.truth.execute(
         """
         CREATE TABLE resolutions (hold_id uuid NOT NULL, from_state text NOT NULL, to_state text NOT NULL);
@@ -184,7 +184,7 @@ async def watch_resolutions(subscriptions: Subscriptions) -> None:
 
 
 async def settled(subscriptions: Subscriptions) -> None:
-    """Wait until what cancelled callers have left behind has ended, and every connection is idle again."""
+    """Wait until the transactions of cancelled callers have ended, and every connection is idle again."""
     database = subscriptions.database
     give_up_at = time.monotonic() + 15.0
     while database.pool_idle != database.pool_size or database.pool_waiting:

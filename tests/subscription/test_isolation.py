@@ -12,17 +12,16 @@ from typing import Any
 import asyncpg
 import pytest
 
-from chassis.postgres import isolation
 from chassis.errors import Reason
-from chassis.postgres import Connection, Database, OutcomeUnknown
+from chassis.postgres import Connection, Database, OutcomeUnknown, isolation
 from homeroom.embedded.provisioning import ServiceDatabase
-from protos.subscription.v1 import credits_pb2, holds_pb2, licenses_pb2
-from tests.subscription.service import CREDITS, HOLDS, LICENSES, Subscriptions, placement, refused
+from protos.subscription.v1 import accounts_pb2, credits_pb2, holds_pb2, licenses_pb2
+from tests.subscription.service import CREDITS, HOLDS, LICENSES, PLANS, Subscriptions, placement, refused
 
 
 @asynccontextmanager
 async def locked(database: ServiceDatabase, *user_ids: str) -> AsyncIterator[Connection]:
-    """Someone else holds these learners' locks."""
+    """Another transaction holds the locks of these learners."""
     connection = await asyncpg.connect(database.service)
     try:
         async with connection.transaction():
@@ -58,7 +57,7 @@ async def test_neighbours_of_a_constraint_violation_are_placed(subscriptions: Su
     outcomes = await subscriptions.batch(HOLDS, "PlaceHold", batch)
     for place, outcome in enumerate(outcomes):
         if place in {0, 31, 63}:
-            refused(outcome, Reason.INTERNAL)
+            refused(outcome, Reason.INVALID_ARGUMENT)
         else:
             assert outcome.hold.state == holds_pb2.Hold.OPEN
     assert await subscriptions.truth.fetchval("SELECT count(*) FROM holds") == 61
@@ -84,7 +83,7 @@ async def test_neighbours_of_a_locked_learner_are_placed_while_the_lock_is_held(
     users = await subscriptions.accounts(64)
     async with locked(subscription_database, users[5]):
         outcomes = await subscriptions.batch(HOLDS, "PlaceHold", [placement(user_id) for user_id in users])
-        # The lock is still held: nobody had to wait for its end.
+        # The lock is still held: no neighbour has waited for its end.
         error = outcomes.pop(5)
         refused(error, Reason.UNAVAILABLE)
         assert error.retry_after_seconds is not None
@@ -142,6 +141,21 @@ async def test_neighbours_of_a_locked_learner_get_their_credits_and_levels(
     assert outcome.balance == 1
 
 
+async def test_neighbours_of_a_locked_plan_are_put_while_the_lock_is_held(
+    subscriptions: Subscriptions, subscription_database: ServiceDatabase
+) -> None:
+    connection = await asyncpg.connect(subscription_database.service)
+    async with connection.transaction():
+        await connection.execute("SELECT 1 FROM plans WHERE plan_id = 'plus' FOR NO KEY UPDATE")
+        plans = [
+            accounts_pb2.PutPlanRequest(plan_id=plan_id, name="new") for plan_id in ("a", "plus", "free")
+        ]
+        outcomes = await subscriptions.batch(PLANS, "PutPlan", plans)
+        refused(outcomes[1], Reason.UNAVAILABLE)
+        assert [outcomes[place].plan.name for place in (0, 2)] == ["new", "new"]
+    await connection.close()
+
+
 async def test_an_unreachable_database_fails_every_item_as_unavailable(subscriptions: Subscriptions) -> None:
     users = await subscriptions.accounts(3)
     await subscriptions.database.close()
@@ -150,7 +164,7 @@ async def test_an_unreachable_database_fails_every_item_as_unavailable(subscript
 
 
 class LosingDatabase(Database):
-    """Loses the answers to the next commits: they happen, and nobody is told."""
+    """Loses the answers to the next commits, which do happen."""
 
     lose = 0
 

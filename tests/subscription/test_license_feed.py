@@ -1,4 +1,4 @@
-"""Whoever follows the licenses sees every change once and in order, whatever else goes on."""
+"""A watcher of the licenses sees every change once and in order, beside any number of writers."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ import itertools
 import random
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 import asyncpg
 import pytest
 
 from chassis.batch import Item
+from chassis.context import service_context
 from chassis.postgres import Connection, Database
+from chassis.process.background import Background
+from chassis.telemetry.metrics import Metrics
 from homeroom.embedded.provisioning import ServiceDatabase
-from protos.subscription.v1 import licenses_pb2 as pb
 from subscription_service.domain.licenses import LevelReached, LicenseRecord
 from subscription_service.operations.license_feed import LicenseFeed
 from subscription_service.store import licenses as license_store
-from subscription_service.store.license_notifications import listen_for_changes
+from subscription_service.store.license_notifications import listen_until_lost
 from subscription_service.store.license_reads import LicenseReader, raise_feed_origin
 from tests.subscription.service import LICENSES, Subscriptions
 
@@ -28,11 +31,8 @@ SECONDS_MAX = 20.0
 
 
 async def take(subscriptions: Subscriptions, count: int, *, after: int = 0) -> list[Any]:
-    """The first changes after a sequence number, from a watch that is left then."""
-    call = subscriptions.call(f"/{LICENSES}/WatchLicenses")
-    watch = subscriptions.servicers[LICENSES].WatchLicenses(
-        Item(call, pb.WatchLicensesRequest(after_sequence=after))
-    )
+    """The first changes after a sequence number, from a watch that ends after them."""
+    watch = subscriptions.watch(after)
     changes: list[Any] = []
     async with asyncio.timeout(SECONDS_MAX):
         async for change in watch:
@@ -44,10 +44,19 @@ async def take(subscriptions: Subscriptions, count: int, *, after: int = 0) -> l
 
 
 async def feed_now(subscriptions: Subscriptions, after: int = 0) -> list[tuple[str, int]]:
-    """Who reached which level, as far as the feed goes at this moment."""
+    """The learners and levels of the changes that the feed shows at this moment."""
     reader = LicenseReader(database=subscriptions.database)
     changes = await reader.read_feed(after=after, limit=500, deadline=time.monotonic() + 5.0)
     return [(change.progression.user_id, change.progression.to_level) for change in changes]
+
+
+def listening_to(database: ServiceDatabase, notify: Callable[[], None]) -> Background:
+    """Listens as the service does, until it is stopped."""
+    background = Background(metrics=Metrics(service="subscription_service"))
+    listen = partial(listen_until_lost, database.service, notify)
+    background.add("license_notifications", listen, interval_seconds=0.01, cancel_at_stop=True)
+    background.start()
+    return background
 
 
 class OpenTransaction:
@@ -124,7 +133,7 @@ async def test_a_change_that_commits_late_is_not_skipped(
     await slow.begin()
     await subscriptions.apply_level(early, "physics", 2)
     await slow.change(late, 3)
-    # The quick one is committed, but the slow one may still write a lower number.
+    # The quick transaction is committed, but the slow one may still write a lower number.
     assert await feed_now(subscriptions) == []
     await slow.commit()
     assert sorted(await feed_now(subscriptions)) == [(early, 2), (late, 3)]
@@ -146,7 +155,7 @@ async def test_a_watch_goes_on_from_any_sequence_number(subscriptions: Subscript
 
 async def test_a_watch_lives_on_polling_alone(subscriptions: Subscriptions) -> None:
     ann = await subscriptions.account("ann")
-    # A writer in another process: the feed of the one that is watched hears nothing of it.
+    # The writer is in another process, so the watched feed gets no hint.
     other = Subscriptions(subscriptions.database, subscriptions.truth)
     watching = asyncio.create_task(take(subscriptions, 3))
     for level in (1, 2, 3):
@@ -154,17 +163,18 @@ async def test_a_watch_lives_on_polling_alone(subscriptions: Subscriptions) -> N
     assert [change.license.level for change in await watching] == [1, 2, 3]
 
 
-async def test_a_hint_hastens_a_watch_that_polls_rarely(
+async def test_a_hint_makes_a_watch_look_that_polls_rarely(
     subscriptions: Subscriptions, subscription_database: ServiceDatabase
 ) -> None:
     ann = await subscriptions.account("ann")
     reader = LicenseReader(database=subscriptions.database)
     feed = LicenseFeed(reader=reader, poll_seconds=3600.0)
-    listening = asyncio.create_task(listen_for_changes(subscription_database.service, feed.hasten))
+    listening = listening_to(subscription_database, feed.wake)
     seen: asyncio.Queue[int] = asyncio.Queue()
 
     async def watch() -> None:
-        async for change in feed.watch(after=0, deadline=time.monotonic() + 3600.0):
+        call = service_context(f"/{LICENSES}/WatchLicenses", timeout_seconds=3600.0)
+        async for change in feed.watch(Item(call, 0)):
             seen.put_nowait(change.progression.to_level)
 
     watching = asyncio.create_task(watch())
@@ -176,21 +186,21 @@ async def test_a_hint_hastens_a_watch_that_polls_rarely(
             feed.close()
             await watching
     finally:
-        listening.cancel()
         watching.cancel()
-        await asyncio.wait({listening, watching})
+        await asyncio.wait({watching})
+        await listening.stop()
 
 
 async def test_a_lost_listener_connects_again(
     subscriptions: Subscriptions, subscription_database: ServiceDatabase
 ) -> None:
     heard = asyncio.Event()
-    listening = asyncio.create_task(listen_for_changes(subscription_database.service, heard.set))
+    listening = listening_to(subscription_database, heard.set)
     ann = await subscriptions.account("ann")
     try:
         async with asyncio.timeout(SECONDS_MAX):
             for level in (1, 2):
-                await heard.wait()  # of its own accord, once it is connected
+                await heard.wait()  # once it is connected, without any change
                 heard.clear()
                 await subscriptions.apply_level(ann, "physics", level)
                 await heard.wait()
@@ -200,8 +210,7 @@ async def test_a_lost_listener_connects_again(
                     " WHERE datname = current_database() AND application_name LIKE '%listening'"
                 )
     finally:
-        listening.cancel()
-        await asyncio.wait({listening})
+        await listening.stop()
 
 
 async def test_a_watcher_sees_every_change_of_many_writers_once_and_in_order(

@@ -33,7 +33,7 @@ from chassis.errors import Reason, ServiceError
 from chassis.postgres import Database
 from homeroom.embedded.provisioning import ServiceDatabase
 from protos.subscription.v1 import accounts_pb2, credits_pb2, holds_pb2
-from tests.subscription.reference import Learner, ReferenceHold, ReferencePlan, Refused
+from tests.subscription.reference import Learner, ReferenceHold, ReferencePlan, Refused, Taken
 from tests.subscription.service import HOLDS, Subscriptions, placement
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -44,6 +44,13 @@ learners = st.integers(0, 1)
 places = st.integers(0, 1_000_000)
 subjects = st.sampled_from(SUBJECTS)
 batches_of_subjects = st.lists(st.sampled_from([*SUBJECTS, "", "", ""]), min_size=2, max_size=6)
+
+
+def found_in(outcome: Any) -> Any:
+    """The outcome of a placement, as the reference names it."""
+    if isinstance(outcome, ServiceError):
+        return Refused(outcome.reason, dict(outcome.metadata))
+    return outcome.hold if outcome.HasField("hold") else Taken(outcome.rival.hold_id)
 
 
 class Histories(RuleBasedStateMachine):
@@ -78,7 +85,7 @@ class Histories(RuleBasedStateMachine):
         except ServiceError as refusal:
             return Refused(refusal.reason, dict(refusal.metadata))
 
-    def place_in_reference(self, learner: Learner, wanted: ReferenceHold) -> ReferenceHold | Refused | None:
+    def place_in_reference(self, learner: Learner, wanted: ReferenceHold) -> ReferenceHold | Refused | Taken:
         return learner.place(wanted, self.plan_of(learner).limit, self.monthly_of(learner), self.now)
 
     def set_plan(self, plan_id: str, limit: int | None, monthly: int) -> None:
@@ -114,16 +121,16 @@ class Histories(RuleBasedStateMachine):
         learner = self.learners[who]
         wanted = ReferenceHold(hold_id, tests, credits_, subject, self.today)
         expected = self.place_in_reference(learner, wanted)
-        fields = {"tests": tests, "credits": credits_, "subject": subject}
-        found = self.attempt(self.subscriptions.place(self.user_ids[who], hold_id, **fields))
-        self.compare(found, expected)
+        request = placement(self.user_ids[who], hold_id, tests=tests, credits=credits_, subject=subject)
+        (outcome,) = self.do(self.subscriptions.batch(HOLDS, "PlaceHold", [request]))
+        self.compare(found_in(outcome), expected)
 
     @rule(
         who=learners,
         wanted_subjects=st.lists(st.sampled_from([*SUBJECTS, "", "", ""]), min_size=2, max_size=6),
     )
     def place_many_in_a_batch(self, who: int, wanted_subjects: list[str]) -> None:
-        """An empty subject stands for one of its own."""
+        """An empty subject stands for a subject that no other placement has."""
         learner = self.learners[who]
         requests, expected = [], []
         for subject in wanted_subjects:
@@ -135,10 +142,7 @@ class Histories(RuleBasedStateMachine):
             expected.append(self.place_in_reference(learner, wanted))
         outcomes = self.do(self.subscriptions.batch(HOLDS, "PlaceHold", requests))
         for outcome, expectation in zip(outcomes, expected, strict=True):
-            if isinstance(outcome, ServiceError):
-                self.compare(Refused(outcome.reason, dict(outcome.metadata)), expectation)
-            else:
-                self.compare(outcome.hold if outcome.HasField("hold") else None, expectation)
+            self.compare(found_in(outcome), expectation)
 
     @rule(who=learners, which=places, state=st.sampled_from(["COMMITTED", "RELEASED"]))
     def resolve(self, who: int, which: int, state: str) -> None:
@@ -236,9 +240,9 @@ class Histories(RuleBasedStateMachine):
             assert (credits_.balance, credits_.held) == (then.balance, then.held_credits)
             assert credits_.available == credits_.balance - credits_.held >= 0
 
-    def compare(self, found: Any, expected: ReferenceHold | Refused | None) -> None:
+    def compare(self, found: Any, expected: ReferenceHold | Refused | Taken) -> None:
         if isinstance(expected, ReferenceHold):
-            assert not isinstance(found, Refused), found
+            assert not isinstance(found, Refused | Taken), found
             state = holds_pb2.Hold.State.Name(found.state)
             assert (found.hold_id, state, found.tests, found.credits, found.day) == (
                 expected.hold_id,

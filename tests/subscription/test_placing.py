@@ -1,9 +1,10 @@
-"""What is decided without a lock holds only if nothing has changed until it is written."""
+"""A placement that was decided without a lock is written only if nothing has changed since."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,11 +13,11 @@ from chassis.errors import Reason
 from chassis.postgres import Connection, Database
 from homeroom.embedded.provisioning import ServiceDatabase
 from protos.subscription.v1 import accounts_pb2, holds_pb2
-from tests.subscription.service import ACCOUNTS, HOLDS, Subscriptions, placement, refused
+from tests.subscription.service import ACCOUNTS, CREATE_SESSION, HOLDS, Subscriptions, placement, refused
 
 
 class Interrupted(Database):
-    """Lets something happen between what a placement has read and what it writes."""
+    """Lets something happen between the read and the write of a placement."""
 
     meanwhile: Callable[[], Awaitable[object]] | None = None
     transactions = 0
@@ -168,3 +169,55 @@ async def test_one_hold_placed_by_many_at_once_takes_one_unit(subscriptions: Sub
         )
         assert len(told) == stored
     assert await subscriptions.discrepancies() == []
+
+
+async def test_a_hold_is_placed_at_the_time_of_its_writing_and_not_of_an_earlier_read(
+    interrupted: Interrupted, ours: Subscriptions
+) -> None:
+    """A reader of old holds continues behind the last one that it saw: no older hold may appear later."""
+    users = await ours.accounts(2)
+    between: list[datetime] = []
+
+    async def look_at_the_clock() -> None:
+        between.append(await ours.truth.fetchval("SELECT clock_timestamp()"))
+
+    for wanted in ([placement(users[0])], [placement(users[1]), placement(users[1])]):
+        interrupted.meanwhile = look_at_the_clock
+        for outcome in await ours.batch(HOLDS, "PlaceHold", wanted):
+            placed_at = outcome.hold.placed_at.ToDatetime(UTC)
+            assert placed_at > between[-1]
+            hold_id = outcome.hold.hold_id
+            stored = "SELECT placed_at FROM holds WHERE hold_id = $1::uuid"
+            assert await ours.truth.fetchval(stored, hold_id) == placed_at
+    assert len(between) == 2
+
+
+@pytest.mark.parametrize("others", [0, 1], ids=["alone", "beside another placement of the learner"])
+async def test_a_taken_subject_is_answered_with_the_hold_that_has_it(
+    interrupted: Interrupted, ours: Subscriptions, subscriptions: Subscriptions, others: int
+) -> None:
+    ann = await subscriptions.account("ann")
+    known = await subscriptions.place(ann, subject="physics", idempotency_key="theirs")
+    rivals: list[Any] = [known]
+
+    async def place_history() -> None:
+        rivals.append(await subscriptions.place(ann, subject="history"))
+
+    for subject in ("physics", "history"):
+        interrupted.meanwhile = place_history if subject == "history" else None
+        wanted = [placement(ann, subject=subject), *(placement(ann, tests=0) for _ in range(others))]
+        outcomes = await ours.batch(HOLDS, "PlaceHold", wanted)
+        assert not outcomes[0].HasField("hold")
+        assert outcomes[0].rival == rivals[-1]
+        assert all(outcome.HasField("hold") and not outcome.HasField("rival") for outcome in outcomes[1:])
+    assert (known.idempotency_key, known.method) == ("theirs", CREATE_SESSION)
+
+
+async def test_the_rival_may_be_an_earlier_placement_of_the_same_batch(subscriptions: Subscriptions) -> None:
+    ann = await subscriptions.account("ann")
+    batch = [placement(ann, subject="physics"), placement(ann, subject="physics")]
+    first, second = await subscriptions.batch(HOLDS, "PlaceHold", batch)
+    assert second.rival == first.hold
+    assert (await subscriptions.release(first.hold)).state == holds_pb2.Hold.RELEASED
+    (outcome,) = await subscriptions.batch(HOLDS, "PlaceHold", batch[1:])
+    assert outcome.hold.state == holds_pb2.Hold.OPEN

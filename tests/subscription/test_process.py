@@ -14,8 +14,8 @@ import pytest
 from chassis import failpoints
 from chassis.batch import Reply
 from chassis.context import Context, service_context
-from chassis.rpc.client import Upstream
 from chassis.errors import Reason, ServiceError
+from chassis.rpc.client import Upstream
 from homeroom.embedded.provisioning import ServiceDatabase
 from protos.subscription.v1 import accounts_pb2, credits_pb2, holds_pb2, licenses_pb2
 from tests.subscription.service import ACCOUNTS, CREDITS, HOLDS, LICENSES, placement

@@ -1,22 +1,25 @@
-"""Every statement on the way of a hold finds each learner's rows through one index probe of its own."""
+"""Every statement that a hold needs finds each learner's rows through one index probe of its own."""
 
 from __future__ import annotations
 
 import itertools
 import random
 import re
-import time
 from collections.abc import AsyncIterator
 
 import pytest
 
-from bench.scale.costs import Bench
 from bench.scale.plans import WatchedDatabase, explain, scans_of_whole_tables
-from bench.scale.population import add_accounts, add_holds
+from bench.scale.population import add_accounts, add_holds, learner
 from chassis.postgres import Connection
 from homeroom.embedded.provisioning import ServiceDatabase
+from protos.subscription.v1 import accounts_pb2, holds_pb2
+from tests.subscription.service import ACCOUNTS, HOLDS, Subscriptions, placement
 
-ACCOUNTS = 2000
+LEARNERS = 2000
+BATCH = 32
+# Enough for the server to keep a plan of each prepared statement that is good for any arguments.
+ROUNDS = 20
 
 
 @pytest.fixture
@@ -30,15 +33,24 @@ async def watched(subscription_database: ServiceDatabase) -> AsyncIterator[Watch
 async def test_no_statement_reads_more_of_a_table_than_the_learners_it_names(
     watched: WatchedDatabase, truth: Connection
 ) -> None:
-    await add_accounts(truth, ACCOUNTS)
-    await add_holds(truth, range(10 * ACCOUNTS), ACCOUNTS)
+    await add_accounts(truth, LEARNERS)
+    await add_holds(truth, range(10 * LEARNERS), LEARNERS)
     # Nothing is open when the planner learns of the tables: the janitor's index looks as good as any.
     await truth.execute("VACUUM (ANALYZE)")
-    backend = await watched.read(
-        lambda connection: connection.fetchval("SELECT pg_backend_pid()"), deadline=time.monotonic() + 5.0
-    )
-    watched.statements.clear()
-    await Bench(watched, truth, backend, random.Random(1)).measure(ACCOUNTS, batches=20, repeats=1)
+    subscriptions = Subscriptions(watched, truth)
+    choices = random.Random(1)
+    for _ in range(ROUNDS):
+        users = [learner(number) for number in choices.sample(range(LEARNERS), BATCH)]
+        placed = await subscriptions.batch(HOLDS, "PlaceHold", [placement(user_id) for user_id in users])
+        ends = [
+            holds_pb2.CommitHoldRequest(user_id=outcome.hold.user_id, hold_id=outcome.hold.hold_id)
+            for outcome in placed
+        ]
+        for outcome in await subscriptions.batch(HOLDS, "CommitHold", ends):
+            assert outcome.hold.state == holds_pb2.Hold.COMMITTED
+        reads = [accounts_pb2.GetEntitlementsRequest(user_id=user_id) for user_id in users]
+        for outcome in await subscriptions.batch(ACCOUNTS, "GetEntitlements", reads):
+            assert outcome.entitlements.tests.used > 0
     plans = await explain(watched)
     # read for placing, place; lock, read for resolving, write; entitlements
     assert len(plans) == 6

@@ -8,13 +8,15 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
-from chassis.postgres import outbox
 from chassis.errors import ServiceError
+from chassis.postgres import Connection, Database, outbox
 from chassis.postgres.outbox import OutboxEvent
-from chassis.postgres import Connection, Database
 from chassis.postgres.relay import Deliver, Relay
+from chassis.process.background import Background
+from chassis.telemetry.metrics import Metrics
 
 NAMESPACE = uuid.UUID("7d3c1a52-5c0f-4c56-9d5e-5d3f6a1b2c3d")
 NEVER = 3600.0
@@ -37,13 +39,24 @@ class Receiver:
 
 @asynccontextmanager
 async def running(database: Database, topics: Mapping[str, Deliver], **settings: Any) -> AsyncIterator[Relay]:
-    running = Relay(database, topics, **{"poll_seconds": 0.02, **settings})
-    running.start()
+    """A relay whose topics are jobs, as `Service.add_relay` makes them; `settings` are the Relay's own."""
+    interval_seconds = settings.pop("interval_seconds", 0.02)
+    relay = Relay(database, topics, **settings)
+    background = background_of(relay, interval_seconds=interval_seconds)
+    background.start()
     try:
-        yield running
+        yield relay
     finally:
         async with asyncio.timeout(20):
-            await running.stop()
+            await background.stop()
+
+
+def background_of(relay: Relay, *, interval_seconds: float) -> Background:
+    background = Background(metrics=Metrics(service="test"))
+    for topic in relay.topics:
+        job = background.add(topic, partial(relay.deliver_due, topic), interval_seconds=interval_seconds)
+        relay.at_wake(job.wake)
+    return background
 
 
 def event(user_id: str, topic: str = "results", payload: bytes = b"done") -> OutboxEvent:

@@ -28,6 +28,7 @@ class PostgresProxy:
         self._connections: set[asyncio.Task[None]] = set()
         self._port = 0
         self.refuse = False  # new connections are closed at once
+        self.refused = 0
         self.lost = 0
         self.client_messages: list[bytes] = []
 
@@ -60,6 +61,7 @@ class PostgresProxy:
         server_writer = None
         try:
             if self.refuse:
+                self.refused += 1
                 return
             server_reader, server_writer = await asyncio.open_unix_connection(self._socket_path)
             await self._carry(reader, writer, server_reader, server_writer)

@@ -7,8 +7,8 @@ import contextvars
 
 import pytest
 
-from chassis.rpc.coalescer import Coalescer
 from chassis.errors import Reason, ServiceError
+from chassis.rpc.coalescer import Coalescer
 
 
 class Line:
@@ -27,9 +27,7 @@ class Line:
 
 
 def coalescer(line: Line, *, lanes: int = 1, batch_max: int = 64, waiting_max: int = 100):
-    return Coalescer(
-        send=line.send, lanes=lanes, batch_max=batch_max, waiting_max=waiting_max
-    )
+    return Coalescer(send=line.send, lanes=lanes, batch_max=batch_max, waiting_max=waiting_max)
 
 
 async def settle() -> None:
@@ -178,7 +176,7 @@ async def test_a_line_that_breaks_fails_its_batch_and_serves_the_next():
     gathering = Coalescer(send=send, lanes=1, batch_max=8, waiting_max=8)
     with pytest.raises(ServiceError) as caught:
         await gathering.submit(1)
-    assert caught.value.reason is Reason.INTERNAL
+    assert caught.value.reason is Reason.UNAVAILABLE
     assert await gathering.submit(2) == 2
     await gathering.close()
 
@@ -206,7 +204,7 @@ async def test_a_line_that_miscounts_fails_its_batch_and_serves_the_next():
 
     gathering = Coalescer(send=send, lanes=1, batch_max=8, waiting_max=8)
     outcomes = await asyncio.gather(*(gathering.submit(n) for n in (1, 2, 3)), return_exceptions=True)
-    assert [outcome.reason for outcome in outcomes] == [Reason.INTERNAL] * 3
+    assert [outcome.reason for outcome in outcomes] == [Reason.UNAVAILABLE] * 3
     assert await gathering.submit(4) == 4
 
 

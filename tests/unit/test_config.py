@@ -11,8 +11,17 @@ from typing import Any
 
 import pytest
 
-from chassis.process.config import ConfigError, Mode, ProcessConfig, Secret, ServiceConfig, check_http_url, load, rules
 from chassis.addresses import split_host_port
+from chassis.process.config import (
+    ConfigError,
+    Mode,
+    ProcessConfig,
+    Secret,
+    ServiceConfig,
+    check_http_url,
+    load,
+    rules,
+)
 from chassis.telemetry.logs import LogLevel
 
 TOKEN = "0123456789abcdef-shared"
@@ -228,3 +237,20 @@ def test_a_collector_that_is_no_http_url_is_refused(url: str) -> None:
 def test_a_collector_url_is_accepted() -> None:
     config = load(ProcessConfig, MINIMAL | {"HOMEROOM_OTLP_ENDPOINT": "http://collector:4318"})
     assert config.otlp_endpoint == "http://collector:4318"
+
+
+DATABASE = {
+    **MINIMAL,
+    "HOMEROOM_OPS_BIND": "127.0.0.1:0",
+    "HOMEROOM_DATABASE_URL": "postgresql://localhost/db",
+}
+
+
+def test_prepared_statements_are_kept_unless_they_are_switched_off() -> None:
+    assert load(ServiceConfig, DATABASE).database_statement_cache > 0
+    assert (
+        load(ServiceConfig, DATABASE | {"HOMEROOM_DATABASE_STATEMENT_CACHE": "0"}).database_statement_cache
+        == 0
+    )
+    with pytest.raises(ConfigError, match="HOMEROOM_DATABASE_STATEMENT_CACHE is -1"):
+        load(ServiceConfig, DATABASE | {"HOMEROOM_DATABASE_STATEMENT_CACHE": "-1"})

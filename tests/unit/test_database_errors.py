@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import asyncpg
 import pytest
 from asyncpg.exceptions import _base
 
+from chassis.errors import Reason, ServiceError
 from chassis.postgres.errors import (
     ConstraintViolation,
+    DatabaseMisconfigured,
     DatabaseUnavailable,
     DataRefused,
     InvalidValue,
@@ -17,10 +20,11 @@ from chassis.postgres.errors import (
     ViolationKind,
     is_conflict,
     is_lost_connection,
+    is_server_fault,
     is_undecided,
     translate,
+    translate_connecting,
 )
-from chassis.errors import Reason, ServiceError
 
 
 def from_server(sqlstate: str, severity: str = "ERROR", **fields: str) -> asyncpg.PostgresError:
@@ -125,10 +129,10 @@ def test_a_server_without_disk_or_memory_is_unavailable_but_connected(sqlstate: 
 
 @pytest.mark.parametrize(
     "error",
-    [from_server("42P01"), from_server("42501"), KeyError("work"), asyncio.CancelledError()],
+    [KeyError("work"), RuntimeError(), asyncio.CancelledError()],
     ids=repr,
 )
-def test_what_is_nobodys_meaning_stays_as_it_is(error: BaseException) -> None:
+def test_what_is_not_the_databases_stays_as_it_is(error: BaseException) -> None:
     assert translate(error) is error
     assert not is_lost_connection(error)
 
@@ -174,3 +178,98 @@ def test_a_commit_that_ends_in_this_may_have_been_done(error: Exception) -> None
 )
 def test_a_commit_that_ends_in_this_was_not_done(error: Exception) -> None:
     assert not is_undecided(error)
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "meaning"),
+    [
+        ("08006", DatabaseUnavailable),  # connection failure
+        ("0A000", DatabaseUnavailable),  # feature not supported
+        ("21000", InvalidValue),  # two rows of the batch meet in one statement
+        ("22P05", InvalidValue),  # a NUL in JSON
+        ("23514", ConstraintViolation),
+        ("24000", DatabaseUnavailable),  # invalid cursor state
+        ("25P02", DatabaseUnavailable),  # in failed transaction
+        ("26000", DatabaseUnavailable),  # the prepared statement does not exist
+        ("28P01", DatabaseUnavailable),  # wrong password
+        ("2F002", DatabaseUnavailable),
+        ("3D000", DatabaseUnavailable),  # no such database
+        ("3F000", DatabaseUnavailable),  # no such schema
+        ("40P01", DatabaseUnavailable),
+        ("42P01", DatabaseUnavailable),  # no such table: the schema is not the one known here
+        ("42501", DatabaseUnavailable),  # no right
+        ("42P05", DatabaseUnavailable),  # the prepared statement exists already
+        ("53100", DatabaseUnavailable),  # disk full
+        ("54000", InvalidValue),  # a text too long for its index
+        ("54001", InvalidValue),  # JSON too deep
+        ("55P03", LockTimeout),
+        ("55006", DatabaseUnavailable),  # object in use
+        ("57P01", DatabaseUnavailable),  # shutting down
+        ("58030", DatabaseUnavailable),  # I/O error
+        ("F0000", DatabaseUnavailable),  # configuration file error
+        ("HV000", DatabaseUnavailable),
+        ("P0001", InvalidValue),  # raised by a function of ours
+        ("XX000", DatabaseUnavailable),  # a bug of PostgreSQL
+        ("XX001", DatabaseUnavailable),  # broken data
+        ("ZZ999", DatabaseUnavailable),  # what no version of PostgreSQL says
+    ],
+)
+def test_every_class_has_a_meaning(sqlstate: str, meaning: type[Exception]) -> None:
+    told = translate(from_server(sqlstate))
+    assert type(told) is meaning
+
+
+def test_every_error_that_the_driver_knows_has_a_meaning() -> None:
+    known = {kind for kind in vars(asyncpg).values() if isinstance(kind, type)}
+    sqlstates = {kind.sqlstate for kind in known if issubclass(kind, asyncpg.PostgresError) and kind.sqlstate}
+    assert len(sqlstates) > 200
+    for sqlstate in sqlstates:
+        if sqlstate[:2] not in {"00", "01", "02"}:  # successes and warnings
+            assert isinstance(translate(from_server(sqlstate)), ServiceError | DataRefused | LockTimeout)
+
+
+@pytest.mark.parametrize("sqlstate", ["26000", "42P05"])
+def test_a_lost_prepared_statement_names_the_setting(sqlstate: str) -> None:
+    assert "HOMEROOM_DATABASE_STATEMENT_CACHE=0" in str(translate(from_server(sqlstate)))
+
+
+@pytest.mark.parametrize("sqlstate", ["0A000", "26000", "42P01", "58030", "XX000"])
+def test_what_an_operator_should_see_is_logged(sqlstate: str) -> None:
+    assert is_server_fault(from_server(sqlstate))
+
+
+@pytest.mark.parametrize("sqlstate", ["08006", "21000", "22003", "23505", "40001", "53100", "55P03", "57P01"])
+def test_what_needs_no_operator_is_not_logged(sqlstate: str) -> None:
+    assert not is_server_fault(from_server(sqlstate))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        from_server("28P01", "FATAL"),
+        from_server("28000", "FATAL"),
+        from_server("3D000", "FATAL"),
+        from_server("42501", "FATAL"),
+        socket.gaierror(socket.EAI_NONAME, "unknown"),
+        asyncpg.ClientConfigurationError("no URI"),
+        ValueError("Invalid IPv6 URL"),
+    ],
+    ids=repr,
+)
+def test_a_connection_that_is_refused_for_good_is_a_matter_of_configuration(error: Exception) -> None:
+    assert isinstance(translate_connecting(error), DatabaseMisconfigured)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionRefusedError(),
+        TimeoutError(),
+        socket.gaierror(socket.EAI_AGAIN, "later"),
+        from_server("57P03", "FATAL"),
+        from_server("53300", "FATAL"),
+    ],
+    ids=repr,
+)
+def test_a_database_that_is_only_down_is_not_a_matter_of_configuration(error: Exception) -> None:
+    assert type(translate_connecting(error)) is DatabaseUnavailable

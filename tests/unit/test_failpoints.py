@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from chassis import failpoints
-from chassis.process.config import Mode
 
 ROOT = Path(failpoints.__file__).resolve().parent.parent
 NAME = "session.after_commit"
@@ -20,9 +19,9 @@ NAME = "session.after_commit"
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Iterator[Path]:
-    failpoints.configure(tmp_path, Mode.DEVELOPMENT)
+    failpoints.configure(tmp_path, allowed=True)
     yield tmp_path
-    failpoints.configure(None, Mode.PRODUCTION)
+    failpoints.configure(None, allowed=False)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -43,12 +42,12 @@ def run_python(code: str, *arguments: object) -> subprocess.Popen[str]:
 
 def test_production_refuses_a_failpoint_directory(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="HOMEROOM_FAILPOINTS_DIR"):
-        failpoints.configure(tmp_path, Mode.PRODUCTION)
+        failpoints.configure(tmp_path, allowed=False)
 
 
 def test_a_directory_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not a directory"):
-        failpoints.configure(tmp_path / "missing", Mode.DEVELOPMENT)
+        failpoints.configure(tmp_path / "missing", allowed=True)
 
 
 async def test_nothing_happens_where_nothing_is_armed(directory: Path) -> None:
@@ -60,7 +59,7 @@ async def test_nothing_happens_where_nothing_is_armed(directory: Path) -> None:
 
 async def test_nothing_happens_when_failpoints_are_off(tmp_path: Path) -> None:
     failpoints.arm(tmp_path, NAME, "error")
-    failpoints.configure(None, Mode.PRODUCTION)
+    failpoints.configure(None, allowed=False)
     failpoints.hit(NAME)
     await failpoints.hit_async(NAME)
     assert (tmp_path / NAME).exists()
@@ -141,8 +140,8 @@ async def test_a_hold_stops_the_whole_process_when_hit_is_not_awaited(directory:
 def test_a_kill_ends_the_process_at_once(tmp_path: Path) -> None:
     failpoints.arm(tmp_path, NAME, "kill")
     process = run_python(
-        "import sys, pathlib; from chassis import failpoints, config\n"
-        "failpoints.configure(pathlib.Path(sys.argv[1]), config.Mode.DEVELOPMENT)\n"
+        "import sys, pathlib; from chassis import failpoints\n"
+        "failpoints.configure(pathlib.Path(sys.argv[1]), allowed=True)\n"
         "print('before', flush=True); failpoints.hit(sys.argv[2]); print('after')",
         tmp_path,
         NAME,
@@ -156,9 +155,9 @@ async def test_of_many_processes_exactly_one_acts(tmp_path: Path) -> None:
     points, stop = tmp_path / "points", tmp_path / "stop"
     points.mkdir()
     code = (
-        "import sys, pathlib; from chassis import failpoints, config\n"
+        "import sys, pathlib; from chassis import failpoints\n"
         "points, stop, acted = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), 0\n"
-        "failpoints.configure(points, config.Mode.DEVELOPMENT)\n"
+        "failpoints.configure(points, allowed=True)\n"
         "while not stop.exists():\n"
         "    try: failpoints.hit(sys.argv[3])\n"
         "    except failpoints.FailpointError: acted += 1\n"

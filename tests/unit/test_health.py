@@ -152,8 +152,8 @@ async def test_a_change_of_health_is_logged_once(capsys: pytest.CaptureFixture[s
         working[0] = state
         await health.results()
     written = capsys.readouterr().out
-    assert written.count("health check fails") == 1
-    assert written.count("health check passes again") == 1
+    assert written.count("health_check_failed") == 1
+    assert written.count("health_check_recovered") == 1
 
 
 @pytest.fixture

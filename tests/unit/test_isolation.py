@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
 
+from chassis.batch import Item
+from chassis.context import service_context
+from chassis.errors import Reason, ServiceError
 from chassis.postgres import isolation
 from chassis.postgres.errors import (
     ConstraintViolation,
-    DataRefused,
     LockTimeout,
     OutcomeUnknown,
     ViolationKind,
 )
-from chassis.errors import Reason, ServiceError
 from chassis.postgres.isolation import Locked, run_isolated
+from chassis.postgres.refusals import BUSY_RETRY_AFTER_SECONDS
+from chassis.telemetry import logs
 
 
 class Request(NamedTuple):
@@ -55,23 +60,26 @@ class Table:
         if self.lost:
             self.lost -= 1
             raise OutcomeUnknown
-        return [request.what if request in free else Locked.ELSEWHERE for request in some]
+        return [request.what if request in free else Locked.HELD_BY_ANOTHER for request in some]
 
     async def run(self, words: str) -> list[str]:
         """What each request is told: what it asked for, or the reason why not."""
         outcomes = await run_isolated(
-            requests(words), self.attempt, owner_of=lambda request: request.owner, refusal_of=refusal
+            requests(words), self.attempt, owner_of=lambda request: request.owner, meanings=MEANINGS
         )
-        return [str(each.reason) if isinstance(each, ServiceError) else each for each in outcomes]
+        return [told(each) for each in outcomes]
 
 
-def refusal(request: Request, error: DataRefused) -> ServiceError:
-    assert isinstance(error, ConstraintViolation)
-    return ServiceError(Reason.INVALID_ARGUMENT, f"{request.what} violates {error.constraint}")
+def told(outcome: str | ServiceError) -> str:
+    return str(outcome.reason) if isinstance(outcome, ServiceError) else outcome
+
+
+MEANINGS = {"not_poisoned": lambda: ServiceError(Reason.INVALID_ARGUMENT, "It is poison")}
 
 
 BAD = str(Reason.INVALID_ARGUMENT)
 BUSY = str(Reason.UNAVAILABLE)
+BUG = str(Reason.INTERNAL)
 
 
 @pytest.fixture
@@ -106,12 +114,12 @@ async def test_what_is_refused_is_halved_until_the_guilty_one_is_alone(table):
 async def test_each_guilty_one_gets_a_refusal_of_its_own(table):
     table.poison = {"1", "3"}
     outcomes = await run_isolated(
-        requests("ann:1 ann:2 bob:3"), table.attempt, owner_of=lambda r: r.owner, refusal_of=refusal
+        requests("ann:1 ann:2 bob:3"), table.attempt, owner_of=lambda r: r.owner, meanings=MEANINGS
     )
     assert [each.detail if isinstance(each, ServiceError) else each for each in outcomes] == [
-        "1 violates not_poisoned",
+        "It is poison",
         "2",
-        "3 violates not_poisoned",
+        "It is poison",
     ]
 
 
@@ -136,11 +144,11 @@ async def test_a_locked_owner_is_passed_over_and_then_waited_for_alone(table):
 async def test_an_owner_who_stays_locked_is_told_to_come_back(table):
     table.locked = {"bob"}
     (error, ann) = await run_isolated(
-        requests("bob:1 ann:2"), table.attempt, owner_of=lambda r: r.owner, refusal_of=refusal
+        requests("bob:1 ann:2"), table.attempt, owner_of=lambda r: r.owner, meanings=MEANINGS
     )
     assert (error.reason, error.retry_after_seconds) == (
         Reason.UNAVAILABLE,
-        isolation.RETRY_AFTER_SECONDS,
+        BUSY_RETRY_AFTER_SECONDS,
     )
     assert ann == "2"
     assert table.attempts == [("1 2", False), ("1", True)]
@@ -242,10 +250,10 @@ async def test_what_nobody_can_tell_is_not_told_as_a_fact(table, second):
 
     table.lost, table.before = 1, lose
     (outcome,) = await run_isolated(
-        requests("ann:1"), table.attempt, owner_of=lambda r: r.owner, refusal_of=refusal
+        requests("ann:1"), table.attempt, owner_of=lambda r: r.owner, meanings=MEANINGS
     )
     assert (outcome.reason, outcome.detail) == (Reason.UNAVAILABLE, "The outcome is not known; ask again")
-    assert outcome.retry_after_seconds == isolation.RETRY_AFTER_SECONDS
+    assert outcome.retry_after_seconds == BUSY_RETRY_AFTER_SECONDS
     assert len(table.attempts) == 2
 
 
@@ -283,11 +291,65 @@ async def test_whatever_comes_together_each_owner_is_served_in_order(table, seed
         assert theirs == sorted(theirs)
 
 
-async def test_a_bug_comes_out(table):
-    async def fail(_wait: bool) -> None:
-        raise RuntimeError("a bug")
+@pytest.mark.parametrize("bug", [RuntimeError("a bug"), TypeError("naive"), KeyError("row"), TimeoutError()])
+async def test_whatever_one_request_raises_costs_that_request_alone(table, bug):
+    async def fail_for_six(_wait: bool) -> None:
+        if "6" in table.attempts[-1][0]:
+            raise bug
 
-    table.before = fail
-    with pytest.raises(RuntimeError, match="a bug"):
-        await table.run("ann:1 bob:2")
-    assert len(table.attempts) == 1
+    table.before = fail_for_six
+    assert await table.run("a:1 b:2 c:3 d:4 e:5 f:6 g:7 h:8") == ["1", "2", "3", "4", "5", BUG, "7", "8"]
+
+
+async def test_a_bug_that_shows_while_an_owner_is_waited_for_costs_no_one_else_what_is_committed(table):
+    table.locked = {"bob", "dan"}
+
+    async def fail_for_bob(wait: bool) -> None:
+        table.locked.clear() if wait else None
+        if wait and "2" in table.attempts[-1][0].split():
+            raise RuntimeError("a bug")
+
+    table.before = fail_for_bob
+    assert await table.run("ann:1 bob:2 cy:3 dan:4 bob:5") == ["1", BUG, "3", "4", "5"]
+
+
+async def test_a_request_without_an_owner_costs_itself_alone(table):
+    def owner_of(request: Request) -> str:
+        if request.what == "2":
+            raise AttributeError("no owner")
+        return request.owner
+
+    outcomes = await run_isolated(requests("ann:1 bob:2 cy:3"), table.attempt, owner_of=owner_of)
+    assert [told(each) for each in outcomes] == ["1", BUG, "3"]
+
+
+async def test_a_refusal_of_one_request_is_not_told_to_its_neighbours(table):
+    async def refuse_two(_wait: bool) -> None:
+        if "2" in table.attempts[-1][0]:
+            raise ServiceError(Reason.INVALID_ARGUMENT, "two")
+
+    table.before = refuse_two
+    assert await table.run("ann:1 bob:2 cy:3") == ["1", BAD, "3"]
+
+
+async def test_an_attempt_that_answers_for_fewer_requests_costs_only_whom_it_forgets(table):
+    async def forgetful(some: Sequence[Request], _wait: bool) -> list[str]:
+        return [request.what for request in some if request.what != "2"]
+
+    outcomes = await run_isolated(requests("ann:1 bob:2 cy:3"), forgetful, owner_of=lambda r: r.owner)
+    assert [told(each) for each in outcomes] == ["1", BUG, "3"]
+
+
+async def test_what_is_logged_for_one_request_names_it(capsys):
+    logs.configure(service="test", version="1")
+    context = service_context("/m", timeout_seconds=1, request_id="r-2")
+    good = replace(context, request_id="r-1")
+
+    async def fail(some: Sequence[Item[str]], _wait: bool) -> list[str]:
+        if any(item.request == "bad" for item in some):
+            raise RuntimeError("a bug")
+        return [item.request for item in some]
+
+    await run_isolated([Item(good, "good"), Item(context, "bad")], fail, owner_of=lambda item: item.request)
+    (line,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (line["event"], line["request_id"]) == ("request_failed", "r-2")

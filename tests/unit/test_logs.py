@@ -180,7 +180,7 @@ raise LookupError("the end")
     assert (finished.returncode, finished.stderr) == (1, "")
     in_thread, at_end = (json.loads(line) for line in finished.stdout.splitlines())
     assert (in_thread["event"], in_thread["thread"], in_thread["level"]) == (
-        "thread crashed",
+        "thread_crashed",
         "worker",
         "critical",
     )

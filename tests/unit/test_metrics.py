@@ -7,7 +7,13 @@ from functools import partial
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from chassis.telemetry.metrics import BATCH_BUCKETS_ITEMS, CALL_BUCKETS_SECONDS, CONTENT_TYPE, SERIES_MAX, Metrics
+from chassis.telemetry.metrics import (
+    BATCH_BUCKETS_ITEMS,
+    CALL_BUCKETS_SECONDS,
+    CONTENT_TYPE,
+    SERIES_MAX,
+    Metrics,
+)
 
 
 @pytest.fixture

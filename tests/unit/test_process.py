@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import pty
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -22,20 +26,23 @@ SETUP = """
 import asyncio, gc, os, signal, sys, threading, time
 from chassis.telemetry import logs
 from chassis.process.config import ConfigError
-from chassis.process.lifecycle import run, tune_garbage_collection
+from chassis.process.lifecycle import StartError, run, tune_garbage_collection
 logs.configure(service="test", version="1")
 def say(text): print(text, flush=True)
 async def saying(text): say(text)
 """
 
 
-def start(code: str, *, run_with: str = "run(main)") -> subprocess.Popen[str]:
+def start(
+    code: str, *, run_with: str = "run(main)", environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", f"{SETUP}{code}\nsys.exit({run_with})"],
+        [sys.executable, "-c", f"{SETUP}{code}\n{run_with}"],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env={**os.environ, **(environment or {})},
     )
 
 
@@ -168,9 +175,9 @@ async def main(shutdown):
     assert (code, plain) == (0, ["last closed"])
     assert [(line["event"], line.get("closing")) for line in logged] == [
         ("stopping", None),
-        ("a step at the request to stop failed", None),
-        ("closing took too long", "hanging"),
-        ("closing failed", "failing"),
+        ("stop_step_failed", None),
+        ("closing_timed_out", "hanging"),
+        ("closing_failed", "failing"),
     ]
 
 
@@ -191,13 +198,12 @@ async def main(shutdown):
     process.terminate()
     code, plain, logged, _ = finish(process)
     assert (code, plain) == (EXIT_CRASHED, ["cancelled", "closed"])
-    assert "main did not return in time" in [line["event"] for line in logged]
+    assert "main_not_returned_in_time" in [line["event"] for line in logged]
 
 
 @pytest.mark.parametrize(
     "stuck",
     [
-        "await asyncio.to_thread(threading.Event().wait)",
         "time.sleep(600)",
         "await shutdown.wait(); time.sleep(600)",
     ],
@@ -249,7 +255,7 @@ async def main(shutdown):
 """)
     )
     assert (code, errors) == (0, "")
-    unhandled = [line for line in logged if line["event"] == "unhandled error in the event loop"]
+    unhandled = [line for line in logged if line["event"] == "event_loop_error_unhandled"]
     assert [line["task"] for line in unhandled] == ["worker", None]
     assert "OSError: unseen" in str(unhandled[0]["exception"])
     assert "ZeroDivisionError" in str(unhandled[1]["exception"])
@@ -271,6 +277,164 @@ async def main(shutdown):
 """)
     )
     assert plain == ["True True (10000, 10, 10)", "True"]
+
+
+SLOW_RESOLVER = """
+#include <netdb.h>
+#include <unistd.h>
+int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **result)
+{
+    for (;;) sleep(600);
+}
+"""
+
+
+@pytest.fixture
+def slow_resolver(tmp_path: Path) -> dict[str, str]:
+    """The environment of a process whose resolver never answers."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler to make a resolver that never answers")
+    (tmp_path / "resolver.c").write_text(SLOW_RESOLVER)
+    library = tmp_path / "resolver.so"
+    subprocess.run(
+        [compiler, "-shared", "-fPIC", "-o", str(library), str(tmp_path / "resolver.c")], check=True
+    )
+    return {"LD_PRELOAD": str(library)}
+
+
+def test_a_resolver_that_does_not_answer_does_not_keep_the_process(slow_resolver: dict[str, str]) -> None:
+    process = start(
+        """
+async def main(shutdown):
+    shutdown.closing("database", lambda: saying("closed"))
+    looking = asyncio.create_task(asyncio.get_running_loop().getaddrinfo("db.test", 5432))
+    asyncio.get_running_loop().call_later(0.05, lambda: say("up"))
+    await shutdown.wait()
+""",
+        run_with="run(main, grace_seconds=10)",
+        environment=slow_resolver,
+    )
+    await_line(process, "up")
+    process.terminate()
+    code, plain, _, errors = finish(process)
+    assert (code, plain, errors) == (0, ["closed"], "")
+
+
+def test_a_thread_that_is_stuck_does_not_keep_the_process() -> None:
+    process = start(
+        """
+async def main(shutdown):
+    stuck = asyncio.create_task(asyncio.to_thread(threading.Event().wait))
+    asyncio.get_running_loop().call_soon(lambda: say("up"))
+    await shutdown.wait()
+""",
+        run_with="run(main, grace_seconds=10)",
+    )
+    await_line(process, "up")
+    process.terminate()
+    code, _, _, errors = finish(process)
+    assert (code, errors) == (0, "")
+
+
+def test_a_task_that_no_closing_ends_is_cancelled_and_cleans_up() -> None:
+    code, plain, _, _ = finish(
+        start("""
+async def work():
+    try:
+        await asyncio.Event().wait()
+    finally:
+        say("cleaned up")
+async def main(shutdown):
+    shutdown.task = asyncio.create_task(work())
+    shutdown.closing("database", lambda: saying("closed"))
+    await asyncio.sleep(0)
+""")
+    )
+    assert (code, plain) == (0, ["closed", "cleaned up"])
+
+
+def test_a_start_that_must_be_tried_later_is_one_line() -> None:
+    code, plain, logged, errors = finish(
+        start("""
+async def main(shutdown):
+    shutdown.closing("tracing", lambda: saying("closed"))
+    raise StartError("cannot connect to the database")
+""")
+    )
+    assert (code, plain, errors) == (EXIT_CRASHED, ["closed"], "")
+    (line,) = [line for line in logged if line["event"] != "stopping"]
+    assert (line["event"], line["problem"]) == ("start_failed", "cannot connect to the database")
+    assert "exception" not in line
+
+
+def test_a_start_that_is_interrupted_by_a_signal_ends_well() -> None:
+    process = start("""
+async def main(shutdown):
+    say("starting")
+    await shutdown.wait()
+    raise StartError("cannot connect to the database")
+""")
+    await_line(process, "starting")
+    process.terminate()
+    code, _, logged, errors = finish(process)
+    assert (code, errors) == (0, "")
+    assert [line["event"] for line in logged] == ["stopping"]
+
+
+UNCONFIGURED = """
+import sys
+from chassis.process.config import ConfigError
+from chassis.process.lifecycle import run
+async def main(shutdown):
+    raise ConfigError(["HOMEROOM_BIND is missing: set it", "HOMEROOM_MODE is wrong"])
+run(main, name="gateway")
+"""
+
+
+def test_a_refused_configuration_is_a_log_line_too_before_any_log_is_configured() -> None:
+    process = subprocess.run(
+        [sys.executable, "-c", UNCONFIGURED], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert process.returncode == EXIT_CONFIGURATION
+    (line,) = [json.loads(text) for text in process.stdout.splitlines()]
+    assert (line["event"], line["service"], line["level"]) == ("configuration_refused", "gateway", "critical")
+    assert line["problems"] == ["HOMEROOM_BIND is missing: set it", "HOMEROOM_MODE is wrong"]
+    assert "HOMEROOM_BIND is missing: set it" in process.stderr
+
+
+def test_a_refused_configuration_is_plain_text_on_a_terminal() -> None:
+    terminal, other_end = pty.openpty()
+    try:
+        process = subprocess.run(
+            [sys.executable, "-c", UNCONFIGURED],
+            cwd=ROOT,
+            stdout=other_end,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        os.set_blocking(terminal, False)
+        with pytest.raises(BlockingIOError):
+            os.read(terminal, 1)  # nothing was written there
+    finally:
+        os.close(terminal)
+        os.close(other_end)
+    assert process.returncode == EXIT_CONFIGURATION
+    assert process.stderr.startswith("Homeroom cannot start:")
+
+
+def test_the_process_may_open_as_many_files_as_the_system_allows() -> None:
+    _, plain, _, _ = finish(
+        start("""
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+async def main(shutdown):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    say(soft == hard)
+""")
+    )
+    assert plain == ["True"]
 
 
 async def test_waiting_ends_when_the_end_is_asked_for() -> None:

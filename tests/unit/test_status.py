@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import decimal
+import uuid
+
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from chassis.errors import FieldViolation, Reason, ServiceError
 from chassis.rpc.reasons import CODES
-from chassis.rpc.status import from_status, to_status
+from chassis.rpc.status import STATUS_BYTES_MAX, from_status, is_ours, to_status
 
 
 @pytest.mark.parametrize("reason", list(Reason))
@@ -42,6 +45,29 @@ def test_a_status_without_a_known_reason_is_internal_and_says_nothing():
     assert "hunter2" not in back.detail
 
 
+def test_a_status_is_ours_if_its_error_info_says_so():
+    assert is_ours(to_status(ServiceError(Reason.NOT_FOUND)))
+    assert not is_ours(status_pb2.Status(code=5, message="Method not found!"))
+    of_a_proxy = status_pb2.Status(code=5)
+    of_a_proxy.details.add().Pack(error_details_pb2.ErrorInfo(reason="NOT_FOUND", domain="proxy.example"))
+    assert not is_ours(of_a_proxy)
+
+
+def test_a_refusal_that_is_too_large_loses_its_details_and_keeps_its_reason():
+    violations = [FieldViolation("metadata." + "k" * 1000, "is too long")] * 100
+    status = to_status(ServiceError(Reason.INVALID_ARGUMENT, "x" * 100_000, violations=violations))
+    assert status.ByteSize() <= STATUS_BYTES_MAX
+    back = from_status(status)
+    assert (back.reason, back.violations, len(back.detail)) == (Reason.INVALID_ARGUMENT, (), 1000)
+
+
+def test_metadata_of_any_type_can_be_sent():
+    session_id = uuid.UUID(int=7)
+    metadata = {"session": session_id, "balance": decimal.Decimal("1.5"), "count": 2}
+    back = from_status(to_status(ServiceError(Reason.SESSION_CLOSED, metadata=metadata)))
+    assert back.metadata == {"session": str(session_id), "balance": "1.5", "count": 2}
+
+
 @pytest.mark.parametrize(
     ("reason", "http_status"),
     [
@@ -67,5 +93,5 @@ def test_a_status_without_a_known_reason_is_internal_and_says_nothing():
         ("DEADLINE_EXCEEDED", 504),
     ],
 )
-def test_the_registry_says_what_the_design_says(reason, http_status):
+def test_each_reason_has_its_http_status(reason, http_status):
     assert CODES[Reason[reason]].http == http_status

@@ -1,4 +1,4 @@
-"""What is wrong with a message is told in the client's spelling, and in bounded length."""
+"""A violation names the field as the client spells it, and the number of violations is bounded."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def test_a_violation_names_the_field_as_json_spells_it():
     assert error.detail.startswith("questions[2].accepted[1]: ")
 
 
-def test_a_valid_message_is_none_of_its_business():
+def test_a_valid_message_has_no_violation():
     request = imported(2)
     del request.questions[-1].accepted[-1]
     assert validate(request) is None
 
 
-def test_a_message_that_is_wrong_everywhere_is_answered_in_bounded_length():
+def test_a_message_that_is_wrong_everywhere_has_a_bounded_number_of_violations():
     error = validate(wrong_everywhere(questions=150))
     assert len(error.violations) == VIOLATIONS_MAX
     assert error.violations[0].field == "questions[0].questionId"

@@ -14,7 +14,7 @@ from pathlib import Path
 import asyncpg
 
 from chassis.postgres import Connection, Database
-from chassis.postgres.errors import DatabaseUnavailable, is_lost_connection
+from chassis.postgres.errors import DatabaseUnavailable, translate_connecting
 
 FOLDER = Path(__file__).parent
 """The chassis' own tables (idempotency keys, outbox), for a service to put among its folders."""
@@ -44,7 +44,7 @@ class MigrationError(Exception):
 
 
 class SchemaMismatch(Exception):  # noqa: N818 — named for what is found
-    """The database has not the schema that this program knows; the message says what to do."""
+    """The schema of the database is not the one that this program knows; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ async def migrate(dsn: str, folders: Mapping[str, Path]) -> list[Migration]:
     Each file is one transaction together with its record, under a transaction-level advisory lock (which
     also works behind pgbouncer). A file that cannot get its locks soon is rolled back and tried again, so
     that it never stalls the traffic. Raises MigrationError when an applied file has changed or the database
-    is newer, DatabaseUnavailable, and TimeoutError after ten minutes.
+    is newer, DatabaseUnavailable, DatabaseMisconfigured, and TimeoutError after ten minutes.
     """
     migrations = load(folders)
     applied: list[Migration] = []
@@ -108,7 +108,9 @@ async def check(database: Database, folders: Mapping[str, Path]) -> None:
     deadline = time.monotonic() + CHECK_SECONDS_MAX
     try:
         recorded = await database.read(_recorded, deadline=deadline, name="check_schema")
-    except asyncpg.UndefinedTableError as error:
+    except DatabaseUnavailable as error:
+        if not isinstance(error.__cause__, asyncpg.UndefinedTableError):
+            raise
         raise SchemaMismatch("the database is empty: run this service's `migrate` command first") from error
     _refuse_contradictions(migrations, recorded, SchemaMismatch)
     if missing := [migration for migration in migrations if _key(migration) not in recorded]:
@@ -125,10 +127,11 @@ async def _connect(dsn: str) -> Connection:
             statement_cache_size=0,
             server_settings={"application_name": "homeroom migrate"},
         )
-    except (OSError, asyncpg.PostgresError) as error:
-        if isinstance(error, OSError) or is_lost_connection(error):
-            raise DatabaseUnavailable("cannot connect to the database") from error
-        raise
+    except Exception as error:
+        translated = translate_connecting(error)
+        if translated is error:
+            raise
+        raise translated from error
 
 
 async def _apply_next_when_unlocked(

@@ -1,4 +1,4 @@
-"""Compares the totals that are kept with what they are totals of."""
+"""Compares each stored total with the sum of its parts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from chassis.postgres import Connection, Database
 
 
 class Discrepancy(NamedTuple):
-    """A total that does not agree with its parts: `kept` is what is stored, `counted` what it should be."""
+    """A total that differs from the sum of its parts: `kept` is stored, `counted` is that sum."""
 
     what: str
     user_id: str
@@ -22,7 +22,7 @@ class DiagnosticStore:
         self._database = database
 
     async def select_discrepancies(self, *, limit: int = 100, deadline: float) -> list[Discrepancy]:
-        """Up to so many discrepancies; reads everything, so it is nothing for the way of a request."""
+        """Up to `limit` discrepancies. It reads all tables from end to end."""
 
         async def work(connection: Connection) -> list[Discrepancy]:
             rows = await connection.fetch(_DISCREPANCIES, limit)

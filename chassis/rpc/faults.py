@@ -1,0 +1,131 @@
+"""What a failed message means: the one table for everything that a line, stream or channel of gRPC raises."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+from grpc_status import rpc_status
+
+from chassis.errors import Reason, ServiceError
+from chassis.rpc.status import from_status, is_ours
+from chassis.telemetry.logs import get_logger
+
+log = get_logger(__name__)
+
+
+class LineLostError(Exception):
+    """The upstream ended a stream without an answer. Whether it has read the message is not known."""
+
+
+class UnreadableAnswerError(Exception):
+    """The bytes that came are not an answer to the message that was sent."""
+
+
+class Fault(NamedTuple):
+    """What the callers of a failed message are told, and whether the upstream has given an answer at all."""
+
+    error: ServiceError
+    answered: bool
+
+
+class _Meaning(NamedTuple):
+    reason: Reason
+    retry_after_seconds: float | None
+    answered: bool
+
+
+# A status without our ErrorInfo comes from gRPC itself. Only these two codes say more than "no answer".
+_WITHOUT_STATUS_OF_OURS: Mapping[grpc.StatusCode, _Meaning] = {
+    grpc.StatusCode.DEADLINE_EXCEEDED: _Meaning(Reason.DEADLINE_EXCEEDED, None, answered=False),
+    # The server's limit of concurrent RPCs, or a message above its size limit.
+    grpc.StatusCode.RESOURCE_EXHAUSTED: _Meaning(Reason.OVERLOADED, 1.0, answered=True),
+}
+# Everything else, of any type. A server that was killed shows as UNAVAILABLE, as CANCELLED, as UNKNOWN, or as
+# INTERNAL ("Internal error from Core", when a write was under way); a channel that is closed shows as
+# UsageError or CancelledError; a stream that has ended shows as InvalidStateError.
+_NO_ANSWER = _Meaning(Reason.UNAVAILABLE, 0.1, answered=False)
+
+# These are ordinary when a process stops or dies, and are not worth a line in the log.
+_ORDINARY_CODES = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+    }
+)
+_ORDINARY_ERRORS = (
+    LineLostError,
+    TimeoutError,
+    asyncio.CancelledError,
+    asyncio.InvalidStateError,
+    grpc.aio.UsageError,
+)
+
+
+def fault_of(error: BaseException, *, upstream: str) -> Fault:
+    """What this error of a message, a stream or a health check means.
+
+    A status of ours (google.rpc.Status with our ErrorInfo) is an answer. What carries none is no answer:
+    UNAVAILABLE, or one of the few other meanings in the table. The caller must have excluded its own
+    cancellation; see `cancelled_by_caller`.
+    """
+    refusal = _refusal_of(error)
+    if refusal is not None:
+        return Fault(_as_told(refusal, upstream=upstream), answered=True)
+    meaning = _meaning_of(error)
+    _log_unusual(error, upstream=upstream)
+    return Fault(
+        ServiceError(meaning.reason, retry_after_seconds=meaning.retry_after_seconds), meaning.answered
+    )
+
+
+def cancelled_by_caller() -> bool:
+    """Whether somebody has cancelled the current task.
+
+    A CancelledError also comes out of a stream whose channel was closed; nobody has cancelled the task then.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _meaning_of(error: BaseException) -> _Meaning:
+    if isinstance(error, TimeoutError):  # our own time limit
+        return _WITHOUT_STATUS_OF_OURS[grpc.StatusCode.DEADLINE_EXCEEDED]
+    if isinstance(error, grpc.aio.AioRpcError):
+        return _WITHOUT_STATUS_OF_OURS.get(error.code(), _NO_ANSWER)
+    return _NO_ANSWER
+
+
+def _refusal_of(error: BaseException) -> ServiceError | None:
+    """The refusal that a status of ours carries; None for every other error."""
+    if not isinstance(error, grpc.aio.AioRpcError):
+        return None
+    try:
+        status = rpc_status.from_call(error)
+        return from_status(status) if status is not None and is_ours(status) else None
+    except (ValueError, DecodeError):  # details that contradict the code, or that are not a Status
+        return None
+
+
+def _as_told(refusal: ServiceError, *, upstream: str) -> ServiceError:
+    if refusal.reason is not Reason.UNAUTHENTICATED:
+        return refusal
+    # The service token is wrong. That is this process' own fault: the end user's login is fine.
+    log.error("service_token_refused", upstream=upstream)
+    return ServiceError(Reason.INTERNAL)
+
+
+def _log_unusual(error: BaseException, *, upstream: str) -> None:
+    if isinstance(error, grpc.aio.AioRpcError):
+        if error.code() not in _ORDINARY_CODES:
+            log.warning("rpc_failed", upstream=upstream, code=error.code().name, details=error.details())
+    elif isinstance(error, UnreadableAnswerError):
+        log.error("answer_unreadable", upstream=upstream, problem=str(error))
+    elif not isinstance(error, _ORDINARY_ERRORS):
+        log.error("line_failed", upstream=upstream, exc_info=error)

@@ -1,0 +1,12 @@
+-- Reads the tables, but locks out neither readers nor writers.
+ALTER TABLE plans VALIDATE CONSTRAINT plans_daily_test_limit_bounded;
+ALTER TABLE plans VALIDATE CONSTRAINT plans_monthly_credits_bounded;
+ALTER TABLE subscriptions VALIDATE CONSTRAINT subscriptions_period_end_in_range;
+ALTER TABLE subscription_changes VALIDATE CONSTRAINT subscription_changes_period_end_in_range;
+ALTER TABLE credit_balances VALIDATE CONSTRAINT credit_balances_balance_bounded;
+ALTER TABLE credit_entries VALIDATE CONSTRAINT credit_entries_balance_bounded;
+ALTER TABLE credit_entries VALIDATE CONSTRAINT credit_entries_expires_at_in_range;
+ALTER TABLE credit_grants VALIDATE CONSTRAINT credit_grants_expires_at_in_range;
+ALTER TABLE licenses VALIDATE CONSTRAINT licenses_max_level_bounded;
+ALTER TABLE licenses VALIDATE CONSTRAINT licenses_epoch_bounded;
+ALTER TABLE license_changes VALIDATE CONSTRAINT license_changes_max_level_bounded;

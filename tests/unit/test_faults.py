@@ -1,0 +1,153 @@
+"""Whatever gRPC raises without a status of ours is no answer: UNAVAILABLE, and a failure for the breaker."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import grpc.aio
+import pytest
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc._cython import cygrpc
+from grpc_status import rpc_status
+
+from chassis.errors import Reason, ServiceError
+from chassis.rpc.carrier import PATIENCE_SECONDS, Carrier
+from chassis.rpc.faults import Fault, LineLostError, UnreadableAnswerError, cancelled_by_caller, fault_of
+from chassis.rpc.status import to_status
+
+Code = grpc.StatusCode
+
+
+def raised(code: Code, *, details: str = "Internal error from Core", metadata=()) -> grpc.aio.AioRpcError:
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(*metadata), details=details)
+
+
+def refused(error: ServiceError) -> grpc.aio.AioRpcError:
+    """What a client gets for a refusal of ours."""
+    status = rpc_status.to_status(to_status(error))
+    return raised(status.code, details=status.details, metadata=status.trailing_metadata)
+
+
+def seen(error: BaseException) -> tuple[Reason, bool]:
+    fault: Fault = fault_of(error, upstream="test")
+    return fault.error.reason, fault.answered
+
+
+# What gRPC says by itself. OK is no failure, so nothing raises it.
+BY_GRPC = {code: (Reason.UNAVAILABLE, False) for code in Code if code is not Code.OK} | {
+    Code.DEADLINE_EXCEEDED: (Reason.DEADLINE_EXCEEDED, False),
+    Code.RESOURCE_EXHAUSTED: (Reason.OVERLOADED, True),
+}
+
+
+@pytest.mark.parametrize("code", BY_GRPC, ids=lambda code: code.name)
+def test_a_code_without_a_status_of_ours(code):
+    assert seen(raised(code)) == BY_GRPC[code]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        LineLostError(),
+        UnreadableAnswerError("3 outcomes for 4 calls"),
+        asyncio.CancelledError(),
+        asyncio.InvalidStateError("RPC already finished."),
+        grpc.aio.UsageError("Channel is closed."),
+        grpc.aio.InternalError("failed"),
+        cygrpc.ExecuteBatchError("Failed grpc_call_start_batch"),
+        grpc.RpcError(),
+        RuntimeError("no running event loop"),
+        ConnectionResetError(),
+        OSError(24, "Too many open files"),
+        AttributeError("'NoneType' object has no attribute 'code'"),
+        TypeError(),
+        ValueError(),
+        AssertionError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_any_other_error_is_no_answer(error):
+    assert seen(error) == (Reason.UNAVAILABLE, False)
+    assert fault_of(error, upstream="test").error.retry_after_seconds
+
+
+def test_our_own_time_limit_is_a_deadline():
+    assert seen(TimeoutError()) == (Reason.DEADLINE_EXCEEDED, False)
+
+
+@pytest.mark.parametrize("reason", [reason for reason in Reason if reason is not Reason.UNAUTHENTICATED])
+def test_a_status_of_ours_is_an_answer_and_keeps_its_reason(reason):
+    assert seen(refused(ServiceError(reason, "why"))) == (reason, True)
+
+
+def test_a_refused_service_token_is_our_own_fault_and_not_the_users():
+    assert seen(refused(ServiceError(Reason.UNAUTHENTICATED))) == (Reason.INTERNAL, True)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        (("grpc-status-details-bin", b"\xff\xff"),),
+        (("grpc-status-details-bin", status_pb2.Status(code=code_pb2.NOT_FOUND).SerializeToString()),),
+        (("grpc-status-details-bin", status_pb2.Status(code=code_pb2.INTERNAL).SerializeToString()),),
+    ],
+    ids=["unreadable", "contradicts the code", "without ErrorInfo"],
+)
+def test_a_status_that_is_not_ours_says_nothing(metadata):
+    assert seen(raised(Code.INTERNAL, details="", metadata=metadata)) == (Reason.UNAVAILABLE, False)
+
+
+def test_a_status_of_another_domain_is_not_ours():
+    status = status_pb2.Status(code=code_pb2.NOT_FOUND, message="no route")
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason="NOT_FOUND", domain="a-proxy.example"))
+    metadata = (("grpc-status-details-bin", status.SerializeToString()),)
+    assert seen(raised(Code.NOT_FOUND, details="no route", metadata=metadata)) == (Reason.UNAVAILABLE, False)
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds", "opens"),
+    [
+        (raised(Code.INTERNAL), 0.1, True),
+        (raised(Code.UNAVAILABLE), 0.1, True),
+        (raised(Code.CANCELLED), 0.1, True),
+        (grpc.aio.UsageError("Channel is closed."), 0.1, True),
+        (UnreadableAnswerError("cut short"), 0.1, True),
+        (TimeoutError(), PATIENCE_SECONDS, True),
+        (TimeoutError(), PATIENCE_SECONDS - 0.01, False),
+        (raised(Code.RESOURCE_EXHAUSTED), 10.0, False),
+        (refused(ServiceError(Reason.UNAVAILABLE)), 10.0, False),
+    ],
+)
+async def test_what_is_no_answer_opens_the_breaker(error, seconds, opens):
+    carrier = Carrier(name="test", target="127.0.0.1:1", service_token="t")
+    for _ in range(5):
+        carrier.failed(error, timeout_seconds=seconds)
+    assert carrier.breaker.open is opens
+    await carrier.close(None)
+
+
+async def test_a_cancellation_by_the_caller_is_told_apart_from_a_cancelled_stream():
+    told = []
+
+    async def waits_for_a_stream_that_is_cancelled() -> None:
+        stream = asyncio.get_running_loop().create_future()
+        stream.cancel()
+        try:
+            await stream
+        except asyncio.CancelledError:
+            told.append(cancelled_by_caller())
+
+    async def is_cancelled() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            told.append(cancelled_by_caller())
+            raise
+
+    await asyncio.create_task(waits_for_a_stream_that_is_cancelled())
+    task = asyncio.create_task(is_cancelled())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task})
+    assert told == [False, True]
