@@ -1,4 +1,4 @@
-"""What the gateway answers, and how it is written to a connection."""
+"""An answer of the gateway, and how it is sent."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPMethod, HTTPStatus
+from typing import Protocol, cast
 
 from aiohttp import HttpVersion11, web
 
@@ -35,30 +36,43 @@ class Answer:
 class HttpResponse:
     """An answer in the shape that aiohttp's protocol sends, as one piece.
 
-    It stands in for `web.Response`, of which the protocol uses these two steps and `keep_alive`. That one
-    can also be streamed, compressed and changed on its way, for 8 µs more than these few lines take.
+    It stands in for `web.Response`: the protocol uses these two steps and `keep_alive`. It takes 9 µs less of
+    about 130 µs for a start (aiohttp 3.14). It also counts what was sent on the connection, which shows
+    whether the client reads, and it gives the request's place among those in flight back after sending.
     """
 
-    __slots__ = ("_answer", "_close", "_request_id", "keep_alive")
+    __slots__ = ("_answer", "_close", "_place", "_request_id", "keep_alive")
 
-    def __init__(self, answer: Answer, *, request_id: str, close: bool) -> None:
+    def __init__(self, answer: Answer, *, request_id: str, close: bool, place: _Place | None = None) -> None:
         self._answer = answer
         self._request_id = request_id
         self._close = close
+        self._place = place
         self.keep_alive = False
 
     async def prepare(self, request: web.BaseRequest) -> None:
-        """Writes it; raises ConnectionError when the client has gone."""
-        answer = self._answer
-        self.keep_alive = request.keep_alive and not self._close
-        body = b"" if request.method == _HEAD else answer.body
-        await request.writer.write(self._head(request.version >= HttpVersion11) + body)
+        """Sends it; raises ConnectionError when the client has left."""
+        try:
+            self.keep_alive = request.keep_alive and not self._close
+            data = self._bytes(http_1_1=request.version >= HttpVersion11, with_body=request.method != _HEAD)
+            connection = cast("_Connection", request.protocol)
+            connection.sent_bytes += len(data)
+            await request.writer.write(data)
+            if connection.writing_paused:
+                await request.writer.drain()
+        finally:
+            if self._place is not None:
+                self._place.leave()
 
     async def write_eof(self) -> None:
         """Nothing is left to be written."""
 
-    def _head(self, http_1_1: bool) -> bytes:
-        """Nothing may be cached or guessed at: answers are for one person, and data."""
+    def last_words(self) -> bytes:
+        """The answer for a connection that is closed without a request."""
+        return self._bytes(http_1_1=True, with_body=True)
+
+    def _bytes(self, *, http_1_1: bool, with_body: bool) -> bytes:
+        """Nothing may be cached, and no type guessed: answers are data for one person."""
         answer = self._answer
         more = "".join([f"{name}: {value}\r\n" for name, value in answer.headers])
         if answer.status != _NO_CONTENT:
@@ -73,8 +87,23 @@ class HttpResponse:
             "Cache-Control: no-store\r\n"
             "X-Content-Type-Options: nosniff\r\n"
             f"{more}\r\n"
-        )
-        return head.encode("ascii")
+        ).encode("ascii")
+        return head + answer.body if with_body else head
+
+
+class _Place(Protocol):
+    """The place of a request among those in flight."""
+
+    def leave(self) -> None: ...
+
+
+class _Connection(Protocol):
+    """What an answer needs of the connection that it is sent on."""
+
+    sent_bytes: int
+
+    @property
+    def writing_paused(self) -> bool: ...
 
 
 @lru_cache(maxsize=2)

@@ -1,9 +1,10 @@
-"""One HTTP request from its first header to its answer: who, what, until when, and what came of it."""
+"""One HTTP request from its headers to its answer: route, caller, body, call, and what is recorded of it."""
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -11,33 +12,35 @@ from aiohttp import web
 from opentelemetry.trace import SpanKind
 
 from chassis.context import Context
-from chassis.rpc.client import Upstream
 from chassis.errors import Reason, ServiceError
+from chassis.rpc.client import Upstream
 from chassis.telemetry.health import OpsPages
 from chassis.telemetry.logs import bind_request, get_logger
-from chassis.telemetry.metrics import Metrics
+from chassis.telemetry.metrics import CANCELLED, Metrics
 from chassis.telemetry.tracing import RequestSpan, Tracing
+from gateway.admission import Admission, Place
 from gateway.answers import REPLAYED, Answer, HttpResponse
 from gateway.authentication import Authenticator
-from gateway.bodies import read_body
+from gateway.bodies import BodyReader
+from gateway.connections import Connection
 from gateway.keys import IDEMPOTENCY_KEY, idempotency_key
+from gateway.networks import Networks
 from gateway.problems import HttpRefusal, problem
 from gateway.request_headers import REQUEST_ID, REQUEST_TIMEOUT, request_id_of, timeout_seconds_of
 from gateway.request_log import RequestLog
-from gateway.routes import Place, Route, RouteTable
+from gateway.routes import Route, RouteTable
 
-IN_FLIGHT_MAX = 4096
-# As in the services: completions and answers still enter when everything else is refused.
-SHED_LAST_HEADROOM = 1.25
 UNROUTED = "unrouted"
 NO_CONTENT = 204
+# The other pages of the chassis are on the operations port.
+PUBLIC_PAGES = frozenset({"/livez", "/readyz"})
 
 log = get_logger(__name__)
 
 
 @dataclass(slots=True)
 class _Exchange:
-    """A request and what is known of it so far."""
+    """A request, and what is known of it so far."""
 
     request: web.BaseRequest
     request_id: str
@@ -45,7 +48,14 @@ class _Exchange:
     query: str
     began: float
     metered_as: str = UNROUTED
+    idempotency_key: str = ""
     span: RequestSpan | None = None
+    place: Place | None = None
+
+    @property
+    def client_has_left(self) -> bool:
+        transport = self.request.transport
+        return transport is None or transport.is_closing()
 
 
 class Application:
@@ -53,9 +63,9 @@ class Application:
 
     Args:
         upstreams: the process that answers, by the short name of the proto package.
+        trace_callers: whose `traceparent` decides what is recorded; that of others is only linked to.
         draining: whether the process is about to stop, so that clients should go elsewhere.
         log_every_request: also those that were answered quickly and without a fault of ours.
-        in_flight_max: requests under way at once; more are refused as OVERLOADED, quickly.
     """
 
     def __init__(
@@ -63,28 +73,30 @@ class Application:
         *,
         routes: RouteTable,
         authenticator: Authenticator,
+        admission: Admission,
+        bodies: BodyReader,
         upstreams: Mapping[str, Upstream],
         pages: OpsPages,
         tracing: Tracing,
+        trace_callers: Networks,
         metrics: Metrics,
         draining: Callable[[], bool],
         log_every_request: bool = False,
-        in_flight_max: int = IN_FLIGHT_MAX,
     ) -> None:
         self._routes = routes
         self._authenticator = authenticator
+        self._admission = admission
+        self._bodies = bodies
         self._upstreams = upstreams
         self._pages = pages
         self._tracing = tracing
+        self._trace_callers = trace_callers
         self._metrics = metrics
         self._draining = draining
         self._log = RequestLog(every_request=log_every_request)
-        self._in_flight = 0
-        self._in_flight_max = in_flight_max
-        metrics.gauge("requests_in_flight", "Requests being worked on", lambda: float(self._in_flight))
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answers anything; raises only when there is nobody left to answer."""
+        """Answers anything; raises ConnectionError when the client has left."""
         path, _, query = request.raw_path.partition("?")
         exchange = _Exchange(
             request=request,
@@ -94,21 +106,24 @@ class Application:
             began=time.monotonic(),
         )
         bind_request(exchange.request_id)
-        self._in_flight += 1
         try:
             answer = await self._answer(exchange)
         except ServiceError as error:
             answer = problem(error, instance=path, request_id=exchange.request_id)
-        except ConnectionError:  # the client left before its whole request had come
+        except (ConnectionError, asyncio.CancelledError):
+            self._forget(exchange)
             raise
         except Exception:
-            log.exception("request failed", http_method=request.method, path=path)
+            log.exception("request_failed", http_method=request.method, path=path)
             internal = ServiceError(Reason.INTERNAL)
             answer = problem(internal, instance=path, request_id=exchange.request_id)
-        finally:
-            self._in_flight -= 1
+        if exchange.client_has_left:
+            self._forget(exchange)
+            raise ConnectionResetError("The client left")
         self._record(exchange, answer)
-        response = HttpResponse(answer, request_id=exchange.request_id, close=self._draining())
+        response = HttpResponse(
+            answer, request_id=exchange.request_id, close=self._draining(), place=exchange.place
+        )
         return cast("web.StreamResponse", response)
 
     async def _answer(self, exchange: _Exchange) -> Answer:
@@ -120,23 +135,30 @@ class Application:
         if route is None:
             return _without_route(http_method, place.allowed())
         exchange.metered_as = route.method.path
-        exchange.span = self._tracing.begin(
-            route.name, traceparent=exchange.request.headers.get("traceparent", ""), kind=SpanKind.SERVER
-        )
-        return await self._call(exchange, place, route, exchange.span.traceparent)
+        return await self._call(exchange, route, place.values)
 
-    async def _call(self, exchange: _Exchange, place: Place, route: Route, traceparent: str) -> Answer:
+    async def _call(self, exchange: _Exchange, route: Route, path_values: Sequence[str]) -> Answer:
         method, headers = route.method, exchange.request.headers
-        limit = self._in_flight_max * (SHED_LAST_HEADROOM if method.shed_last else 1.0)
-        if self._in_flight > limit:
-            raise ServiceError(Reason.OVERLOADED)
+        self._admission.refuse_if_full(shed_last=method.shed_last)
         principal = await self._authenticator.authenticate(headers.get("Authorization"))
         if method.roles.isdisjoint(principal.roles):
             raise ServiceError(Reason.PERMISSION_DENIED, "The token's roles do not allow this")
-        key = idempotency_key(headers.getall(IDEMPOTENCY_KEY, ())) if method.key_required else ""
+        span = exchange.span = self._begin_span(exchange.request, route)
+        if method.key_required:
+            exchange.idempotency_key = idempotency_key(headers.getall(IDEMPOTENCY_KEY, ()))
         timeout_seconds = timeout_seconds_of(headers.get(REQUEST_TIMEOUT))
-        body = await read_body(exchange.request, timeout_seconds=timeout_seconds)
-        message = route.request.read(body=body, values=place.values, query=exchange.query)
+        body = await self._bodies.read(
+            exchange.request,
+            learner=principal.user_id,
+            size_max=method.body_bytes_max,
+            timeout_seconds=timeout_seconds,
+        )
+        exchange.place = self._admission.enter(
+            principal.user_id,
+            cast("Connection", exchange.request.protocol).address,
+            shed_last=method.shed_last,
+        )
+        message = route.request.read(body=body, values=path_values, query=exchange.query)
         reply = await self._upstreams[route.upstream].call(
             method.path,
             message,
@@ -144,24 +166,43 @@ class Application:
                 method=method.path,
                 user_id=principal.user_id,
                 roles=principal.roles,
-                idempotency_key=key,
+                idempotency_key=exchange.idempotency_key,
                 request_id=exchange.request_id,
                 deadline=exchange.began + timeout_seconds,
-                traceparent=traceparent,
+                traceparent=span.traceparent,
             ),
         )
-        status, body = route.response.write(reply.message)
-        return Answer(status, body, headers=REPLAYED if reply.replayed else ())
+        status, answer_body = route.response.write(reply.message)
+        return Answer(status, answer_body, headers=REPLAYED if reply.replayed else ())
+
+    def _begin_span(self, request: web.BaseRequest, route: Route) -> RequestSpan:
+        """The span of a request whose caller is known by now.
+
+        Anybody can send a `traceparent` with the sampled flag. It decides only for configured callers; for
+        others we decide ourselves, and link to their trace.
+        """
+        theirs = request.headers.get("traceparent", "")
+        if not theirs or request.remote in self._trace_callers:
+            return self._tracing.begin(route.name, traceparent=theirs, kind=SpanKind.SERVER)
+        return self._tracing.begin(route.name, traceparent="", kind=SpanKind.SERVER, links=[theirs])
 
     async def _page(self, exchange: _Exchange) -> Answer:
-        """One of the pages for supervisors; they need no token."""
-        page = await self._pages.get(exchange.path)
+        """One of the pages for load balancers; they need no token."""
+        page = await self._pages.get(exchange.path) if exchange.path in PUBLIC_PAGES else None
         if page is None:
             raise ServiceError(Reason.NOT_FOUND, "There is nothing at this path")
         exchange.metered_as = exchange.path
         if exchange.request.method not in {"GET", "HEAD"}:
             return _without_route(exchange.request.method, "GET, HEAD, OPTIONS")
         return Answer(page.status, page.body, content_type=page.content_type)
+
+    def _forget(self, exchange: _Exchange) -> None:
+        """Ends a request that nobody waits for any more."""
+        if exchange.place is not None:
+            exchange.place.leave()
+        if exchange.span is not None:
+            exchange.span.end()
+        self._metrics.observe_call(exchange.metered_as, CANCELLED, time.monotonic() - exchange.began)
 
     def _record(self, exchange: _Exchange, answer: Answer) -> None:
         if exchange.span is not None:
@@ -178,12 +219,12 @@ class Application:
                 path=exchange.path,
                 method=exchange.metered_as,
                 code=answer.code,
-                idempotency_key=exchange.request.headers.get(IDEMPOTENCY_KEY),
+                **({"idempotency_key": exchange.idempotency_key} if exchange.idempotency_key else {}),
             )
 
 
 def _describe(span: RequestSpan, exchange: _Exchange, answer: Answer) -> None:
-    """OpenTelemetry's names for an HTTP server's span; only what is our fault counts as an error there."""
+    """Attributes by OpenTelemetry's conventions for HTTP servers; only a fault of ours is an error."""
     span.set("http.request.method", exchange.request.method)
     span.set("url.path", exchange.path)
     span.set("http.response.status_code", answer.status)

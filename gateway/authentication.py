@@ -1,4 +1,4 @@
-"""Bearer tokens: signed with a known key, meant for us, valid now, and saying who and in which roles."""
+"""Checks bearer tokens: signature, issuer, audience and time. The result is a user and its roles."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from chassis.errors import Reason
 from gateway.problems import HttpRefusal
 from gateway.signing_keys import SigningKey, SigningKeys
 
-# The only two; each key of ours is good for one of them, whatever a token may ask for.
+# Only these two. The algorithm belongs to the key; the token cannot choose it.
 _VERIFIERS = {algorithm: jws.JWSRegistry.algorithms[algorithm] for algorithm in ("RS256", "ES256")}
-# What a token may say its bearer is; "service" is never one of them.
+# The roles that a token can give. "service" is for our own processes, so it is not among them.
 TOKEN_ROLES = frozenset({"learner", "instructor", "admin"})
 LEEWAY_SECONDS = 30
 REMEMBERED_MAX = 10_000
@@ -30,14 +30,14 @@ _HEADERS_REMEMBERED_MAX = 64
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who is asking, as a token says."""
+    """The caller, as the token names it."""
 
     user_id: str
     roles: frozenset[str]
 
 
 class _Claims(msgspec.Struct, frozen=True):
-    """What is read of a token (RFC 7519, section 4.1); it may say more."""
+    """The claims that are used (RFC 7519, section 4.1); a token may hold more."""
 
     iss: str
     aud: str | list[str]
@@ -55,8 +55,8 @@ class Authenticator:
     """Checks tokens, and remembers those it has checked until they expire or the keys change.
 
     Args:
-        issuer: what a token's `iss` must be.
-        audience: what its `aud` must be or contain.
+        issuer: the value that `iss` must have.
+        audience: the value that `aud` must have or contain.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Authenticator:
         self._generation = keys.generation
 
     async def authenticate(self, authorization: str | None) -> Principal:
-        """Says whose the `Authorization` header is.
+        """The caller whose token is in the `Authorization` header.
 
         Raises:
             ServiceError: UNAUTHENTICATED, or UNAVAILABLE while there are no keys to check with.
@@ -113,9 +113,9 @@ class Authenticator:
         return principal
 
     def _header(self, token: str) -> tuple[str | None, str]:
-        """The key id and algorithm that a token names; nothing that it says here is believed yet."""
+        """The key id and the algorithm of a token; both are still unchecked."""
         encoded, _, _ = token.partition(".")
-        known = self._headers.get(encoded)  # one identity provider writes the same header into every token
+        known = self._headers.get(encoded)  # an identity provider writes the same header into all its tokens
         if known is not None:
             return known
         try:
@@ -135,7 +135,7 @@ class Authenticator:
         return key_id, algorithm
 
     def _check_claims(self, claims: _Claims, *, now: float) -> None:
-        """Whether the token is for us, and good at this time."""
+        """Refuses a token of another issuer, for another audience, or for another time."""
         if claims.iss != self._issuer:
             raise _refused("The token's iss is not the issuer that is trusted here")
         if self._audience not in ([claims.aud] if isinstance(claims.aud, str) else claims.aud):
@@ -147,10 +147,10 @@ class Authenticator:
 
 
 def _verified_claims(token: str, key: SigningKey) -> _Claims:
-    """What the token says, once its signature is known to be the key's own (RFC 7515, section 5.2).
+    """The claims of a token, after its signature was verified with this key (RFC 7515, section 5.2).
 
-    joserfc checks the signature. Its `jwt.decode` and its registry of claims would do the rest too, but they
-    read the header a second time, choose the algorithm by it, and take 38 µs where this takes 24.
+    joserfc verifies the signature. Its `jwt.decode` could do the rest too, but it reads the header a second
+    time, chooses the algorithm by it, and takes 38 µs; this takes 24 µs.
     """
     signed, _, signature = token.rpartition(".")
     _, _, payload = signed.partition(".")
@@ -162,7 +162,7 @@ def _verified_claims(token: str, key: SigningKey) -> _Claims:
         return _read_claims(urlsafe_b64decode(payload.encode("ascii")))
     except msgspec.ValidationError as error:
         raise _refused(f"The token's claims are not valid: {error}") from None
-    except (JoseError, ValueError, RecursionError):  # not JSON, not base64, not ASCII; or without end
+    except (JoseError, ValueError, RecursionError):  # not JSON, not base64, not ASCII, or nested without end
         raise _refused("The token is not a JWT") from None
 
 
@@ -178,5 +178,5 @@ def _refused(detail: str) -> HttpRefusal:
 
 
 def _unauthenticated(detail: str, challenge: str) -> HttpRefusal:
-    """The challenge says to a client's library what the detail says to its author (RFC 6750, section 3)."""
+    """The detail is for the author of a client, the challenge for its HTTP library (RFC 6750, section 3)."""
     return HttpRefusal(Reason.UNAUTHENTICATED, detail, headers=(("WWW-Authenticate", challenge),))

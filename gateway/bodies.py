@@ -1,59 +1,88 @@
-"""The body of a request: JSON of at most one mebibyte, here before the request's time is over."""
+"""The body of a request: JSON, no larger than its method allows, and here in time."""
 
 from __future__ import annotations
 
 import asyncio
 
-from aiohttp import StreamReader, web
+from aiohttp import web
 
 from chassis.errors import Reason, ServiceError
+from gateway.admission import Admission, Body
 from gateway.request_headers import check_content_encoding, check_content_type
 
-BODY_BYTES_MAX = 1024 * 1024
+BODY_SECONDS_MAX = 10.0
 
 
-async def read_body(request: web.BaseRequest, *, timeout_seconds: float) -> bytes:
-    """Reads it whole; empty when there is none.
+class BodyReader:
+    """Reads bodies; each has its own time limit, and what they hold together is bounded.
 
-    Raises:
-        ServiceError: PAYLOAD_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, or INVALID_ARGUMENT for a body that is
-            broken, or not here in time.
-        ConnectionError: the client left.
+    Args:
+        seconds_max: how long a body may take, also when its request has more time.
     """
-    payload = request.content
-    try:
-        if payload.is_eof():  # as nearly always: a small body comes together with its headers
-            body = payload.read_nowait()
-        else:
-            body = await _read_slowly(request, payload, timeout_seconds)
-    except (web.RequestPayloadError, ValueError) as error:
-        raise ServiceError(Reason.INVALID_ARGUMENT, "The body is not as its headers announce it") from error
-    if body:
-        if len(body) > BODY_BYTES_MAX:
-            raise _too_large()
-        headers = request.headers
-        check_content_type(headers.get("Content-Type"))
-        check_content_encoding(headers.get("Content-Encoding"))
-    return body
+
+    def __init__(self, *, admission: Admission, seconds_max: float = BODY_SECONDS_MAX) -> None:
+        self._admission = admission
+        self._seconds_max = seconds_max
+
+    async def read(
+        self, request: web.BaseRequest, *, learner: str, size_max: int, timeout_seconds: float
+    ) -> bytes:
+        """The whole body; empty when there is none.
+
+        Raises:
+            ServiceError: PAYLOAD_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, RATE_LIMITED, OVERLOADED, or
+                INVALID_ARGUMENT for a body that is broken or not here in time.
+            ConnectionError: the client left.
+        """
+        payload = request.content
+        try:
+            if payload.is_eof():  # as nearly always: a small body comes together with its headers
+                body = payload.read_nowait()
+                if len(body) > size_max:
+                    raise _too_large(size_max)
+            else:
+                with self._admission.receiving(learner) as received:
+                    body = await _receive(
+                        request, received, size_max, min(timeout_seconds, self._seconds_max)
+                    )
+        except (web.RequestPayloadError, ValueError) as error:
+            raise ServiceError(
+                Reason.INVALID_ARGUMENT, "The body is not as its headers announce it"
+            ) from error
+        if body:
+            headers = request.headers
+            check_content_type(headers.get("Content-Type"))
+            check_content_encoding(headers.get("Content-Encoding"))
+        return body
 
 
-async def _read_slowly(request: web.BaseRequest, payload: StreamReader, timeout_seconds: float) -> bytes:
-    if (request.content_length or 0) > BODY_BYTES_MAX:
-        raise _too_large()
+async def _receive(request: web.BaseRequest, received: Body, size_max: int, timeout_seconds: float) -> bytes:
+    if (request.content_length or 0) > size_max:
+        raise _too_large(size_max)
     chunks = bytearray()
+    timer = asyncio.timeout(timeout_seconds)
     try:
-        async with asyncio.timeout(timeout_seconds):
+        async with timer:
             if request.headers.get("Expect", "").lower() == "100-continue":
                 await _say_continue(request)
-            while chunk := await payload.readany():
+            while chunk := await _next_chunk(request):
+                received.grow(len(chunk))
                 chunks += chunk
-                if len(chunks) > BODY_BYTES_MAX:
-                    raise _too_large()
-    except TimeoutError:
-        raise ServiceError(
-            Reason.INVALID_ARGUMENT, f"The body did not arrive within {timeout_seconds:g} s"
-        ) from None
+                if len(chunks) > size_max:
+                    raise _too_large(size_max)
+    except OSError as error:
+        if timer.expired():
+            raise ServiceError(
+                Reason.INVALID_ARGUMENT, f"The body did not arrive within {timeout_seconds:g} s"
+            ) from None
+        raise ConnectionResetError("The client left") from error
     return bytes(chunks)
+
+
+async def _next_chunk(request: web.BaseRequest) -> bytes:
+    if request.transport is None:  # aiohttp would raise RuntimeError
+        raise ConnectionResetError("The client left")
+    return await request.content.readany()
 
 
 async def _say_continue(request: web.BaseRequest) -> None:
@@ -62,5 +91,5 @@ async def _say_continue(request: web.BaseRequest) -> None:
     writer.output_size = 0  # else the answer would count as sent already
 
 
-def _too_large() -> ServiceError:
-    return ServiceError(Reason.PAYLOAD_TOO_LARGE, f"The body must be at most {BODY_BYTES_MAX} bytes")
+def _too_large(size_max: int) -> ServiceError:
+    return ServiceError(Reason.PAYLOAD_TOO_LARGE, f"The body must be at most {size_max} bytes")

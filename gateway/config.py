@@ -1,4 +1,4 @@
-"""What the gateway is told by its environment."""
+"""The gateway's configuration, from its environment."""
 
 from __future__ import annotations
 
@@ -8,12 +8,19 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from chassis.process.config import PREFIX, Mode, ProcessConfig, check_address, rules
+from gateway.networks import check_networks
+
+# The issuer that `homeroom up` writes into tokens (homeroom/keys.py, which the processes do not import).
+DEVELOPMENT_ISSUER = "homeroom-dev"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(ProcessConfig):
-    """Nothing about tokens has a default: without keys, issuer and audience none could be believed."""
+    """Nothing about tokens has a default: without keys, issuer and audience no token could be trusted."""
 
+    ops_bind: str = field(
+        metadata=rules(means="host:port of /livez /readyz /version /metrics", check=check_address)
+    )
     jwks: str = field(
         metadata=rules(means="the path or the https URL of the keys that tokens are signed with")
     )
@@ -24,6 +31,14 @@ class Config(ProcessConfig):
         metadata=rules(means="host:port of subscription_service", check=check_address)
     )
     progress_target: str = field(metadata=rules(means="host:port of progress_service", check=check_address))
+    # Whose `traceparent` decides what is recorded, as CIDR networks; that of anybody else is only linked to.
+    trace_trusted_networks: tuple[str, ...] = field(default=(), metadata=rules(check=check_networks))
+    connections_max: int = field(default=10_000, metadata=rules(minimum=1, maximum=1_000_000))
+    # Behind a load balancer all clients come from its address.
+    connections_per_address_max: int = field(default=5_000, metadata=rules(minimum=1, maximum=1_000_000))
+    in_flight_max: int = field(default=4096, metadata=rules(minimum=1, maximum=100_000))
+    in_flight_per_learner_max: int = field(default=256, metadata=rules(minimum=1, maximum=100_000))
+    in_flight_per_address_max: int = field(default=2048, metadata=rules(minimum=1, maximum=100_000))
 
     @property
     def jwks_is_url(self) -> bool:
@@ -31,7 +46,7 @@ class Config(ProcessConfig):
 
     @property
     def targets(self) -> Mapping[str, str]:
-        """Where each service listens, by the short name that its proto package has."""
+        """Where each service listens, by the short name of its proto package."""
         return {
             "session": self.session_target,
             "subscription": self.subscription_target,
@@ -41,13 +56,18 @@ class Config(ProcessConfig):
     @classmethod
     def problems(cls, given: Mapping[str, Any]) -> Iterator[str]:
         yield from super().problems(given)
+        if given.get("mode") is Mode.PRODUCTION and given.get("jwt_issuer") == DEVELOPMENT_ISSUER:
+            yield (
+                f"{PREFIX}JWT_ISSUER is {DEVELOPMENT_ISSUER!r} in production mode, but its tokens are for "
+                "development only: set it to the issuer of your identity provider"
+            )
         jwks = given.get("jwks")
         if not isinstance(jwks, str) or not _is_url(jwks):
             return
         if not urlsplit(jwks).hostname:
             yield f"{PREFIX}JWKS cannot be used: {jwks!r} names no host"
         elif jwks.lower().startswith("http:") and given.get("mode") is not Mode.DEVELOPMENT:
-            yield f"{PREFIX}JWKS must be an https:// URL: who can change the keys on their way can be anybody"
+            yield f"{PREFIX}JWKS must be an https:// URL: whoever alters it on its way can sign any token"
 
 
 def _is_url(text: str) -> bool:

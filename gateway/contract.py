@@ -1,4 +1,4 @@
-"""What the .proto files offer to the world: their public methods, found without naming any."""
+"""The public methods of the .proto files; a new one is found without a change here."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 import protos
 from chassis.rpc.methods import Method, methods_of
 
-_INTERNAL_PACKAGES = frozenset({"chassis"})  # what Homeroom's processes say to each other
+_INTERNAL_PACKAGES = frozenset({"chassis"})  # for calls between Homeroom's processes only
 
 
 class ContractError(Exception):
-    """The .proto files cannot be served as they are; the gateway does not start."""
+    """The .proto files hold something that cannot be served, so the gateway does not start."""
 
 
 def public_methods() -> list[Method]:
-    """Every method of `protos/*/v1` that someone other than a service may call.
+    """Every method of `protos/*/v1` that callers other than services may use.
 
     Raises:
-        ContractError: a method says nothing about who may call it.
+        ContractError: a method has no policy.
     """
     found: list[Method] = []
     for service in _services():

@@ -1,7 +1,7 @@
-"""The HTTP side of a method as its `google.api.http` option has it, additional bindings included.
+"""The HTTP routes of a method, from its `google.api.http` option with its additional bindings.
 
-The grammar is the one of google/api/http.proto without `**` and multi-segment variables, which no route
-of ours needs: a path is literals and variables of one segment each, perhaps with a `:verb` at the end.
+The grammar is that of google/api/http.proto, without `**` and without variables of several segments; no
+route of ours needs them. A path is a sequence of literals and variables, with an optional `:verb` at its end.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _BODILESS = frozenset({"GET", "DELETE"})
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A path: its segments (None where a variable stands), the variables' fields in order, the verb or ""."""
+    """A path: its segments (None for a variable), the fields of its variables, and its verb or ""."""
 
     text: str
     segments: tuple[str | None, ...]

@@ -11,13 +11,13 @@ IDEMPOTENCY_KEY = "Idempotency-Key"
 LENGTH_MAX = 255
 
 _KEY = re.compile(rf"[\x21-\x7e]{{1,{LENGTH_MAX}}}")
-# The draft wants an RFC 8941 string: in quotes, with backslashes before quotes and backslashes.
+# The draft wants a string of RFC 8941: in quotes; inside, a backslash stands before each quote or backslash.
 _QUOTED = re.compile(r'"((?:[\x20-\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 _ESCAPED = re.compile(r"\\(.)")
 
 
 def idempotency_key(values: Sequence[str]) -> str:
-    """The key in the header's values; the same in quotes and bare.
+    """The key in the header; `"k1"` and `k1` are the same key.
 
     Raises:
         ServiceError: IDEMPOTENCY_KEY_MISSING, or INVALID_ARGUMENT naming the header.

@@ -14,15 +14,17 @@ from chassis.rpc.reasons import CODES
 from gateway.answers import Answer, Headers
 
 CONTENT_TYPE = "application/problem+json"
-# Relative to the API that answers (RFC 9457, 3.1.1: then with its full path), so that no one else's
-# domain has to keep our word.
+# A path of this API (RFC 9457, 3.1.1 wants the full path), and not an address that somebody else owns.
 TYPE_PREFIX = "/problems/"
+# A service may name a field by a key that the client made as long as its whole body.
+FIELD_LENGTH_MAX = 300
+DETAIL_LENGTH_MAX = 1000
 
 _RETRY_AFTER_SECONDS = {Reason.OVERLOADED: 1.0, Reason.UNAVAILABLE: 1.0, Reason.RATE_LIMITED: 1.0}
 
 
 class HttpRefusal(ServiceError):  # noqa: N818 — a refusal, as its base is
-    """A refusal that HTTP wants a header with, such as `Allow` or `WWW-Authenticate`."""
+    """A refusal for which HTTP wants a header, such as `Allow` or `WWW-Authenticate`."""
 
     def __init__(self, reason: Reason, detail: str, *, headers: Headers) -> None:
         super().__init__(reason, detail)
@@ -30,39 +32,44 @@ class HttpRefusal(ServiceError):  # noqa: N818 — a refusal, as its base is
 
 
 def problem(error: ServiceError, *, instance: str, request_id: str) -> Answer:
-    """The registry's words, this occurrence, and the error's metadata as members of their own."""
+    """The answer for a refusal: the words of its reason, this occurrence, and its metadata as members."""
     reason = error.reason
-    told: dict[str, Any] = {
+    members: dict[str, Any] = {
         "type": TYPE_PREFIX + reason.name.lower().replace("_", "-"),
         "title": reason.title,
         "status": CODES[reason].http,
-        "detail": error.detail,
+        "detail": _shortened(error.detail, DETAIL_LENGTH_MAX),
         "instance": instance,
         "reason": reason.name,
         "requestId": request_id,
         "retryable": reason.retryable,
     }
     if error.violations:
-        told["errors"] = [
-            {"field": violation.field, "description": violation.description} for violation in error.violations
+        members["errors"] = [
+            {"field": _shortened(violation.field, FIELD_LENGTH_MAX), "description": violation.description}
+            for violation in error.violations
         ]
     for name, value in error.metadata.items():
-        told.setdefault(name, value)
+        members.setdefault(name, value)
     headers = error.headers if isinstance(error, HttpRefusal) else ()
     seconds = error.retry_after_seconds or _RETRY_AFTER_SECONDS.get(reason)
     if seconds is not None:
         headers += (("Retry-After", str(max(1, math.ceil(seconds)))),)
     return Answer(
         status=CODES[reason].http,
-        body=_json(told),
+        body=_json(members),
         content_type=CONTENT_TYPE,
         headers=headers,
         code=reason.name,
     )
 
 
-def _json(told: Mapping[str, Any]) -> bytes:
+def _shortened(text: str, length_max: int) -> str:
+    return text if len(text) <= length_max else text[: length_max - 1] + "…"
+
+
+def _json(members: Mapping[str, Any]) -> bytes:
     try:
-        return orjson.dumps(told)
-    except TypeError:  # half a surrogate pair, sent back as it came in a field's name
-        return json.dumps(told).encode("ascii")
+        return orjson.dumps(members)
+    except TypeError:  # a field's name holds half a surrogate pair, as the client sent it
+        return json.dumps(members).encode("ascii")

@@ -1,4 +1,4 @@
-"""What a request's headers ask for: an id, a time limit, a kind of body."""
+"""What the headers of a request ask for: an id, a time limit, a type of body."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from chassis.errors import FieldViolation, Reason, ServiceError
 REQUEST_ID = "X-Request-Id"
 REQUEST_TIMEOUT = "Request-Timeout"
 TIMEOUT_SECONDS_DEFAULT = 10.0
-TIMEOUT_SECONDS_MIN = 0.1
+# A service refuses what has less than 0.1 s left when it arrives, so less than this could never succeed.
+TIMEOUT_SECONDS_MIN = 0.5
 TIMEOUT_SECONDS_MAX = 60.0
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
@@ -20,7 +21,7 @@ _UTF8_CHARSET = re.compile(r'\s*(?:charset\s*=\s*"?utf-?8"?\s*)?', re.IGNORECASE
 
 
 def request_id_of(given: str | None) -> str:
-    """The client's own id if it is a sane one, else a new one."""
+    """The client's own id if it is well-formed, else a new one."""
     if given is not None and _REQUEST_ID.fullmatch(given):
         return given
     return f"{random.getrandbits(128):032x}"
@@ -36,9 +37,7 @@ def timeout_seconds_of(given: str | None) -> float:
         return TIMEOUT_SECONDS_DEFAULT
     seconds = float(given) if _SECONDS.fullmatch(given) else 0.0
     if not TIMEOUT_SECONDS_MIN <= seconds <= TIMEOUT_SECONDS_MAX:
-        description = (
-            f"must be a number of seconds from {TIMEOUT_SECONDS_MIN:g} to {TIMEOUT_SECONDS_MAX:g}"
-        )
+        description = f"must be a number of seconds from {TIMEOUT_SECONDS_MIN:g} to {TIMEOUT_SECONDS_MAX:g}"
         raise ServiceError(
             Reason.INVALID_ARGUMENT,
             f"{REQUEST_TIMEOUT} {description}",
@@ -48,7 +47,7 @@ def timeout_seconds_of(given: str | None) -> float:
 
 
 def check_content_type(given: str | None) -> None:
-    """Lets JSON in UTF-8 through, for a request that has a body.
+    """Accepts only JSON in UTF-8; for a request that has a body.
 
     Raises:
         ServiceError: UNSUPPORTED_MEDIA_TYPE.
@@ -63,7 +62,7 @@ def check_content_type(given: str | None) -> None:
 
 
 def check_content_encoding(given: str | None) -> None:
-    """Bodies come as they are: what is compressed could unfold to any size.
+    """Refuses compressed bodies: they could unfold to any size.
 
     Raises:
         ServiceError: UNSUPPORTED_MEDIA_TYPE.

@@ -1,4 +1,4 @@
-"""One line per request that an operator should look at, and never so many that writing them is the fault."""
+"""One log line for each request that an operator should see, with a bound on the lines of a second."""
 
 from __future__ import annotations
 
@@ -15,15 +15,13 @@ log = get_logger(__name__)
 
 
 class RequestLog:
-    """Writes faults of ours and slow requests, or every request.
+    """Writes the requests that failed for a fault of ours or were slow; or every request.
 
-    When everything fails at once, only so many lines are written in a second; the next one says how many
-    were left out. The metrics count them all.
+    When everything fails at once, no more than `lines_per_second_max` lines are written in a second. The next
+    line says how many were left out. The metrics count all of them.
     """
 
-    def __init__(
-        self, *, every_request: bool, lines_per_second_max: int = LINES_PER_SECOND_MAX
-    ) -> None:
+    def __init__(self, *, every_request: bool, lines_per_second_max: int = LINES_PER_SECOND_MAX) -> None:
         self._every_request = every_request
         self._lines_per_second_max = lines_per_second_max
         self._second = 0
@@ -31,11 +29,11 @@ class RequestLog:
         self._left_out = 0
 
     def wants(self, status: int, seconds: float) -> bool:
-        """Whether a request that ended so is to be written."""
+        """Whether a request with this status and duration is written."""
         return status >= 500 or seconds >= SLOW_SECONDS or self._every_request
 
     def write(self, *, status: int, seconds: float, **fields: Any) -> None:
-        """Writes it, if there is room left in this second."""
+        """Writes it, if this second has room for another line."""
         second = int(time.monotonic())
         if second != self._second:
             self._second, self._lines = second, 0
@@ -46,7 +44,7 @@ class RequestLog:
         left_out, self._left_out = self._left_out, 0
         log.log(
             logging.WARNING if status >= 500 else logging.INFO,
-            "request answered",
+            "request_answered",
             status=status,
             milliseconds=round(seconds * 1000, 1),
             **fields,

@@ -1,4 +1,4 @@
-"""Which method a path and an HTTP method mean, worked out once from the contract."""
+"""Finds the RPC for a path and an HTTP method; the table is made once, from the contract."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gateway.transcoding.responses import ResponseWriter
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One HTTP method on one path, and the RPC behind it. `name` is e.g. "POST /v1/sessions"."""
+    """One HTTP method on one path, and its RPC. `name` is for example "POST /v1/sessions"."""
 
     name: str
     http_method: str
@@ -29,7 +29,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a path leads to: a route per HTTP method, and the values of the path's variables."""
+    """What was found for a path: a route for each HTTP method, and the values of its variables."""
 
     routes: Mapping[str, Route]
     values: tuple[str, ...] = ()
@@ -70,9 +70,9 @@ def _route(method: Method, rule: HttpRule, owner: str) -> Route:
 
 
 class RouteTable:
-    """Finds routes: a literal segment wins over a variable, wherever a path fits both.
+    """Finds routes. Where a path fits a literal segment and a variable, the literal wins.
 
-    So `/v1/accounts/me` is never the account whose id is "me", with whatever HTTP method.
+    So `/v1/accounts/me` never means the account with the id "me", whatever the HTTP method is.
 
     Raises:
         ContractError: two routes are the same.
@@ -86,7 +86,7 @@ class RouteTable:
             self._add(route)
 
     def find(self, path: str) -> Place | None:
-        """Where a path leads, as it stands in the request line without its query; None for nowhere.
+        """The place of a path, given as in the request line without its query; None when there is none.
 
         Raises:
             ServiceError: INVALID_ARGUMENT, for a path that is not percent-encoded UTF-8.
@@ -94,7 +94,7 @@ class RouteTable:
         place = self._literal.get(path)
         if place is not None:
             return place
-        # What follows a colon is a verb only if it is known as one there: ids may have colons, too.
+        # An id may contain a colon, so what follows a colon is a verb only where a route has this verb.
         *_, last = path.rpartition("/")
         before, _, verb = path.rpartition(":") if ":" in last else ("", "", "")
         return (self._search(before, verb) if verb else None) or self._search(path, "")
@@ -120,7 +120,7 @@ class RouteTable:
         segments = path[1:].split("/")
         if "%" in path or not path.isascii():
             try:
-                path.encode()  # a byte outside ASCII that was not UTF-8 comes as half a surrogate pair
+                path.encode()  # aiohttp gives bytes that are not UTF-8 as halves of surrogate pairs
                 segments = [unquote(segment, errors="strict") for segment in segments]
             except UnicodeError:
                 raise ServiceError(Reason.INVALID_ARGUMENT, "The path is not percent-encoded UTF-8") from None
@@ -129,7 +129,7 @@ class RouteTable:
 
 @dataclass(slots=True)
 class _Node:
-    """One step of the way that paths have in common."""
+    """A node of the tree of paths: one segment."""
 
     literals: dict[str, _Node] = field(default_factory=dict)
     variable: _Node | None = None

@@ -1,8 +1,9 @@
-"""The keys that tokens may be signed with, from a JWKS file or URL, and always its present ones."""
+"""The keys that tokens may be signed with, from a JWKS file or URL; they are read again and again."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,22 +24,30 @@ JWKS_BYTES_MAX = 256 * 1024
 FETCH_SECONDS_MAX = 5.0
 FILE_CHECK_SECONDS = 1.0
 URL_REFRESH_SECONDS = 300.0
-URL_RETRY_SECONDS = 5.0
-# An unknown key id asks for a refresh; anybody can send one, so it is asked for no oftener than this.
+# An unknown key id causes another reading. Anybody can send one, so that happens no more often than this.
 UNKNOWN_KEY_REFRESH_SECONDS = 10.0
 
 _PUBLIC_MEMBERS = {"RSA": ("kty", "n", "e", "kid"), "EC": ("kty", "crv", "x", "y", "kid")}
+# RFC 7518, 6.2.2, 6.3.2 and 6.4.1: whoever reads one of these can sign tokens, or help to.
+_PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 
 log = get_logger(__name__)
 
 
 class JwksError(Exception):
-    """The JWKS cannot be had, or holds no key that could be used; the message says why."""
+    """The JWKS cannot be read, or holds no key that can be used; the message says why."""
+
+
+class PrivateKeysError(JwksError):
+    """The JWKS shows private keys, so that anybody may have signed a token; it is not used."""
+
+    def __init__(self) -> None:
+        super().__init__("the JWKS holds private keys: publish the public halves, and replace these keys")
 
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A public key and the one algorithm it may be used with."""
+    """A public key, and the only algorithm that it may be used with."""
 
     key_id: str | None
     algorithm: str
@@ -51,44 +60,57 @@ class SigningKeys:
 
     Args:
         read: gets the JWKS document; raises JwksError.
-        refresh_seconds: how often it is read anew.
+        refresh_seconds: how often it is read again, by the job that calls `refresh`.
         unknown_key_seconds: how often, at most, an unknown key id may cause another reading.
+        public_only: refuse a document that also holds private keys.
     """
 
     def __init__(
-        self, *, read: Callable[[], Awaitable[bytes]], refresh_seconds: float, unknown_key_seconds: float
+        self,
+        *,
+        read: Callable[[], Awaitable[bytes]],
+        refresh_seconds: float,
+        unknown_key_seconds: float,
+        public_only: bool,
     ) -> None:
         self._read = read
-        self._refresh_seconds = refresh_seconds
         self._unknown_key_seconds = unknown_key_seconds
+        self._public_only = public_only
         self._keys: tuple[SigningKey, ...] = ()
         self._document = b""
+        self._loaded_at = -math.inf
         self._look_again_at = 0.0
         self._looking: asyncio.Task[None] | None = None
-        self._refreshing: asyncio.Task[None] | None = None
+        self.refresh_seconds = refresh_seconds
         self.generation = 0
 
     async def load(self) -> None:
         """Reads the keys now; raises JwksError, and then the earlier ones stay."""
         document = await self._read()
         if document == self._document:
+            self._loaded_at = time.monotonic()
             return
-        keys = usable_keys(document)
+        keys = usable_keys(document, public_only=self._public_only)
         self._document = document
+        self._loaded_at = time.monotonic()
         if keys != self._keys:
             self._keys = keys
             self.generation += 1
-            log.info("signing keys loaded", key_ids=[key.key_id for key in keys])
+            log.info("signing_keys_loaded", key_ids=[key.key_id for key in keys])
 
-    def keep_fresh(self) -> None:
-        """Goes on reading them in the background, until `close`."""
-        self._refreshing = asyncio.create_task(self._refresh_forever(), name="refresh signing keys")
+    async def refresh(self) -> float | None:
+        """A round of background work: reads the keys, unless that has just been done."""
+        fresh_seconds = self._loaded_at + self.refresh_seconds / 2 - time.monotonic()
+        if fresh_seconds > 0.0:
+            return fresh_seconds + self.refresh_seconds / 2
+        await self.load()
+        return None
 
     async def find(self, key_id: str | None, algorithm: str) -> SigningKey | None:
         """The key a token names; without a name, the only key for its algorithm, if there is only one.
 
         Raises:
-            ServiceError: UNAVAILABLE, while no key could ever be loaded.
+            ServiceError: UNAVAILABLE, as long as no key was ever loaded.
         """
         key = self._find(key_id, algorithm)
         if key is None:
@@ -104,10 +126,9 @@ class SigningKeys:
             raise NotReadyError("no signing keys could be loaded yet")
 
     async def close(self) -> None:
-        for task in (self._refreshing, self._looking):
-            if task is not None:
-                task.cancel()
-                await asyncio.wait([task])
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait([self._looking])
 
     def _find(self, key_id: str | None, algorithm: str) -> SigningKey | None:
         fitting = [
@@ -118,7 +139,7 @@ class SigningKeys:
         return fitting[0] if len(fitting) == 1 else None
 
     async def _look_again(self) -> None:
-        """One reading at a time, shared by all who wait for it, and not too often."""
+        """Reads the keys again, though not too often; all who ask meanwhile wait for the same reading."""
         if self._looking is None or self._looking.done():
             now = time.monotonic()
             if now < self._look_again_at:
@@ -127,21 +148,15 @@ class SigningKeys:
             self._looking = asyncio.create_task(self._try_load(), name="look for an unknown signing key")
         await asyncio.shield(self._looking)
 
-    async def _refresh_forever(self) -> None:
-        while True:
-            soon = min(self._refresh_seconds, URL_RETRY_SECONDS)
-            await asyncio.sleep(self._refresh_seconds if self._keys else soon)
-            await self._try_load()
-
     async def _try_load(self) -> None:
         try:
             await self.load()
         except JwksError as error:
-            log.warning("signing keys cannot be read; the earlier ones stay", problem=str(error))
+            log.warning("signing_keys_not_read", problem=str(error))
 
 
-def keys_from_file(path: Path) -> SigningKeys:
-    """Keys from a file, read every second: a changed file holds from then on."""
+def keys_from_file(path: Path, *, public_only: bool) -> SigningKeys:
+    """Keys from a file, to be read every second: a changed file is used from then on."""
 
     async def read() -> bytes:
         try:
@@ -150,17 +165,28 @@ def keys_from_file(path: Path) -> SigningKeys:
             raise JwksError(f"{path} cannot be read: {error.strerror}") from error
 
     return SigningKeys(
-        read=read, refresh_seconds=FILE_CHECK_SECONDS, unknown_key_seconds=FILE_CHECK_SECONDS / 10
+        read=read,
+        refresh_seconds=FILE_CHECK_SECONDS,
+        unknown_key_seconds=FILE_CHECK_SECONDS / 10,
+        public_only=public_only,
     )
 
 
-def keys_from_url(url: str, *, unknown_key_seconds: float = UNKNOWN_KEY_REFRESH_SECONDS) -> SigningKeys:
-    """Keys from an identity provider's address, read again every few minutes and for unknown key ids."""
+def keys_from_url(
+    url: str, *, public_only: bool, unknown_key_seconds: float = UNKNOWN_KEY_REFRESH_SECONDS
+) -> SigningKeys:
+    """Keys from an identity provider, to be read again every few minutes and for unknown key ids.
+
+    Redirects are not followed: only the configured address may say whose tokens are good.
+    """
 
     async def read() -> bytes:
         timeout = aiohttp.ClientTimeout(total=FETCH_SECONDS_MAX)
         try:
-            async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as response:
+            async with (
+                aiohttp.ClientSession(timeout=timeout) as session,
+                session.get(url, allow_redirects=False) as response,
+            ):
                 if response.status != 200:
                     raise JwksError(f"{url} answers {response.status}")
                 document = await response.content.read(JWKS_BYTES_MAX + 1)
@@ -173,14 +199,18 @@ def keys_from_url(url: str, *, unknown_key_seconds: float = UNKNOWN_KEY_REFRESH_
         return document
 
     return SigningKeys(
-        read=read, refresh_seconds=URL_REFRESH_SECONDS, unknown_key_seconds=unknown_key_seconds
+        read=read,
+        refresh_seconds=URL_REFRESH_SECONDS,
+        unknown_key_seconds=unknown_key_seconds,
+        public_only=public_only,
     )
 
 
-def usable_keys(document: bytes) -> tuple[SigningKey, ...]:
-    """The keys of a JWKS for RS256 and ES256; others are passed over (RFC 7517, section 5).
+def usable_keys(document: bytes, *, public_only: bool) -> tuple[SigningKey, ...]:
+    """The keys of a JWKS for RS256 and ES256; others are skipped (RFC 7517, section 5).
 
     Raises:
+        PrivateKeysError: it holds private keys, and `public_only` is set.
         JwksError: it is not a JWKS, or no key of it can be used.
     """
     try:
@@ -190,6 +220,10 @@ def usable_keys(document: bytes) -> tuple[SigningKey, ...]:
     entries = parsed.get("keys") if isinstance(parsed, dict) else None
     if not isinstance(entries, list):
         raise JwksError('the JWKS is not JSON of the form {"keys": [...]}')
+    if public_only and any(
+        isinstance(entry, dict) and not _PRIVATE_MEMBERS.isdisjoint(entry) for entry in entries
+    ):
+        raise PrivateKeysError
     keys = tuple(key for key in map(_usable_key, entries) if key is not None)
     if not keys:
         raise JwksError("the JWKS holds no RSA key of at least 2048 bits and no P-256 key for signatures")
@@ -217,5 +251,5 @@ def _usable_key(entry: Any) -> SigningKey | None:
             fits = key.curve_name == "P-256"
         return SigningKey(key_id, algorithm, key.thumbprint(), key) if fits else None
     except (JoseError, ValueError, TypeError, KeyError) as error:
-        log.warning("a key of the JWKS cannot be used", key_id=key_id, problem=str(error))
+        log.warning("signing_key_not_usable", key_id=key_id, problem=str(error))
         return None

@@ -12,6 +12,9 @@ from google.protobuf.message import Message
 
 from protos.chassis.v1 import options_pb2
 
+# The largest body of an HTTP request, unless the method's policy says another size.
+BODY_BYTES_MAX_DEFAULT = 64 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Method:
@@ -30,6 +33,7 @@ class Method:
     idempotent: bool
     created_unless: str
     shed_last: bool
+    body_bytes_max: int
 
     @property
     def internal(self) -> bool:
@@ -85,4 +89,5 @@ def _method(descriptor: MethodDescriptor) -> Method:
         idempotent=options.idempotency_level == MethodOptions.IDEMPOTENT,
         created_unless=policy.created_unless,
         shed_last=policy.shed_last,
+        body_bytes_max=policy.body_bytes_max or BODY_BYTES_MAX_DEFAULT,
     )

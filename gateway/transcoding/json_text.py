@@ -1,52 +1,68 @@
-"""Reads JSON strictly: UTF-8, no key twice, no NaN, nothing after the end, no bottomless nesting."""
+"""Reads JSON strictly: UTF-8, no key twice, no NaN, nothing after the end, and a bounded depth.
+
+The cost is linear in the size of the body, also for a body that is refused.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.transcoding.faults import joined, refuse
+from gateway.transcoding.faults import VIOLATIONS_MAX, Fault, Step, refuse, refuse_all
 
+# protobuf reads 100 levels of messages; a level of a Struct takes three of them.
+DEPTH_MAX = 32
 # The longest number that any field can hold is far shorter; Python reads longer ones in quadratic time.
 _NUMBER_DIGITS_MAX = 400
+_TOO_DEEP = f"The body is nested too deeply: at most {DEPTH_MAX} levels"
 
 
 def load(body: bytes) -> Any:
     """Reads a body.
 
     Raises:
-        ServiceError: INVALID_ARGUMENT, naming the path of what is at fault, or line and column.
+        ServiceError: INVALID_ARGUMENT, with the path of each fault, or its line and column.
     """
     try:
         text = body.decode()
     except UnicodeDecodeError as error:
-        refuse([("", f"The body is not UTF-8 text (byte {error.start})")])
+        refuse(f"The body is not UTF-8 text (byte {error.start})")
     try:
-        return _STRICT.decode(text)
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        refuse([("", f"The body is not JSON: {error.msg} ({place})")])
-    except RecursionError:
-        refuse([("", "The body is nested too deeply")])
-    except ValueError:
-        refuse(_faults(text))
+        value = _decode(_STRICT.decode, text)
+    except _StrictnessError:
+        # The lenient reader goes on behind the first fault, and so may find other errors there.
+        faults = _Search().faults_of(_decode(_LENIENT.decode, text))
+        refuse_all(faults or [Fault(_TOO_DEEP)])
+    # Counting the brackets is fast, and nearly always enough.
+    if text.count("[") + text.count("{") > DEPTH_MAX and _is_too_deep(value):
+        refuse(_TOO_DEEP)
+    return value
 
 
-class _StrictnessError(ValueError):
-    """Something that Python's JSON reader would let pass."""
+class _StrictnessError(Exception):
+    """The text holds something that Python's JSON reader would let pass."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Fault:
-    """Stands in the place of a value that cannot be read."""
+class _Unreadable:
+    """Stands in the place of a value that is not allowed."""
 
     description: str
 
 
 class _Pairs(list[tuple[str, Any]]):
     """An object as it was written, with every key that was given twice."""
+
+
+def _decode(decode: Callable[[str], Any], text: str) -> Any:
+    try:
+        return decode(text)
+    except json.JSONDecodeError as error:
+        refuse(f"The body is not JSON: {error.msg} (line {error.lineno}, column {error.colno})")
+    except RecursionError:
+        refuse(_TOO_DEEP)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -71,28 +87,68 @@ _STRICT = json.JSONDecoder(
 )
 _LENIENT = json.JSONDecoder(
     object_pairs_hook=_Pairs,
-    parse_constant=lambda name: _Fault(f"must not be {name}"),
+    parse_constant=lambda name: _Unreadable(f"must not be {name}"),
     parse_int=lambda text: (
-        _Fault("is a number with too many digits") if len(text) > _NUMBER_DIGITS_MAX else 0
+        _Unreadable("is a number with too many digits") if len(text) > _NUMBER_DIGITS_MAX else 0
     ),
 )
 
 
-def _faults(text: str) -> Iterator[tuple[str, str]]:
-    """Reads once more, leniently, to say where the faults are."""
-    return _walk("", _LENIENT.decode(text))
+class _Search:
+    """Looks for faults in what the lenient reader gave; knows the way to where it is."""
 
+    def __init__(self) -> None:
+        self._way: list[Step] = []
+        self._faults: list[Fault] = []
 
-def _walk(path: str, value: Any) -> Iterator[tuple[str, str]]:
-    if isinstance(value, _Fault):
-        yield path, value.description
-    elif isinstance(value, _Pairs):
+    def faults_of(self, value: Any) -> list[Fault]:
+        """The first faults, in the order of the text; those below DEPTH_MAX are not looked for."""
+        self._visit(value)
+        return self._faults
+
+    def _visit(self, value: Any) -> None:
+        if isinstance(value, _Unreadable):
+            self._note(value.description)
+        elif len(self._way) < DEPTH_MAX:
+            if isinstance(value, _Pairs):
+                self._visit_pairs(value)
+            elif isinstance(value, list):
+                self._visit_below(enumerate(value))
+
+    def _visit_pairs(self, pairs: _Pairs) -> None:
         seen: set[str] = set()
-        for name, each in value:
+        for name, value in pairs:
+            if len(self._faults) >= VIOLATIONS_MAX:
+                return
+            self._way.append(name)
             if name in seen:
-                yield joined(path, name), "is given twice"
+                self._note("is given twice")
             seen.add(name)
-            yield from _walk(joined(path, name), each)
-    elif isinstance(value, list):
-        for index, each in enumerate(value):
-            yield from _walk(joined(path, f"[{index}]"), each)
+            self._visit(value)
+            self._way.pop()
+
+    def _visit_below(self, elements: enumerate[Any]) -> None:
+        for index, value in elements:
+            if len(self._faults) >= VIOLATIONS_MAX:
+                return
+            self._way.append(index)
+            self._visit(value)
+            self._way.pop()
+
+    def _note(self, description: str) -> None:
+        self._faults.append(Fault(description, *reversed(self._way)))
+
+
+def _is_too_deep(value: Any) -> bool:
+    """Whether arrays and objects lie more than DEPTH_MAX deep in each other; goes from level to level."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(DEPTH_MAX):
+        if not level:
+            return False
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+    return bool(level)

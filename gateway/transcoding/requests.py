@@ -12,8 +12,8 @@ from google.protobuf.message import Message
 
 from chassis.rpc.validation import validate
 from gateway.contract import ContractError
-from gateway.transcoding.faults import Unfit, refuse
-from gateway.transcoding.json_text import load
+from gateway.transcoding.faults import VIOLATIONS_MAX, Fault, Unfit, refuse, refuse_all
+from gateway.transcoding.json_text import DEPTH_MAX, load
 from gateway.transcoding.json_to_message import MessageReader
 
 WHOLE_BODY = "*"
@@ -40,7 +40,7 @@ class _TextField:
 
     @classmethod
     def at(cls, descriptor: Descriptor, dotted: str) -> Self:
-        """Finds it; raises ContractError when there is none, or none that text can fill."""
+        """Finds a field by its dotted path; raises ContractError when text cannot fill it."""
         path: list[str] = []
         field: FieldDescriptor | None = None
         scope: Descriptor | None = descriptor
@@ -68,9 +68,9 @@ class _TextField:
         for name in self.path[:-1]:
             inside = inside.setdefault(name, {})
             if not isinstance(inside, dict):
-                return True  # what the body has there is wrong, and will be told as such
+                return True  # the body has a wrong value there, for which it is refused later
         name = self.path[-1]
-        # In JSON everything may be a string, but not a boolean.
+        # proto3 JSON takes strings for numbers and enums, but not for booleans.
         value: Any = _BOOLEANS.get(text, text) if self.boolean else text
         if self.repeated:
             inside.setdefault(name, []).append(value)
@@ -87,10 +87,10 @@ class RequestReader:
     Args:
         descriptor: the type of the request message.
         variables: the fields that the path gives, as dotted paths, in the path's order.
-        body: what `google.api.http` says of the body: "*", the name of one field, or "" for none.
+        body: the `body` of `google.api.http`: "*", the name of one field, or "" for none.
 
     Raises:
-        ContractError: the route names a field that the message does not have, or that no text can fill.
+        ContractError: the route names a field that does not exist, or that text cannot fill.
     """
 
     def __init__(self, *, descriptor: Descriptor, variables: Sequence[str], body: str) -> None:
@@ -108,24 +108,24 @@ class RequestReader:
             self._body_field = field.json_name
 
     def read(self, *, body: bytes, values: Sequence[str], query: str) -> Message:
-        """Makes the message, and validates it; an empty body counts as `{}`.
+        """Makes the message and validates it; an empty body is the same as `{}`.
 
         Raises:
             ServiceError: INVALID_ARGUMENT, with every field that is at fault.
         """
         fields = self._body_fields(body)
-        faults: list[tuple[str, str]] = []
+        faults: list[Fault] = []
         for variable, text in zip(self._variables, values, strict=True):
             if not variable.put(fields, text):
-                faults.append((".".join(variable.path), "is given by the path"))
+                faults.append(Fault("is given by the path", *reversed(variable.path)))
         if query:
             self._add_query(fields, query, faults)
         try:
             message: Message = self._read(fields)
         except Unfit as unfit:
-            refuse([*faults, *unfit.faults])
+            refuse_all([*faults, *unfit.faults])
         if faults:
-            refuse(faults)
+            refuse_all(faults)
         invalid = validate(message)
         if invalid is not None:
             raise invalid
@@ -137,29 +137,31 @@ class RequestReader:
         if self._whole_body:
             fields = load(body)
             if not isinstance(fields, dict):
-                refuse([("", "The body must be a JSON object")])
+                refuse("The body must be a JSON object")
             return fields
         if not self._body_field:
-            refuse([("", "This request takes no body")])
+            refuse("This request takes no body")
         return {self._body_field: load(body)}
 
-    def _add_query(self, fields: dict[str, Any], query: str, faults: list[tuple[str, str]]) -> None:
+    def _add_query(self, fields: dict[str, Any], query: str, faults: list[Fault]) -> None:
         try:
             parameters = parse_qsl(
                 query, keep_blank_values=True, errors="strict", max_num_fields=PARAMETERS_MAX
             )
         except ValueError:
-            refuse([("", f"The query must be UTF-8, with at most {PARAMETERS_MAX} parameters")])
+            refuse(f"The query must be UTF-8, with at most {PARAMETERS_MAX} parameters")
         for name, text in parameters:
             parameter = self._parameter(name)
             if parameter is None:
-                faults.append((name, "is not a query parameter of this request"))
+                faults.append(Fault("is not a query parameter of this request", name))
             elif not parameter.put(fields, text):
-                faults.append((name, "is given more than once"))
+                faults.append(Fault("is given more than once", name))
+            if len(faults) >= VIOLATIONS_MAX:
+                return
 
     def _parameter(self, name: str) -> _TextField | None:
-        """The field of a query parameter; None when there is none, or when path or body give it."""
-        if self._whole_body:
+        """The field of a query parameter; None when it does not exist, or path or body give it."""
+        if self._whole_body or name.count(".") >= DEPTH_MAX:
             return None
         try:
             parameter = _TextField.at(self._descriptor, name)
@@ -172,7 +174,7 @@ class RequestReader:
 
 
 def _field_of(descriptor: Descriptor | None, name: str) -> FieldDescriptor | None:
-    """A field by its name in the .proto file or in JSON."""
+    """Finds a field by its name in the .proto file or in JSON."""
     if descriptor is None:
         return None
     field: FieldDescriptor | None = descriptor.fields_by_name.get(name)

@@ -21,7 +21,7 @@ class ResponseWriter:
 
     Args:
         method: the RPC; its policy says when success is 201.
-        response_body: the field of the response that is the body, or "" when all of it is.
+        response_body: the field of the response that becomes the body; "" for the whole response.
 
     Raises:
         ContractError: the route or the policy names a field that does not exist, or of the wrong type.
@@ -50,7 +50,7 @@ class ResponseWriter:
             self._resumed_of = attrgetter(method.created_unless)
 
     def write(self, message: Any) -> tuple[int, bytes]:
-        """The status of success, and the body."""
+        """The status and the body of a success."""
         if self._body_of is not None:
             message = self._body_of(message)
         status = OK if self._resumed_of is None or self._resumed_of(message) else CREATED

@@ -1,39 +1,46 @@
-"""Every service of the contract behind one real gRPC port; it answers what a test tells it to."""
+"""Every service of the contract behind one real gRPC port; a test decides what it answers."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from google.protobuf.message import Message
 
-from chassis.batch import Item, Reply
-from chassis.errors import ServiceError
+from chassis.batch import Item, Outcome, Reply
 from chassis.rpc.methods import Method, methods_of
-from chassis.telemetry.metrics import Metrics
 from chassis.rpc.server import Server
+from chassis.rpc.servicing import Handler, keyed, streamed
+from chassis.telemetry.metrics import Metrics
 from chassis.telemetry.tracing import Tracing
 from protos.progress.v1 import progress_pb2
 from protos.session.v1 import sessions_pb2, tests_pb2
-from protos.subscription.v1 import accounts_pb2, credits_pb2, licenses_pb2
+from protos.subscription.v1 import accounts_pb2, credits_pb2, holds_pb2, licenses_pb2
 
 SERVICE_TOKEN = "a-secret-among-processes"
 
-Outcome = Reply[Any] | ServiceError
 Answering = Callable[[Item[Any]], Outcome]
 
-MODULES = (sessions_pb2, tests_pb2, accounts_pb2, credits_pb2, licenses_pb2, progress_pb2)
+MODULES = (
+    sessions_pb2,
+    tests_pb2,
+    accounts_pb2,
+    credits_pb2,
+    holds_pb2,
+    licenses_pb2,
+    progress_pb2,
+)
 SERVICES = tuple(
     service.full_name for module in MODULES for service in module.DESCRIPTOR.services_by_name.values()
 )
 
 
 class Backend:
-    """A server whose methods give an empty message unless `answers` knows better.
+    """A server whose methods answer with an empty message, or with what `answers` has for them.
 
-    `items` are the calls that arrived. While `gate` is closed nothing is answered; `arrived` tells that
-    something waits at it.
+    `items` are the calls that arrived. While `gate` is closed nothing is answered; `arrived` is set when the
+    first call waits there.
     """
 
     def __init__(self) -> None:
@@ -63,7 +70,7 @@ class Backend:
     async def start(self, *, port: int = 0) -> None:
         self.server = Server(
             bind=f"127.0.0.1:{port}",
-            servicers={service: _Servicer(self, service) for service in SERVICES},
+            handlers=[self._handler(method) for service in SERVICES for method in methods_of(service)],
             service_token=SERVICE_TOKEN,
             tracing=Tracing(service="backend", version="0", sample_ratio=0.0),
             metrics=Metrics(service="backend"),
@@ -75,25 +82,34 @@ class Backend:
         if self.server is not None:
             await self.server.stop(grace_seconds=0)
 
-    async def answer(self, method: Method, batch: Sequence[Item[Any]]) -> list[Outcome]:
-        self.items.extend(batch)
+    async def answer(self, method: Method, items: Sequence[Item[Any]]) -> list[Outcome]:
+        self.items.extend(items)
         self.arrived.set()
         await self.gate.wait()
         answering = self.answers.get(method.name)
-        made: Callable[[], Message] = method.response_type
-        return [Reply(made()) if answering is None else answering(item) for item in batch]
+        empty: Callable[[], Message] = method.response_type
+        return [Reply(empty()) if answering is None else answering(item) for item in items]
+
+    def _handler(self, method: Method) -> Handler:
+        """Every unary method is served as a keyed one, whose operation says itself what is a replay."""
+        if method.server_streaming:
+            return streamed(method.path, _request_of, _nothing, _unchanged)
+
+        async def operation(items: Sequence[Item[Any]], _render: Any) -> list[Outcome]:
+            return await self.answer(method, items)
+
+        return keyed(method.path, _request_of, operation, _unchanged)
 
 
-class _Servicer:
-    def __init__(self, backend: Backend, service: str) -> None:
-        for method in methods_of(service):
-            setattr(self, method.name, self._handler(backend, method))
+def _request_of(item: Item[Any]) -> Any:
+    return item.request
 
-    @staticmethod
-    def _handler(
-        backend: Backend, method: Method
-    ) -> Callable[[Sequence[Item[Message]]], Awaitable[list[Outcome]]]:
-        async def handle(batch: Sequence[Item[Message]]) -> list[Outcome]:
-            return await backend.answer(method, batch)
 
-        return handle
+def _unchanged(message: Any) -> Message:
+    made: Message = message
+    return made
+
+
+async def _nothing(_item: Item[Any]) -> AsyncIterator[Any]:
+    return
+    yield

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,22 @@ import aiohttp
 import orjson
 from yarl import URL
 
+from chassis.process.background import Background
 from chassis.rpc.client import Upstream
-from chassis.telemetry.health import Health, OpsPages
+from chassis.telemetry.health import Health, OpsPages, OpsServer
 from chassis.telemetry.metrics import Metrics
 from chassis.telemetry.tracing import Tracing
+from gateway.admission import Admission, Limits
 from gateway.application import Application
 from gateway.authentication import Authenticator
+from gateway.bodies import BODY_SECONDS_MAX, BodyReader
+from gateway.connections import ConnectionLimits, Connections
 from gateway.contract import public_methods
 from gateway.listener import Listener
+from gateway.networks import Networks
 from gateway.routes import RouteTable, routes_of
 from gateway.signing_keys import SigningKeys
+from gateway.upstreams import check_any
 from tests.gateway.backend import SERVICE_TOKEN
 from tests.gateway.tokens import AUDIENCE, ISSUER, IdentityProvider
 
@@ -98,6 +105,12 @@ class Gateway:
         ) as response:
             return Answer(response.status, response.headers, await response.read())
 
+    async def metrics(self) -> str:
+        """The page of the operations port."""
+        async with self._session.get(f"http://127.0.0.1:{self.parts.ops.port}/metrics") as response:
+            assert response.status == 200
+            return await response.text()
+
     async def raw(self, text: bytes) -> bytes:
         """Sends bytes as they are, and reads until the gateway closes the connection."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -114,8 +127,9 @@ class Gateway:
 class Parts:
     """What a test may want to touch inside."""
 
-    application: Application
+    admission: Admission
     listener: Listener
+    ops: OpsServer
     health: Health
     keys: SigningKeys
     metrics: Metrics
@@ -135,50 +149,69 @@ class _Document:
 @asynccontextmanager
 async def running_gateway(
     *,
-    upstream_port: int,
+    upstream_port: int | Mapping[str, int],
     identity: IdentityProvider,
     keys: SigningKeys | None = None,
     trace_file: Path | None = None,
-    in_flight_max: int = 4096,
+    trace_networks: Sequence[str] = ("127.0.0.0/8",),
+    trace_sample_ratio: float = 0.0,
+    limits: Limits | None = None,
+    connection_limits: ConnectionLimits | None = None,
+    body_seconds_max: float = BODY_SECONDS_MAX,
     idle_seconds_max: float = 60.0,
 ) -> AsyncIterator[Gateway]:
-    """A gateway whose upstreams all listen on one port."""
+    """A gateway whose upstreams listen on one port, or on one each."""
     metrics = Metrics(service="gateway")
-    tracing = Tracing(service="gateway", version="0", sample_ratio=0.0, trace_file=trace_file)
+    tracing = Tracing(service="gateway", version="0", sample_ratio=trace_sample_ratio, trace_file=trace_file)
+    background = Background(metrics=metrics)
     if keys is None:
         document = _Document(identity.jwks())
-        keys = SigningKeys(read=document.read, refresh_seconds=60.0, unknown_key_seconds=60.0)
+        keys = SigningKeys(
+            read=document.read, refresh_seconds=60.0, unknown_key_seconds=60.0, public_only=True
+        )
         await keys.load()
     health = Health(cache_seconds=0.0)
     health.add("signing keys", keys.check)
+    background.add("refresh_signing_keys", keys.refresh, interval_seconds=keys.refresh_seconds)
     upstreams: dict[str, Upstream] = {}
     for name in UPSTREAMS:
+        port = upstream_port if isinstance(upstream_port, int) else upstream_port[name]
         upstreams[name] = Upstream(
             name=f"{name}_service",
-            target=f"127.0.0.1:{upstream_port}",
+            target=f"127.0.0.1:{port}",
             service_token=SERVICE_TOKEN,
             tracing=tracing,
             metrics=metrics,
         )
-        health.add(f"{name}_service", upstreams[name].check_health)
+        health.add(f"{name}_service", upstreams[name].check_health, required=False)
+    health.add("any service", partial(check_any, [each.check_health for each in upstreams.values()]))
+    connections = Connections(limits=connection_limits or ConnectionLimits(), metrics=metrics)
+    background.add("sweep_connections", connections.sweep, interval_seconds=0.05)
+    admission = Admission(limits=limits or Limits(), metrics=metrics)
     application = Application(
         routes=RouteTable(routes_of(public_methods(), UPSTREAMS)),
         authenticator=Authenticator(keys=keys, issuer=ISSUER, audience=AUDIENCE),
+        admission=admission,
+        bodies=BodyReader(admission=admission, seconds_max=body_seconds_max),
         upstreams=upstreams,
         pages=OpsPages(service="gateway", version="0", health=health, metrics=metrics),
         tracing=tracing,
+        trace_callers=Networks(trace_networks),
         metrics=metrics,
         draining=lambda: health.draining,
-        in_flight_max=in_flight_max,
     )
+    ops = OpsServer(bind="127.0.0.1:0", service="gateway", version="0", health=health, metrics=metrics)
     listener = Listener(
         bind="127.0.0.1:0",
         application=application,
+        connections=connections,
         grace_seconds=5.0,
         idle_seconds_max=idle_seconds_max,
     )
+    background.start()
+    await ops.start()
     await listener.start()
-    parts = Parts(application, listener, health, keys, metrics, tracing)
+    parts = Parts(admission, listener, ops, health, keys, metrics, tracing)
     try:
         async with aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=30)
@@ -186,6 +219,8 @@ async def running_gateway(
             yield Gateway(port=listener.port, identity=identity, session=session, parts=parts)
     finally:
         await listener.stop()
+        await ops.stop()
+        await background.stop()
         for upstream in upstreams.values():
             await upstream.close()
         await keys.close()

@@ -121,5 +121,5 @@ async def test_internal_methods_cannot_be_reached(gateway: Gateway, backend: Bac
 async def test_the_services_hear_who_asked_and_in_which_roles(gateway: Gateway, backend: Backend) -> None:
     token = gateway.identity.token("grace", ("admin", "learner", "service", "visitor"))
     await gateway.request("GET", "/v1/stats", token=token)
-    assert backend.only_item.call.user_id == "grace"
-    assert backend.only_item.call.roles == {"admin", "learner"}
+    assert backend.only_item.context.user_id == "grace"
+    assert backend.only_item.context.roles == {"admin", "learner"}

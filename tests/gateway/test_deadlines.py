@@ -18,12 +18,12 @@ from tests.gateway.running import Answer, Gateway, running_gateway
 from tests.gateway.tokens import IdentityProvider
 from tests.support.waiting import eventually
 
-SOON = {"Request-Timeout": "0.3"}
+SOON = {"Request-Timeout": "0.5"}
 
 
 async def test_without_a_wish_there_are_ten_seconds(gateway: Gateway, backend: Backend) -> None:
     await gateway.request("GET", "/v1/stats")
-    assert 5.0 < backend.only_item.call.remaining_seconds() < 10.0
+    assert 5.0 < backend.only_item.context.remaining_seconds() < 10.0
 
 
 @pytest.mark.parametrize(("wish", "least", "most"), [("60", 50, 60), ("30.5", 20, 30.5), ("2", 0.2, 2)])
@@ -31,16 +31,32 @@ async def test_a_client_may_say_how_long_it_waits(
     gateway: Gateway, backend: Backend, wish: str, least: float, most: float
 ) -> None:
     await gateway.request("GET", "/v1/stats", headers={"Request-Timeout": wish})
-    assert least < backend.only_item.call.remaining_seconds() < most
+    assert least < backend.only_item.context.remaining_seconds() < most
 
 
 @pytest.mark.parametrize(
     "wish",
-    ["", "soon", "0", "0.09", "-1", "61", "60.1", "1e1", "inf", "nan", "5s", "1,5", "\u0665", "1" * 50],
+    [
+        "",
+        "soon",
+        "0",
+        "0.1",
+        "0.49",
+        "-1",
+        "61",
+        "60.1",
+        "1e1",
+        "inf",
+        "nan",
+        "5s",
+        "1,5",
+        "\u0665",
+        "1" * 50,
+    ],
 )
 async def test_a_time_limit_out_of_bounds_is_refused(gateway: Gateway, backend: Backend, wish: str) -> None:
     answer = await gateway.request("GET", "/v1/stats", headers={"Request-Timeout": wish})
-    assert answer.fields == {"Request-Timeout": "must be a number of seconds from 0.1 to 60"}
+    assert answer.fields == {"Request-Timeout": "must be a number of seconds from 0.5 to 60"}
     assert not backend.items
 
 
@@ -91,6 +107,7 @@ async def test_an_upstream_that_is_down_is_told_at_once_and_found_again(identity
             "session_service",
             "subscription_service",
             "progress_service",
+            "any service",
         }
         backend = Backend()
         await backend.start(port=port)
@@ -98,6 +115,45 @@ async def test_an_upstream_that_is_down_is_told_at_once_and_found_again(identity
             await eventually(lambda: _answers(gateway), seconds=20)
         finally:
             await backend.stop()
+
+
+async def test_a_gateway_is_ready_while_any_service_answers(
+    backend: Backend, identity: IdentityProvider
+) -> None:
+    """A load balancer must not remove every gateway because one service is away."""
+    away = free_ports(2)
+    ports = {"session": backend.port, "subscription": away[0], "progress": away[1]}
+    async with running_gateway(upstream_port=ports, identity=identity) as gateway:
+        ready = await gateway.request("GET", "/readyz")
+        assert ready.status == 200
+        checks = {check["name"]: (check["ok"], check["required"]) for check in ready.json()["checks"]}
+        assert checks == {
+            "signing keys": (True, True),
+            "session_service": (True, False),
+            "subscription_service": (False, False),
+            "progress_service": (False, False),
+            "any service": (True, True),
+        }
+        assert (await gateway.request("POST", "/v1/sessions", body={"testId": "t"})).status == 201
+
+
+async def test_a_service_that_hangs_does_not_make_the_gateway_unready(
+    backend: Backend, identity: IdentityProvider
+) -> None:
+    async def accept_and_say_nothing(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        silent.append(writer)
+
+    silent: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(accept_and_say_nothing, "127.0.0.1", 0)
+    hanging = server.sockets[0].getsockname()[1]
+    ports = {"session": hanging, "subscription": backend.port, "progress": hanging}
+    try:
+        async with running_gateway(upstream_port=ports, identity=identity) as gateway:
+            assert (await gateway.request("GET", "/readyz")).status == 200
+    finally:
+        server.close()
+        for writer in silent:
+            writer.transport.abort()
 
 
 async def test_what_is_not_valid_is_refused_without_asking_the_upstream(identity: IdentityProvider) -> None:
@@ -183,7 +239,7 @@ async def test_a_keyed_call_finds_the_restarted_upstream_with_the_same_key(
             if first.status != 200:  # the restart took longer than the retries lasted
                 assert first.reason == "UNAVAILABLE"
                 await eventually(lambda: _completes(gateway), seconds=20)
-            assert {item.call.idempotency_key for item in backend.items} == {"k1"}
+            assert {item.context.idempotency_key for item in backend.items} == {"k1"}
     finally:
         await backend.stop()
         if child.returncode is None:

@@ -49,7 +49,7 @@ async def test_a_key_is_the_same_in_quotes_and_bare(
     gateway: Gateway, backend: Backend, sent: str, meant: str
 ) -> None:
     assert (await start(gateway, sent)).status == 201
-    assert backend.only_item.call.idempotency_key == meant
+    assert backend.only_item.context.idempotency_key == meant
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_key_may_be_given_once() -> None:
 
 async def test_a_key_goes_no_further_than_where_one_is_needed(gateway: Gateway, backend: Backend) -> None:
     await gateway.request("GET", "/v1/stats", key="not even valid")
-    assert backend.only_item.call.idempotency_key == ""
+    assert backend.only_item.context.idempotency_key == ""
 
 
 @pytest.mark.parametrize("resumed", [False, True])

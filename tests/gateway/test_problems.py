@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 
 from chassis.batch import Item
 from chassis.errors import FieldViolation, Reason, ServiceError
 from chassis.rpc.reasons import CODES
-from chassis.telemetry.logs import configure
+from chassis.telemetry.logs import configure, hashed
 from gateway.request_log import RequestLog
 from tests.gateway.backend import Backend
 from tests.gateway.running import Answer, Gateway
@@ -114,9 +115,34 @@ async def test_a_log_tells_neither_tokens_nor_keys(
     token = gateway.identity.token("eve")
     await gateway.request("POST", "/v1/sessions", token=token, key="my-secret-key", body={"testId": "t"})
     written = capfdbinary.readouterr().out
-    assert b'"event":"request answered"' in written
+    assert b'"event":"request_answered"' in written
     assert b"my-secret-key" not in written
     assert token.encode() not in written
+
+
+async def test_a_key_has_one_hash_in_the_log_however_it_is_written(
+    gateway: Gateway, backend: Backend, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    configure(service="gateway", version="0")
+    backend.answers["CreateSession"] = lambda _item: ServiceError(Reason.UNAVAILABLE)
+    for key in ("k1", '"k1"', "k2"):
+        await gateway.request("POST", "/v1/sessions", key=key, body={"testId": "t"})
+    lines = [orjson.loads(line) for line in capfdbinary.readouterr().out.splitlines()]
+    bare, quoted, other = [
+        line["idempotency_key"] for line in lines if line.get("event") == "request_answered"
+    ]
+    assert bare == quoted == hashed("k1")
+    assert other != bare
+
+
+async def test_a_services_long_field_name_is_shortened(gateway: Gateway, backend: Backend) -> None:
+    error = ServiceError(
+        Reason.INVALID_ARGUMENT, "x" * 5000, violations=[FieldViolation("metadata." + "k" * 5000, "is wrong")]
+    )
+    answer = await refused_with(gateway, backend, error)
+    ((field, description),) = answer.fields.items()
+    assert (len(field), description) == (300, "is wrong")
+    assert len(answer.json()["detail"]) == 1000
 
 
 def test_a_storm_of_faults_is_not_a_storm_of_lines(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -16,6 +17,7 @@ import pytest
 
 from tests.gateway.backend import SERVICE_TOKEN, Backend
 from tests.gateway.tokens import AUDIENCE, ISSUER, IdentityProvider
+from tests.support.waiting import eventually
 
 SECONDS_MAX = 30.0
 CONFIGURATION_ERROR = 78
@@ -29,6 +31,7 @@ def settings(identity: IdentityProvider, shared_backend: Backend, tmp_path: Path
     target = f"127.0.0.1:{shared_backend.port}"
     return {
         "HOMEROOM_BIND": "127.0.0.1:0",
+        "HOMEROOM_OPS_BIND": "127.0.0.1:0",
         "HOMEROOM_SERVICE_TOKEN": SERVICE_TOKEN,
         "HOMEROOM_JWKS": str(jwks),
         "HOMEROOM_JWT_ISSUER": ISSUER,
@@ -40,11 +43,14 @@ def settings(identity: IdentityProvider, shared_backend: Backend, tmp_path: Path
 
 
 @asynccontextmanager
-async def started(settings: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
+async def started(
+    settings: dict[str, str], *, open_files_max: int = 4096
+) -> AsyncIterator[asyncio.subprocess.Process]:
     child = await asyncio.create_subprocess_exec(
+        "sh",
+        "-c",
+        f'ulimit -n {open_files_max} && exec "$0" -m gateway',
         sys.executable,
-        "-m",
-        "gateway",
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         env={
@@ -92,6 +98,10 @@ async def end_of(child: asyncio.subprocess.Process) -> tuple[int | None, str]:
         ({"HOMEROOM_SERVICE_TOKEN": ""}, "HOMEROOM_SERVICE_TOKEN"),
         ({"HOMEROOM_SESSION_TARGET": ""}, "HOMEROOM_SESSION_TARGET"),
         ({"HOMEROOM_PROGRESS_TARGET": "nonsense"}, "HOMEROOM_PROGRESS_TARGET"),
+        ({"HOMEROOM_OPS_BIND": ""}, "HOMEROOM_OPS_BIND"),
+        ({"HOMEROOM_TRACE_TRUSTED_NETWORKS": "127.0.0.1, nonsense"}, "HOMEROOM_TRACE_TRUSTED_NETWORKS"),
+        ({"HOMEROOM_CONNECTIONS_MAX": "0"}, "HOMEROOM_CONNECTIONS_MAX"),
+        ({"HOMEROOM_JWT_ISSUER": "homeroom-dev"}, "its tokens are for development only"),
     ],
     ids=str,
 )
@@ -105,13 +115,32 @@ async def test_it_does_not_start_without_knowing_whom_to_believe_and_whom_to_cal
     assert "Traceback" not in output
 
 
+async def test_production_does_not_start_with_private_keys(
+    settings: dict[str, str], identity: IdentityProvider, tmp_path: Path
+) -> None:
+    jwks = tmp_path / "private.json"
+    jwks.write_text(json.dumps({"keys": [identity.rsa.as_dict(private=True)]}))
+    async with started({**settings, "HOMEROOM_JWKS": str(jwks)}) as child:
+        code, output = await end_of(child)
+    assert code == CONFIGURATION_ERROR
+    assert "HOMEROOM_JWKS cannot be used: the JWKS holds private keys" in output
+    assert "Traceback" not in output
+
+
+async def test_development_starts_with_its_own_issuer(settings: dict[str, str]) -> None:
+    ours = {"HOMEROOM_MODE": "development", "HOMEROOM_JWT_ISSUER": "homeroom-dev"}
+    async with started({**settings, **ours}) as child:
+        assert await serving_port(child)
+
+
 async def test_it_serves_and_ends_in_order(settings: dict[str, str], identity: IdentityProvider) -> None:
     async with started(settings) as child, aiohttp.ClientSession() as client:
         url = f"http://127.0.0.1:{await serving_port(child)}"
         async with client.get(f"{url}/readyz") as response:
             assert response.status == 200
             checks = {check["name"] for check in (await response.json())["checks"]}
-            assert checks == {"signing keys", "session_service", "subscription_service", "progress_service"}
+            services = {"session_service", "subscription_service", "progress_service"}
+            assert checks == {"signing keys", "any service", *services}
         headers = {"Authorization": f"Bearer {identity.token()}"}
         async with client.get(f"{url}/v1/stats", headers=headers) as response:
             assert response.status == 200
@@ -131,5 +160,38 @@ async def test_an_identity_provider_that_is_away_is_waited_for(settings: dict[st
             assert response.status == 200
         async with client.get(f"{url}/readyz") as response:
             assert response.status == 503
-            failing = [check["name"] for check in (await response.json())["checks"] if not check["ok"]]
+            checks = (await response.json())["checks"]
+            failing = [check["name"] for check in checks if check["required"] and not check["ok"]]
             assert failing == ["signing keys"]
+
+
+async def test_more_connections_than_files_may_be_open_are_refused(
+    settings: dict[str, str], identity: IdentityProvider
+) -> None:
+    request = (
+        f"GET /v1/stats HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {identity.token()}\r\n\r\n"
+    ).encode()
+    async with started(settings, open_files_max=400) as child:
+        port = await serving_port(child)
+        streams = [await asyncio.open_connection("127.0.0.1", port) for _ in range(600)]
+        try:
+            async with asyncio.timeout(SECONDS_MAX):
+                (first, writer), (last, _) = streams[0], streams[-1]
+                writer.write(request)
+                assert (await first.readline()).startswith(b"HTTP/1.1 200")
+                assert (await last.readline()).startswith(b"HTTP/1.1 503")
+                for _, opened in streams:
+                    opened.close()
+                await eventually(lambda: _serves(port, request))
+        finally:
+            for _, opened in streams:
+                opened.transport.abort()
+
+
+async def _serves(port: int, request: bytes) -> bool:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    try:
+        return (await reader.readline()).startswith(b"HTTP/1.1 200")
+    finally:
+        writer.close()

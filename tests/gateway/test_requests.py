@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from gateway.bodies import BODY_BYTES_MAX
 from protos.session.v1 import sessions_pb2
 from tests.gateway.backend import Backend
 from tests.gateway.running import Answer, Gateway
@@ -72,9 +71,15 @@ async def test_a_body_becomes_the_message(gateway: Gateway, backend: Backend) ->
         (b'\xef\xbb\xbf{"testId": "t"}', "", "not JSON"),
         (b'{"testId": "\xff"}', "", "not UTF-8"),
         (b'{"testId": "\xed\xa0\x80"}', "", "not UTF-8"),
-        (b"[" * 100_000, "", "nested too deeply"),
-        (b'{"a":' * 100_000, "", "nested too deeply"),
-        (b'{"testId": ' + b"[" * 500 + b"]" * 500 + b"}", "testId", "must be a string"),
+        (b"[" * 60_000, "", "nested too deeply"),
+        (b'{"a":' * 10_000, "", "nested too deeply"),
+        (b'{"testId": ' + b"[" * 500 + b"]" * 500 + b"}", "", "nested too deeply"),
+        (b'{"testId": ' + b"[" * 32 + b"]" * 32 + b"}", "", "nested too deeply"),
+        (b'{"testId": ' + b"[" * 31 + b"]" * 31 + b"}", "testId", "must be a string"),
+        (b'{"testId": NaN, x}', "", "not JSON"),
+        (b'{"testId": NaN, "title": ' + b"[" * 50_000, "", "nested too deeply"),
+        (b'{"testId": NaN, "title": ' + b"[" * 800 + b"]" * 800 + b"}", "testId", "must not be NaN"),
+        (b"[" * 800 + b"NaN" + b"]" * 800, "", "nested too deeply"),
     ],
     ids=lambda value: str(value)[:40] if isinstance(value, bytes) else "",
 )
@@ -114,7 +119,7 @@ async def test_a_fault_inside_a_list_is_named_by_its_index(gateway: Gateway, bac
 
 
 async def test_only_the_first_faults_of_many_are_told(gateway: Gateway, backend: Backend) -> None:
-    answer = await gateway.request("POST", "/v1/sessions", body={f"{n}x" * 200: n for n in range(1000)})
+    answer = await gateway.request("POST", "/v1/sessions", body={f"{n}x" * 200: n for n in range(90)})
     assert len(answer.fields) == 20
     assert all(len(field) <= 300 for field in answer.fields)
     assert not backend.items
@@ -125,16 +130,35 @@ async def in_chunks(data: bytes) -> AsyncIterator[bytes]:
         yield data[at : at + 65536]
 
 
-async def test_a_body_may_have_one_mebibyte_and_no_byte_more(gateway: Gateway, backend: Backend) -> None:
-    frame = b'{"testId": "t"}'
-    largest = frame + b" " * (BODY_BYTES_MAX - len(frame))
+ORDINARY = 64 * 1024
+IMPORT = 1024 * 1024
+QUESTION = b'{"questions": [{"questionId": "q", "prompt": "?", "accepted": ["x"]}]}'
+
+
+@pytest.mark.parametrize(
+    ("route", "frame", "size_max"),
+    [
+        ("POST /v1/sessions", b'{"testId": "t"}', ORDINARY),
+        ("PUT /v1/accounts/u1", b'{"email": "a@example.org"}', ORDINARY),
+        ("POST /v1/sessions/s1:complete", b"{}", ORDINARY),
+        ("POST /v1/tests/t/questions:import", QUESTION, IMPORT),
+    ],
+)
+async def test_a_body_may_be_as_large_as_its_method_says_and_no_byte_larger(
+    gateway: Gateway, backend: Backend, route: str, frame: bytes, size_max: int
+) -> None:
+    method, path = route.split(" ")
+    token = gateway.identity.token("root", ("admin", "learner"))
+    largest = frame + b" " * (size_max - len(frame))
     for fitting in (largest, in_chunks(largest)):
-        assert (await start(gateway, fitting)).status == 201
+        answer = await gateway.request(method, path, data=fitting, token=token)
+        assert answer.status in {200, 201}, answer.body
     assert len(backend.items) == 2
-    huge = io.BytesIO(b"x" * 4 * BODY_BYTES_MAX)
+    huge = io.BytesIO(b"x" * 4 * size_max)
     for too_large in (io.BytesIO(largest + b" "), in_chunks(largest + b" "), huge):
-        answer = await start(gateway, too_large)
+        answer = await gateway.request(method, path, data=too_large, token=token)
         assert (answer.status, answer.reason) == (413, "PAYLOAD_TOO_LARGE")
+        assert f"at most {size_max} bytes" in answer.json()["detail"]
     assert len(backend.items) == 2
 
 

@@ -48,7 +48,7 @@ async def test_a_good_token_is_believed(gateway: Gateway, backend: Backend, algo
     token = gateway.identity.token("ada", algorithm=algorithm)
     for _ in range(2):  # checked, then remembered
         assert (await get_stats(gateway, token))[0] == 200
-    assert [item.call.user_id for item in backend.items] == ["ada", "ada"]
+    assert [item.context.user_id for item in backend.items] == ["ada", "ada"]
 
 
 @pytest.mark.parametrize("header", [None, "", "Basic YWRhOmFkYQ==", "Bearer", "bearer", "Token abc"])
@@ -262,7 +262,7 @@ def keys_of(document: bytes) -> SigningKeys:
     async def read() -> bytes:
         return document
 
-    return SigningKeys(read=read, refresh_seconds=60, unknown_key_seconds=60)
+    return SigningKeys(read=read, refresh_seconds=60, unknown_key_seconds=60, public_only=True)
 
 
 async def test_a_remembered_token_is_forgotten_when_it_expires(identity: IdentityProvider) -> None:

@@ -6,11 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from chassis.batch import Reply
 from chassis.errors import Reason, ServiceError
 from protos.session.v1 import sessions_pb2
 from tests.gateway.backend import Backend
+from tests.gateway.crowds import crowd, head
 from tests.gateway.running import Gateway, running_gateway
+from tests.support.waiting import eventually
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SAMPLED = f"00-{TRACE}-b7ad6b7169203331-01"
@@ -23,7 +27,9 @@ async def spans_after(file: Path, gateway: Gateway) -> dict[str, dict[str, Any]]
     return {span["name"]: span for span in spans}
 
 
-async def test_a_callers_trace_goes_on(gateway: Gateway, backend: Backend, tmp_path: Path) -> None:
+async def test_the_trace_of_a_trusted_caller_goes_on(
+    gateway: Gateway, backend: Backend, tmp_path: Path
+) -> None:
     backend.answers["CreateSession"] = lambda _item: Reply(
         sessions_pb2.CreateSessionResponse(), replayed=True
     )
@@ -42,7 +48,7 @@ async def test_a_callers_trace_goes_on(gateway: Gateway, backend: Backend, tmp_p
     client = spans["/homeroom.session.v1.SessionService/CreateSession"]
     assert TRACE in json.dumps(server)
     assert TRACE in json.dumps(client)
-    assert backend.only_item.call.traceparent.startswith(f"00-{TRACE}-")
+    assert backend.only_item.context.traceparent.startswith(f"00-{TRACE}-")
     told = json.dumps(server)
     for value in ("http.response.status_code", "201", "r1", "homeroom.replayed", "POST"):
         assert value in told
@@ -58,7 +64,7 @@ async def test_what_the_caller_does_not_record_is_not_recorded(
         await traced.request("GET", "/v1/stats", headers={"traceparent": NOT_SAMPLED})
         await traced.parts.tracing.flush()
         assert not file.exists() or not file.read_text()
-    assert backend.only_item.call.traceparent == NOT_SAMPLED
+    assert backend.only_item.context.traceparent == NOT_SAMPLED
 
 
 async def test_only_our_own_fault_is_an_error_of_the_span(
@@ -74,3 +80,73 @@ async def test_only_our_own_fault_is_an_error_of_the_span(
             span = (await spans_after(file, traced))["GET /v1/sessions/{session_id}"]
             assert (reason.name in json.dumps(span)) == is_error
             file.write_text("")
+
+
+def links_of(span: dict[str, Any]) -> str:
+    return json.dumps(span.get("links"))
+
+
+async def test_a_stranger_cannot_force_a_recording(
+    gateway: Gateway, backend: Backend, tmp_path: Path
+) -> None:
+    file = tmp_path / "spans.jsonl"
+    async with running_gateway(
+        upstream_port=backend.port, identity=gateway.identity, trace_file=file, trace_networks=["10.0.0.0/8"]
+    ) as traced:
+        await traced.request("GET", "/v1/stats", headers={"traceparent": SAMPLED})
+        await traced.parts.tracing.flush()
+        assert not file.exists() or not file.read_text()
+    assert TRACE not in backend.only_item.context.traceparent
+    assert backend.only_item.context.recorded_trace == ""
+
+
+@pytest.mark.parametrize("theirs", [SAMPLED, NOT_SAMPLED])
+async def test_a_strangers_trace_is_linked_to_when_we_record(
+    gateway: Gateway, backend: Backend, tmp_path: Path, theirs: str
+) -> None:
+    file = tmp_path / "spans.jsonl"
+    async with running_gateway(
+        upstream_port=backend.port,
+        identity=gateway.identity,
+        trace_file=file,
+        trace_networks=(),
+        trace_sample_ratio=1.0,
+    ) as traced:
+        await traced.request("GET", "/v1/stats", headers={"traceparent": theirs})
+        span = (await spans_after(file, traced))["GET /v1/stats"]
+    assert TRACE in links_of(span)
+    assert TRACE not in json.dumps({name: value for name, value in span.items() if name != "links"})
+    assert TRACE not in backend.only_item.context.traceparent
+
+
+async def test_nothing_is_recorded_for_who_is_not_let_in(
+    gateway: Gateway, backend: Backend, tmp_path: Path
+) -> None:
+    file = tmp_path / "spans.jsonl"
+    async with running_gateway(
+        upstream_port=backend.port, identity=gateway.identity, trace_file=file
+    ) as traced:
+        for token in (None, "forged", traced.identity.token("ada", ())):
+            answer = await traced.request("GET", "/v1/stats", token=token, headers={"traceparent": SAMPLED})
+            assert answer.status in {401, 403}
+        await traced.parts.tracing.flush()
+        assert not file.exists() or not file.read_text()
+    assert not backend.items
+
+
+async def test_the_span_of_a_client_that_leaves_is_ended(
+    gateway: Gateway, backend: Backend, tmp_path: Path
+) -> None:
+    file = tmp_path / "spans.jsonl"
+    async with running_gateway(
+        upstream_port=backend.port, identity=gateway.identity, trace_file=file
+    ) as traced:
+        async with crowd(traced, 1, head(traced, length=5000, more=f"traceparent: {SAMPLED}\r\n") + b"{"):
+            await eventually(lambda: traced.parts.admission._bodies._counts)
+
+        async def recorded() -> bool:
+            await traced.parts.tracing.flush()
+            return file.exists() and "POST /v1/sessions" in file.read_text()
+
+        await eventually(recorded)
+    assert not backend.items

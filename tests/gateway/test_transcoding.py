@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from gateway.transcoding.faults import Unfit
 from gateway.transcoding.json_to_message import MessageReader
-from gateway.transcoding.message_to_json import MessageWriter
+from gateway.transcoding.message_to_json import FLOAT_MAX, MessageWriter
 from protos.session.v1 import sessions_pb2
 from tests.gateway.made_contracts import SCALARS, WELL_KNOWN, every_kind
 
@@ -89,7 +89,9 @@ def _one(field: FieldDescriptor, depth: int) -> st.SearchStrategy[Any]:  # noqa:
     if field.cpp_type == FieldDescriptor.CPPTYPE_DOUBLE:
         return st.floats(allow_nan=False) | st.just(math.nan)
     if field.cpp_type == FieldDescriptor.CPPTYPE_FLOAT:
-        return st.floats(width=32, allow_nan=False) | st.just(math.nan)
+        # json_format writes the largest float as 3.4028235e+38, which it then refuses to read.
+        finite = st.floats(width=32, allow_nan=False).filter(lambda value: abs(value) != FLOAT_MAX)
+        return finite | st.just(math.nan)
     if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
         return st.booleans()
     return st.binary(max_size=8) if field.type == FieldDescriptor.TYPE_BYTES else TEXT
@@ -244,9 +246,9 @@ def test_what_proto3_json_allows_is_read(field: str, value: Any, expected: Any) 
 def test_what_does_not_fit_is_refused_with_its_path(value: Any, path: str, description: str) -> None:
     with pytest.raises(Unfit) as refused:
         read(value)
-    ((told_path, told_description),) = refused.value.faults
-    assert told_path == path
-    assert told_description.startswith(description)
+    (fault,) = refused.value.faults
+    assert fault.path == path
+    assert fault.description.startswith(description)
 
 
 def test_all_faults_are_told_at_once() -> None:
@@ -254,7 +256,7 @@ def test_all_faults_are_told_at_once() -> None:
         read(
             {"aString": 1, "manyInt32": [1, "x", "y"], "aSelf": {"aBool": 0, "nope": 1}, "byString": {"k": 2}}
         )
-    paths = [path for path, _ in refused.value.faults]
+    paths = [fault.path for fault in refused.value.faults]
     assert paths == ["aString", "manyInt32[1]", "manyInt32[2]", "aSelf.aBool", "aSelf.nope", "byString.k"]
 
 
@@ -270,3 +272,31 @@ def test_an_empty_session_shows_its_fields_without_presence() -> None:
     assert written["state"] == "STATE_UNSPECIFIED"
     assert written["score"] == 0.0
     assert not {"deadlineAt", "closeReason", "passed"} & written.keys()
+
+
+def test_maps_are_written_in_the_order_of_their_keys() -> None:
+    """In memory a map's order differs from process to process; a replay must have the same bytes."""
+    names = [f"name-{number}" for number in range(40)]
+    forwards, backwards = EveryKind(), EveryKind()
+    for message, order in ((forwards, names), (backwards, names[::-1])):
+        for name in order:
+            message.by_string[name] = name
+            message.by_self[name].a_string = name
+            message.by_timestamp[name].seconds = 1
+            message.a_struct.fields[name].string_value = name
+        for number in range(-20, 20) if order is names else range(19, -21, -1):
+            message.of_int32[number] = str(number)
+        message.of_bool[order is names] = "x"
+        message.of_bool[order is not names] = "x"
+    assert orjson.dumps(write(forwards)) == orjson.dumps(write(backwards))
+    assert list(write(forwards)["byString"]) == sorted(names)
+    assert list(write(forwards)["ofInt32"]) == [str(number) for number in range(-20, 20)]
+
+
+def test_the_deepest_struct_that_can_be_read_can_be_sent_on() -> None:
+    value: Any = "inside"
+    for _ in range(31):
+        value = {"a": value}
+    message = read({"aStruct": value})
+    assert EveryKind.FromString(message.SerializeToString()) == message
+    assert write(message)["aStruct"] == value

@@ -28,9 +28,17 @@ def test_a_valid_message_has_no_violation():
 
 
 def test_a_message_that_is_wrong_everywhere_has_a_bounded_number_of_violations():
-    request = tests_pb2.ImportQuestionsRequest(
-        test_id="t", questions=[tests_pb2.ImportedQuestion() for _ in range(1000)]
-    )
-    error = validate(request)
+    error = validate(wrong_everywhere(questions=150))
     assert len(error.violations) == VIOLATIONS_MAX
     assert error.violations[0].field == "questions[0].questionId"
+
+
+def test_of_a_large_message_only_the_first_violation_is_looked_for():
+    error = validate(wrong_everywhere(questions=1000))
+    assert [violation.field for violation in error.violations] == ["questions[0].questionId"]
+
+
+def wrong_everywhere(*, questions: int) -> tests_pb2.ImportQuestionsRequest:
+    return tests_pb2.ImportQuestionsRequest(
+        test_id="t", questions=[tests_pb2.ImportedQuestion() for _ in range(questions)]
+    )

@@ -1,0 +1,166 @@
+"""How much may be under way: in all, for one learner, and from one address."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from chassis.errors import Reason, ServiceError
+from chassis.telemetry.metrics import Metrics
+
+# As in the services: completions and answers still enter when everything else is refused.
+SHED_LAST_HEADROOM = 1.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What may be under way at once.
+
+    A request is in flight from the moment when its body is here until its answer is handed to the system.
+    Before that, its body is being received.
+    """
+
+    in_flight_max: int = 4096
+    in_flight_per_learner_max: int = 256
+    in_flight_per_address_max: int = 2048
+    bodies_per_learner_max: int = 32
+    """Bodies that are being received; nearly all come together with their headers, and do not count."""
+    received_bytes_max: int = 64 * 1024 * 1024
+    """What the bodies that are being received may hold together."""
+
+
+class _Share:
+    """How many each owner has under way."""
+
+    __slots__ = ("_counts", "_each_max")
+
+    def __init__(self, each_max: int) -> None:
+        self._each_max = each_max
+        self._counts: dict[str, int] = {}
+
+    def has_room(self, owner: str) -> bool:
+        return self._counts.get(owner, 0) < self._each_max
+
+    def add(self, owner: str) -> None:
+        self._counts[owner] = self._counts.get(owner, 0) + 1
+
+    def remove(self, owner: str) -> None:
+        left = self._counts[owner] - 1
+        if left:
+            self._counts[owner] = left
+        else:
+            del self._counts[owner]
+
+
+class Place:
+    """The place of one request among those in flight, until `leave`."""
+
+    __slots__ = ("_address", "_admission", "_learner")
+
+    def __init__(self, admission: Admission, learner: str, address: str) -> None:
+        self._admission: Admission | None = admission
+        self._learner = learner
+        self._address = address
+
+    def leave(self) -> None:
+        """Gives the place back; a second time nothing happens."""
+        admission, self._admission = self._admission, None
+        if admission is not None:
+            admission.leave(self._learner, self._address)
+
+
+class Body:
+    """The bytes of one body that is being received."""
+
+    __slots__ = ("_admission", "size_bytes")
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self.size_bytes = 0
+
+    def grow(self, size_bytes: int) -> None:
+        """Counts what has come; raises ServiceError: OVERLOADED when all bodies together are too large."""
+        self.size_bytes += size_bytes
+        self._admission.receive(size_bytes)
+
+
+class Admission:
+    """Counts what is under way, and refuses what is too much.
+
+    RATE_LIMITED says that this caller asks too much; its neighbours are still served. OVERLOADED says that
+    the gateway is full.
+    """
+
+    def __init__(self, *, limits: Limits, metrics: Metrics) -> None:
+        self._limits = limits
+        self._in_flight = 0
+        self._received_bytes = 0
+        self._learners = _Share(limits.in_flight_per_learner_max)
+        self._addresses = _Share(limits.in_flight_per_address_max)
+        self._bodies = _Share(limits.bodies_per_learner_max)
+        metrics.gauge("requests_in_flight", "Requests being worked on", lambda: float(self._in_flight))
+        metrics.gauge(
+            "received_bytes",
+            "What the bodies hold that are not here completely.",
+            lambda: float(self._received_bytes),
+        )
+
+    @property
+    def in_flight(self) -> int:
+        return self._in_flight
+
+    def refuse_if_full(self, *, shed_last: bool) -> None:
+        """Raises ServiceError: OVERLOADED while as much is in flight as the gateway can carry."""
+        limit = self._limits.in_flight_max * (SHED_LAST_HEADROOM if shed_last else 1.0)
+        if self._in_flight >= limit:
+            raise ServiceError(Reason.OVERLOADED)
+
+    def enter(self, learner: str, address: str, *, shed_last: bool) -> Place:
+        """Counts a request as in flight until its place is left.
+
+        Raises:
+            ServiceError: RATE_LIMITED or OVERLOADED.
+        """
+        if not self._learners.has_room(learner):
+            raise _too_many(f"{self._limits.in_flight_per_learner_max} requests of yours")
+        if not self._addresses.has_room(address):
+            raise _too_many(f"{self._limits.in_flight_per_address_max} requests from your address")
+        self.refuse_if_full(shed_last=shed_last)
+        self._in_flight += 1
+        self._learners.add(learner)
+        self._addresses.add(address)
+        return Place(self, learner, address)
+
+    def leave(self, learner: str, address: str) -> None:
+        """For `Place.leave`."""
+        self._in_flight -= 1
+        self._learners.remove(learner)
+        self._addresses.remove(address)
+
+    @contextmanager
+    def receiving(self, learner: str) -> Iterator[Body]:
+        """Counts a body that is not here completely.
+
+        Raises:
+            ServiceError: RATE_LIMITED, when the learner has too many of them.
+        """
+        if not self._bodies.has_room(learner):
+            raise _too_many(f"{self._limits.bodies_per_learner_max} bodies of yours")
+        self._bodies.add(learner)
+        body = Body(self)
+        try:
+            yield body
+        finally:
+            self._bodies.remove(learner)
+            self._received_bytes -= body.size_bytes
+
+    def receive(self, size_bytes: int) -> None:
+        """For `Body.grow`."""
+        self._received_bytes += size_bytes
+        if self._received_bytes > self._limits.received_bytes_max:
+            raise ServiceError(Reason.OVERLOADED)
+
+
+def _too_many(what: str) -> ServiceError:
+    return ServiceError(Reason.RATE_LIMITED, f"At most {what} may be under way at once")

@@ -1,0 +1,224 @@
+"""The connections of clients: how many there may be, and how long each may take for its part.
+
+aiohttp bounds neither the number of connections, nor how slowly a client sends its headers, nor how long it
+leaves an answer unread. A sweep looks at all connections about once a second; no request needs a timer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import resource
+import time
+from dataclasses import dataclass
+from typing import Any, cast
+
+from aiohttp import web
+
+from chassis.errors import Reason, ServiceError
+from chassis.rpc.reasons import CODES
+from chassis.telemetry.logs import get_logger
+from chassis.telemetry.metrics import Metrics
+from gateway.answers import HttpResponse
+from gateway.problems import problem
+from gateway.request_headers import request_id_of
+
+SWEEP_SECONDS = 1.0
+# What the transport holds of answers before it asks to wait; the rest of one answer comes on top.
+WRITE_BUFFER_BYTES_MAX = 64 * 1024
+# Whoever has one IPv6 address usually has a whole network of this size.
+IPV6_PREFIX = 64
+# File descriptors that are not for clients: upstreams, files, and connections that are being refused.
+DESCRIPTORS_RESERVED = 256
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionLimits:
+    """What connections may take."""
+
+    connections_max: int = 10_000
+    connections_per_address_max: int = 5_000
+    """Behind a load balancer all clients come from its address."""
+    head_seconds_max: float = 10.0
+    """From connecting, or from the first byte of a later request, to the end of its headers."""
+    head_bytes_max: int = 32 * 1024
+    unread_seconds_max: float = 10.0
+    """How long a client may leave what was sent to it unread, before it is cut off."""
+
+
+class Connections:
+    """All connections that are open."""
+
+    def __init__(self, *, limits: ConnectionLimits, metrics: Metrics) -> None:
+        self.limits = limits
+        self._open: set[Connection] = set()
+        self._addresses: dict[str, int] = {}
+        self._ended = metrics.counter(
+            "connections_ended", "Connections that this process refused or cut off, by reason.", ("reason",)
+        )
+        metrics.gauge("connections", "Connections that are open.", lambda: float(len(self._open)))
+
+    def enter(self, connection: Connection) -> bool:
+        """Counts a connection; False when there are too many."""
+        address = connection.address
+        from_there = self._addresses.get(address, 0)
+        if len(self._open) >= self.limits.connections_max:
+            self._ended.add("too_many")
+            return False
+        if from_there >= self.limits.connections_per_address_max:
+            self._ended.add("too_many_of_address")
+            return False
+        self._open.add(connection)
+        self._addresses[address] = from_there + 1
+        return True
+
+    def leave(self, connection: Connection) -> None:
+        """Counts a connection as closed; nothing happens when it was not let in."""
+        if connection not in self._open:
+            return
+        self._open.remove(connection)
+        left = self._addresses[connection.address] - 1
+        if left:
+            self._addresses[connection.address] = left
+        else:
+            del self._addresses[connection.address]
+
+    async def sweep(self) -> None:
+        """Ends the connections whose clients take too long."""
+        now = time.monotonic()
+        for connection in list(self._open):
+            reason = connection.overdue(now)
+            if reason:
+                self._ended.add(reason)
+                connection.cut_off()
+
+
+class Connection(web.RequestHandler):
+    """aiohttp's protocol with our limits; where it would answer with text, it answers with a problem.
+
+    It uses `_waiter`, `_request_count` and `_close` of aiohttp's protocol; pyproject.toml bounds the version.
+    """
+
+    __slots__ = (
+        "_connections",
+        "_drained_bytes",
+        "_head_bytes",
+        "_head_since",
+        "_unread_since",
+        "_wire",
+        "address",
+        "sent_bytes",
+    )
+
+    def __init__(self, manager: web.Server, *, connections: Connections, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self._connections = connections
+        self._wire: asyncio.Transport | None = None  # aiohttp drops its reference when it begins to close
+        self._head_since = 0.0
+        self._head_bytes = 0
+        self._unread_since = 0.0
+        self._drained_bytes = 0
+        self.address = ""
+        self.sent_bytes = 0
+        """What was given to the transport so far."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._wire = wire = cast("asyncio.Transport", transport)
+        self.address = address_of(wire.get_extra_info("peername"))
+        if not self._connections.enter(self):
+            self._close = True  # whatever still comes in is not read
+            wire.write(_refusal())
+            wire.close()
+            return
+        wire.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
+        self._head_since = time.monotonic()
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._connections.leave(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        before = self._request_count
+        super().data_received(data)
+        if self._request_count != before:
+            self._head_since = 0.0
+            self._head_bytes = 0
+        elif self._head_since or self._waiter is not None:  # no request is under way: these are headers
+            self._head_since = self._head_since or time.monotonic()
+            self._head_bytes += len(data)
+            if self._head_bytes > self._connections.limits.head_bytes_max:
+                self.cut_off()
+
+    def overdue(self, now: float) -> str:
+        """Why this connection is to be ended at this time; empty when it is not."""
+        limits = self._connections.limits
+        if self._head_since and now - self._head_since >= limits.head_seconds_max:
+            return "headers_too_slow"
+        unread_bytes = 0 if self._wire is None else self._wire.get_write_buffer_size()
+        drained_bytes = self.sent_bytes - unread_bytes
+        if not unread_bytes or drained_bytes != self._drained_bytes:
+            self._drained_bytes = drained_bytes
+            self._unread_since = now
+        elif now - self._unread_since >= limits.unread_seconds_max:
+            return "answer_not_read"
+        return ""
+
+    def cut_off(self) -> None:
+        """Ends the connection at once; what the client does not read is thrown away."""
+        if self._wire is None:
+            return
+        if self._wire.get_write_buffer_size():
+            self._wire.abort()
+        else:
+            self.force_close()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answers what cannot be read as HTTP, and what went wrong outside the application."""
+        if isinstance(exc, ConnectionError):  # the client left; the application has counted it
+            raise exc
+        if request.writer.output_size > 0:
+            raise ConnectionError("A part of the answer is sent already")
+        if status == CODES[Reason.INVALID_ARGUMENT].http:
+            log.debug("request_unreadable", remote=request.remote, problem=message)
+            error = ServiceError(Reason.INVALID_ARGUMENT, f"The request cannot be read as HTTP: {message}")
+        else:
+            log.error("request_failed_outside_application", exc_info=exc)
+            error = ServiceError(Reason.INTERNAL)
+        request_id = request_id_of(None)
+        answer = problem(error, instance="/", request_id=request_id)
+        return cast("web.StreamResponse", HttpResponse(answer, request_id=request_id, close=True))
+
+
+def address_of(peername: object) -> str:
+    """The client's address for counting: an IPv4 address, or the network of an IPv6 address."""
+    host = str(peername[0]) if isinstance(peername, tuple) and peername else ""
+    if ":" not in host:
+        return host
+    address = ipaddress.IPv6Address(host.partition("%")[0])
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Network((address, IPV6_PREFIX), strict=False).network_address)
+
+
+def connections_possible() -> int:
+    """How many connections the limit of open files (RLIMIT_NOFILE) leaves room for."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors == resource.RLIM_INFINITY:
+        return 1_000_000
+    return max(descriptors - DESCRIPTORS_RESERVED, descriptors // 2)
+
+
+def _refusal() -> bytes:
+    """The answer for a connection that is one too many."""
+    request_id = request_id_of(None)
+    answer = problem(ServiceError(Reason.OVERLOADED), instance="/", request_id=request_id)
+    return HttpResponse(answer, request_id=request_id, close=True).last_words()

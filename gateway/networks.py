@@ -1,0 +1,38 @@
+"""Networks of addresses, as a configuration lists them: `10.0.0.0/8`, `::1`."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from functools import lru_cache
+
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Networks:
+    """A set of addresses. Raises ValueError for what is not a network."""
+
+    def __init__(self, networks: Iterable[str]) -> None:
+        self._networks: tuple[_Network, ...] = tuple(map(ipaddress.ip_network, networks))
+        self._contains = lru_cache(maxsize=1024)(self._look)
+
+    def __contains__(self, host: object) -> bool:
+        """Whether an address, such as "127.0.0.1", is in one of the networks."""
+        return bool(self._networks) and isinstance(host, str) and self._contains(host)
+
+    def _look(self, host: str) -> bool:
+        try:
+            address = ipaddress.ip_address(host.partition("%")[0])
+        except ValueError:
+            return False
+        mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+        return any((mapped or address) in network for network in self._networks)
+
+
+def check_networks(networks: Iterable[str]) -> str | None:
+    """What is wrong with a list of networks, or None: for `rules(check=...)`."""
+    try:
+        Networks(networks)
+    except ValueError as error:
+        return str(error)
+    return None
