@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from protos.chassis.v1 import options_pb2 as protos_dot_chassis_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"protos/subscription/v1/holds.proto\x12\x18homeroom.subscription.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fprotos/chassis/v1/options.proto\"\xba\x02\n\x04Hold\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0f\n\x07hold_id\x18\x02 \x01(\t\x12\x33\n\x05state\x18\x03 \x01(\x0e\x32$.homeroom.subscription.v1.Hold.State\x12\r\n\x05tests\x18\x04 \x01(\x05\x12\x0f\n\x07\x63redits\x18\x05 \x01(\x05\x12\x0f\n\x07subject\x18\x06 \x01(\t\x12\x0e\n\x06method\x18\x07 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x08 \x01(\t\x12\x0b\n\x03\x64\x61y\x18\t \x01(\t\x12-\n\tplaced_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"E\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x08\n\x04OPEN\x10\x01\x12\r\n\tCOMMITTED\x10\x02\x12\x0c\n\x08RELEASED\x10\x03\"\xe0\x01\n\x10PlaceHoldRequest\x12\x1b\n\x07user_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x19\n\x07hold_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x18\n\x05tests\x18\x03 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x01(\x00\x12\x1c\n\x07\x63redits\x18\x04 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00\x12\x1b\n\x07subject\x18\x05 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\x12\x1a\n\x06method\x18\x06 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12#\n\x0fidempotency_key\x18\x07 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\"A\n\x11PlaceHoldResponse\x12,\n\x04hold\x18\x01 \x01(\x0b\x32\x1e.homeroom.subscription.v1.Hold\"K\n\x11\x43ommitHoldRequest\x12\x1b\n\x07user_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x19\n\x07hold_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"B\n\x12\x43ommitHoldResponse\x12,\n\x04hold\x18\x01 \x01(\x0b\x32\x1e.homeroom.subscription.v1.Hold\"L\n\x12ReleaseHoldRequest\x12\x1b\n\x07user_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x19\n\x07hold_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"C\n\x13ReleaseHoldResponse\x12,\n\x04hold\x18\x01 \x01(\x0b\x32\x1e.homeroom.subscription.v1.Hold\"\x9b\x01\n\x14ListOpenHoldsRequest\x12\x1a\n\x06method\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12*\n\x12older_than_seconds\x18\x02 \x01(\x01\x42\x0e\xbaH\x0b\x12\t)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x1d\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\"_\n\x15ListOpenHoldsResponse\x12-\n\x05holds\x18\x01 \x03(\x0b\x32\x1e.homeroom.subscription.v1.Hold\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xee\x03\n\x0bHoldService\x12p\n\tPlaceHold\x12*.homeroom.subscription.v1.PlaceHoldRequest\x1a+.homeroom.subscription.v1.PlaceHoldResponse\"\n\x90\x02\x02\x8a\xb5\x18\x03\n\x01\x04\x12u\n\nCommitHold\x12+.homeroom.subscription.v1.CommitHoldRequest\x1a,.homeroom.subscription.v1.CommitHoldResponse\"\x0c\x90\x02\x02\x8a\xb5\x18\x05\n\x01\x04 \x01\x12x\n\x0bReleaseHold\x12,.homeroom.subscription.v1.ReleaseHoldRequest\x1a-.homeroom.subscription.v1.ReleaseHoldResponse\"\x0c\x90\x02\x02\x8a\xb5\x18\x05\n\x01\x04 \x01\x12|\n\rListOpenHolds\x12..homeroom.subscription.v1.ListOpenHoldsRequest\x1a/.homeroom.subscription.v1.ListOpenHoldsResponse\"\n\x90\x02\x01\x8a\xb5\x18\x03\n\x01\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"protos/subscription/v1/holds.proto\x12\x18homeroom.subscription.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fprotos/chassis/v1/options.proto\"\xba\x02\n\x04Hold\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0f\n\x07hold_id\x18\x02 \x01(\t\x12\x33\n\x05state\x18\x03 \x01(\x0e\x32$.homeroom.subscription.v1.Hold.State\x12\r\n\x05tests\x18\x04 \x01(\x05\x12\x0f\n\x07\x63redits\x18\x05 \x01(\x05\x12\x0f\n\x07subject\x18\x06 \x01(\t\x12\x0e\n\x06method\x18\x07 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x08 \x01(\t\x12\x0b\n\x03\x64\x61y\x18\t \x01(\t\x12-\n\tplaced_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"E\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x08\n\x04OPEN\x10\x01\x12\r\n\tCOMMITTED\x10\x02\x12\x0c\n\x08RELEASED\x10\x03\"\xe0\x01\n\x10PlaceHoldRequest\x12\x1b\n\x07user_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x19\n\x07hold_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x18\n\x05tests\x18\x03 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x01(\x00\x12\x1c\n\x07\x63redits\x18\x04 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00\x12\x1b\n\x07subject\x18\x05 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\x12\x1a\n\x06method\x18\x06 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12#\n\x0fidempotency_key\x18\x07 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\"p\n\x11PlaceHoldResponse\x12,\n\x04hold\x18\x01 \x01(\x0b\x32\x1e.homeroom.subscription.v1.Hold\x12-\n\x05rival\x18\x02 \x01(\x0b\x32\x1e.homeroom.subscription.v1.Hold\"K\n\x11\x43ommitHoldRequest\x12\x1b\n\x07user_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x19\n\x07hold_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"B\n\x12\x43ommitHoldResponse\x12,\n\x04hold\x18\x01 \x01(\x0b\x32\x1e.homeroom.subscription.v1.Hold\"L\n\x12ReleaseHoldRequest\x12\x1b\n\x07user_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x19\n\x07hold_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"C\n\x13ReleaseHoldResponse\x12,\n\x04hold\x18\x01 \x01(\x0b\x32\x1e.homeroom.subscription.v1.Hold\"\xd9\x01\n\x14ListOpenHoldsRequest\x12\x1a\n\x06method\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12*\n\x12older_than_seconds\x18\x02 \x01(\x01\x42\x0e\xbaH\x0b\x12\t)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x1d\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\x12<\n\x0cplaced_after\x18\x05 \x01(\x0b\x32&.homeroom.subscription.v1.HoldPosition\"\x8d\x01\n\x0cHoldPosition\x12\x45\n\tplaced_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x16\xbaH\x13\xb2\x01\x10\x1a\x06\x08\x80\xae\x99\xa4\x0f\x32\x06\x08\x80\x87\xb5\xc3\x03\x12\x1b\n\x07user_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x19\n\x07hold_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"_\n\x15ListOpenHoldsResponse\x12-\n\x05holds\x18\x01 \x03(\x0b\x32\x1e.homeroom.subscription.v1.Hold\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xee\x03\n\x0bHoldService\x12p\n\tPlaceHold\x12*.homeroom.subscription.v1.PlaceHoldRequest\x1a+.homeroom.subscription.v1.PlaceHoldResponse\"\n\x90\x02\x02\x8a\xb5\x18\x03\n\x01\x04\x12u\n\nCommitHold\x12+.homeroom.subscription.v1.CommitHoldRequest\x1a,.homeroom.subscription.v1.CommitHoldResponse\"\x0c\x90\x02\x02\x8a\xb5\x18\x05\n\x01\x04 \x01\x12x\n\x0bReleaseHold\x12,.homeroom.subscription.v1.ReleaseHoldRequest\x1a-.homeroom.subscription.v1.ReleaseHoldResponse\"\x0c\x90\x02\x02\x8a\xb5\x18\x05\n\x01\x04 \x01\x12|\n\rListOpenHolds\x12..homeroom.subscription.v1.ListOpenHoldsRequest\x1a/.homeroom.subscription.v1.ListOpenHoldsResponse\"\n\x90\x02\x01\x8a\xb5\x18\x03\n\x01\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -64,6 +64,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTOPENHOLDSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
   _globals['_LISTOPENHOLDSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTOPENHOLDSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\350\007'
+  _globals['_HOLDPOSITION'].fields_by_name['placed_at']._loaded_options = None
+  _globals['_HOLDPOSITION'].fields_by_name['placed_at']._serialized_options = b'\272H\023\262\001\020\032\006\010\200\256\231\244\0172\006\010\200\207\265\303\003'
+  _globals['_HOLDPOSITION'].fields_by_name['user_id']._loaded_options = None
+  _globals['_HOLDPOSITION'].fields_by_name['user_id']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
+  _globals['_HOLDPOSITION'].fields_by_name['hold_id']._loaded_options = None
+  _globals['_HOLDPOSITION'].fields_by_name['hold_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_HOLDSERVICE'].methods_by_name['PlaceHold']._loaded_options = None
   _globals['_HOLDSERVICE'].methods_by_name['PlaceHold']._serialized_options = b'\220\002\002\212\265\030\003\n\001\004'
   _globals['_HOLDSERVICE'].methods_by_name['CommitHold']._loaded_options = None
@@ -79,19 +85,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PLACEHOLDREQUEST']._serialized_start=477
   _globals['_PLACEHOLDREQUEST']._serialized_end=701
   _globals['_PLACEHOLDRESPONSE']._serialized_start=703
-  _globals['_PLACEHOLDRESPONSE']._serialized_end=768
-  _globals['_COMMITHOLDREQUEST']._serialized_start=770
-  _globals['_COMMITHOLDREQUEST']._serialized_end=845
-  _globals['_COMMITHOLDRESPONSE']._serialized_start=847
-  _globals['_COMMITHOLDRESPONSE']._serialized_end=913
-  _globals['_RELEASEHOLDREQUEST']._serialized_start=915
-  _globals['_RELEASEHOLDREQUEST']._serialized_end=991
-  _globals['_RELEASEHOLDRESPONSE']._serialized_start=993
-  _globals['_RELEASEHOLDRESPONSE']._serialized_end=1060
-  _globals['_LISTOPENHOLDSREQUEST']._serialized_start=1063
-  _globals['_LISTOPENHOLDSREQUEST']._serialized_end=1218
-  _globals['_LISTOPENHOLDSRESPONSE']._serialized_start=1220
-  _globals['_LISTOPENHOLDSRESPONSE']._serialized_end=1315
-  _globals['_HOLDSERVICE']._serialized_start=1318
-  _globals['_HOLDSERVICE']._serialized_end=1812
+  _globals['_PLACEHOLDRESPONSE']._serialized_end=815
+  _globals['_COMMITHOLDREQUEST']._serialized_start=817
+  _globals['_COMMITHOLDREQUEST']._serialized_end=892
+  _globals['_COMMITHOLDRESPONSE']._serialized_start=894
+  _globals['_COMMITHOLDRESPONSE']._serialized_end=960
+  _globals['_RELEASEHOLDREQUEST']._serialized_start=962
+  _globals['_RELEASEHOLDREQUEST']._serialized_end=1038
+  _globals['_RELEASEHOLDRESPONSE']._serialized_start=1040
+  _globals['_RELEASEHOLDRESPONSE']._serialized_end=1107
+  _globals['_LISTOPENHOLDSREQUEST']._serialized_start=1110
+  _globals['_LISTOPENHOLDSREQUEST']._serialized_end=1327
+  _globals['_HOLDPOSITION']._serialized_start=1330
+  _globals['_HOLDPOSITION']._serialized_end=1471
+  _globals['_LISTOPENHOLDSRESPONSE']._serialized_start=1473
+  _globals['_LISTOPENHOLDSRESPONSE']._serialized_end=1568
+  _globals['_HOLDSERVICE']._serialized_start=1571
+  _globals['_HOLDSERVICE']._serialized_end=2065
 # @@protoc_insertion_point(module_scope)

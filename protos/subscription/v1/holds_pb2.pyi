@@ -65,10 +65,12 @@ class PlaceHoldRequest(_message.Message):
     def __init__(self, user_id: _Optional[str] = ..., hold_id: _Optional[str] = ..., tests: _Optional[int] = ..., credits: _Optional[int] = ..., subject: _Optional[str] = ..., method: _Optional[str] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
 
 class PlaceHoldResponse(_message.Message):
-    __slots__ = ("hold",)
+    __slots__ = ("hold", "rival")
     HOLD_FIELD_NUMBER: _ClassVar[int]
+    RIVAL_FIELD_NUMBER: _ClassVar[int]
     hold: Hold
-    def __init__(self, hold: _Optional[_Union[Hold, _Mapping]] = ...) -> None: ...
+    rival: Hold
+    def __init__(self, hold: _Optional[_Union[Hold, _Mapping]] = ..., rival: _Optional[_Union[Hold, _Mapping]] = ...) -> None: ...
 
 class CommitHoldRequest(_message.Message):
     __slots__ = ("user_id", "hold_id")
@@ -99,16 +101,28 @@ class ReleaseHoldResponse(_message.Message):
     def __init__(self, hold: _Optional[_Union[Hold, _Mapping]] = ...) -> None: ...
 
 class ListOpenHoldsRequest(_message.Message):
-    __slots__ = ("method", "older_than_seconds", "page_size", "page_token")
+    __slots__ = ("method", "older_than_seconds", "page_size", "page_token", "placed_after")
     METHOD_FIELD_NUMBER: _ClassVar[int]
     OLDER_THAN_SECONDS_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    PLACED_AFTER_FIELD_NUMBER: _ClassVar[int]
     method: str
     older_than_seconds: float
     page_size: int
     page_token: str
-    def __init__(self, method: _Optional[str] = ..., older_than_seconds: _Optional[float] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+    placed_after: HoldPosition
+    def __init__(self, method: _Optional[str] = ..., older_than_seconds: _Optional[float] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., placed_after: _Optional[_Union[HoldPosition, _Mapping]] = ...) -> None: ...
+
+class HoldPosition(_message.Message):
+    __slots__ = ("placed_at", "user_id", "hold_id")
+    PLACED_AT_FIELD_NUMBER: _ClassVar[int]
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    HOLD_ID_FIELD_NUMBER: _ClassVar[int]
+    placed_at: _timestamp_pb2.Timestamp
+    user_id: str
+    hold_id: str
+    def __init__(self, placed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., user_id: _Optional[str] = ..., hold_id: _Optional[str] = ...) -> None: ...
 
 class ListOpenHoldsResponse(_message.Message):
     __slots__ = ("holds", "next_page_token")
