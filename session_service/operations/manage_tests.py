@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from chassis.batch import Item
-from chassis.postgres.errors import DataRefused, LockTimeout, OutcomeUnknown
+from chassis.batch import Item, latest_deadline
 from chassis.errors import FieldViolation, Reason, ServiceError
+from chassis.postgres import DataRefused, LockTimeout, OutcomeUnknown
+from chassis.postgres.refusals import busy, refusal_of
+from chassis.rpc.paging import Page
 from session_service.domain.tests import ImportCounts, NamedTest, Question
-from session_service.operations.refusals import busy, refusal_of
 from session_service.store.catalog import CatalogChange, CatalogStore, CurrentTest, Decide
 
 QUESTIONS_PER_TEST_MAX = 20_000
@@ -26,22 +26,6 @@ class ImportRequest:
 
     test_id: str
     questions: Sequence[Question]
-
-
-@dataclass(frozen=True, slots=True)
-class CatalogRequest:
-    """Which tests to list: those whose id comes after `after`."""
-
-    after: str
-    page_size: int
-
-
-@dataclass(frozen=True, slots=True)
-class CatalogPage:
-    """Tests in the order of their ids, and the last one's id if there are more."""
-
-    tests: list[NamedTest]
-    next_after: str
 
 
 class CatalogAdministration:
@@ -62,22 +46,13 @@ class CatalogAdministration:
 
     async def get_tests(self, items: Sequence[Item[str]]) -> list[NamedTest | ServiceError]:
         """Each test as it stands now."""
-        found = await self._tests.get_tests(
-            [item.request for item in items], deadline=max(item.call.deadline for item in items)
-        )
+        found = await self._tests.get_tests([item.request for item in items], deadline=latest_deadline(items))
         return [found.get(item.request) or _not_found(item.request) for item in items]
 
-    async def list_tests(self, items: Sequence[Item[CatalogRequest]]) -> list[CatalogPage]:
-        """A page for each item."""
-        return await asyncio.gather(*(self._page(item) for item in items))
-
-    async def _page(self, item: Item[CatalogRequest]) -> CatalogPage:
-        size = item.request.page_size
-        tests = await self._tests.list_tests(
-            after=item.request.after, limit=size + 1, deadline=item.call.deadline
-        )
-        page = tests[:size]
-        return CatalogPage(page, page[-1].test_id if len(tests) > len(page) else "")
+    async def list_tests(self, item: Item[None], page: Page) -> list[NamedTest]:
+        """Tests in the order of their ids."""
+        after = "" if page.after is None else str(page.after[0])
+        return await self._tests.list_tests(after=after, limit=page.limit, deadline=item.deadline)
 
     async def _put(self, item: Item[NamedTest]) -> NamedTest | ServiceError:
         wanted = item.request
@@ -133,12 +108,14 @@ class CatalogAdministration:
         """One test in one transaction; whatever goes wrong is this item's own."""
         try:
             result = await self._tests.change_test(
-                test_id, question_ids, decide, create=create, deadline=item.call.deadline
+                test_id, question_ids, decide, create=create, deadline=item.deadline
             )
         except LockTimeout:
             return busy("The test is being changed by another request")
-        except (DataRefused, OutcomeUnknown) as trouble:
+        except DataRefused as trouble:
             return refusal_of(trouble)
+        except OutcomeUnknown:
+            return busy()
         except ServiceError as refusal:
             return refusal
         return _not_found(test_id) if result is None else result

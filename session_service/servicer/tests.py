@@ -3,33 +3,53 @@
 from __future__ import annotations
 
 from chassis.batch import Item
+from chassis.rpc.paging import PageTokens, Position
+from chassis.rpc.servicing import Handler, paged, plain
 from protos.session.v1 import tests_pb2
 from session_service.domain.tests import ImportCounts, NamedTest
-from session_service.operations.manage_tests import CatalogAdministration, CatalogPage
-from session_service.servicer.batches import Outcome, plain
+from session_service.operations.manage_tests import CatalogAdministration, ImportRequest
 from session_service.servicer.messages import test_message
-from session_service.servicer.requests import import_request, named_test, test_id_of, tests_wanted
+from session_service.servicer.requests import import_request, named_test, test_id_of
 
-NAME = "homeroom.session.v1.TestService"
+_SERVICE = "/homeroom.session.v1.TestService"
 
 
-class CatalogServicer:
+def handlers(*, catalog: CatalogAdministration, tokens: PageTokens) -> list[Handler]:
     """Tests and their questions."""
+    return [
+        plain(f"{_SERVICE}/PutTest", _named_test, catalog.put_tests, _put),
+        plain(f"{_SERVICE}/GetTest", test_id_of, catalog.get_tests, _got),
+        paged(
+            f"{_SERVICE}/ListTests",
+            _nothing,
+            catalog.list_tests,
+            test_message,
+            position=_position,
+            tokens=tokens,
+        ),
+        plain(
+            f"{_SERVICE}/ImportQuestions",
+            _import_request,
+            catalog.import_questions,
+            _imported,
+        ),
+    ]
 
-    def __init__(self, *, catalog: CatalogAdministration) -> None:
-        self._catalog = catalog
 
-    async def PutTest(self, batch: list[Item[tests_pb2.PutTestRequest]]) -> list[Outcome]:
-        return await plain(batch, named_test, self._catalog.put_tests, _put)
+def _named_test(item: Item[tests_pb2.PutTestRequest]) -> NamedTest:
+    return named_test(item.request)
 
-    async def GetTest(self, batch: list[Item[tests_pb2.GetTestRequest]]) -> list[Outcome]:
-        return await plain(batch, test_id_of, self._catalog.get_tests, _got)
 
-    async def ListTests(self, batch: list[Item[tests_pb2.ListTestsRequest]]) -> list[Outcome]:
-        return await plain(batch, tests_wanted, self._catalog.list_tests, _listed)
+def _import_request(item: Item[tests_pb2.ImportQuestionsRequest]) -> ImportRequest:
+    return import_request(item.request)
 
-    async def ImportQuestions(self, batch: list[Item[tests_pb2.ImportQuestionsRequest]]) -> list[Outcome]:
-        return await plain(batch, import_request, self._catalog.import_questions, _imported)
+
+def _nothing(_item: Item[tests_pb2.ListTestsRequest]) -> None:
+    return None
+
+
+def _position(test: NamedTest) -> Position:
+    return (test.test_id,)
 
 
 def _put(test: NamedTest) -> tests_pb2.PutTestResponse:
@@ -38,12 +58,6 @@ def _put(test: NamedTest) -> tests_pb2.PutTestResponse:
 
 def _got(test: NamedTest) -> tests_pb2.GetTestResponse:
     return tests_pb2.GetTestResponse(test=test_message(test))
-
-
-def _listed(page: CatalogPage) -> tests_pb2.ListTestsResponse:
-    return tests_pb2.ListTestsResponse(
-        tests=[test_message(test) for test in page.tests], next_page_token=page.next_after
-    )
 
 
 def _imported(counts: ImportCounts) -> tests_pb2.ImportQuestionsResponse:

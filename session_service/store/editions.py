@@ -1,4 +1,4 @@
-"""Editions of tests, read once and kept: a revision never changes, and a changed text has another version."""
+"""Editions of tests, read once and kept: a revision never changes."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ QUESTIONS_KEPT_MAX = 100_000
 
 
 class EditionKey(NamedTuple):
-    """Names what a session asks: its revision of the test, with the texts of this version."""
+    """Names what a session asks: its revision of the test. Its content is frozen."""
 
     test_id: str
     revision: int
-    content_version: int
 
 
 class EditionCache:
-    """A bounded cache that is never stale: who asks has just read the version from the database."""
+    """A bounded cache that is never stale: the content of a revision does not change."""
 
     def __init__(self, *, questions_max: int = QUESTIONS_KEPT_MAX) -> None:
         self._questions_max = questions_max
@@ -63,7 +62,6 @@ def _weight(edition: Edition) -> int:
 
 
 async def _load(connection: Connection, keys: Sequence[EditionKey]) -> dict[EditionKey, Edition]:
-    """Read editions as they are now: the texts are as new as the version in the key, or newer."""
     revisions = await connection.fetch(
         """
         SELECT revisions.test_id, revisions.revision, revisions.question_ids,
@@ -80,8 +78,8 @@ async def _load(connection: Connection, keys: Sequence[EditionKey]) -> dict[Edit
         {(row["test_id"], question_id) for row in revisions for question_id in row["question_ids"]}
     )
     questions = await _questions(connection, asked) if asked else {}
-    rows = {(row["test_id"], row["revision"]): row for row in revisions}
-    return {key: _edition(rows[key.test_id, key.revision], questions) for key in keys}
+    rows = {EditionKey(row["test_id"], row["revision"]): row for row in revisions}
+    return {key: _edition(rows[key], questions) for key in keys if key in rows}
 
 
 async def _questions(
