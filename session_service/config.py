@@ -16,8 +16,8 @@ class Config(ServiceConfig):
     )
     progress_target: str = field(metadata=rules(means="host:port of progress_service", check=check_address))
     janitor_interval_seconds: float = field(default=5.0, metadata=rules(minimum=0.1, maximum=3600))
-    # Longer than a client retries through a restart: a start whose hold was resolved has to begin again under a
-    # new key. That nothing is counted twice does not depend on it.
+    # Longer than a client retries through a restart: a start whose hold was resolved has to begin again
+    # under a new key. That nothing is counted twice does not depend on it.
     janitor_hold_age_seconds: float = field(default=30.0, metadata=rules(minimum=0, maximum=86_400))
     # A session without a deadline ends after so long without an answer, so that no hold stays open for ever.
     session_idle_hours: float = field(default=24.0, metadata=rules(minimum=0.01, maximum=8760))

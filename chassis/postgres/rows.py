@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 import orjson
 
@@ -25,4 +26,6 @@ def as_rows(rows: Sequence[Any]) -> str:
 def _as_text(value: object) -> str:
     if isinstance(value, bytes):
         return "\\x" + value.hex()
+    if isinstance(value, UUID):  # the driver's own subclass, in rows that were read before
+        return str(value)
     raise TypeError(f"{type(value).__name__} has no form in a row")

@@ -76,8 +76,8 @@ class SessionStarts:
             except ServiceError as error:
                 _refuse(unsettled, error)
             except (DataRefused, LockTimeout, OutcomeUnknown) as trouble:
-                # Another request was faster, or the outcome is unknown. The next look at the keys tells. Should
-                # a write whose answer was lost be committed later, then the keys refuse the second write.
+                # Another request was faster, or the outcome is unknown. The next look at the keys tells.
+                # Should a write whose answer was lost be committed later, the keys refuse the second write.
                 tries -= 1
                 if tries > 0 and not isinstance(trouble, InvalidValue | LockTimeout):
                     continue

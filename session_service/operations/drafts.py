@@ -61,8 +61,8 @@ class Draft:
         )
 
 
-# Carries out one request on a draft, and makes the record with the answer to it. To refuse the request it raises
-# ServiceError, and leaves the draft as it was.
+# Carries out one request on a draft, and makes the record with the answer to it. To refuse the request it
+# raises ServiceError, and leaves the draft as it was.
 Decide = Callable[[Draft, Item[R], datetime], CompletedCall]
 
 

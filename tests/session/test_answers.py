@@ -161,7 +161,7 @@ async def test_a_key_that_somebody_is_about_to_claim_delays_only_its_own_answers
         "INSERT INTO idempotency_keys (user_id, method, key, state, fingerprint, response)"
         " VALUES ($1, $2, 'a', 'completed', '', '')",
         begun_ones[1][0],
-        items[1].call.method,
+        items[1].context.method,
     )
     try:
         outcomes = await world.send(items)
@@ -204,7 +204,7 @@ async def test_after_the_deadline_answers_are_refused_and_the_session_has_expire
     await world.one(world.answer(user, session, "a1", "q1", "right 1"))
     await world.overdue(session)
     if swept:
-        assert await world.parts.janitor.expire_overdue() >= 1
+        assert await world.parts.sweep.close_overdue() >= 1
     outcomes = await world.send([world.answer(user, session, f"late {n}", "q2", "right 2") for n in range(2)])
     assert reasons(outcomes) == [Reason.DEADLINE_PASSED] * 2
     read = await world.get(user, session)

@@ -120,10 +120,10 @@ async def test_overdue_sessions_are_closed_and_others_are_not(
     sessions = [(await world.started(user, test, "k")).session_id for user in users]
     for session in sessions[:5]:
         await world.overdue(session)
-    assert await world.parts.janitor.expire_overdue() == 5
+    assert await world.parts.sweep.close_overdue() == 5
     states = [(await world.get(user, session)).state for user, session in zip(users, sessions, strict=True)]
     assert states == [Session.EXPIRED] * 5 + [Session.ACTIVE]
-    assert await world.parts.janitor.expire_overdue() == 0
+    assert await world.parts.sweep.close_overdue() == 0
     await world.deliver()
     assert [await world.units(user) for user in users] == [(0, 0)] * 5 + [(1, 0)]
 
@@ -136,9 +136,9 @@ async def test_an_overdue_session_that_is_locked_waits_for_the_next_sweep(fresh_
     locking = world.truth.transaction()
     await locking.start()
     await world.truth.execute("SELECT 1 FROM sessions WHERE user_id = $1 FOR UPDATE", user)
-    assert await world.parts.janitor.expire_overdue() == 0
+    assert await world.parts.sweep.close_overdue() == 0
     await locking.rollback()
-    assert await world.parts.janitor.expire_overdue() == 1
+    assert await world.parts.sweep.close_overdue() == 1
 
 
 async def test_keys_too_old_to_be_retried_are_forgotten_and_their_sessions_are_not(

@@ -51,8 +51,8 @@ class Storm:
         for item, outcome in zip(items, await self.world.send(items, replica), strict=True):
             self.reasons[reasons([outcome])[0]] += 1
             if isinstance(outcome, Reply):
-                user = item.call.user_id
-                self.by_key[user, item.call.idempotency_key].add(outcome.payload())
+                user = item.context.user_id
+                self.by_key[user, item.context.idempotency_key].add(outcome.payload())
                 self.sessions[user].append(body(item, outcome).session.session_id)
 
     async def changes(self, replica: Parts) -> None:
@@ -104,7 +104,7 @@ async def test_after_a_storm_the_books_balance(fresh_world: World, seed: int) ->
     assert storm.reasons[None] > 100
     assert {key: len(answers) for key, answers in storm.by_key.items() if len(answers) > 1} == {}
 
-    await world.parts.janitor.expire_overdue()
+    await world.parts.sweep.close_overdue()
     await world.deliver()
     await world.parts.janitor.resolve_holds()
     for user in users:
