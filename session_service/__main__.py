@@ -12,7 +12,7 @@ from pathlib import Path
 import chassis.postgres.migrations
 from chassis.postgres import Database
 from chassis.postgres.relay import Relay
-from chassis.process.background import Run
+from chassis.process.background import Background, Run
 from chassis.process.config import load
 from chassis.process.lifecycle import Shutdown
 from chassis.process.service import Service, run_command
@@ -64,7 +64,7 @@ async def serve(shutdown: Shutdown) -> None:
     # Without it no session can be started, but the sessions under way go on.
     service.health.add("subscription_service", to_subscription.check_health, required=False)
     service.add_relay(parts.relay)
-    add_jobs(service, parts, interval_seconds=config.janitor_interval_seconds)
+    add_jobs(service.background, parts, interval_seconds=config.janitor_interval_seconds)
     await service.listen(parts.handlers)
     await shutdown.wait()
 
@@ -141,9 +141,9 @@ def assemble(
     )
 
 
-def add_jobs(service: Service, parts: Parts, *, interval_seconds: float) -> None:
+def add_jobs(background: Background, parts: Parts, *, interval_seconds: float) -> None:
     """Add the service's own background work."""
-    add = service.background.add
+    add = background.add
     add("close_overdue_sessions", _job(parts.sweep.close_overdue), interval_seconds=interval_seconds)
     add("close_idle_sessions", _job(parts.sweep.close_idle), interval_seconds=IDLE_INTERVAL_SECONDS)
     add("resolve_holds", _job(parts.janitor.resolve_holds), interval_seconds=interval_seconds)

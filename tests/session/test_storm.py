@@ -6,13 +6,16 @@ import asyncio
 import random
 import time
 from collections import Counter, defaultdict
+from functools import partial
 from typing import Any
 
 import pytest
 
 from chassis.batch import Reply
 from chassis.errors import Reason
-from session_service.__main__ import Parts
+from chassis.process.background import Background
+from chassis.telemetry.metrics import Metrics
+from session_service.__main__ import Parts, add_jobs
 from tests.session.world import World, body, reasons
 
 LIMIT = 6
@@ -90,15 +93,16 @@ async def test_after_a_storm_the_books_balance(fresh_world: World, seed: int) ->
     users = [await world.learner(limit=LIMIT) for _ in range(5)]
     tests = [await world.test(questions=1) for _ in range(4)]
     storm = Storm(world, users, tests, seed)
-    relay, janitor = world.parts.relay, world.parts.janitor
-    janitor._interval_seconds, janitor._hold_age_seconds = 0.05, 0.0  # it races every start
-    relay.start()
-    janitor.start()
+    background = Background(metrics=Metrics(service="session_service"))
+    add_jobs(background, world.parts, interval_seconds=0.05)  # the janitor races every start
+    for topic in world.parts.relay.topics:
+        job = background.add(topic, partial(world.parts.relay.deliver_due, topic), interval_seconds=1.0)
+        world.parts.relay.at_wake(job.wake)
+    background.start()
     try:
         await asyncio.gather(*(storm.run(25) for _ in range(8)))
     finally:
-        await janitor.stop()
-        await relay.stop()
+        await background.stop()
     print({str(k): v for k, v in storm.reasons.items()})
     assert set(storm.reasons) <= REFUSALS, storm.reasons
     assert storm.reasons[None] > 100

@@ -234,7 +234,11 @@ class World:
     # --- variations ----------------------------------------------------------------------------------
 
     def assemble(
-        self, *, database: Database | None = None, subscription: SubscriptionClient | None = None
+        self,
+        *,
+        database: Database | None = None,
+        subscription: SubscriptionClient | None = None,
+        hold_age_seconds: float = 0.0,
     ) -> Parts:
         """Another replica of the service: its own caches, and what a test puts in place of its neighbours."""
         return assemble(
@@ -243,7 +247,7 @@ class World:
             progress=ProgressClient(upstream=self.upstream),
             metrics=Metrics(service="session_service"),
             tokens=PageTokens(secret=TOKEN),
-            hold_age_seconds=0.0,
+            hold_age_seconds=hold_age_seconds,
             idle_allowed=IDLE_ALLOWED,
         )
 
