@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC
 from typing import Any
 
@@ -42,6 +43,14 @@ _STATES = {
     holds_pb2.Hold.COMMITTED: HoldState.COMMITTED,
     holds_pb2.Hold.RELEASED: HoldState.RELEASED,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class HoldPage:
+    """Some open holds, and whether there are more behind them."""
+
+    holds: list[OpenHold]
+    more: bool
 
 
 class SubscriptionClient:
@@ -92,7 +101,7 @@ class SubscriptionClient:
 
     async def list_open_holds(
         self, method: str, *, older_than_seconds: float, page_size: int, after: HoldPosition | None
-    ) -> list[OpenHold]:
+    ) -> HoldPage:
         """Open holds of at least this age of this method's requests, oldest first, those behind `after`.
 
         Raises ServiceError.
@@ -106,7 +115,7 @@ class SubscriptionClient:
             request.placed_after.hold_id = str(after.hold_id)
         context = service_context(LIST_OPEN_HOLDS, timeout_seconds=RESOLVE_SECONDS_MAX)
         page: Any = (await self._upstream.call(LIST_OPEN_HOLDS, request, context)).message
-        return [_open_hold(hold) for hold in page.holds]
+        return HoldPage([_open_hold(hold) for hold in page.holds], more=bool(page.next_page_token))
 
     async def deliver_commits(self, events: list[OutboxEvent]) -> Sequence[ServiceError | None]:
         """Deliver events of COMMIT_TOPIC."""

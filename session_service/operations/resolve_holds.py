@@ -12,7 +12,7 @@ from chassis.telemetry.logs import get_logger
 from session_service.domain.holds import HoldName, HoldPosition, OpenHold
 from session_service.operations.hold_resolution import STEP_SECONDS_MAX, HoldResolver
 from session_service.store.holds import HoldStore
-from session_service.subscription_client import SubscriptionClient
+from session_service.subscription_client import HoldPage, SubscriptionClient
 
 HOLDS_PER_PAGE = 500
 # Longer than a placement can take from its clock to its commit, and than two databases' clocks can differ.
@@ -102,9 +102,14 @@ class HoldJanitor:
         """Look again at the postponed holds, then at all that have become old enough since the last round."""
         await self._look_again()
         after = await self._holds.read_watermark(self._method, deadline=_deadline())
-        while page := await self._page(after):
-            resolution = await self._resolver.resolve(page)
-            after = page[-1].position
+        more = True
+        while more:
+            page = await self._page(after)
+            more = page.more
+            if not page.holds:
+                return
+            resolution = await self._resolver.resolve(page.holds)
+            after = page.holds[-1].position
             await self._holds.advance_watermark(
                 self._method,
                 after,
@@ -112,10 +117,8 @@ class HoldJanitor:
                 postponed=resolution.postponed,
                 deadline=_deadline(),
             )
-            if len(page) < HOLDS_PER_PAGE:
-                return
 
-    async def _page(self, after: HoldPosition | None) -> list[OpenHold]:
+    async def _page(self, after: HoldPosition | None) -> HoldPage:
         return await self._subscription.list_open_holds(
             self._method,
             older_than_seconds=self._hold_age_seconds,

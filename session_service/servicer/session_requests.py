@@ -94,4 +94,7 @@ def _field_with_nul(message: sessions_pb2.CreateSessionRequest) -> str:
 def _moment(field: str, moment: Timestamp) -> datetime:
     if not MOMENT_SECONDS_MIN <= moment.seconds < MOMENT_SECONDS_MAX:
         raise invalid_field(field, "must lie between the years 2000 and 2100")
-    return moment.ToDatetime(tzinfo=UTC)
+    try:
+        return moment.ToDatetime(tzinfo=UTC)
+    except ValueError as error:  # the contract bounds the seconds, and has no rule for the nanoseconds
+        raise invalid_field(field, "must have 0 to 999,999,999 nanoseconds") from error

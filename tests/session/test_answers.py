@@ -229,11 +229,23 @@ async def test_what_the_learner_says_of_the_time_is_kept_beside_our_own(world: W
     assert (row["occurred_at"].isoformat(), row["ours"]) == ("2015-10-22T22:36:33.833000+00:00", True)
 
 
-@pytest.mark.parametrize("seconds", [2**60, -(2**60), -62_135_596_800, 946_684_799, 4_102_444_800])
-async def test_a_time_outside_the_range_is_refused_alone(world: World, seconds: int) -> None:
+@pytest.mark.parametrize(
+    ("seconds", "nanos"),
+    [
+        (2**60, 0),
+        (-(2**60), 0),
+        (-62_135_596_800, 0),
+        (946_684_799, 0),
+        (4_102_444_800, 0),
+        (1_700_000_000, -1),
+        (1_700_000_000, 10**9),
+    ],
+)
+async def test_a_time_outside_the_range_is_refused_alone(world: World, seconds: int, nanos: int) -> None:
     user, session = await begun(world)
     request = sessions_pb2.AnswerQuestionRequest(session_id=session, question_id="q1", choice="right 1")
     request.occurred_at.seconds = seconds
+    request.occurred_at.nanos = nanos
     rude = world.item(f"/{SESSIONS}/AnswerQuestion", request, user=user, key="b")
     outcomes = await world.send([rude, world.answer(user, session, "a", "q1", "right 1")])
     assert reasons(outcomes) == [Reason.INVALID_ARGUMENT, None]

@@ -18,7 +18,7 @@ from session_service.domain.holds import HoldName, OpenHold
 from session_service.domain.ids import hold_id_of
 from session_service.operations import resolve_holds, sweep_sessions
 from session_service.operations.hold_resolution import Resolution
-from session_service.subscription_client import SubscriptionClient
+from session_service.subscription_client import HoldPage, SubscriptionClient
 from tests.session.world import CREATE, Session, World, reasons
 from tests.support.waiting import eventually
 
@@ -159,7 +159,9 @@ async def test_the_watermark_never_moves_back(fresh_world: World) -> None:
     user = await world.learner()
     for n in range(2):
         await orphan(world, user, f"lost {n}", age=f"{100 - n} seconds")
-    holds = await world.subscription.list_open_holds(CREATE, older_than_seconds=0, page_size=10, after=None)
+    holds = (
+        await world.subscription.list_open_holds(CREATE, older_than_seconds=0, page_size=10, after=None)
+    ).holds
     store = world.parts.janitor._holds
     for hold in reversed(holds):
         await store.advance_watermark(
@@ -310,7 +312,7 @@ async def test_jobs_go_on_though_a_round_fails(fresh_world: World) -> None:
     class Away(SubscriptionClient):
         asked = 0
 
-        async def list_open_holds(self, method: str, **options: Any) -> list[OpenHold]:
+        async def list_open_holds(self, method: str, **options: Any) -> HoldPage:
             Away.asked += 1
             if Away.asked < 3:
                 raise ServiceError(Reason.UNAVAILABLE)

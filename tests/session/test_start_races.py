@@ -89,8 +89,10 @@ async def test_a_start_in_the_middle_of_its_commit_is_left_alone_by_the_janitor(
 async def test_a_janitor_that_dies_between_abort_and_release_is_made_up_for(world: World) -> None:
     user, test = await world.learner(limit=1), await world.test()
     item, running, gate = await slow_start(world, user, test, "lost")
-    holds = await world.subscription.list_open_holds(CREATE, older_than_seconds=0, page_size=1000, after=None)
-    decision = await world.parts.janitor._resolver.decide([hold for hold in holds if hold.user_id == user])
+    page = await world.subscription.list_open_holds(CREATE, older_than_seconds=0, page_size=1000, after=None)
+    decision = await world.parts.janitor._resolver.decide(
+        [hold for hold in page.holds if hold.user_id == user]
+    )
     assert len(decision.released) == 1
     assert (await finish(item, running, gate)).reason is Reason.REQUEST_ABORTED
     assert await world.units(user) == (1, 0)

@@ -100,6 +100,16 @@ class ReleaseHoldResponse(_message.Message):
     hold: Hold
     def __init__(self, hold: _Optional[_Union[Hold, _Mapping]] = ...) -> None: ...
 
+class OpenHoldPosition(_message.Message):
+    __slots__ = ("placed_at", "user_id", "hold_id")
+    PLACED_AT_FIELD_NUMBER: _ClassVar[int]
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    HOLD_ID_FIELD_NUMBER: _ClassVar[int]
+    placed_at: _timestamp_pb2.Timestamp
+    user_id: str
+    hold_id: str
+    def __init__(self, placed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., user_id: _Optional[str] = ..., hold_id: _Optional[str] = ...) -> None: ...
+
 class ListOpenHoldsRequest(_message.Message):
     __slots__ = ("method", "older_than_seconds", "page_size", "page_token", "placed_after")
     METHOD_FIELD_NUMBER: _ClassVar[int]
@@ -111,18 +121,8 @@ class ListOpenHoldsRequest(_message.Message):
     older_than_seconds: float
     page_size: int
     page_token: str
-    placed_after: HoldPosition
-    def __init__(self, method: _Optional[str] = ..., older_than_seconds: _Optional[float] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., placed_after: _Optional[_Union[HoldPosition, _Mapping]] = ...) -> None: ...
-
-class HoldPosition(_message.Message):
-    __slots__ = ("placed_at", "user_id", "hold_id")
-    PLACED_AT_FIELD_NUMBER: _ClassVar[int]
-    USER_ID_FIELD_NUMBER: _ClassVar[int]
-    HOLD_ID_FIELD_NUMBER: _ClassVar[int]
-    placed_at: _timestamp_pb2.Timestamp
-    user_id: str
-    hold_id: str
-    def __init__(self, placed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., user_id: _Optional[str] = ..., hold_id: _Optional[str] = ...) -> None: ...
+    placed_after: OpenHoldPosition
+    def __init__(self, method: _Optional[str] = ..., older_than_seconds: _Optional[float] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., placed_after: _Optional[_Union[OpenHoldPosition, _Mapping]] = ...) -> None: ...
 
 class ListOpenHoldsResponse(_message.Message):
     __slots__ = ("holds", "next_page_token")
