@@ -74,9 +74,9 @@ async def append(connection: Connection, events: Sequence[OutboxEvent]) -> None:
 async def pending(
     database: Database, topic: str, user_ids: Collection[str], *, deadline: float
 ) -> list[OutboxEvent]:
-    """The events of a topic that are not delivered yet for these users, at most PENDING_PER_USER_MAX for each.
+    """The events of a topic that wait for delivery, at most PENDING_PER_USER_MAX for each of these users.
 
-    To deliver one of them also here is safe: its receiver knows a repetition. Parked events are left out.
+    The caller may deliver them, too: their receiver knows a repetition. Parked events are left out.
     """
 
     async def work(connection: Connection) -> list[OutboxEvent]:

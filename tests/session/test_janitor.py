@@ -30,7 +30,8 @@ async def orphan(world: World, user: str, key: str, *, age: str = "0 seconds") -
     hold_id = str(hold_id_of(user, CREATE, key))
     await world.subscription_truth.execute(
         "INSERT INTO holds (user_id, hold_id, state, tests, credits, subject, method, idempotency_key, day,"
-        " placed_at) VALUES ($1, $2::uuid, 'open', 1, 0, $3, $4, $5, current_date, now() - $6::text::interval)",
+        " placed_at) VALUES ($1, $2::uuid, 'open', 1, 0, $3, $4, $5, current_date,"
+        " now() - $6::text::interval)",
         user,
         hold_id,
         f"some-test-{uuid.uuid4()}#1",

@@ -82,7 +82,7 @@ async def test_a_start_that_is_cancelled_in_its_commit_is_decided_by_its_key(wor
         running = asyncio.create_task(world.send([world.start(user, test, "k")], parts))
         for _ in range(number * 3):
             await asyncio.sleep(0)
-        while not await world.units(user) == (1, 0):
+        while await world.units(user) != (1, 0):
             await asyncio.sleep(0)
         running.cancel()
         await asyncio.wait({running})
