@@ -238,9 +238,9 @@ async def test_overdue_sessions_are_closed_and_others_are_not(
     assert [await world.units(user) for user in users] == [(0, 0)] * 5 + [(1, 0)]
 
 
-@pytest.mark.parametrize("locked", [0, 1, 4])
-async def test_an_overdue_session_that_is_locked_does_not_end_the_sweep(
-    fresh_world: World, monkeypatch: pytest.MonkeyPatch, locked: int
+@pytest.mark.parametrize("locked", [[0], [4], [0, 1]])
+async def test_overdue_sessions_that_are_locked_do_not_end_the_sweep(
+    fresh_world: World, monkeypatch: pytest.MonkeyPatch, locked: list[int]
 ) -> None:
     world = fresh_world
     monkeypatch.setattr(sweep_sessions, "SESSIONS_PER_PAGE", 2)
@@ -250,10 +250,12 @@ async def test_an_overdue_session_that_is_locked_does_not_end_the_sweep(
         await world.overdue((await world.started(user, test, "k")).session_id)
     locking = world.truth.transaction()
     await locking.start()
-    await world.truth.execute("SELECT 1 FROM sessions WHERE user_id = $1 FOR UPDATE", users[locked])
-    assert await world.parts.sweep.close_overdue() == 4
+    await world.truth.execute(
+        "SELECT 1 FROM sessions WHERE user_id = ANY($1::text[]) FOR UPDATE", [users[n] for n in locked]
+    )
+    assert await world.parts.sweep.close_overdue() == 5 - len(locked)
     await locking.rollback()
-    assert await world.parts.sweep.close_overdue() == 1
+    assert await world.parts.sweep.close_overdue() == len(locked)
 
 
 async def test_sessions_without_a_deadline_end_when_nothing_happens_in_them(
