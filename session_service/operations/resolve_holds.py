@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 from chassis.process.background import AT_ONCE
@@ -20,55 +20,72 @@ SETTLING = timedelta(seconds=15)
 LOST_STARTS_MAX = 10_000
 LOST_STARTS_PER_ROUND = 100
 LOOKS_AT_LOST_START_MAX = 3
+# A client whose gateway was restarted sends its start again within this time, with the same key. If the key
+# were aborted earlier, the answer would be REQUEST_ABORTED.
+RETRY_GRACE_SECONDS = 10.0
 
 log = get_logger(__name__)
 
 
-class LostStarts:
-    """The starts that ran out of time after they had asked for a hold: nobody waits for their session.
+@dataclass(slots=True)
+class _Lost:
+    hold: OpenHold
+    due_at: float  # on the monotonic clock
+    looks: int = 0
 
-    A job resolves their holds as soon as it can. What does not fit in here, or fails again and again, is left
-    to the janitor.
+
+class LostStarts:
+    """The starts that ran out of time after they had asked for a hold.
+
+    A client may send such a start again with its key, and the hold is still good for that. So the hold is
+    resolved when the same learner starts something else and meets it, or else by a job, after
+    RETRY_GRACE_SECONDS. What does not fit in here, or fails again and again, is left to the janitor.
     """
 
     def __init__(self, *, resolver: HoldResolver) -> None:
         self._resolver = resolver
-        self._waiting: deque[tuple[OpenHold, int]] = deque()
-        self._wakes: list[Callable[[], object]] = []
-
-    def at_wake(self, act: Callable[[], object]) -> None:
-        """Do this when a start is lost: make the job run now."""
-        self._wakes.append(act)
+        self._lost: dict[HoldName, _Lost] = {}
 
     def add(self, holds: Iterable[OpenHold]) -> None:
-        """Resolve these holds in the background."""
+        """Remember these holds, to be resolved later."""
+        due_at = time.monotonic() + RETRY_GRACE_SECONDS
         for hold in holds:
-            if len(self._waiting) >= LOST_STARTS_MAX:
-                log.warning("lost_start_left_to_janitor", waiting=len(self._waiting))
-                break
-            self._waiting.append((hold, 1))
-        for act in self._wakes:
-            act()
+            if len(self._lost) >= LOST_STARTS_MAX:
+                log.warning("lost_start_left_to_janitor", waiting=len(self._lost))
+                return
+            self._lost[hold.name] = _Lost(hold, due_at)
 
-    async def resolve_some(self) -> float | None:
-        """One round of the job; AT_ONCE while more of them wait."""
-        some = [self._waiting.popleft() for _ in range(min(LOST_STARTS_PER_ROUND, len(self._waiting)))]
-        if not some:
-            return None
-        looks = {hold.name: look for hold, look in some}
-        try:
-            postponed = (await self._resolver.resolve([hold for hold, _ in some])).postponed
-        except BaseException:
-            self._again([hold for hold, _ in some], looks)
-            raise
-        self._again(postponed, looks)
-        return AT_ONCE if self._waiting and not postponed else None
+    def forget(self, hold: HoldName) -> None:
+        """The start of this hold has been sent again: the hold is not lost."""
+        self._lost.pop(hold, None)
 
-    def _again(self, holds: Iterable[OpenHold], looks: dict[HoldName, int]) -> None:
+    def of_learners(self, user_ids: Collection[str]) -> list[OpenHold]:
+        """The lost holds of these learners."""
+        return [each.hold for each in self._lost.values() if each.hold.user_id in user_ids]
+
+    def is_lost(self, hold: OpenHold) -> bool:
+        """Whether nobody is known to wait for the start of this hold."""
+        return hold.name in self._lost
+
+    async def resolve(self, holds: Sequence[OpenHold]) -> set[HoldName]:
+        """Resolve these holds now; returns those that are resolved."""
+        resolution = await self._resolver.resolve(holds)
+        postponed = {hold.name for hold in resolution.postponed}
         for hold in holds:
-            look = looks[hold.name] + 1
-            if look <= LOOKS_AT_LOST_START_MAX:
-                self._waiting.append((hold, look))
+            lost = self._lost.get(hold.name)
+            if lost is not None:
+                lost.looks += 1
+                if hold.name not in postponed or lost.looks >= LOOKS_AT_LOST_START_MAX:
+                    del self._lost[hold.name]
+        return resolution.resolved
+
+    async def resolve_due(self) -> float | None:
+        """One round of the job; AT_ONCE while more of them are due."""
+        now = time.monotonic()
+        due = [each.hold for each in self._lost.values() if each.due_at <= now]
+        if due:
+            await self.resolve(due[:LOST_STARTS_PER_ROUND])
+        return AT_ONCE if len(due) > LOST_STARTS_PER_ROUND else None
 
 
 class HoldJanitor:
