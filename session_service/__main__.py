@@ -41,7 +41,6 @@ from session_service.subscription_client import COMMIT_TOPIC, RELEASE_TOPIC, Sub
 
 SERVICE = "session_service"
 MIGRATIONS = {"chassis": chassis.postgres.migrations.FOLDER, SERVICE: Path(__file__).parent / "migrations"}
-# The wake after a lost start is what counts; this is for those that have to be looked at again.
 LOST_STARTS_INTERVAL_SECONDS = 1.0
 IDLE_INTERVAL_SECONDS = 300.0
 
@@ -111,7 +110,7 @@ def assemble(
     lost = LostStarts(resolver=resolver)
     starts = SessionStarts(
         starts=StartStore(database=database, editions=editions),
-        placing=HoldPlacing(holds=stored_holds, resolver=resolver, subscription=subscription),
+        placing=HoldPlacing(holds=stored_holds, lost=lost, subscription=subscription),
         subscription=subscription,
         changes=changes,
         lost=lost,
@@ -147,8 +146,7 @@ def add_jobs(background: Background, parts: Parts, *, interval_seconds: float) -
     add("close_overdue_sessions", _job(parts.sweep.close_overdue), interval_seconds=interval_seconds)
     add("close_idle_sessions", _job(parts.sweep.close_idle), interval_seconds=IDLE_INTERVAL_SECONDS)
     add("resolve_holds", _job(parts.janitor.resolve_holds), interval_seconds=interval_seconds)
-    lost = add("resolve_lost_starts", parts.lost.resolve_some, interval_seconds=LOST_STARTS_INTERVAL_SECONDS)
-    parts.lost.at_wake(lost.wake)
+    add("resolve_lost_starts", parts.lost.resolve_due, interval_seconds=LOST_STARTS_INTERVAL_SECONDS)
 
 
 def _job(step: Callable[[], Awaitable[object]]) -> Run:

@@ -26,6 +26,7 @@ async def late(*_arguments: Any, **_options: Any) -> set[tuple[str, str]]:
     raise ServiceError(Reason.DEADLINE_EXCEEDED)
 
 
+@pytest.mark.usefixtures("no_grace")
 async def test_a_start_whose_write_ran_out_of_time_gives_its_unit_back(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -35,26 +36,48 @@ async def test_a_start_whose_write_ran_out_of_time_gives_its_unit_back(
         patch.setattr(StartStore, "insert_sessions", late)
         assert reasons(await world.send([world.start(user, test, "k")])) == [Reason.DEADLINE_EXCEEDED]
     assert await world.units(user) == (1, 0)
-    await world.parts.lost.resolve_some()
+    await world.parts.lost.resolve_due()
     assert await world.units(user) == (0, 0)
     assert await world.keys(user) == {"k": "aborted"}
     items = [world.start(user, test, "k"), world.start(user, other, "k2")]
     assert reasons(await world.send(items)) == [Reason.REQUEST_ABORTED, None]
 
 
-async def test_a_start_that_is_lost_wakes_the_job_that_resolves_it(
+@pytest.fixture
+def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job does not wait for the client to come back."""
+    monkeypatch.setattr(resolve_holds, "RETRY_GRACE_SECONDS", 0.0)
+
+
+async def test_a_start_that_ran_out_of_time_can_be_sent_again_with_its_key(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     user, test = await world.learner(limit=1), await world.test()
-    woken = asyncio.Event()
-    parts = world.assemble()
-    parts.lost.at_wake(woken.set)
+    with monkeypatch.context() as patch:
+        patch.setattr(StartStore, "insert_sessions", late)
+        assert reasons(await world.send([world.start(user, test, "k")])) == [Reason.DEADLINE_EXCEEDED]
+    await world.parts.lost.resolve_due()
+    assert (await world.started(user, test, "k")).attempt == 1
+    assert world.parts.lost.of_learners({user}) == []
+    assert await world.units(user) == (1, 0)
 
-    monkeypatch.setattr(StartStore, "insert_sessions", late)
-    await world.send([world.start(user, test, "k")], parts)
-    assert woken.is_set()
+
+@pytest.mark.parametrize("same_test", [True, False])
+async def test_a_start_that_ran_out_of_time_is_not_in_the_way_of_the_next(
+    world: World, monkeypatch: pytest.MonkeyPatch, same_test: bool
+) -> None:
+    monkeypatch.setattr(create_sessions, "PAUSES_SECONDS_MAX", 0.0)
+    user, test, other = await world.learner(limit=1), await world.test(), await world.test()
+    with monkeypatch.context() as patch:
+        patch.setattr(StartStore, "insert_sessions", late)
+        assert reasons(await world.send([world.start(user, test, "k")])) == [Reason.DEADLINE_EXCEEDED]
+    session = await world.started(user, test if same_test else other, "new key")
+    assert (session.attempt, session.resumed) == (1, False)
+    assert await world.keys(user) == {"k": "aborted", "new key": "completed"}
+    assert await world.units(user) == (1, 0)
 
 
+@pytest.mark.usefixtures("no_grace")
 @pytest.mark.parametrize("placed", [True, False])
 async def test_a_start_that_is_cancelled_gives_its_unit_back(world: World, placed: bool) -> None:
     user, test = await world.learner(limit=1), await world.test()
@@ -67,13 +90,14 @@ async def test_a_start_that_is_cancelled_gives_its_unit_back(world: World, place
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    await parts.lost.resolve_some()
+    await parts.lost.resolve_due()
     assert await world.units(user) == (0, 0)
     assert await world.keys(user) == {"k": "aborted"}
     assert (await world.started(user, test, "new key")).attempt == 1
     assert await world.units(user) == (1, 0)
 
 
+@pytest.mark.usefixtures("no_grace")
 async def test_a_start_that_is_cancelled_in_its_commit_is_decided_by_its_key(world: World) -> None:
     """The write goes on without its caller: whichever comes first, the learner pays for what exists."""
     for number in range(5):
@@ -86,13 +110,14 @@ async def test_a_start_that_is_cancelled_in_its_commit_is_decided_by_its_key(wor
             await asyncio.sleep(0)
         running.cancel()
         await asyncio.wait({running})
-        await parts.lost.resolve_some()
+        await parts.lost.resolve_due()
         sessions = await world.sessions(user)
         assert await world.units(user) == (len(sessions), 0)
         expected = "completed" if sessions else "aborted"
         assert await world.keys(user) == {"k": expected}
 
 
+@pytest.mark.usefixtures("no_grace")
 async def test_a_lost_start_that_was_committed_keeps_its_session(world: World) -> None:
     user, test = await world.learner(limit=1), await world.test()
     async with PostgresProxy(world.session_dsn).running() as proxy:
@@ -103,7 +128,7 @@ async def test_a_lost_start_that_was_committed_keeps_its_session(world: World) -
         world.timeout_seconds = patient
         proxy.lose(b"into silence", Loss.SILENCE)
         assert reasons(await world.send([item], parts)) == [Reason.DEADLINE_EXCEEDED]
-        await parts.lost.resolve_some()
+        await parts.lost.resolve_due()
         await database.close()
     (again,) = await world.send([world.start(user, test, "k", title="into silence")])
     assert again.replayed
@@ -111,6 +136,7 @@ async def test_a_lost_start_that_was_committed_keeps_its_session(world: World) -
     assert await world.units(user) == (1, 0)
 
 
+@pytest.mark.usefixtures("no_grace")
 async def test_a_placement_whose_answer_was_too_late_is_given_back(world: World) -> None:
     user, test = await world.learner(limit=1), await world.test()
 
@@ -124,10 +150,11 @@ async def test_a_placement_whose_answer_was_too_late_is_given_back(world: World)
     parts = world.assemble(subscription=Late(upstream=world.upstream))
     assert reasons(await world.send([world.start(user, test, "k")], parts)) == [Reason.DEADLINE_EXCEEDED]
     assert await world.units(user) == (1, 0)
-    await parts.lost.resolve_some()
+    await parts.lost.resolve_due()
     assert await world.units(user) == (0, 0)
 
 
+@pytest.mark.usefixtures("no_grace")
 async def test_a_lost_start_that_cannot_be_resolved_is_tried_a_few_times_and_left_to_the_janitor(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,8 +171,8 @@ async def test_a_lost_start_that_cannot_be_resolved_is_tried_a_few_times_and_lef
     with monkeypatch.context() as patch:
         patch.setattr(parts.janitor._holds, "abort_keys", locked)
         for _ in range(resolve_holds.LOOKS_AT_LOST_START_MAX + 1):
-            await parts.lost.resolve_some()
-    await parts.lost.resolve_some()
+            await parts.lost.resolve_due()
+    await parts.lost.resolve_due()
     assert await world.units(user) == (1, 0)
     await parts.janitor.resolve_holds()
     assert await world.units(user) == (0, 0)
