@@ -4,83 +4,79 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 import chassis.postgres.migrations
-from chassis.rpc.client import Upstream
-from chassis.process.config import load
-from chassis.telemetry.metrics import Metrics
 from chassis.postgres import Database
-from chassis.process.lifecycle import Shutdown
 from chassis.postgres.relay import Relay
+from chassis.process.background import Background, Run
+from chassis.process.config import load
+from chassis.process.lifecycle import Shutdown
 from chassis.process.service import Service, run_command
+from chassis.rpc.paging import PageTokens
+from chassis.rpc.servicing import Handler
+from chassis.telemetry.metrics import Metrics
 from session_service.config import Config
-from session_service.janitor import Janitor
 from session_service.operations.change_sessions import SessionActions
 from session_service.operations.create_sessions import SessionStarts
+from session_service.operations.hold_resolution import HoldResolver
 from session_service.operations.manage_tests import CatalogAdministration
+from session_service.operations.placing import HoldPlacing
 from session_service.operations.read_sessions import SessionReads
+from session_service.operations.resolve_holds import HoldJanitor, LostStarts
 from session_service.operations.session_changes import SessionChanges
+from session_service.operations.sweep_sessions import SessionSweep
 from session_service.progress_client import RESULT_TOPIC, ProgressClient
-from session_service.servicer import messages, sessions, tests
+from session_service.servicer import sessions, tests
 from session_service.store.catalog import CatalogStore
 from session_service.store.changes import ChangeStore
 from session_service.store.editions import EditionCache
-from session_service.store.keys import KeyStore
+from session_service.store.holds import HoldStore
 from session_service.store.sessions import SessionStore
 from session_service.store.starts import StartStore
 from session_service.subscription_client import COMMIT_TOPIC, RELEASE_TOPIC, SubscriptionClient
 
 SERVICE = "session_service"
 MIGRATIONS = {"chassis": chassis.postgres.migrations.FOLDER, SERVICE: Path(__file__).parent / "migrations"}
+LOST_STARTS_INTERVAL_SECONDS = 1.0
+IDLE_INTERVAL_SECONDS = 300.0
 
 
 async def serve(shutdown: Shutdown) -> None:
     """Serve until the end is asked for; refuses a database whose schema is not the one known here."""
     config = load(Config, os.environ)
     service = await Service.begin(SERVICE, config=config, migrations=MIGRATIONS, shutdown=shutdown)
-
-    def upstream(name: str, target: str) -> Upstream:
-        made = Upstream(
-            name=name,
-            target=target,
-            service_token=service.token,
-            tracing=service.tracing,
-            metrics=service.metrics,
-        )
-        shutdown.closing(name, made.close)
-        return made
-
-    to_subscription = upstream("subscription_service", config.subscription_target)
+    to_subscription = service.upstream("subscription_service", config.subscription_target)
+    to_progress = service.upstream("progress_service", config.progress_target)
     parts = assemble(
         database=service.database,
         subscription=SubscriptionClient(upstream=to_subscription),
-        progress=ProgressClient(upstream=upstream("progress_service", config.progress_target)),
+        progress=ProgressClient(upstream=to_progress),
         metrics=service.metrics,
-        janitor_interval_seconds=config.janitor_interval_seconds,
-        janitor_hold_age_seconds=config.janitor_hold_age_seconds,
-        idempotency_retention=timedelta(days=config.idempotency_retention_days),
+        tokens=PageTokens(secret=service.token),
+        hold_age_seconds=config.janitor_hold_age_seconds,
+        idle_allowed=timedelta(hours=config.session_idle_hours),
     )
-    # Without it nothing can be started, but what is under way goes on.
+    # Without it no session can be started, but the sessions under way go on.
     service.health.add("subscription_service", to_subscription.check_health, required=False)
-    parts.relay.start()
-    shutdown.closing("relay", parts.relay.stop, timeout_seconds=10.0)
-    parts.janitor.start()
-    shutdown.closing("janitor", parts.janitor.stop, timeout_seconds=10.0)
-    await service.listen(parts.servicers)
+    service.add_relay(parts.relay)
+    add_jobs(service.background, parts, interval_seconds=config.janitor_interval_seconds)
+    await service.listen(parts.handlers)
     await shutdown.wait()
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What runs in the process: services by their full names, and what works without being asked."""
+    """What runs in the process: what it serves, and what it does without being asked."""
 
-    servicers: Mapping[str, object]
+    handlers: Sequence[Handler]
     relay: Relay
-    janitor: Janitor
+    sweep: SessionSweep
+    janitor: HoldJanitor
+    lost: LostStarts
 
 
 def assemble(
@@ -89,9 +85,9 @@ def assemble(
     subscription: SubscriptionClient,
     progress: ProgressClient,
     metrics: Metrics,
-    janitor_interval_seconds: float,
-    janitor_hold_age_seconds: float,
-    idempotency_retention: timedelta,
+    tokens: PageTokens,
+    hold_age_seconds: float,
+    idle_allowed: timedelta,
 ) -> Parts:
     """Put the parts together on one database; nothing is started yet."""
     relay = Relay(
@@ -102,49 +98,64 @@ def assemble(
             RESULT_TOPIC: progress.deliver_results,
         },
     )
-    metrics.gauge(
-        "relay_events",
-        "Events of the outbox since the process began, by what became of them; a parked one needs a human",
-        lambda: {("delivered",): relay.delivered, ("failed",): relay.failed, ("parked",): relay.parked},
-        ("outcome",),
-    )
     editions = EditionCache()
     stored_sessions = SessionStore(database=database, editions=editions)
-    changes = SessionChanges(store=ChangeStore(database=database, editions=editions), wake_relay=relay.wake)
-    starts = SessionStarts(
-        starts=StartStore(database=database, editions=editions),
+    stored_holds = HoldStore(database=database)
+    changes = SessionChanges(
+        store=ChangeStore(database=database, editions=editions),
         subscription=subscription,
-        changes=changes,
-        render=messages.render_created,
         wake_relay=relay.wake,
     )
-    actions = SessionActions(
+    resolver = HoldResolver(holds=stored_holds, subscription=subscription, metrics=metrics)
+    lost = LostStarts(resolver=resolver)
+    starts = SessionStarts(
+        starts=StartStore(database=database, editions=editions),
+        placing=HoldPlacing(holds=stored_holds, lost=lost, subscription=subscription),
+        subscription=subscription,
         changes=changes,
-        render_answer=messages.render_answer,
-        render_completed=messages.render_completed,
-        render_abandoned=messages.render_abandoned,
+        lost=lost,
+        wake_relay=relay.wake,
     )
     reads = SessionReads(sessions=stored_sessions)
     catalog = CatalogAdministration(tests=CatalogStore(database=database))
-    janitor = Janitor(
-        sessions=stored_sessions,
-        keys=KeyStore(database=database),
-        changes=changes,
-        subscription=subscription,
-        metrics=metrics,
-        start_method=sessions.CREATE_SESSION,
-        interval_seconds=janitor_interval_seconds,
-        hold_age_seconds=janitor_hold_age_seconds,
-        retention=idempotency_retention,
-    )
     return Parts(
-        servicers={
-            sessions.NAME: sessions.SessionServicer(starts=starts, actions=actions, reads=reads),
-            tests.NAME: tests.CatalogServicer(catalog=catalog),
-        },
+        handlers=[
+            *sessions.handlers(
+                starts=starts, actions=SessionActions(changes=changes), reads=reads, tokens=tokens
+            ),
+            *tests.handlers(catalog=catalog, tokens=tokens),
+        ],
         relay=relay,
-        janitor=janitor,
+        sweep=SessionSweep(
+            sessions=stored_sessions, changes=changes, idle_allowed=idle_allowed, metrics=metrics
+        ),
+        janitor=HoldJanitor(
+            holds=stored_holds,
+            resolver=resolver,
+            subscription=subscription,
+            method=sessions.CREATE_SESSION,
+            hold_age_seconds=hold_age_seconds,
+        ),
+        lost=lost,
     )
+
+
+def add_jobs(background: Background, parts: Parts, *, interval_seconds: float) -> None:
+    """Add the service's own background work."""
+    add = background.add
+    add("close_overdue_sessions", _job(parts.sweep.close_overdue), interval_seconds=interval_seconds)
+    add("close_idle_sessions", _job(parts.sweep.close_idle), interval_seconds=IDLE_INTERVAL_SECONDS)
+    add("resolve_holds", _job(parts.janitor.resolve_holds), interval_seconds=interval_seconds)
+    add("resolve_lost_starts", parts.lost.resolve_due, interval_seconds=LOST_STARTS_INTERVAL_SECONDS)
+
+
+def _job(step: Callable[[], Awaitable[object]]) -> Run:
+    """A job whose rounds come at the usual interval."""
+
+    async def run() -> None:
+        await step()
+
+    return run
 
 
 if __name__ == "__main__":

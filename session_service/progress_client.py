@@ -1,4 +1,4 @@
-"""What session_service tells progress_service: the result of each closed session."""
+"""Calls to progress_service: the results of sessions that have ended."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from chassis.batch import Reply
 from chassis.context import service_context
-from chassis.rpc.client import Upstream
 from chassis.errors import ServiceError
 from chassis.postgres.outbox import OutboxEvent, event_id
+from chassis.rpc.client import Upstream
 from protos.progress.v1 import progress_pb2
 from session_service.domain.ids import NAMESPACE
 from session_service.domain.sessions import Session, earned_xp
@@ -47,7 +47,7 @@ class ProgressClient:
 
 
 def result_event(session: Session, definition: Definition, *, traceparent: str) -> OutboxEvent:
-    """Tells the result of a closed session: absolute values, the same however often it is told."""
+    """The event with the result of a closed session: absolute values, the same however often it is sent."""
     result = progress_pb2.RecordSessionResultRequest(
         user_id=session.user_id,
         session_id=str(session.session_id),

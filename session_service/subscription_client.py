@@ -5,15 +5,24 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Any
 
 from chassis.batch import Reply
-from chassis.context import SERVICE_ROLES, Context, service_context
-from chassis.rpc.client import Upstream
+from chassis.context import Context, service_context
 from chassis.errors import Reason, ServiceError
 from chassis.postgres.outbox import OutboxEvent, event_id
+from chassis.rpc.client import Upstream
 from protos.subscription.v1 import holds_pb2
-from session_service.domain.holds import HoldRequest, HoldState, OpenHold, subject_test
+from session_service.domain.holds import (
+    HoldName,
+    HoldPosition,
+    HoldRequest,
+    HoldState,
+    OpenHold,
+    SubjectTaken,
+    subject_test,
+)
 from session_service.domain.ids import NAMESPACE, HoldId
 
 COMMIT_TOPIC = "subscription.CommitHold"
@@ -26,6 +35,8 @@ RELEASE_HOLD = f"{_SERVICE}/ReleaseHold"
 LIST_OPEN_HOLDS = f"{_SERVICE}/ListOpenHolds"
 
 RESOLVE_SECONDS_MAX = 5.0
+# A learner who ends a session waits for this; so do the others of the same batch.
+GIVE_BACK_SECONDS_MAX = 0.25
 
 _STATES = {
     holds_pb2.Hold.OPEN: HoldState.OPEN,
@@ -36,10 +47,10 @@ _STATES = {
 
 @dataclass(frozen=True, slots=True)
 class HoldPage:
-    """Some open holds, and where the next ones begin; empty at the end."""
+    """Some open holds, and whether there are more behind them."""
 
     holds: list[OpenHold]
-    next_page_token: str
+    more: bool
 
 
 class SubscriptionClient:
@@ -50,96 +61,113 @@ class SubscriptionClient:
 
     async def place_holds(
         self, wanted: Sequence[tuple[HoldRequest, Context]]
-    ) -> list[HoldState | ServiceError | None]:
-        """Place each hold on behalf of its call, in this order; what came of it, in the same order.
+    ) -> list[HoldState | SubjectTaken | ServiceError]:
+        """Place each hold on behalf of its request, in this order; what became of it, in the same order.
 
-        None: another open hold of this learner has the same subject, and nothing was taken. A key whose hold
-        was placed for another test is refused: that hold may have taken less.
+        A key whose hold was placed for another test is refused: that hold may have taken less.
         """
         outcomes = await self._upstream.call_many(
-            PLACE_HOLD, [(_place_request(request), _on_behalf(call)) for request, call in wanted]
+            PLACE_HOLD,
+            [(_place_request(request), context.on_behalf(PLACE_HOLD)) for request, context in wanted],
         )
         return [
             outcome if isinstance(outcome, ServiceError) else _state_of(outcome.message, request)
             for outcome, (request, _) in zip(outcomes, wanted, strict=True)
         ]
 
-    async def release_holds(self, holds: Sequence[tuple[str, HoldId]]) -> list[ServiceError | None]:
-        """Give back the units of these holds (user and hold id); None for each that is released now."""
-        return await self._resolve(
-            RELEASE_HOLD,
-            [
-                (
-                    holds_pb2.ReleaseHoldRequest(user_id=user_id, hold_id=str(hold_id)),
-                    service_context(RELEASE_HOLD, timeout_seconds=RESOLVE_SECONDS_MAX),
-                )
-                for user_id, hold_id in holds
-            ],
-        )
+    async def give_back(self, holds: Sequence[HoldName]) -> None:
+        """Release these holds now, if that is possible within GIVE_BACK_SECONDS_MAX.
 
-    async def commit_holds(self, holds: Sequence[tuple[str, HoldId]]) -> list[ServiceError | None]:
-        """Spend the units of these holds (user and hold id); None for each that is committed now."""
+        A failure is not reported: the release of each hold must also be in the outbox.
+        """
+        await self._release(holds, timeout_seconds=GIVE_BACK_SECONDS_MAX)
+
+    async def release_holds(self, holds: Sequence[HoldName]) -> list[ServiceError | None]:
+        """Give back the units of these holds; None for each that is released now."""
+        return await self._release(holds, timeout_seconds=RESOLVE_SECONDS_MAX)
+
+    async def commit_holds(self, holds: Sequence[HoldName]) -> list[ServiceError | None]:
+        """Spend the units of these holds; None for each that is committed now."""
         return await self._resolve(
             COMMIT_HOLD,
             [
                 (
-                    holds_pb2.CommitHoldRequest(user_id=user_id, hold_id=str(hold_id)),
+                    holds_pb2.CommitHoldRequest(user_id=hold.user_id, hold_id=str(hold.hold_id)),
                     service_context(COMMIT_HOLD, timeout_seconds=RESOLVE_SECONDS_MAX),
                 )
-                for user_id, hold_id in holds
+                for hold in holds
             ],
         )
 
     async def list_open_holds(
-        self, method: str, *, older_than_seconds: float, page_size: int, page_token: str
+        self, method: str, *, older_than_seconds: float, page_size: int, after: HoldPosition | None
     ) -> HoldPage:
-        """Open holds of at least this age of this method's requests, oldest first; raises ServiceError."""
-        reply = await self._upstream.call(
-            LIST_OPEN_HOLDS,
-            holds_pb2.ListOpenHoldsRequest(
-                method=method,
-                older_than_seconds=older_than_seconds,
-                page_size=page_size,
-                page_token=page_token,
-            ),
-            service_context(LIST_OPEN_HOLDS, timeout_seconds=RESOLVE_SECONDS_MAX),
+        """Open holds of at least this age of this method's requests, oldest first, those behind `after`.
+
+        Raises ServiceError.
+        """
+        request = holds_pb2.ListOpenHoldsRequest(
+            method=method, older_than_seconds=older_than_seconds, page_size=page_size
         )
-        page: Any = reply.message
-        return HoldPage(
-            holds=[
-                OpenHold(hold.user_id, HoldId(uuid.UUID(hold.hold_id)), hold.method, hold.idempotency_key)
-                for hold in page.holds
-            ],
-            next_page_token=page.next_page_token,
-        )
+        if after is not None:
+            request.placed_after.placed_at.FromDatetime(after.placed_at)
+            request.placed_after.user_id = after.user_id
+            request.placed_after.hold_id = str(after.hold_id)
+        context = service_context(LIST_OPEN_HOLDS, timeout_seconds=RESOLVE_SECONDS_MAX)
+        page: Any = (await self._upstream.call(LIST_OPEN_HOLDS, request, context)).message
+        return HoldPage([_open_hold(hold) for hold in page.holds], more=bool(page.next_page_token))
 
     async def deliver_commits(self, events: list[OutboxEvent]) -> Sequence[ServiceError | None]:
         """Deliver events of COMMIT_TOPIC."""
         return await self._resolve(
             COMMIT_HOLD,
             [
-                (holds_pb2.CommitHoldRequest.FromString(event.payload), _delivery(COMMIT_HOLD, event))
+                (
+                    holds_pb2.CommitHoldRequest.FromString(event.payload),
+                    _delivery(COMMIT_HOLD, event, RESOLVE_SECONDS_MAX),
+                )
                 for event in events
             ],
         )
 
-    async def deliver_releases(self, events: list[OutboxEvent]) -> Sequence[ServiceError | None]:
+    async def deliver_releases(
+        self, events: Sequence[OutboxEvent], *, timeout_seconds: float = RESOLVE_SECONDS_MAX
+    ) -> list[ServiceError | None]:
         """Deliver events of RELEASE_TOPIC."""
         return await self._resolve(
             RELEASE_HOLD,
             [
-                (holds_pb2.ReleaseHoldRequest.FromString(event.payload), _delivery(RELEASE_HOLD, event))
+                (
+                    holds_pb2.ReleaseHoldRequest.FromString(event.payload),
+                    _delivery(RELEASE_HOLD, event, timeout_seconds),
+                )
                 for event in events
             ],
         )
 
-    async def _resolve(self, method: str, requests: Sequence[tuple[Any, Context]]) -> list[ServiceError | None]:
+    async def _release(
+        self, holds: Sequence[HoldName], *, timeout_seconds: float
+    ) -> list[ServiceError | None]:
+        return await self._resolve(
+            RELEASE_HOLD,
+            [
+                (
+                    holds_pb2.ReleaseHoldRequest(user_id=hold.user_id, hold_id=str(hold.hold_id)),
+                    service_context(RELEASE_HOLD, timeout_seconds=timeout_seconds),
+                )
+                for hold in holds
+            ],
+        )
+
+    async def _resolve(
+        self, method: str, requests: Sequence[tuple[Any, Context]]
+    ) -> list[ServiceError | None]:
         outcomes = await self._upstream.call_many(method, requests)
         return [None if isinstance(outcome, Reply) else outcome for outcome in outcomes]
 
 
 def commit_event(user_id: str, hold_id: HoldId, *, traceparent: str) -> OutboxEvent:
-    """Says later, at least once, that a hold is spent."""
+    """The event that commits a hold, at least once."""
     payload = holds_pb2.CommitHoldRequest(user_id=user_id, hold_id=str(hold_id)).SerializeToString()
     return OutboxEvent(
         user_id, event_id(NAMESPACE, str(hold_id), COMMIT_TOPIC), COMMIT_TOPIC, payload, traceparent
@@ -147,7 +175,7 @@ def commit_event(user_id: str, hold_id: HoldId, *, traceparent: str) -> OutboxEv
 
 
 def release_event(user_id: str, hold_id: HoldId, *, traceparent: str) -> OutboxEvent:
-    """Says later, at least once, that a hold is given back."""
+    """The event that releases a hold, at least once."""
     payload = holds_pb2.ReleaseHoldRequest(user_id=user_id, hold_id=str(hold_id)).SerializeToString()
     return OutboxEvent(
         user_id, event_id(NAMESPACE, str(hold_id), RELEASE_TOPIC), RELEASE_TOPIC, payload, traceparent
@@ -166,27 +194,24 @@ def _place_request(request: HoldRequest) -> holds_pb2.PlaceHoldRequest:
     )
 
 
-def _state_of(response: Any, request: HoldRequest) -> HoldState | ServiceError | None:
+def _state_of(response: Any, request: HoldRequest) -> HoldState | SubjectTaken | ServiceError:
     if not response.HasField("hold"):
-        return None
+        return SubjectTaken(_open_hold(response.rival) if response.HasField("rival") else None)
     state = _STATES[response.hold.state]
     if state is HoldState.OPEN and subject_test(response.hold.subject) != subject_test(request.subject):
         return ServiceError(Reason.IDEMPOTENCY_KEY_REUSED)
     return state
 
 
-def _on_behalf(call: Context) -> Context:
-    """Our own call, within the time and the trace of the learner's."""
-    return Context(
-        method=PLACE_HOLD,
-        user_id="",
-        roles=SERVICE_ROLES,
-        idempotency_key="",
-        request_id=call.request_id,
-        deadline=call.deadline,
-        traceparent=call.traceparent,
+def _open_hold(hold: Any) -> OpenHold:
+    return OpenHold(
+        hold.user_id,
+        HoldId(uuid.UUID(hold.hold_id)),
+        hold.method,
+        hold.idempotency_key,
+        hold.placed_at.ToDatetime(tzinfo=UTC),
     )
 
 
-def _delivery(method: str, event: OutboxEvent) -> Context:
-    return service_context(method, timeout_seconds=RESOLVE_SECONDS_MAX, traceparent=event.traceparent)
+def _delivery(method: str, event: OutboxEvent, timeout_seconds: float) -> Context:
+    return service_context(method, timeout_seconds=timeout_seconds, traceparent=event.traceparent)

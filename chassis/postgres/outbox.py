@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from chassis.postgres.database import Database
@@ -13,6 +13,7 @@ from chassis.postgres.rows import as_rows
 
 _BACKLOG_READ_SECONDS = 2.0
 BACKLOG_COUNTED_MAX = 10_000
+PENDING_PER_USER_MAX = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,32 @@ async def append(connection: Connection, events: Sequence[OutboxEvent]) -> None:
     """Add these events inside the caller's transaction; an event that exists already stays."""
     if events:
         await connection.execute(_APPEND, append_rows(events))
+
+
+async def pending(
+    database: Database, topic: str, user_ids: Collection[str], *, deadline: float
+) -> list[OutboxEvent]:
+    """The events of a topic that wait for delivery, at most PENDING_PER_USER_MAX for each of these users.
+
+    The caller may deliver them, too: their receiver knows a repetition. Parked events are left out.
+    """
+
+    async def work(connection: Connection) -> list[OutboxEvent]:
+        return [OutboxEvent(*row) for row in await connection.fetch(_PENDING, list(user_ids), topic)]
+
+    return await database.read(work, deadline=deadline, name="pending_events")
+
+
+_PENDING = f"""
+    SELECT event.user_id, event.event_id, event.topic, event.payload, event.traceparent
+      FROM unnest($1::text[]) AS wanted (user_id)
+     CROSS JOIN LATERAL (
+           SELECT user_id, event_id, topic, payload, traceparent
+             FROM outbox
+            WHERE user_id = wanted.user_id AND topic = $2 AND parked_at IS NULL
+            LIMIT {PENDING_PER_USER_MAX}
+           ) AS event
+"""
 
 
 async def backlog(database: Database) -> Backlog:

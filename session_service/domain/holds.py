@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from session_service.domain.ids import HoldId
 from session_service.domain.tests import Definition
@@ -28,14 +30,48 @@ class HoldRequest:
     key: str
 
 
+class HoldName(NamedTuple):
+    """What names a hold in both services."""
+
+    user_id: str
+    hold_id: HoldId
+
+
+class HoldPosition(NamedTuple):
+    """Where a hold is among the open holds, which are ordered by these three."""
+
+    placed_at: datetime
+    user_id: str
+    hold_id: HoldId
+
+
 @dataclass(frozen=True, slots=True)
 class OpenHold:
-    """A hold that has not been resolved, and the request that asked for it."""
+    """A hold that may still be unresolved, and the request that asked for it."""
 
     user_id: str
     hold_id: HoldId
     method: str
     key: str
+    placed_at: datetime
+
+    @property
+    def name(self) -> HoldName:
+        return HoldName(self.user_id, self.hold_id)
+
+    @property
+    def position(self) -> HoldPosition:
+        return HoldPosition(self.placed_at, self.user_id, self.hold_id)
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectTaken:
+    """In place of a hold: another open hold of the learner has the subject, and nothing was taken.
+
+    `rival` is that hold, if subscription_service names it.
+    """
+
+    rival: OpenHold | None
 
 
 def subject_test(subject: str) -> str:

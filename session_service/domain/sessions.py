@@ -1,4 +1,4 @@
-"""A learner's session: how it starts, takes answers and ends, and what its end means to others."""
+"""A learner's session: how it starts, takes answers and ends, and what its end costs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple, Protocol
 
 from chassis.errors import Reason, ServiceError
 from session_service.domain.ids import HoldId, SessionId
@@ -17,17 +18,51 @@ class CloseReason(StrEnum):
     SUBMITTED = "submitted"
     ABANDONED = "abandoned"
     DEADLINE = "deadline"
+    IDLE = "idle"
 
 
 @dataclass(frozen=True, slots=True)
 class StartRequest:
-    """What a learner asks for. The duration shortens the test's time limit, and never lengthens it."""
+    """What a learner wants to start. The duration shortens the test's time limit and never lengthens it."""
 
     test_id: str
     title: str | None
     difficulty: str | None
     duration_minutes: int | None
     metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRequest:
+    """What a learner chose or typed; `occurred_at` is by their own clock."""
+
+    session_id: SessionId
+    question_id: str
+    choice: str
+    occurred_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class CloseRequest:
+    """A session that its learner ends."""
+
+    session_id: SessionId
+    question_id: str = ""
+
+
+class SessionRequest(Protocol):
+    """What names a session; `question_id` is empty when the request is about no question."""
+
+    @property
+    def session_id(self) -> SessionId: ...
+
+    @property
+    def question_id(self) -> str: ...
+
+
+class SessionKey(NamedTuple):
+    user_id: str
+    session_id: SessionId
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +100,16 @@ class Session:
     passed: bool | None = None
 
     @property
+    def key(self) -> SessionKey:
+        return SessionKey(self.user_id, self.session_id)
+
+    @property
     def live(self) -> bool:
         return self.state in LIVE_STATES
+
+    @property
+    def last_activity_at(self) -> datetime:
+        return self.last_answer_at or self.started_at
 
     @property
     def score_so_far(self) -> float:
@@ -74,8 +117,20 @@ class Session:
         return self.solved / self.total if self.total else 0.0
 
     def overdue(self, now: datetime) -> bool:
-        """Whether its time is over, though nobody has closed it yet."""
+        """Whether its deadline has passed, though nobody has closed it yet."""
         return self.live and self.deadline_at is not None and now >= self.deadline_at
+
+    def idle(self, now: datetime, allowed: timedelta) -> bool:
+        """Whether it has no deadline, and nothing has happened in it for longer than is allowed."""
+        return self.live and self.deadline_at is None and now - self.last_activity_at >= allowed
+
+
+@dataclass(frozen=True, slots=True)
+class StartedSession:
+    """The session that a start has found or made; `resumed` if it was under way already."""
+
+    session: Session
+    resumed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +145,14 @@ class GivenAnswer:
     correct: bool
     occurred_at: datetime | None
     answered_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedAnswer:
+    """An answer, and its session after it."""
+
+    session: Session
+    answer: GivenAnswer
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +201,21 @@ def start(
     )
 
 
+def content_name(session: Session) -> str:
+    """Names what the session asks, which is frozen with its revision of the test."""
+    return f"{session.test_id}@{session.revision}"
+
+
+def revision_named(name: str) -> tuple[str, int]:
+    """The test and the revision of a content name; a test id may not contain the separator."""
+    test_id, _, revision = name.rpartition("@")
+    return test_id, int(revision)
+
+
 def require_open(session: Session) -> None:
     """Raise ServiceError with DEADLINE_PASSED or SESSION_CLOSED unless the session takes answers."""
     if session.close_reason is CloseReason.DEADLINE:
-        raise ServiceError(Reason.DEADLINE_PASSED, "The session's time is over")
+        raise ServiceError(Reason.DEADLINE_PASSED, "The session's deadline has passed")
     if not session.live:
         raise ServiceError(
             Reason.SESSION_CLOSED, f"The session is {session.state}", metadata={"state": session.state.name}
@@ -165,7 +239,8 @@ def with_answer(session: Session, *, correct: bool, previous: LatestAnswer | Non
 def complete(session: Session, definition: Definition, *, now: datetime) -> Session:
     """The session after its learner has handed it in; raises ServiceError with ILLEGAL_TRANSITION."""
     score = _score(session)
-    passed = definition.pass_score is None or score is None or score >= definition.pass_score
+    enough = definition.pass_score is None or score is None or score >= definition.pass_score
+    passed = enough and (session.answered > 0 or session.total == 0)
     closed = _close(session, SessionState.COMPLETED, CloseReason.SUBMITTED, passed=passed, at=now)
     return replace(closed, submitted_at=now)
 
@@ -182,14 +257,23 @@ def expire(session: Session) -> Session:
     return _close(session, SessionState.EXPIRED, CloseReason.DEADLINE, passed=False, at=session.deadline_at)
 
 
+def expire_idle(session: Session, allowed: timedelta) -> Session:
+    """The session after its idle time, whenever that is noticed; ServiceError with ILLEGAL_TRANSITION."""
+    ended_at = session.last_activity_at + allowed
+    return _close(session, SessionState.EXPIRED, CloseReason.IDLE, passed=False, at=ended_at)
+
+
+def as_of(session: Session, now: datetime) -> Session:
+    """The session as it reads at a moment: an overdue one has expired, also before it is closed."""
+    return expire(session) if session.overdue(now) else session
+
+
 def spends_hold(session: Session) -> bool:
-    """Whether a closed session costs its unit: one that had questions and got no answer never does."""
+    """Whether a closed session counts: it costs its unit, and its result changes the learner's statistics.
+
+    A session that had questions and got no answer never counts, however it ended.
+    """
     return session.answered > 0 or (session.total == 0 and session.state is SessionState.COMPLETED)
-
-
-def has_result(session: Session) -> bool:
-    """Whether a closed session changes the learner's statistics."""
-    return session.state is SessionState.COMPLETED or session.answers_given > 0
 
 
 def earned_xp(session: Session, definition: Definition) -> int:

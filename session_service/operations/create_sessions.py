@@ -7,16 +7,17 @@ import random
 from collections.abc import Callable, Sequence
 
 from chassis import failpoints
-from chassis.batch import Reply
-from chassis.postgres.errors import DataRefused, InvalidValue, LockTimeout, OutcomeUnknown
-from chassis.errors import ServiceError
+from chassis.batch import Item, Outcome, latest_deadline
+from chassis.errors import Reason, ServiceError
+from chassis.postgres import DataRefused, InvalidValue, LockTimeout, OutcomeUnknown
+from chassis.postgres.refusals import busy, refusal_of
 from session_service.domain.holds import HoldState
-from session_service.domain.sessions import StartRequest, spends_hold
-from session_service.operations.calls import KeyedCall
-from session_service.operations.refusals import busy, refusal_of
-from session_service.operations.session_changes import SessionChanges
-from session_service.operations.start_rounds import Outcome, PendingStart, Render, Round
-from session_service.store.starts import StartStore, WantedStart
+from session_service.domain.sessions import StartRequest
+from session_service.operations.placing import HoldPlacing
+from session_service.operations.resolve_holds import LostStarts
+from session_service.operations.session_changes import SessionChanges, ended_unspent, hold_of
+from session_service.operations.start_rounds import PendingStart, Render, Round
+from session_service.store.starts import StartStore
 from session_service.subscription_client import SubscriptionClient
 
 TRIES_TOGETHER = 2
@@ -31,9 +32,10 @@ class SessionStarts:
 
     Args:
         starts: what is known of a start, and the statement that commits it.
-        subscription: where the units are held.
+        placing: places the holds.
+        subscription: gets units back at once.
         changes: closes a live session whose time is over, before another can start.
-        render: makes the answer that is stored.
+        lost: resolves the holds of starts that ran out of time.
         wake_relay: called after a commit that left events in the outbox.
     """
 
@@ -41,41 +43,48 @@ class SessionStarts:
         self,
         *,
         starts: StartStore,
+        placing: HoldPlacing,
         subscription: SubscriptionClient,
         changes: SessionChanges,
-        render: Render,
+        lost: LostStarts,
         wake_relay: Callable[[], None],
     ) -> None:
         self._starts = starts
+        self._placing = placing
         self._subscription = subscription
         self._changes = changes
-        self._render = render
+        self._lost = lost
         self._wake_relay = wake_relay
 
-    async def create_sessions(self, calls: Sequence[KeyedCall[StartRequest]]) -> list[Outcome]:
+    async def create_sessions(self, items: Sequence[Item[StartRequest]], render: Render) -> list[Outcome]:
         """An outcome for each start, in order, as if they had come one after the other."""
-        starts = [PendingStart(call) for call in calls]
-        await self._settle(starts, tries=TRIES_TOGETHER if len(starts) > 1 else TRIES_ALONE)
+        starts = [PendingStart(item) for item in items]
+        try:
+            await self._settle(starts, render, tries=TRIES_TOGETHER if len(starts) > 1 else TRIES_ALONE)
+        except asyncio.CancelledError:
+            self._lose([each for each in starts if each.outcome is None or _out_of_time(each)])
+            raise
+        self._lose([each for each in starts if _out_of_time(each)])
         return [busy() if each.outcome is None else each.outcome for each in starts]
 
-    async def _settle(self, starts: Sequence[PendingStart], *, tries: int) -> None:
+    async def _settle(self, starts: Sequence[PendingStart], render: Render, *, tries: int) -> None:
         """Go round until each start has its outcome; those that the database refuses together go alone."""
         pause, pauses_left = PAUSE_SECONDS, PAUSES_SECONDS_MAX
         while unsettled := [each for each in starts if each.outcome is None]:
             try:
-                must_wait = await self._go_round(unsettled)
+                must_wait = await self._go_round(unsettled, render)
             except ServiceError as error:
                 _refuse(unsettled, error)
             except (DataRefused, LockTimeout, OutcomeUnknown) as trouble:
-                # Somebody was faster, or nobody can tell. The next look at the keys tells, and should a write
-                # that was given up for lost still be committed, then the keys refuse the second one.
+                # Another request was faster, or the outcome is unknown. The next look at the keys tells.
+                # Should a write whose answer was lost be committed later, the keys refuse the second write.
                 tries -= 1
                 if tries > 0 and not isinstance(trouble, InvalidValue | LockTimeout):
                     continue
                 if len(starts) == 1:
-                    _refuse(starts, refusal_of(trouble))
+                    _refuse(starts, refusal_of(trouble) if isinstance(trouble, DataRefused) else busy())
                     return
-                await self._settle_alone(unsettled)
+                await self._settle_alone(unsettled, render)
             else:
                 if not must_wait:
                     continue
@@ -86,7 +95,7 @@ class SessionStarts:
                 pauses_left -= pause
                 pause *= 2
 
-    async def _settle_alone(self, starts: Sequence[PendingStart]) -> None:
+    async def _settle_alone(self, starts: Sequence[PendingStart], render: Render) -> None:
         """Each by itself, a few learners at once, those of one learner in their order."""
         by_learner: dict[str, list[PendingStart]] = {}
         for each in starts:
@@ -96,70 +105,63 @@ class SessionStarts:
         async def settle(theirs: Sequence[PendingStart]) -> None:
             async with turns:
                 for each in theirs:
-                    await self._settle([each], tries=TRIES_ALONE)
+                    await self._settle([each], render, tries=TRIES_ALONE)
 
         async with asyncio.TaskGroup() as learners:
             for theirs in by_learner.values():
                 learners.create_task(settle(theirs))
 
-    async def _go_round(self, starts: Sequence[PendingStart]) -> bool:
-        """Look, place holds, write. Returns whether some of the starts must wait for somebody else."""
-        deadline = max(each.call.call.deadline for each in starts)
-        facts = await self._starts.read_facts(
-            starts[0].claim.method,
-            [WantedStart(each.claim.user_id, each.claim.key, each.call.request.test_id) for each in starts],
-            deadline=deadline,
-        )
-        this_round = Round(self._render)
+    async def _go_round(self, starts: Sequence[PendingStart], render: Render) -> bool:
+        """Look, place holds, write. Returns whether some of the starts must wait for another request."""
+        items = [each.item for each in starts]
+        deadline = latest_deadline(items)
+        facts = await self._starts.read_facts(items, deadline=deadline)
+        this_round = Round(render)
         for each, known in zip(starts, facts, strict=True):
             this_round.add(each, known)
         must_wait = await self._expire(this_round, deadline)
-        must_wait |= await self._place(this_round)
+        held_before = {id(each) for each in starts if each.hold is HoldState.OPEN}
+        must_wait |= await self._placing.place(this_round, deadline=deadline)
+        if any(each.hold is HoldState.OPEN and id(each) not in held_before for each in starts):
+            await failpoints.hit_async("session.after_holds_placed")
         await self._write(this_round, deadline)
         this_round.share_refusals()
         return must_wait
 
     async def _expire(self, this_round: Round, deadline: float) -> bool:
-        """Close what is overdue; returns whether somebody else is at one of the sessions."""
+        """Close what is overdue; returns whether one of the sessions is locked by another transaction."""
         if not this_round.overdue:
             return False
-        closed = await self._changes.expire(sorted(this_round.overdue), deadline=deadline)
-        # The relay gives back what the unanswered ones held, too, but these starts should not wait for it.
-        unanswered = [(session.user_id, session.hold_id) for session in closed if not spends_hold(session)]
-        if unanswered:
-            await self._subscription.release_holds(unanswered)
+        closed = await self._changes.close_overdue(sorted(this_round.overdue), deadline=deadline)
+        unspent = [hold_of(session) for session in closed if ended_unspent(session)]
+        if unspent:
+            await self._subscription.give_back(unspent)
         return len(closed) < len(this_round.overdue)
-
-    async def _place(self, this_round: Round) -> bool:
-        """Place the holds that are missing; returns whether another start has one of the subjects."""
-        placing = this_round.to_place()
-        if not placing:
-            return False
-        states = await self._subscription.place_holds(
-            [(request, pending.call.call) for pending, request in placing]
-        )
-        for (pending, _), state in zip(placing, states, strict=True):
-            if isinstance(state, ServiceError):
-                pending.outcome = state
-            else:
-                pending.hold = state
-        if HoldState.OPEN in states:
-            await failpoints.hit_async("session.after_holds_placed")
-        return None in states
 
     async def _write(self, this_round: Round, deadline: float) -> None:
         """Commit what is ready: this is the moment at which a session exists and a key has its answer."""
         ready, sessions = this_round.to_write()
-        if not ready:
+        calls = [each.completed for each in ready if each.completed is not None]
+        if not calls:
             return
-        await self._starts.insert_sessions(
-            sessions, [each.completed() for each in ready], this_round.releases, deadline=deadline
+        ended = await self._starts.insert_sessions(
+            sessions, calls, this_round.resumes, this_round.releases, deadline=deadline
         )
         await failpoints.hit_async("session.after_commit")
-        for each in ready:
-            each.outcome = Reply(each.response)
+        for each, call in zip(ready, calls, strict=True):
+            if (call.user_id, call.key) not in ended:
+                each.outcome = call.reply()
         if this_round.releases:
             self._wake_relay()
+
+    def _lose(self, starts: Sequence[PendingStart]) -> None:
+        holds = [hold for hold in (each.lost_hold() for each in starts) if hold is not None]
+        if holds:
+            self._lost.add(holds)
+
+
+def _out_of_time(each: PendingStart) -> bool:
+    return isinstance(each.outcome, ServiceError) and each.outcome.reason is Reason.DEADLINE_EXCEEDED
 
 
 def _refuse(starts: Sequence[PendingStart], error: ServiceError) -> None:

@@ -4,37 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
-from chassis.postgres import idempotency
-from chassis.batch import Reply
+from chassis.batch import Item, Outcome, Reply
+from chassis.context import Claim
 from chassis.errors import Reason, ServiceError
-from chassis.postgres.idempotency import Claim, CompletedCall
+from chassis.postgres import idempotency
+from chassis.postgres.idempotency import CompletedCall
 from chassis.postgres.isolation import Locked
-from session_service.domain.ids import SessionId
-from session_service.domain.sessions import GivenAnswer, LatestAnswer, Session, expire
+from session_service.domain.sessions import (
+    GivenAnswer,
+    LatestAnswer,
+    Session,
+    SessionKey,
+    SessionRequest,
+    expire,
+)
 from session_service.domain.tests import Edition
-from session_service.operations.calls import KeyedCall
 from session_service.operations.closings import closing_events
-from session_service.store.changes import ChangeFacts, Changes, SessionKey
-
-
-class SessionRequest(Protocol):
-    """What names a session; `question_id` is empty when it is about no question."""
-
-    @property
-    def session_id(self) -> SessionId: ...
-
-    @property
-    def question_id(self) -> str: ...
-
+from session_service.store.changes import ChangeFacts, Changes
 
 R = TypeVar("R", bound=SessionRequest)
-Outcome = Reply[Any] | ServiceError
 
 
 class Draft:
-    """One session as the requests of a batch change it; an overdue one has expired before any of them."""
+    """One session as the requests of a batch change it; an overdue one expires before any of them."""
 
     def __init__(self, *, session: Session, edition: Edition) -> None:
         self.before = session
@@ -49,12 +43,12 @@ class Draft:
             self.close(expire(self.session), traceparent)
 
     def close(self, session: Session, traceparent: str) -> None:
-        """Take over the closed session, and the trace in which that was done."""
+        """Take over the closed session, and the trace in which it was closed."""
         self.session = session
         self._closed_by = traceparent
 
     def changes(self) -> Changes:
-        """What this one session adds to what is to be written, the keys aside."""
+        """What this one session adds to what is to be written, without the keys."""
         if self.session is self.before:
             return Changes()
         closed = self.before.live and not self.session.live
@@ -67,15 +61,15 @@ class Draft:
         )
 
 
-# Carries out one request on a draft and renders its answer; raises ServiceError to refuse it, and then has
-# left the draft as it was.
-Decide = Callable[[Draft, KeyedCall[R], datetime], bytes]
+# Carries out one request on a draft, and makes the record with the answer to it. To refuse the request it
+# raises ServiceError, and leaves the draft as it was.
+Decide = Callable[[Draft, Item[R], datetime], CompletedCall]
 
 
 class Drafts(Generic[R]):
-    """The drafts of one batch, and the answers given on the way.
+    """The drafts of one batch, and the answers that its requests get.
 
-    `own` holds responses that an earlier try of this very batch may have stored: they are no replays.
+    `own` holds the responses that an earlier attempt of this same batch may have stored: they are no replays.
     """
 
     def __init__(self, decide: Decide[R], *, own: Mapping[Claim, bytes]) -> None:
@@ -84,11 +78,9 @@ class Drafts(Generic[R]):
         self._drafts: dict[SessionKey, Draft] = {}
         self._completed: dict[Claim, CompletedCall] = {}
 
-    def carry_out(
-        self, calls: Sequence[KeyedCall[R]], facts: Sequence[ChangeFacts]
-    ) -> list[Outcome | Locked]:
+    def carry_out(self, items: Sequence[Item[R]], facts: Sequence[ChangeFacts]) -> list[Outcome | Locked]:
         """An outcome for each request, in order."""
-        return [self._one(call, fact) for call, fact in zip(calls, facts, strict=True)]
+        return [self._one(item, fact) for item, fact in zip(items, facts, strict=True)]
 
     def responses(self) -> dict[Claim, bytes]:
         """The answers that are to be stored."""
@@ -104,43 +96,40 @@ class Drafts(Generic[R]):
             events=[event for changes in drafted for event in changes.events],
         )
 
-    def _one(self, call: KeyedCall[R], fact: ChangeFacts) -> Outcome | Locked:
-        known = self._known(call, fact)
+    def _one(self, item: Item[R], fact: ChangeFacts) -> Outcome | Locked:
+        known = self._known(item, fact)
         if known is not None:
             return known
         if fact.session is None or fact.edition is None:
             return ServiceError(Reason.NOT_FOUND, "There is no such session")
         if not fact.locked:
-            return Locked.ELSEWHERE
+            return Locked.HELD_BY_ANOTHER
         draft = self._draft(fact.session, fact.edition)
         if fact.latest_answer is not None:
-            draft.latest_answers.setdefault(call.request.question_id, fact.latest_answer)
-        draft.expire_if_overdue(fact.now, call.call.traceparent)
+            draft.latest_answers.setdefault(item.request.question_id, fact.latest_answer)
+        draft.expire_if_overdue(fact.now, item.context.traceparent)
         try:
-            response = self._decide(draft, call, fact.now)
+            completed = self._decide(draft, item, fact.now)
         except ServiceError as refusal:
             return refusal
-        self._completed[call.claim] = CompletedCall(
-            call.claim, call.fingerprint, response, call.recorded_trace
-        )
-        return Reply(response)
+        self._completed[item.claim] = completed
+        return completed.reply()
 
-    def _known(self, call: KeyedCall[R], fact: ChangeFacts) -> Outcome | None:
-        """What the key has been answered with, before this batch or in it."""
+    def _known(self, item: Item[R], fact: ChangeFacts) -> Outcome | None:
+        """The answer that is stored for the key, before this batch or in it."""
         if fact.stored is not None:
-            outcome = idempotency.check(fact.stored, call.fingerprint)
-            own = isinstance(outcome, Reply) and self._own.get(call.claim) == outcome.message
-            return Reply(fact.stored.response) if own else outcome
-        earlier = self._completed.get(call.claim)
+            outcome = idempotency.check(fact.stored, item.fingerprint)
+            own = isinstance(outcome, Reply) and self._own.get(item.claim) == outcome.message
+            return Reply(fact.stored.response, content=fact.stored.content) if own else outcome
+        earlier = self._completed.get(item.claim)
         if earlier is None:
             return None
-        if earlier.fingerprint != call.fingerprint:
+        if earlier.fingerprint != item.fingerprint:
             return ServiceError(Reason.IDEMPOTENCY_KEY_REUSED)
-        return Reply(earlier.response, replayed=True, original=earlier.traceparent)
+        return Reply(earlier.response, replayed=True, original=earlier.traceparent, content=earlier.content)
 
     def _draft(self, session: Session, edition: Edition) -> Draft:
-        key = SessionKey(session.user_id, session.session_id)
-        draft = self._drafts.get(key)
+        draft = self._drafts.get(session.key)
         if draft is None:
-            draft = self._drafts[key] = Draft(session=session, edition=edition)
+            draft = self._drafts[session.key] = Draft(session=session, edition=edition)
         return draft

@@ -1,19 +1,23 @@
-"""Read sessions: one, or a learner's own, page by page."""
+"""Read sessions: one, or a learner's own, page by page; and what sessions ask."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
-from chassis.batch import Item
+from chassis.batch import Item, latest_deadline
 from chassis.errors import Reason, ServiceError
+from chassis.rpc.paging import Page
 from session_service.domain.ids import SessionId
-from session_service.domain.sessions import Session
+from session_service.domain.sessions import Session, SessionKey, revision_named
 from session_service.domain.states import SessionState
 from session_service.domain.tests import Edition
-from session_service.store.changes import SessionKey
+from session_service.store.editions import EditionKey
 from session_service.store.sessions import SessionStore
+
+CONTENTS_SECONDS_MAX = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +26,6 @@ class ListRequest:
 
     state: SessionState | None
     test_id: str | None
-    before: SessionId | None
-    page_size: int
-
-
-@dataclass(frozen=True, slots=True)
-class SessionPage:
-    """Sessions, newest first, and the last one's id if there are more."""
-
-    sessions: list[Session]
-    next_before: SessionId | None
 
 
 class SessionReads:
@@ -44,26 +38,25 @@ class SessionReads:
         self, items: Sequence[Item[SessionId]]
     ) -> list[tuple[Session, Edition] | ServiceError]:
         """Each session with what it asks."""
-        keys = [SessionKey(item.call.user_id, item.request) for item in items]
-        found = await self._sessions.get_sessions(
-            sorted(set(keys)), deadline=max(item.call.deadline for item in items)
-        )
+        keys = [SessionKey(item.user_id, item.request) for item in items]
+        found = await self._sessions.get_sessions(set(keys), deadline=latest_deadline(items))
         return [found.get(key) or ServiceError(Reason.NOT_FOUND, "There is no such session") for key in keys]
 
-    async def list_sessions(self, items: Sequence[Item[ListRequest]]) -> list[SessionPage]:
-        """A page for each item."""
-        return await asyncio.gather(*(self._page(item) for item in items))
-
-    async def _page(self, item: Item[ListRequest]) -> SessionPage:
-        request = item.request
-        sessions = await self._sessions.list_sessions(
-            item.call.user_id,
-            state=request.state,
-            test_id=request.test_id,
-            before=request.before,
-            limit=request.page_size + 1,
-            deadline=item.call.deadline,
+    async def list_sessions(self, item: Item[ListRequest], page: Page) -> list[Session]:
+        """The caller's sessions, newest first."""
+        return await self._sessions.list_sessions(
+            item.user_id,
+            state=item.request.state,
+            test_id=item.request.test_id,
+            before=None if page.after is None else SessionId(UUID(str(page.after[0]))),
+            limit=page.limit,
+            deadline=item.deadline,
         )
-        page = sessions[: request.page_size]
-        more = len(sessions) > len(page)
-        return SessionPage(page, page[-1].session_id if more else None)
+
+    async def get_contents(self, names: Collection[str]) -> dict[str, Edition]:
+        """What the sessions with these content names ask; see `content_name`."""
+        keys = {name: EditionKey(*revision_named(name)) for name in names}
+        editions = await self._sessions.get_editions(
+            set(keys.values()), deadline=time.monotonic() + CONTENTS_SECONDS_MAX
+        )
+        return {name: editions[key] for name, key in keys.items() if key in editions}

@@ -1,18 +1,19 @@
-"""Every change of a session goes this way: together if it can, alone where one would hurt the others."""
+"""The one way to change sessions: in batches, isolated from each other, each request once per key."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 
-from chassis.postgres import idempotency
-from chassis.postgres.errors import ConstraintViolation, OutcomeUnknown
-from chassis.postgres.idempotency import Claim
+from chassis.batch import Item, Outcome, latest_deadline
+from chassis.context import Claim
+from chassis.postgres import ConstraintViolation, OutcomeUnknown, idempotency
 from chassis.postgres.isolation import Locked, run_isolated
-from session_service.domain.sessions import Session
-from session_service.operations.calls import KeyedCall
-from session_service.operations.drafts import Decide, Draft, Drafts, Outcome, R
-from session_service.operations.refusals import refusal_of
-from session_service.store.changes import ChangeFacts, Changes, ChangeStore, SessionKey, WantedChange
+from session_service.domain.holds import HoldName
+from session_service.domain.sessions import Session, SessionKey, expire_idle, spends_hold
+from session_service.operations.drafts import Decide, Draft, Drafts, R
+from session_service.store.changes import ChangeFacts, Changes, ChangeStore, LockedSession
+from session_service.subscription_client import SubscriptionClient
 
 LOOKS_MAX = 3
 
@@ -22,93 +23,124 @@ class SessionChanges:
 
     Args:
         store: where the sessions are.
+        subscription: gets units back as soon as a change is committed.
         wake_relay: called after a commit that left events in the outbox.
     """
 
-    def __init__(self, *, store: ChangeStore, wake_relay: Callable[[], None]) -> None:
+    def __init__(
+        self, *, store: ChangeStore, subscription: SubscriptionClient, wake_relay: Callable[[], None]
+    ) -> None:
         self._store = store
+        self._subscription = subscription
         self._wake_relay = wake_relay
 
-    async def apply(self, calls: Sequence[KeyedCall[R]], decide: Decide[R]) -> list[Outcome]:
-        """An outcome for each request, in order; requests of one session act one after the other."""
-        own: dict[Claim, bytes] = {}
+    async def apply(self, items: Sequence[Item[R]], decide: Decide[R]) -> list[Outcome]:
+        """An outcome for each request, in order; requests of one session act one after the other.
 
-        async def attempt(some: Sequence[KeyedCall[R]], wait: bool) -> list[Outcome | Locked]:
+        What unanswered sessions held is given back before this returns, if that takes no longer than
+        GIVE_BACK_SECONDS_MAX. The relay does it otherwise.
+        """
+        own: dict[Claim, bytes] = {}
+        unspent: list[HoldName] = []
+
+        async def attempt(some: Sequence[Item[R]], wait: bool) -> list[Outcome | Locked]:
             for _ in range(LOOKS_MAX - 1):
                 try:
-                    return await self._change(some, decide, own, wait=wait)
+                    return await self._change(some, decide, own, unspent, wait=wait)
                 except ConstraintViolation as violation:
                     if violation.constraint != idempotency.CONSTRAINT:
                         raise
-                    # Someone used a key between our look and our claim: the next look will find it.
-            return await self._change(some, decide, own, wait=wait)
+                    # Another request used a key between our look and our claim: the next look will find it.
+            return await self._change(some, decide, own, unspent, wait=wait)
 
-        return await run_isolated(
-            calls, attempt, owner_of=_session_of, refusal_of=lambda _call, error: refusal_of(error)
-        )
+        outcomes = await run_isolated(items, attempt, owner_of=_session_of)
+        if unspent:
+            await self._subscription.give_back(unspent)
+        return outcomes
 
-    async def expire(self, sessions: Sequence[SessionKey], *, deadline: float) -> list[Session]:
-        """Close those of these sessions that are overdue and that nobody else has locked; returns them.
+    async def close_overdue(self, keys: Sequence[SessionKey], *, deadline: float) -> list[Session]:
+        """Close those of these sessions that are overdue and not locked by another; returns them.
 
         Raises ServiceError and OutcomeUnknown.
         """
 
-        def decide(facts: list[ChangeFacts]) -> tuple[list[Session], Changes]:
-            drafts: list[Draft] = []
-            for fact in facts:
-                if fact.session is not None and fact.edition is not None and fact.locked:
-                    draft = Draft(session=fact.session, edition=fact.edition)
-                    draft.expire_if_overdue(fact.now, "")
-                    drafts.append(draft)
-            changes = [draft.changes() for draft in drafts]
-            expired = [session for each in changes for session in each.sessions]
-            return expired, Changes(
-                sessions=expired, events=[event for each in changes for event in each.events]
-            )
+        def decide(locked: LockedSession) -> Changes:
+            draft = Draft(session=locked.session, edition=locked.edition)
+            draft.expire_if_overdue(locked.now, "")
+            return draft.changes()
 
-        expired = await self._store.change_sessions(
-            [WantedChange(key, "", "", "") for key in sessions], decide, wait=False, deadline=deadline
-        )
-        if expired:
+        return await self._close(keys, decide, deadline)
+
+    async def close_idle(
+        self, keys: Sequence[SessionKey], allowed: timedelta, *, deadline: float
+    ) -> list[Session]:
+        """Close those of these sessions that are idle and not locked by another; returns them.
+
+        Raises ServiceError and OutcomeUnknown.
+        """
+
+        def decide(locked: LockedSession) -> Changes:
+            draft = Draft(session=locked.session, edition=locked.edition)
+            if locked.session.idle(locked.now, allowed):
+                draft.close(expire_idle(locked.session, allowed), "")
+            return draft.changes()
+
+        return await self._close(keys, decide, deadline)
+
+    async def _close(
+        self, keys: Sequence[SessionKey], decide: Callable[[LockedSession], Changes], deadline: float
+    ) -> list[Session]:
+        closed = await self._store.change_free_sessions(keys, decide, deadline=deadline)
+        if closed:
             self._wake_relay()
-        return expired
+        return closed
 
     async def _change(
-        self, calls: Sequence[KeyedCall[R]], decide: Decide[R], own: dict[Claim, bytes], *, wait: bool
+        self,
+        items: Sequence[Item[R]],
+        decide: Decide[R],
+        own: dict[Claim, bytes],
+        unspent: list[HoldName],
+        *,
+        wait: bool,
     ) -> list[Outcome | Locked]:
-        """One transaction for these requests; notes in `own` what it may have stored if nobody can tell."""
-        drafts = Drafts(decide, own=own)
+        """One transaction for these requests.
 
-        def carry_out(facts: list[ChangeFacts]) -> tuple[tuple[list[Outcome | Locked], bool], Changes]:
-            nonlocal drafts
+        If its outcome stays unknown, `own` gets the responses that it may have stored. After its commit,
+        `unspent` gets the holds of the sessions that ended without being counted.
+        """
+        drafts = Drafts(decide, own=own)
+        changes = Changes()
+
+        def carry_out(facts: list[ChangeFacts]) -> tuple[list[Outcome | Locked], Changes]:
+            nonlocal drafts, changes
             drafts = Drafts(decide, own=own)
-            outcomes = drafts.carry_out(calls, facts)
+            outcomes = drafts.carry_out(items, facts)
             changes = drafts.changes()
-            return (outcomes, bool(changes.events)), changes
+            return outcomes, changes
 
         try:
-            outcomes, told = await self._store.change_sessions(
-                [_wanted(call) for call in calls],
-                carry_out,
-                wait=wait,
-                deadline=max(call.call.deadline for call in calls),
+            outcomes = await self._store.change_sessions(
+                items, carry_out, wait=wait, deadline=latest_deadline(items)
             )
         except OutcomeUnknown:
             own.update(drafts.responses())
             raise
-        if told:
+        if changes.events:
             self._wake_relay()
+        unspent += [hold_of(session) for session in changes.sessions if ended_unspent(session)]
         return outcomes
 
 
-def _session_of(call: KeyedCall[R]) -> SessionKey:
-    return SessionKey(call.call.user_id, call.request.session_id)
+def hold_of(session: Session) -> HoldName:
+    """The hold that pays for a session."""
+    return HoldName(session.user_id, session.hold_id)
 
 
-def _wanted(call: KeyedCall[R]) -> WantedChange:
-    return WantedChange(
-        _session_of(call),
-        call.call.method,
-        call.call.idempotency_key,
-        call.request.question_id,
-    )
+def ended_unspent(session: Session) -> bool:
+    """Whether the session has ended and its hold is to be released."""
+    return not session.live and not spends_hold(session)
+
+
+def _session_of(item: Item[R]) -> SessionKey:
+    return SessionKey(item.user_id, item.request.session_id)

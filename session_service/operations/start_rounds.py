@@ -3,54 +3,80 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from datetime import datetime, timedelta
 
-from chassis.postgres import idempotency
-from chassis.batch import Reply
+from chassis.batch import Item, Outcome, Reply
+from chassis.context import Claim
 from chassis.errors import Reason, ServiceError
-from chassis.postgres.idempotency import Claim, CompletedCall
 from chassis.ids import uuid7
+from chassis.postgres import idempotency
+from chassis.postgres.idempotency import CompletedCall
+from chassis.postgres.keyed import completed_call
 from chassis.postgres.outbox import OutboxEvent
-from session_service.domain.holds import HoldRequest, HoldState, hold_request
+from session_service.domain.holds import HoldRequest, HoldState, OpenHold, hold_request
 from session_service.domain.ids import SessionId, hold_id_of
-from session_service.domain.sessions import Session, StartRequest, start
+from session_service.domain.sessions import (
+    Session,
+    SessionKey,
+    StartedSession,
+    StartRequest,
+    content_name,
+    start,
+)
 from session_service.domain.tests import Edition
-from session_service.operations.calls import KeyedCall
-from session_service.store.changes import SessionKey
-from session_service.store.starts import StartFacts
+from session_service.store.starts import Resume, StartFacts
 from session_service.subscription_client import release_event
 
-# Renders the answer (session, what it asks, whether it is resumed): the bytes that every replay returns.
-Render = Callable[[Session, Edition, bool], bytes]
-Outcome = Reply[Any] | ServiceError
+# The longest Request-Timeout of a client. Nobody waits for an older start, so its hold was left behind.
+# Nothing is counted twice if this is wrong, because the key is aborted before the hold is released.
+START_AGE_MAX = timedelta(seconds=60)
+
+# Renders the answer that is stored: the bytes that every replay returns.
+Render = Callable[[StartedSession], bytes]
 
 
 class PendingStart:
     """One start on its way to an outcome; it may take several rounds."""
 
-    __slots__ = ("call", "claim", "hold", "hold_id", "outcome", "response")
+    __slots__ = (
+        "asked_at", "claim", "completed", "hold", "hold_id", "item", "outcome", "releases_delivered",
+        "rival_resolved",
+    )  # fmt: skip
 
-    def __init__(self, call: KeyedCall[StartRequest]) -> None:
-        self.call = call
-        self.claim = call.claim
+    def __init__(self, item: Item[StartRequest]) -> None:
+        self.item = item
+        self.claim = item.claim
         self.hold_id = hold_id_of(*self.claim)
         self.hold: HoldState | None = None  # as subscription_service last told
-        self.response = b""  # what was last tried to be stored
+        self.asked_at: datetime | None = None  # when a hold was asked for that may exist
+        self.completed: CompletedCall | None = None  # what was last tried to be stored
         self.outcome: Outcome | None = None
+        # Each of these is tried once.
+        self.releases_delivered = False
+        self.rival_resolved = False
 
     @property
     def test(self) -> tuple[str, str]:
-        return self.claim.user_id, self.call.request.test_id
+        return self.claim.user_id, self.item.request.test_id
 
-    def completed(self) -> CompletedCall:
-        return CompletedCall(self.claim, self.call.fingerprint, self.response, self.call.recorded_trace)
+    def complete(self, started: StartedSession, render: Render) -> CompletedCall:
+        """Render the answer, to be stored under the key."""
+        content = content_name(started.session)
+        self.completed = completed_call(self.item, render(started), content=content)
+        return self.completed
+
+    def lost_hold(self) -> OpenHold | None:
+        """The hold that this start may have left behind when it ran out of time."""
+        if self.asked_at is None or isinstance(self.outcome, Reply):
+            return None
+        return OpenHold(self.claim.user_id, self.hold_id, self.claim.method, self.claim.key, self.asked_at)
 
 
 class Round:
-    """Sorts the starts of a batch, in their order, by what the facts say of them.
+    """Sorts the starts of a batch, in their order, by what the facts say about them.
 
-    Of the starts that would collide with each other (one key, or one test of one learner) only the first goes
-    on; the others follow it: they look again when it is through, and find what it has done.
+    Of the starts that would collide with each other (one key, or one test of one learner) only the first one
+    goes on. The others follow it: they look again after it, and find what it has done.
     """
 
     def __init__(self, render: Render) -> None:
@@ -59,16 +85,20 @@ class Round:
         self._starting: dict[tuple[str, str], tuple[PendingStart, StartFacts]] = {}
         self._followers: list[tuple[PendingStart, PendingStart]] = []
         self._resumed: list[PendingStart] = []
+        self._now: datetime | None = None
         self.overdue: set[SessionKey] = set()
+        self.resumes: list[Resume] = []
         self.releases: list[OutboxEvent] = []
 
     def add(self, pending: PendingStart, facts: StartFacts) -> None:
         """Settle the start, or remember what it needs."""
+        self._now = facts.now
         if facts.stored is not None:
-            outcome = idempotency.check(facts.stored, pending.call.fingerprint)
-            # What this very batch has stored, though nobody could tell it so, is no replay.
-            own = isinstance(outcome, Reply) and outcome.message == pending.response
-            pending.outcome = Reply(pending.response) if own else outcome
+            outcome = idempotency.check(facts.stored, pending.item.fingerprint)
+            # Our own COMMIT may have succeeded although its answer was lost: that is no replay.
+            tried = pending.completed
+            own = isinstance(outcome, Reply) and tried is not None and outcome.message == tried.response
+            pending.outcome = tried.reply() if own and tried is not None else outcome
         elif pending.claim in self._claiming:
             self._followers.append((pending, self._claiming[pending.claim]))
         elif facts.edition is None:
@@ -77,14 +107,14 @@ class Round:
             )
         elif facts.latest is not None and facts.latest.live:
             if facts.latest.overdue(facts.now):
-                self.overdue.add(SessionKey(facts.latest.user_id, facts.latest.session_id))
+                self.overdue.add(facts.latest.key)
             else:
-                self._resume(pending, facts.latest, facts.edition)
+                self._resume(pending, facts.latest)
         else:
             self._start(pending, facts, facts.edition)
 
     def to_place(self) -> list[tuple[PendingStart, HoldRequest]]:
-        """The starts that need a hold, and which."""
+        """The starts that need a hold, and which hold."""
         return [
             (pending, _hold_request(pending, facts, facts.edition))
             for pending, facts in self._starting.values()
@@ -98,7 +128,7 @@ class Round:
         for pending, facts in self._starting.values():
             if pending.outcome is None and pending.hold is HoldState.OPEN and facts.edition is not None:
                 session = start(
-                    pending.call.request,
+                    pending.item.request,
                     edition=facts.edition,
                     user_id=pending.claim.user_id,
                     session_id=SessionId(uuid7()),
@@ -106,15 +136,23 @@ class Round:
                     attempt=_attempt(facts),
                     now=facts.now,
                 )
-                pending.response = self._render(session, facts.edition, False)
+                pending.complete(StartedSession(session, resumed=False), self._render)
                 sessions.append(session)
                 ready.append(pending)
         return ready, sessions
 
-    def share_refusals(self) -> None:
-        """What refuses a start refuses those that follow it with the same test; the rest looks again.
+    def is_left_behind(self, rival: OpenHold) -> bool:
+        """Whether the start of this hold must have ended, because no start takes so long."""
+        return self._now is not None and self._now - rival.placed_at > START_AGE_MAX
 
-        Not so if it was refused for its key, and the key is not theirs.
+    def asking(self, pending: PendingStart) -> None:
+        """Note that a hold is asked for: it may exist, whatever the answer says."""
+        pending.asked_at = self._now
+
+    def share_refusals(self) -> None:
+        """A refusal of a start also refuses those that follow it with the same test; the others look again.
+
+        A refusal for the key is shared only with the same key.
         """
         for pending, leader in self._followers:
             refusal = leader.outcome
@@ -123,19 +161,22 @@ class Round:
                 if not of_key or leader.claim == pending.claim:
                     pending.outcome = refusal
 
-    def _resume(self, pending: PendingStart, session: Session, edition: Edition) -> None:
-        pending.response = self._render(session, edition, True)
+    def _resume(self, pending: PendingStart, session: Session) -> None:
+        pending.complete(StartedSession(session, resumed=True), self._render)
         self._claiming[pending.claim] = pending
         self._resumed.append(pending)
+        event = None
         if pending.hold is HoldState.OPEN and session.hold_id != pending.hold_id:  # it lost after it had paid
-            traceparent = pending.call.call.traceparent
-            self.releases.append(
-                release_event(pending.claim.user_id, pending.hold_id, traceparent=traceparent)
+            event = release_event(
+                pending.claim.user_id, pending.hold_id, traceparent=pending.item.context.traceparent
             )
+            self.releases.append(event)
+        event_id = None if event is None else event.event_id
+        self.resumes.append(Resume(pending.claim.user_id, pending.claim.key, session.session_id, event_id))
 
     def _start(self, pending: PendingStart, facts: StartFacts, edition: Edition) -> None:
         if pending.hold in {HoldState.COMMITTED, HoldState.RELEASED}:
-            # The key has no answer, and its hold has had its end: nothing can come of it any more.
+            # The key has no answer, and its hold has ended: this key can get no session any more.
             pending.outcome = ServiceError(Reason.REQUEST_ABORTED)
             return
         if pending.test in self._starting:
@@ -162,7 +203,7 @@ def _hold_request(pending: PendingStart, facts: StartFacts, edition: Edition) ->
         edition.definition,
         user_id=pending.claim.user_id,
         hold_id=pending.hold_id,
-        test_id=pending.call.request.test_id,
+        test_id=pending.item.request.test_id,
         attempt=_attempt(facts),
         method=pending.claim.method,
         key=pending.claim.key,

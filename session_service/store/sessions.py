@@ -2,63 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from chassis.postgres import Connection, Database
-from session_service.domain.ids import HoldId, SessionId
-from session_service.domain.sessions import Session
+from chassis.postgres.rows import as_rows
+from session_service.domain.ids import SessionId
+from session_service.domain.sessions import Session, SessionKey, as_of
 from session_service.domain.states import SessionState
 from session_service.domain.tests import Edition
-from session_service.store.changes import SessionKey
 from session_service.store.editions import EditionCache, EditionKey
-from session_service.store.rows import session_from
+from session_service.store.session_rows import LIVE, SESSION_COLUMNS, SESSION_TYPES, listed, session_from
+
+
+class SweepPosition(NamedTuple):
+    """Where a sweep is: sessions are ordered by a time (of their deadline, or their start) and their key."""
+
+    time: datetime
+    user_id: str
+    session_id: SessionId
+
+    @property
+    def key(self) -> SessionKey:
+        return SessionKey(self.user_id, self.session_id)
 
 
 class SessionStore:
-    """Reads sessions."""
+    """Reads sessions. An overdue one reads as expired, also before it is closed."""
 
     def __init__(self, *, database: Database, editions: EditionCache) -> None:
         self._database = database
         self._editions = editions
 
     async def get_sessions(
-        self, wanted: Sequence[SessionKey], *, deadline: float
+        self, wanted: Collection[SessionKey], *, deadline: float
     ) -> dict[SessionKey, tuple[Session, Edition]]:
         """These sessions with what they ask; those that do not exist are absent."""
 
         async def work(connection: Connection) -> dict[SessionKey, tuple[Session, Edition]]:
-            rows = await connection.fetch(
-                """
-                SELECT session.user_id, session.session_id, session.hold_id, session.test_id,
-                       session.revision, session.attempt, session.state, session.title, session.kind,
-                       session.difficulty, session.metadata, session.total, session.answered, session.solved,
-                       session.answers_given, session.answers_correct, session.version, session.started_at,
-                       session.deadline_at, session.last_answer_at, session.submitted_at, session.closed_at,
-                       session.close_reason, session.score, session.passed,
-                       tests.content_version
-                  FROM unnest($1::text[], $2::uuid[]) AS wanted (user_id, session_id)
-                 CROSS JOIN LATERAL (
-                       SELECT user_id, session_id, hold_id, test_id, revision, attempt, state, title, kind,
-                              difficulty, metadata, total, answered, solved, answers_given, answers_correct,
-                              version, started_at, deadline_at, last_answer_at, submitted_at, closed_at,
-                              close_reason, score, passed
-                         FROM sessions
-                        WHERE user_id = wanted.user_id AND session_id = wanted.session_id
-                        LIMIT 1
-                       ) AS session
-                  JOIN tests ON tests.test_id = session.test_id
-                """,
-                [key.user_id for key in wanted],
-                [key.session_id for key in wanted],
-            )
-            keys = [EditionKey(row["test_id"], row["revision"], row["content_version"]) for row in rows]
+            rows = await connection.fetch(_GET_SESSIONS, as_rows([key._asdict() for key in wanted]))
+            keys = [EditionKey(row["test_id"], row["revision"]) for row in rows]
             editions = await self._editions.get(connection, set(keys))
+            sessions = [as_of(session_from(row), row["now"]) for row in rows]
             return {
-                SessionKey(row["user_id"], row["session_id"]): (session_from(row), editions[key])
-                for row, key in zip(rows, keys, strict=True)
+                session.key: (session, editions[key]) for session, key in zip(sessions, keys, strict=True)
             }
 
         return await self._database.read(work, deadline=deadline, name="get_sessions")
+
+    async def get_editions(
+        self, wanted: Collection[EditionKey], *, deadline: float
+    ) -> dict[EditionKey, Edition]:
+        """What sessions of these revisions ask; revisions that do not exist are absent."""
+
+        async def work(connection: Connection) -> dict[EditionKey, Edition]:
+            return await self._editions.get(connection, wanted)
+
+        return await self._database.read(work, deadline=deadline, name="get_editions")
 
     async def list_sessions(
         self,
@@ -73,76 +74,70 @@ class SessionStore:
         """The learner's sessions, newest first (their ids sort by time), those before `before`."""
 
         async def work(connection: Connection) -> list[Session]:
-            rows = await connection.fetch(
-                """
-                SELECT user_id, session_id, hold_id, test_id, revision, attempt, state, title, kind,
-                       difficulty, metadata, total, answered, solved, answers_given, answers_correct, version,
-                       started_at, deadline_at, last_answer_at, submitted_at, closed_at, close_reason, score,
-                       passed
-                  FROM sessions
-                 WHERE user_id = $1
-                   AND ($2::text IS NULL OR state = $2)
-                   AND ($3::text IS NULL OR test_id = $3)
-                   AND ($4::uuid IS NULL OR session_id < $4)
-                 ORDER BY session_id DESC
-                 LIMIT $5
-                """,
-                user_id,
-                state,
-                test_id,
-                before,
-                limit,
-            )
-            return [session_from(row) for row in rows]
+            rows = await connection.fetch(_LIST_SESSIONS, user_id, state, test_id, before, limit)
+            return [as_of(session_from(row), row["now"]) for row in rows]
 
         return await self._database.read(work, deadline=deadline, name="list_sessions")
 
-    async def list_overdue(self, limit: int, *, deadline: float) -> list[SessionKey]:
-        """Live sessions whose deadline has passed, the longest overdue first."""
+    async def list_overdue(
+        self, after: SweepPosition | None, limit: int, *, deadline: float
+    ) -> list[SweepPosition]:
+        """Live sessions whose deadline has passed, the longest overdue first, those behind `after`."""
+        return await self._sweep(_LIST_OVERDUE, *(after or (None, None, None)), limit, deadline=deadline)
 
-        async def work(connection: Connection) -> list[SessionKey]:
-            rows = await connection.fetch(
-                """
-                SELECT user_id, session_id
-                  FROM sessions
-                 WHERE state IN ('active', 'paused') AND deadline_at <= now()
-                 ORDER BY deadline_at
-                 LIMIT $1
-                """,
-                limit,
-            )
-            return [SessionKey(row["user_id"], row["session_id"]) for row in rows]
+    async def list_idle(
+        self, allowed: timedelta, after: SweepPosition | None, limit: int, *, deadline: float
+    ) -> list[SweepPosition]:
+        """Live sessions without a deadline in which nothing has happened for so long, the oldest first."""
+        return await self._sweep(
+            _LIST_IDLE, *(after or (None, None, None)), limit, allowed, deadline=deadline
+        )
 
-        return await self._database.read(work, deadline=deadline, name="list_overdue")
+    async def _sweep(self, sql: str, *arguments: object, deadline: float) -> list[SweepPosition]:
+        async def work(connection: Connection) -> Sequence[SweepPosition]:
+            return [SweepPosition(*row) for row in await connection.fetch(sql, *arguments)]
 
-    async def sessions_of_holds(
-        self, holds: Sequence[tuple[str, HoldId]], *, deadline: float
-    ) -> dict[tuple[str, HoldId], Session]:
-        """The session that each of these holds (user and hold id) pays for; absent where there is none."""
+        return list(await self._database.read(work, deadline=deadline, name="sweep_sessions"))
 
-        async def work(connection: Connection) -> dict[tuple[str, HoldId], Session]:
-            rows = await connection.fetch(
-                """
-                SELECT session.user_id, session.session_id, session.hold_id, session.test_id,
-                       session.revision, session.attempt, session.state, session.title, session.kind,
-                       session.difficulty, session.metadata, session.total, session.answered, session.solved,
-                       session.answers_given, session.answers_correct, session.version, session.started_at,
-                       session.deadline_at, session.last_answer_at, session.submitted_at, session.closed_at,
-                       session.close_reason, session.score, session.passed
-                  FROM unnest($1::text[], $2::uuid[]) AS wanted (user_id, hold_id)
-                 CROSS JOIN LATERAL (
-                       SELECT user_id, session_id, hold_id, test_id, revision, attempt, state, title, kind,
-                              difficulty, metadata, total, answered, solved, answers_given, answers_correct,
-                              version, started_at, deadline_at, last_answer_at, submitted_at, closed_at,
-                              close_reason, score, passed
-                         FROM sessions
-                        WHERE user_id = wanted.user_id AND hold_id = wanted.hold_id
-                        LIMIT 1
-                       ) AS session
-                """,
-                [user_id for user_id, _ in holds],
-                [hold_id for _, hold_id in holds],
-            )
-            return {(row["user_id"], HoldId(row["hold_id"])): session_from(row) for row in rows}
 
-        return await self._database.read(work, deadline=deadline, name="sessions_of_holds")
+_GET_SESSIONS = f"""
+    SELECT now() AS now, {listed(SESSION_TYPES, "session")}
+      FROM json_to_recordset($1) AS wanted (user_id text, session_id uuid)
+     CROSS JOIN LATERAL (
+           SELECT {SESSION_COLUMNS}
+             FROM sessions
+            WHERE user_id = wanted.user_id AND session_id = wanted.session_id
+            LIMIT 1
+           ) AS session
+"""
+
+_LIST_SESSIONS = f"""
+    SELECT now() AS now, {SESSION_COLUMNS}
+      FROM sessions
+     WHERE user_id = $1
+       AND ($2::text IS NULL
+            OR $2 = CASE WHEN {LIVE} AND deadline_at <= now() THEN 'expired' ELSE state END)
+       AND ($3::text IS NULL OR test_id = $3)
+       AND ($4::uuid IS NULL OR session_id < $4)
+     ORDER BY session_id DESC
+     LIMIT $5
+"""
+
+_LIST_OVERDUE = f"""
+    SELECT deadline_at, user_id, session_id
+      FROM sessions
+     WHERE {LIVE} AND deadline_at <= now()
+       AND ($1::timestamptz IS NULL OR (deadline_at, user_id, session_id) > ($1, $2::text, $3::uuid))
+     ORDER BY deadline_at, user_id, session_id
+     LIMIT $4
+"""
+
+_LIST_IDLE = f"""
+    SELECT started_at, user_id, session_id
+      FROM sessions
+     WHERE {LIVE} AND deadline_at IS NULL AND started_at <= now() - $5::interval
+       AND (last_answer_at IS NULL OR last_answer_at <= now() - $5::interval)
+       AND ($1::timestamptz IS NULL OR (started_at, user_id, session_id) > ($1, $2::text, $3::uuid))
+     ORDER BY started_at, user_id, session_id
+     LIMIT $4
+"""

@@ -6,25 +6,48 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
+from uuid import UUID
 
 import asyncpg
 
-from chassis.postgres.idempotency import CompletedCall, StoredResponse
-from chassis.postgres.outbox import OutboxEvent
+from chassis.batch import Item
 from chassis.postgres import Connection, Database
-from session_service.domain.sessions import Session
+from chassis.postgres.idempotency import (
+    CLAIM_ROWS,
+    STORED_COLUMNS,
+    STORED_OF_WANTED,
+    CompletedCall,
+    StoredResponse,
+    claim_from,
+    claim_rows,
+    stored_from,
+)
+from chassis.postgres.outbox import APPEND_ROWS, OutboxEvent, append_from, append_rows
+from chassis.postgres.rows import as_rows
+from session_service.domain.ids import SessionId
+from session_service.domain.sessions import Session, StartRequest
 from session_service.domain.tests import Edition
 from session_service.store.editions import EditionCache, EditionKey
-from session_service.store.rows import metadata_text, session_from, stored_from
+from session_service.store.session_rows import (
+    LIVE,
+    SESSION_COLUMNS,
+    SESSION_TYPES,
+    listed,
+    recordset,
+    session_from,
+)
 
-# For a statement of its own, as SET LOCAL is for a transaction of several.
+# The statement is a transaction of its own, so it sets its lock timeout itself.
 LOCK_TIMEOUT = "250ms"
 
 
-class WantedStart(NamedTuple):
+class Resume(NamedTuple):
+    """A key that is to be answered with a session under way; the event is written only together with that."""
+
     user_id: str
     key: str
-    test_id: str
+    session_id: SessionId
+    event_id: UUID | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +55,8 @@ class StartFacts:
     """What was known of a start at `now`, by the database's clock.
 
     `latest` is the learner's last session of this test, the only one that can be live. `edition` is that of
-    the live session if there is one, else the test as it is now; None when there is no such test, and when
-    the key has an answer already.
+    the live session if there is one, else of the test as it is now; None when there is no such test, and
+    when the key has an answer already.
     """
 
     now: datetime
@@ -49,57 +72,12 @@ class StartStore:
         self._database = database
         self._editions = editions
 
-    async def read_facts(
-        self, method: str, wanted: Sequence[WantedStart], *, deadline: float
-    ) -> list[StartFacts]:
+    async def read_facts(self, items: Sequence[Item[StartRequest]], *, deadline: float) -> list[StartFacts]:
         """What is known of each start, in their order, all at one moment."""
+        wanted = as_rows([{**item.claim._asdict(), "test_id": item.request.test_id} for item in items])
 
         async def work(connection: Connection) -> list[StartFacts]:
-            rows = await connection.fetch(
-                """
-                SELECT now() AS now,
-                       stored.state AS stored_state, stored.fingerprint AS stored_fingerprint,
-                       stored.response AS stored_response, stored.traceparent AS stored_traceparent,
-                       wanted.test_id AS wanted_test_id,
-                       tests.revision AS current_revision, tests.content_version,
-                       latest.user_id, latest.session_id, latest.hold_id, latest.test_id, latest.revision,
-                       latest.attempt, latest.state, latest.title, latest.kind, latest.difficulty,
-                       latest.metadata, latest.total, latest.answered, latest.solved, latest.answers_given,
-                       latest.answers_correct, latest.version, latest.started_at, latest.deadline_at,
-                       latest.last_answer_at, latest.submitted_at, latest.closed_at, latest.close_reason,
-                       latest.score, latest.passed
-                  FROM unnest($2::text[], $3::text[], $4::text[])
-                       WITH ORDINALITY AS wanted (user_id, key, test_id, place)
-                  LEFT JOIN LATERAL (
-                       SELECT state, fingerprint, response, traceparent
-                         FROM idempotency_keys
-                        WHERE user_id = wanted.user_id AND method = $1 AND key = wanted.key
-                        LIMIT 1
-                       ) AS stored ON true
-                  LEFT JOIN LATERAL (
-                       SELECT revision, content_version
-                         FROM tests
-                        WHERE test_id = wanted.test_id
-                        LIMIT 1
-                       ) AS tests ON true
-                  LEFT JOIN LATERAL (
-                       SELECT user_id, session_id, hold_id, test_id, revision, attempt, state, title, kind,
-                              difficulty, metadata, total, answered, solved, answers_given, answers_correct,
-                              version, started_at, deadline_at, last_answer_at, submitted_at, closed_at,
-                              close_reason, score, passed
-                         FROM sessions
-                        WHERE user_id = wanted.user_id AND test_id = wanted.test_id
-                        ORDER BY attempt DESC
-                        LIMIT 1
-                       ) AS latest ON true
-                 ORDER BY wanted.place
-                """,
-                method,
-                [each.user_id for each in wanted],
-                [each.key for each in wanted],
-                [each.test_id for each in wanted],
-            )
-            facts = [_Fact.of(row) for row in rows]
+            facts = [_Fact.of(row) for row in await connection.fetch(_READ_FACTS, wanted)]
             editions = await self._editions.get(
                 connection, {fact.edition_key for fact in facts if fact.edition_key is not None}
             )
@@ -119,85 +97,35 @@ class StartStore:
         self,
         sessions: Sequence[Session],
         calls: Sequence[CompletedCall],
+        resumes: Sequence[Resume],
         events: Sequence[OutboxEvent],
         *,
         deadline: float,
-    ) -> None:
+    ) -> set[tuple[str, str]]:
         """Start these sessions, store the responses of these calls and send these events: all, or nothing.
 
-        The calls are of one method, and there is at least one.
+        The calls are of one method. `resumes` are those calls that are answered with a session under way. The
+        session is locked and looked at again: if it has ended in the meantime, nothing is written for that
+        call, and its user and key are returned.
 
-        Raises ConstraintViolation when somebody was faster: of `idempotency_keys_once`, or of the sessions'
-        `sessions_attempt_once`, `sessions_one_live_per_test` or `sessions_hold_once`; LockTimeout when
-        somebody is in the middle of that, and does not come to an end.
+        Raises ConstraintViolation when another request was faster: of `idempotency_keys_once`, or of the
+        sessions' `sessions_attempt_once`, `sessions_one_live_per_test` or `sessions_hold_once`; LockTimeout
+        when another transaction is in the middle of that and does not end.
         """
-        # One order for all batches, so that they cannot deadlock each other.
-        sessions = sorted(sessions, key=lambda session: (session.user_id, session.test_id))
-        calls = sorted(calls, key=lambda call: call.claim)
-        events = sorted(events, key=lambda event: (event.user_id, event.event_id))
-        await self._database.execute_write(
-            """
-            WITH patience AS MATERIALIZED (  -- one learner's locked rows must not hold up the whole batch
-                SELECT set_config('lock_timeout', $26, true)
-            ), claimed AS (
-                INSERT INTO idempotency_keys (user_id, method, key, state, fingerprint, response, traceparent)
-                SELECT user_id, $2, key, 'completed', fingerprint, response, traceparent
-                  FROM unnest($1::text[], $3::text[], $4::bytea[], $5::bytea[], $6::text[])
-                       AS call (user_id, key, fingerprint, response, traceparent)
-                 CROSS JOIN patience
-            ), started AS (
-                INSERT INTO sessions (
-                    user_id, session_id, hold_id, test_id, revision, attempt, state, title, kind, difficulty,
-                    metadata, total, started_at, deadline_at
-                )
-                SELECT user_id, session_id, hold_id, test_id, revision, attempt, state, title, kind,
-                       difficulty, metadata::jsonb, total, started_at, deadline_at
-                  FROM unnest(
-                           $7::text[], $8::uuid[], $9::uuid[], $10::text[], $11::integer[], $12::integer[],
-                           $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::integer[],
-                           $19::timestamptz[], $20::timestamptz[]
-                       ) AS session (
-                           user_id, session_id, hold_id, test_id, revision, attempt, state, title, kind,
-                           difficulty, metadata, total, started_at, deadline_at
-                       )
-                 CROSS JOIN patience
-            )
-            INSERT INTO outbox (user_id, event_id, topic, payload, traceparent)
-            SELECT user_id, event_id, topic, payload, traceparent
-              FROM unnest($21::text[], $22::uuid[], $23::text[], $24::bytea[], $25::text[])
-                   AS event (user_id, event_id, topic, payload, traceparent)
-             CROSS JOIN patience
-                ON CONFLICT DO NOTHING
-            """,
-            [call.claim.user_id for call in calls],
-            calls[0].claim.method,
-            [call.claim.key for call in calls],
-            [call.fingerprint for call in calls],
-            [call.response for call in calls],
-            [call.traceparent for call in calls],
-            [session.user_id for session in sessions],
-            [session.session_id for session in sessions],
-            [session.hold_id for session in sessions],
-            [session.test_id for session in sessions],
-            [session.revision for session in sessions],
-            [session.attempt for session in sessions],
-            [session.state for session in sessions],
-            [session.title for session in sessions],
-            [session.kind for session in sessions],
-            [session.difficulty for session in sessions],
-            [metadata_text(session.metadata) for session in sessions],
-            [session.total for session in sessions],
-            [session.started_at for session in sessions],
-            [session.deadline_at for session in sessions],
-            [event.user_id for event in events],
-            [event.event_id for event in events],
-            [event.topic for event in events],
-            [event.payload for event in events],
-            [event.traceparent for event in events],
+        rows = await self._database.execute_write(
+            _INSERT_SESSIONS,
+            claim_rows(calls),
+            # One order for all batches, so that they cannot deadlock each other.
+            as_rows(sorted(sessions, key=lambda session: (session.user_id, session.test_id))),
+            append_rows(events),
+            as_rows([each._asdict() for each in sorted(resumes, key=lambda each: each[:3])])
+            if resumes
+            else "[]",
             LOCK_TIMEOUT,
             deadline=deadline,
             name="insert_sessions",
         )
+        return {(row["user_id"], row["key"]) for row in rows}
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,5 +144,77 @@ class _Fact:
         key = None
         if stored is None and row["current_revision"] is not None:
             revision = latest.revision if latest is not None and latest.live else row["current_revision"]
-            key = EditionKey(row["wanted_test_id"], revision, row["content_version"])
+            key = EditionKey(row["wanted_test_id"], revision)
         return cls(now=row["now"], stored=stored, latest=latest, edition_key=key)
+
+
+_READ_FACTS = f"""
+    SELECT now() AS now, {STORED_COLUMNS}, wanted.test_id AS wanted_test_id,
+           tests.revision AS current_revision, {listed(SESSION_TYPES, "latest")}
+      FROM ROWS FROM (
+               json_to_recordset($1) AS (user_id text, method text, key text, test_id text)
+           ) WITH ORDINALITY AS wanted (user_id, method, key, test_id, place)
+    {STORED_OF_WANTED}
+      LEFT JOIN LATERAL (
+           SELECT revision
+             FROM tests
+            WHERE test_id = wanted.test_id
+            LIMIT 1
+           ) AS tests ON true
+      LEFT JOIN LATERAL (
+           SELECT {SESSION_COLUMNS}
+             FROM sessions
+            WHERE user_id = wanted.user_id AND test_id = wanted.test_id
+            ORDER BY attempt DESC
+            LIMIT 1
+           ) AS latest ON true
+     ORDER BY wanted.place
+"""
+
+# `patience` sets the lock timeout before anything is locked: the locked rows of one learner must not hold up
+# the whole batch. FOR SHARE waits for a change of the session that is under way, and sees its result.
+_INSERT_SESSIONS = f"""
+    WITH patience AS MATERIALIZED (
+        SELECT set_config('lock_timeout', $5, true) AS lock_timeout
+    ), resumed AS MATERIALIZED (
+        SELECT resume.user_id, resume.key, resume.event_id, live.session_id IS NULL AS ended
+          FROM patience
+         CROSS JOIN json_to_recordset($4)
+               AS resume (user_id text, key text, session_id uuid, event_id uuid)
+          LEFT JOIN LATERAL (
+               SELECT session_id
+                 FROM sessions
+                WHERE user_id = resume.user_id AND session_id = resume.session_id
+                  AND {LIVE} AND (deadline_at IS NULL OR deadline_at > clock_timestamp())
+                  AND patience.lock_timeout IS NOT NULL
+                LIMIT 1
+                  FOR SHARE
+               ) AS live ON true
+    ), claimed AS (
+        {
+    claim_from(f'''json_to_recordset($1) {CLAIM_ROWS}
+         CROSS JOIN patience
+         WHERE NOT EXISTS (
+               SELECT 1
+                 FROM resumed
+                WHERE resumed.ended AND resumed.user_id = call.user_id AND resumed.key = call.key)''')
+}
+    ), started AS (
+        INSERT INTO sessions ({SESSION_COLUMNS})
+        SELECT {SESSION_COLUMNS}
+          FROM json_to_recordset($2) AS session ({recordset(SESSION_TYPES)})
+         CROSS JOIN patience
+    ), told AS (
+        {
+    append_from(f'''json_to_recordset($3) {APPEND_ROWS}
+         CROSS JOIN patience
+         WHERE NOT EXISTS (
+               SELECT 1
+                 FROM resumed
+                WHERE resumed.ended AND resumed.event_id = event.event_id)''')
+}
+    )
+    SELECT user_id, key
+      FROM resumed
+     WHERE ended
+"""

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 
-from chassis.context import Context
+from chassis.context import Claim, Context
 from chassis.errors import ServiceError
-from chassis.postgres.idempotency import Claim
-from session_service.domain.holds import HoldRequest, HoldState
-from session_service.store.keys import KeyStore
+from session_service.domain.holds import HoldRequest, HoldState, SubjectTaken
+from session_service.store.holds import HoldStore
 from session_service.subscription_client import SubscriptionClient
 
 
 class Gate:
-    """Open unless closed; tells how many have arrived at it."""
+    """Open unless closed; says how many have arrived at it."""
 
     def __init__(self) -> None:
         self._open = asyncio.Event()
@@ -50,18 +49,18 @@ class GatedSubscription(SubscriptionClient):
 
     async def place_holds(
         self, wanted: Sequence[tuple[HoldRequest, Context]]
-    ) -> list[HoldState | ServiceError | None]:
+    ) -> list[HoldState | SubjectTaken | ServiceError]:
         await self.before.pass_through()
         states = await super().place_holds(wanted)
         await self.after.pass_through()
         return states
 
 
-class GatedKeys(KeyStore):
-    """Real keys, with a gate before any is aborted."""
+class GatedHolds(HoldStore):
+    """The real store, with a gate before a key is aborted."""
 
-    def __init__(self, keys: KeyStore) -> None:
-        super().__init__(database=keys._database)
+    def __init__(self, holds: HoldStore) -> None:
+        super().__init__(database=holds._database)
         self.gate = Gate()
 
     async def abort_keys(self, claims: Iterable[Claim], *, deadline: float) -> set[Claim]:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
-from chassis.telemetry.metrics import Metrics
 from chassis.postgres import Database
-from progress_service.operations.results import ResultOperations
-from progress_service.operations.statistics import StatisticsOperations
-from progress_service.servicer.statistics import StatisticsServicer
-from progress_service.store.results import ResultStore
-from progress_service.store.statistics import StatisticsStore
+from chassis.rpc.paging import PageTokens
+from chassis.rpc.server import Server
+from chassis.telemetry.metrics import Metrics
+from chassis.telemetry.tracing import Tracing
+from progress_service.__main__ import handlers as progress_handlers
 from subscription_service.operations.accounts import AccountOperations
 from subscription_service.operations.entitlements import EntitlementOperations
 from subscription_service.operations.holds import HoldOperations
 from subscription_service.operations.plans import PlanOperations
 from subscription_service.operations.subscriptions import SubscriptionOperations
-from subscription_service.servicer.accounts import AccountServicer, PlanServicer
-from subscription_service.servicer.holds import HoldServicer
+from subscription_service.servicer import accounts, holds, plans
 from subscription_service.store.accounts import AccountStore
 from subscription_service.store.entitlements import EntitlementStore
 from subscription_service.store.holds import HoldStore
@@ -26,24 +25,50 @@ from subscription_service.store.subscriptions import SubscriptionStore
 
 ACCOUNTS = "homeroom.subscription.v1.AccountService"
 PLANS = "homeroom.subscription.v1.PlanService"
-HOLDS = "homeroom.subscription.v1.HoldService"
 STATISTICS = "homeroom.progress.v1.StatisticsService"
 
 
-def neighbours(*, subscription: Database, progress: Database) -> Mapping[str, object]:
-    """Services by their full names, each on its own database."""
-    return {
-        ACCOUNTS: AccountServicer(
-            accounts=AccountOperations(store=AccountStore(database=subscription)),
-            subscriptions=SubscriptionOperations(store=SubscriptionStore(database=subscription)),
-            entitlements=EntitlementOperations(store=EntitlementStore(database=subscription)),
-        ),
-        PLANS: PlanServicer(operations=PlanOperations(store=PlanStore(database=subscription))),
-        HOLDS: HoldServicer(operations=HoldOperations(store=HoldStore(database=subscription))),
-        STATISTICS: StatisticsServicer(
-            results=ResultOperations(
-                store=ResultStore(progress), metrics=Metrics(service="progress_service")
-            ),
-            statistics=StatisticsOperations(store=StatisticsStore(progress)),
-        ),
-    }
+@asynccontextmanager
+async def running(*, subscription: str, progress: str, service_token: str) -> AsyncIterator[str]:
+    """Both services behind one port, each on its own database; yields host:port."""
+    async with AsyncExitStack() as stack:
+
+        async def connect(dsn: str) -> Database:
+            connected = await Database.connect(dsn, maximum=8)
+            stack.push_async_callback(connected.close)
+            return connected
+
+        database = await connect(subscription)
+        metrics = Metrics(service="neighbours")
+        tokens = PageTokens(secret=service_token)
+        subscriptions = SubscriptionStore(database=database)
+        plan_store, hold_store = PlanStore(database=database), HoldStore(database=database)
+        server = Server(
+            bind="127.0.0.1:0",
+            handlers=[
+                *accounts.handlers(
+                    accounts=AccountOperations(store=AccountStore(database=database)),
+                    subscriptions=SubscriptionOperations(store=subscriptions),
+                    entitlements=EntitlementOperations(store=EntitlementStore(database=database)),
+                    list_changes=subscriptions.list_changes,
+                    tokens=tokens,
+                ),
+                *plans.handlers(
+                    operations=PlanOperations(store=plan_store),
+                    list_plans=plan_store.list_plans,
+                    tokens=tokens,
+                ),
+                *holds.handlers(
+                    operations=HoldOperations(store=hold_store),
+                    list_open_holds=hold_store.list_open_holds,
+                    tokens=tokens,
+                ),
+                *progress_handlers(database=await connect(progress), metrics=metrics),
+            ],
+            service_token=service_token,
+            tracing=Tracing(service="test", version="0", sample_ratio=0.0),
+            metrics=metrics,
+        )
+        await server.start()
+        stack.push_async_callback(server.stop, grace_seconds=0)
+        yield f"127.0.0.1:{server.port}"

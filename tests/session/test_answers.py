@@ -161,7 +161,7 @@ async def test_a_key_that_somebody_is_about_to_claim_delays_only_its_own_answers
         "INSERT INTO idempotency_keys (user_id, method, key, state, fingerprint, response)"
         " VALUES ($1, $2, 'a', 'completed', '', '')",
         begun_ones[1][0],
-        items[1].call.method,
+        items[1].context.method,
     )
     try:
         outcomes = await world.send(items)
@@ -204,7 +204,7 @@ async def test_after_the_deadline_answers_are_refused_and_the_session_has_expire
     await world.one(world.answer(user, session, "a1", "q1", "right 1"))
     await world.overdue(session)
     if swept:
-        assert await world.parts.janitor.expire_overdue() >= 1
+        assert await world.parts.sweep.close_overdue() >= 1
     outcomes = await world.send([world.answer(user, session, f"late {n}", "q2", "right 2") for n in range(2)])
     assert reasons(outcomes) == [Reason.DEADLINE_PASSED] * 2
     read = await world.get(user, session)
@@ -227,9 +227,29 @@ async def test_what_the_learner_says_of_the_time_is_kept_beside_our_own(world: W
     )
     assert row is not None
     assert (row["occurred_at"].isoformat(), row["ours"]) == ("2015-10-22T22:36:33.833000+00:00", True)
-    request.occurred_at.seconds = 2**60
-    outcomes = await world.send([world.item(f"/{SESSIONS}/AnswerQuestion", request, user=user, key="b")])
-    assert reasons(outcomes) == [Reason.INVALID_ARGUMENT]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "nanos"),
+    [
+        (2**60, 0),
+        (-(2**60), 0),
+        (-62_135_596_800, 0),
+        (946_684_799, 0),
+        (4_102_444_800, 0),
+        (1_700_000_000, -1),
+        (1_700_000_000, 10**9),
+    ],
+)
+async def test_a_time_outside_the_range_is_refused_alone(world: World, seconds: int, nanos: int) -> None:
+    user, session = await begun(world)
+    request = sessions_pb2.AnswerQuestionRequest(session_id=session, question_id="q1", choice="right 1")
+    request.occurred_at.seconds = seconds
+    request.occurred_at.nanos = nanos
+    rude = world.item(f"/{SESSIONS}/AnswerQuestion", request, user=user, key="b")
+    outcomes = await world.send([rude, world.answer(user, session, "a", "q1", "right 1")])
+    assert reasons(outcomes) == [Reason.INVALID_ARGUMENT, None]
+    assert outcomes[0].violations[0].field == "occurredAt"
 
 
 async def test_an_answer_without_its_session_cannot_exist(world: World) -> None:

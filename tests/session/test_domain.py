@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -131,13 +131,12 @@ def test_every_story_leaves_the_counts_and_the_end_that_its_events_say(
         assert (session.score, session.passed, session.closed_at) == (None, None, None)
         return
     assert session.score == score
-    passed = model.end == "complete" and (pass_score is None or score is None or score >= pass_score)
+    counts = bool(model.given) or (questions == 0 and model.end == "complete")
+    enough = pass_score is None or score is None or score >= pass_score
+    passed = model.end == "complete" and counts and enough
     assert session.passed is passed
     assert sessions.earned_xp(session, of.definition) == (xp if passed else 0)
-    assert sessions.spends_hold(session) is (
-        bool(model.given) or (questions == 0 and model.end == "complete")
-    )
-    assert sessions.has_result(session) is (model.end == "complete" or bool(model.given))
+    assert sessions.spends_hold(session) is counts
     assert (session.submitted_at is not None) is (model.end == "complete")
 
 
@@ -174,8 +173,34 @@ def test_a_learner_can_shorten_the_time_and_not_lengthen_it(
     assert session.deadline_at == NOON + timedelta(seconds=min(limits))
     assert not session.overdue(session.deadline_at - timedelta(microseconds=1))
     assert session.overdue(session.deadline_at)
+    early = session.deadline_at - timedelta(microseconds=1)
+    assert sessions.as_of(session, early) is session
+    assert sessions.as_of(session, session.deadline_at) == sessions.expire(session)
     expired = sessions.expire(session)
     assert (expired.closed_at, expired.overdue(session.deadline_at)) == (session.deadline_at, False)
+
+
+@given(st.integers(0, 100), st.integers(0, 100), st.booleans())
+def test_an_untimed_session_is_idle_by_its_latest_answer(
+    answered_after: int, looked_after: int, timed: bool
+) -> None:
+    allowed = timedelta(minutes=30)
+    session = begin(edition(1, time_limit_seconds=60 if timed else None))
+    answered_at = NOON + timedelta(minutes=answered_after)
+    session = sessions.with_answer(session, correct=True, previous=None, now=answered_at)
+    is_idle = session.idle(answered_at + timedelta(minutes=looked_after), allowed)
+    assert is_idle is (not timed and looked_after >= 30)
+    ended = sessions.expire_idle(session, allowed)
+    assert (ended.state, ended.closed_at) == (SessionState.EXPIRED, answered_at + allowed)
+    with pytest.raises(ServiceError) as refusal:
+        sessions.require_open(ended)
+    assert refusal.value.reason is Reason.SESSION_CLOSED
+
+
+@given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True), st.integers(1, 2**31 - 1))
+def test_a_content_name_tells_its_revision(test_id: str, revision: int) -> None:
+    session = replace(begin(edition(1)), test_id=test_id, revision=revision)
+    assert sessions.revision_named(sessions.content_name(session)) == (test_id, revision)
 
 
 @given(st.text(), st.sampled_from(["", " ", "\n\t", "\u00a0"]))

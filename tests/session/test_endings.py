@@ -1,15 +1,20 @@
-"""How a session ends: completed, abandoned or expired; what it costs, and who is told what."""
+"""How a session ends: completed, abandoned or expired; what it costs, and what the others hear."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from chassis.errors import Reason
+from chassis.rpc.client import Upstream
+from chassis.telemetry.metrics import Metrics
+from chassis.telemetry.tracing import Tracing
+from session_service.domain.holds import HoldName
 from session_service.progress_client import RESULT_TOPIC
-from session_service.subscription_client import COMMIT_TOPIC, RELEASE_TOPIC
+from session_service.subscription_client import COMMIT_TOPIC, RELEASE_TOPIC, SubscriptionClient
 from tests.session.world import Session, World, body, reasons
 
 
@@ -66,20 +71,95 @@ async def test_a_test_without_questions_is_completed_without_a_score_and_costs(w
     assert (await world.stats(user)).xp == 5
 
 
+async def test_completing_without_an_answer_earns_nothing_however_often(world: World) -> None:
+    user, test = await world.learner(limit=1), await world.test(questions=2, xp=50)
+    for n in range(5):
+        session = (await world.started(user, test, f"s{n}")).session_id
+        done = (await world.one(world.complete(user, session, f"c{n}"))).session
+        assert (done.state, done.score, done.passed) == (Session.COMPLETED, 0.0, False)
+    await world.deliver()
+    assert await world.units(user) == (0, 0)
+    stats = await world.stats(user)
+    assert (stats.completed_sessions, stats.xp, stats.streak_days) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("how", ["complete", "abandon"])
+async def test_an_unanswered_session_gives_its_unit_back_before_its_learner_is_answered(
+    world: World, how: str
+) -> None:
+    user, session = await begun(world)
+    await world.one(getattr(world, how)(user, session, "end"))
+    assert await world.units(user) == (0, 0), "no relay has run"
+
+
+@pytest.mark.parametrize("how", ["complete", "abandon"])
+async def test_with_subscription_service_away_a_session_ends_and_its_unit_is_there_for_the_next_start(
+    world: World, how: str
+) -> None:
+    user, test, other = await world.learner(limit=1), await world.test(), await world.test()
+    session = (await world.started(user, test, "k1")).session_id
+
+    class Away(SubscriptionClient):
+        async def give_back(self, holds: Sequence[HoldName]) -> None:
+            return None
+
+    away = world.assemble(subscription=Away(upstream=world.upstream))
+    ended = await world.one(getattr(world, how)(user, session, "end"), away)
+    assert ended.session.state != Session.ACTIVE
+    assert await world.units(user) == (1, 0)
+    await world.truth.execute("UPDATE outbox SET available_at = now() + interval '1 minute'")
+    items = [world.start(user, other, "k2"), world.start(user, test, "k3")]
+    assert reasons(await world.send(items)) == [None, Reason.DAILY_LIMIT_REACHED]
+    assert await world.units(user) == (1, 0)
+    await world.truth.execute("UPDATE outbox SET available_at = now()")
+    await world.deliver()
+    assert await world.units(user) == (1, 0)
+
+
+async def test_an_ending_does_not_fail_when_its_unit_cannot_be_given_back(world: World) -> None:
+    user, session = await begun(world)
+    nowhere = Upstream(
+        name="nowhere",
+        target="127.0.0.1:9",
+        service_token="",
+        tracing=Tracing(service="test", version="0", sample_ratio=0.0),
+        metrics=Metrics(service="test"),
+    )
+    parts = world.assemble(subscription=SubscriptionClient(upstream=nowhere))
+    ended = await world.one(world.abandon(user, session, "x"), parts)
+    await nowhere.close()
+    assert ended.session.state == Session.ABANDONED
+    assert await world.events(user) == [RELEASE_TOPIC]
+    await world.deliver()
+    assert await world.units(user) == (0, 0)
+
+
+async def test_an_ending_is_replayed_with_its_questions_and_stored_without_them(world: World) -> None:
+    user, session = await begun(world, answers=1)
+    item = world.complete(user, session, "c")
+    (first,) = await world.send([item])
+    (again,) = await world.send([item], world.assemble())
+    assert (again.replayed, again.payload()) == (True, first.payload())
+    assert len(body(item, again).session.questions) == 3
+    stored = await world.truth.fetchval(
+        "SELECT response FROM idempotency_keys WHERE user_id = $1 AND key = 'c'", user
+    )
+    assert b"Question" not in stored
+
+
 @pytest.mark.parametrize("how", ["complete", "abandon", "expire"])
 async def test_an_unanswered_session_gives_its_unit_back_however_it_ends(world: World, how: str) -> None:
     user, session = await begun(world, time_limit_seconds=60)
     if how == "expire":
         await world.overdue(session)
-        await world.parts.janitor.expire_overdue()
+        await world.parts.sweep.close_overdue()
     else:
         await world.one(getattr(world, how)(user, session, "end"))
-    told = [RESULT_TOPIC] if how == "complete" else []
-    assert await world.events(user) == [*told, RELEASE_TOPIC]
+    assert await world.events(user) == [RELEASE_TOPIC]
     await world.deliver()
     assert await world.units(user) == (0, 0)
     assert list((await world.holds(user)).values()) == ["released"]
-    assert (await world.stats(user)).completed_sessions == len(told)
+    assert (await world.stats(user)).completed_sessions == 0
 
 
 async def test_an_abandoned_session_with_answers_costs_and_its_answers_count(world: World) -> None:

@@ -33,7 +33,9 @@ def settings_of(world: World) -> dict[str, str]:
 async def send(process: ServiceProcess, *items: Item[Any]) -> list[Any]:
     """One batch through the carrier, as the gateway would send it."""
     async with process.upstream(attempts=1) as upstream:
-        return await upstream.call_many(items[0].call.method, [(item.request, item.call) for item in items])
+        return await upstream.call_many(
+            items[0].context.method, [(item.request, item.context) for item in items]
+        )
 
 
 async def test_a_learners_way_through_the_real_process(world: World) -> None:

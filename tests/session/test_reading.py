@@ -1,7 +1,9 @@
-"""What a learner sees of their sessions, and what others do not."""
+"""What a learner sees of their sessions, and what other learners do not see."""
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -83,3 +85,63 @@ async def test_a_page_token_that_we_never_gave_is_refused(world: World, token: s
     (refusal,) = await world.send([world.item(f"/{SESSIONS}/ListSessions", request, user="someone")])
     assert refusal.reason is Reason.INVALID_ARGUMENT
     assert refusal.violations[0].field == "pageToken"
+
+
+async def test_an_overdue_session_reads_as_expired_before_it_is_closed(world: World) -> None:
+    user, test = await world.learner(), await world.test(time_limit_seconds=60)
+    session = (await world.started(user, test, "k")).session_id
+    live = (await world.started(user, await world.test(), "k2")).session_id
+    await world.one(world.answer(user, session, "a", "q1", "right 1"))
+    await world.overdue(session)
+    seen = await world.get(user, session)
+    assert (seen.state, seen.close_reason, seen.passed) == (Session.EXPIRED, "deadline", False)
+    assert seen.closed_at == seen.deadline_at
+
+    async def found(**fields: Any) -> list[str]:
+        return [each.session_id for each in (await listed(world, user, **fields)).sessions]
+
+    assert await found(state=Session.EXPIRED) == [session]
+    assert await found(state=Session.ACTIVE) == [live]
+    assert {each.state for each in (await listed(world, user)).sessions} == {Session.EXPIRED, Session.ACTIVE}
+    assert (await world.sessions(user))[0]["state"] == "active", "nobody has closed it yet"
+    await world.parts.sweep.close_overdue()
+    assert await world.get(user, session) == seen
+
+
+@pytest.mark.parametrize("method", ["GetSession", "ListSessions"])
+async def test_a_read_out_of_time_does_not_hurt_its_batch(world: World, method: str) -> None:
+    user, test = await world.learner(), await world.test()
+    session = (await world.started(user, test, "k")).session_id
+    request = (
+        sessions_pb2.GetSessionRequest(session_id=session)
+        if method == "GetSession"
+        else sessions_pb2.ListSessionsRequest()
+    )
+    items = [world.item(f"/{SESSIONS}/{method}", request, user=user) for _ in range(3)]
+    late = replace(items[1].context, deadline=time.monotonic() - 1)
+    outcomes = await world.send([items[0], replace(items[1], context=late), items[2]])
+    assert (reasons(outcomes)[0], reasons(outcomes)[2]) == (None, None)
+    assert reasons(outcomes)[1] in {None, Reason.DEADLINE_EXCEEDED}
+
+
+async def test_a_page_of_large_sessions_ends_at_one_mebibyte(world: World) -> None:
+    user = await world.learner()
+    await world.truth.execute(
+        "INSERT INTO sessions (user_id, session_id, hold_id, test_id, revision, attempt, state, title, kind,"
+        " difficulty, metadata, total, started_at)"
+        " SELECT $1, gen_random_uuid(), gen_random_uuid(), 'test-' || n, 1, 1, 'active', '', 'practice', '',"
+        "        jsonb_build_object('a', repeat('x', 4000)), 0, now()"
+        "   FROM generate_series(1, 400) AS n",
+        user,
+    )
+    seen: list[str] = []
+    sizes: list[int] = []
+    token = ""
+    while not seen or token:
+        page = await listed(world, user, page_size=500, page_token=token)
+        seen += [session.session_id for session in page.sessions]
+        sizes.append(page.ByteSize())
+        token = page.next_page_token
+    assert len(seen) == len(set(seen)) == 400
+    assert len(sizes) == 2
+    assert max(sizes) < 1024 * 1024 + 1000

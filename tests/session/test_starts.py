@@ -41,6 +41,50 @@ async def test_the_same_key_returns_the_same_bytes(world: World) -> None:
     assert await world.units(user) == (1, 0)
 
 
+async def test_a_replay_has_the_same_bytes_in_another_process_and_stores_no_questions(world: World) -> None:
+    user, test = await world.learner(limit=1), await world.test(questions=3)
+    metadata = {f"key {n}": f"value {n}" for n in range(32)}
+    items = [world.start(user, test, key, metadata=metadata) for key in ("k", "other")]
+    first = [outcome for item in items for outcome in await world.send([item])]
+    elsewhere = world.assemble()
+    again = [outcome for item in items for outcome in await world.send([item], elsewhere)]
+    assert [outcome.replayed for outcome in again] == [True, True]
+    assert [outcome.payload() for outcome in again] == [outcome.payload() for outcome in first]
+    for item, outcome in zip(items, again, strict=True):
+        session = body(item, outcome).session
+        assert [question.question_id for question in session.questions] == ["q1", "q2", "q3"]
+        assert dict(session.metadata) == metadata
+    rows = await world.truth.fetch("SELECT response, content FROM idempotency_keys WHERE user_id = $1", user)
+    assert {row["content"] for row in rows} == {f"{test}@2"}
+    assert not any(b"Question" in row["response"] for row in rows)
+    for row in rows:  # maps are written in the order of their keys, so that every process writes the same
+        places = [row["response"].index(key.encode()) for key in sorted(metadata)]
+        assert places == sorted(places)
+
+
+async def test_an_answer_that_was_stored_whole_is_replayed_as_it_is(world: World) -> None:
+    user, test = await world.learner(), await world.test()
+    item = world.start(user, test, "k")
+    (first,) = await world.send([item])
+    await world.truth.execute(
+        "UPDATE idempotency_keys SET response = $2, content = '' WHERE user_id = $1", user, first.payload()
+    )
+    (again,) = await world.send([item])
+    assert (again.replayed, again.payload()) == (True, first.payload())
+
+
+@pytest.mark.parametrize(("size", "fits"), [(4096, True), (4097, False)])
+async def test_metadata_is_bounded_as_a_whole(world: World, size: int, fits: bool) -> None:
+    user, neighbour, test = await world.learner(limit=1), await world.learner(), await world.test()
+    values = {f"{n:04}": "é" * 498 for n in range(4)}  # 1,000 bytes each, keys included
+    metadata = values | {"rest": "x" * (size - 4004)}
+    outcomes = await world.send(
+        [world.start(user, test, "k", metadata=metadata), world.start(neighbour, test, "k")]
+    )
+    assert reasons(outcomes) == [None if fits else Reason.INVALID_ARGUMENT, None]
+    assert await world.units(user) == ((1, 0) if fits else (0, 0))
+
+
 async def test_the_same_key_with_another_request_is_refused(world: World) -> None:
     user, test = await world.learner(), await world.test()
     await world.started(user, test, "k")
@@ -195,7 +239,7 @@ async def test_a_session_keeps_the_questions_and_the_rules_it_began_with(world: 
     await world.test(test_id=test, questions=0, question_count=3, pass_score=1.0, xp=99)
     await world.import_questions(test, [1], prompt="Mended question")
     seen = await world.get(user, session.session_id)
-    assert [question.prompt for question in seen.questions] == ["Mended question 1?", "Question 2?"]
+    assert [question.prompt for question in seen.questions] == ["Question 1?", "Question 2?"]
     await world.one(world.answer(user, session.session_id, "a", "q1", "right 1"))
     done = (await world.one(world.complete(user, session.session_id, "c"))).session
     assert (done.score, done.passed, done.total) == (0.5, True, 2)

@@ -15,12 +15,13 @@ from google.protobuf.message import Message
 
 from chassis.batch import Item, Reply
 from chassis.context import Context
-from chassis.rpc.client import Upstream
 from chassis.errors import Reason, ServiceError
-from chassis.rpc.methods import find_method
-from chassis.telemetry.metrics import Metrics
 from chassis.postgres import Connection, Database
-from chassis.rpc.server import Server
+from chassis.rpc.client import Upstream
+from chassis.rpc.methods import find_method
+from chassis.rpc.paging import PageTokens
+from chassis.rpc.servicing import UnaryHandler
+from chassis.telemetry.metrics import Metrics
 from chassis.telemetry.tracing import Tracing
 from protos.progress.v1 import progress_pb2
 from protos.session.v1 import sessions_pb2, tests_pb2
@@ -28,7 +29,7 @@ from protos.subscription.v1 import accounts_pb2
 from session_service.__main__ import Parts, assemble
 from session_service.progress_client import ProgressClient
 from session_service.subscription_client import SubscriptionClient
-from tests.session.neighbours import ACCOUNTS, PLANS, STATISTICS, neighbours
+from tests.session.neighbours import ACCOUNTS, PLANS, STATISTICS, running
 from tests.support.databases import Databases
 from tests.support.waiting import eventually
 
@@ -36,6 +37,7 @@ SESSIONS = "homeroom.session.v1.SessionService"
 TESTS = "homeroom.session.v1.TestService"
 CREATE = f"/{SESSIONS}/CreateSession"
 TOKEN = "a-secret-among-processes"
+IDLE_ALLOWED = timedelta(hours=24)
 
 Session = sessions_pb2.Session
 numbers = itertools.count(1)
@@ -66,7 +68,7 @@ class World:
     def item(
         self, path: str, request: Message, *, user: str = "admin", key: str = "", traceparent: str = ""
     ) -> Item[Any]:
-        call = Context(
+        context = Context(
             method=path,
             user_id=user,
             roles=frozenset({"learner", "admin"}),
@@ -75,13 +77,17 @@ class World:
             deadline=time.monotonic() + self.timeout_seconds,
             traceparent=traceparent,
         )
-        return Item(call, request)
+        return Item(context, request)
 
     async def send(self, items: Sequence[Item[Any]], parts: Parts | None = None) -> list[Any]:
         """Run a batch of one method; replies keep their bytes, see `body`."""
-        path = items[0].call.method
-        service, _, method = path.removeprefix("/").rpartition("/")
-        outcomes = await getattr((parts or self.parts).servicers[service], method)(list(items))
+        path = items[0].context.method
+        (answer,) = [
+            handler.answer
+            for handler in (parts or self.parts).handlers
+            if isinstance(handler, UnaryHandler) and handler.method.path == path
+        ]
+        outcomes = await answer(items)
         assert len(outcomes) == len(items)
         return list(outcomes)
 
@@ -168,7 +174,7 @@ class World:
         return await self.one(self.item(f"/{TESTS}/ImportQuestions", request))
 
     async def _admin(self, path: str, request: Message) -> None:
-        await self.upstream.call(path, request, self.item(path, request, key=unique("admin")).call)
+        await self.upstream.call(path, request, self.item(path, request, key=unique("admin")).context)
 
     # --- the truth -----------------------------------------------------------------------------------
 
@@ -204,7 +210,7 @@ class World:
     async def stats(self, user: str) -> Any:
         path = f"/{STATISTICS}/GetStats"
         item = self.item(path, progress_pb2.GetStatsRequest(), user=user)
-        return body(item, await self.upstream.call(path, item.request, item.call)).stats
+        return body(item, await self.upstream.call(path, item.request, item.context)).stats
 
     async def overdue(self, session: str) -> None:
         """Let the session's deadline pass, without waiting for it."""
@@ -218,20 +224,21 @@ class World:
         """Hand the outbox to those whom it is for, until it is empty."""
 
         async def empty() -> bool:
-            relay.wake()
+            for topic in relay.topics:
+                await relay.deliver_due(topic)
             return not await self.truth.fetchval("SELECT count(*) FROM outbox")
 
         relay = self.assemble().relay
-        relay.start()
-        try:
-            await eventually(empty)
-        finally:
-            await relay.stop()
+        await eventually(empty)
 
     # --- variations ----------------------------------------------------------------------------------
 
     def assemble(
-        self, *, database: Database | None = None, subscription: SubscriptionClient | None = None
+        self,
+        *,
+        database: Database | None = None,
+        subscription: SubscriptionClient | None = None,
+        hold_age_seconds: float = 0.0,
     ) -> Parts:
         """Another replica of the service: its own caches, and what a test puts in place of its neighbours."""
         return assemble(
@@ -239,16 +246,16 @@ class World:
             subscription=subscription or self.subscription,
             progress=ProgressClient(upstream=self.upstream),
             metrics=Metrics(service="session_service"),
-            janitor_interval_seconds=60.0,
-            janitor_hold_age_seconds=0.0,
-            idempotency_retention=timedelta(days=7),
+            tokens=PageTokens(secret=TOKEN),
+            hold_age_seconds=hold_age_seconds,
+            idle_allowed=IDLE_ALLOWED,
         )
 
 
 def body(item: Item[Any], outcome: Any) -> Any:
     """The response message of a reply."""
     assert isinstance(outcome, Reply), outcome
-    return find_method(item.call.method).response_type.FromString(outcome.payload())
+    return find_method(item.context.method).response_type.FromString(outcome.payload())
 
 
 def reasons(outcomes: Sequence[Any]) -> list[Reason | None]:
@@ -268,22 +275,13 @@ async def new_world(databases: Databases) -> AsyncIterator[World]:
             stack.push_async_callback(connected.close)
             return connected
 
-        services = neighbours(
-            subscription=await connect(subscription.service), progress=await connect(progress.service)
+        target = await stack.enter_async_context(
+            running(subscription=subscription.service, progress=progress.service, service_token=TOKEN)
         )
         tracing = Tracing(service="test", version="0", sample_ratio=0.0)
-        server = Server(
-            bind="127.0.0.1:0",
-            servicers=services,
-            service_token=TOKEN,
-            tracing=tracing,
-            metrics=Metrics(service="neighbours"),
-        )
-        await server.start()
-        stack.push_async_callback(server.stop, grace_seconds=0)
         upstream = Upstream(
             name="neighbours",
-            target=f"127.0.0.1:{server.port}",
+            target=target,
             service_token=TOKEN,
             tracing=tracing,
             metrics=Metrics(service="session_service"),
@@ -298,7 +296,7 @@ async def new_world(databases: Databases) -> AsyncIterator[World]:
             session_dsn=session.service,
             truth=truths[0],
             subscription_truth=truths[1],
-            neighbours_target=f"127.0.0.1:{server.port}",
+            neighbours_target=target,
             upstream=upstream,
             subscription=SubscriptionClient(upstream=upstream),
         )

@@ -1,0 +1,82 @@
+"""Background work on sessions: closes those that have ended, though nobody came back to them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from chassis.telemetry.metrics import Metrics
+from session_service.domain.sessions import Session, SessionKey
+from session_service.operations.session_changes import SessionChanges
+from session_service.store.sessions import SessionStore, SweepPosition
+
+SESSIONS_PER_PAGE = 200
+STEP_SECONDS_MAX = 5.0
+
+
+class SessionSweep:
+    """Closes sessions page by page; any number of replicas may do so.
+
+    A session that is locked by another transaction is passed over, and found again by the next sweep.
+    """
+
+    def __init__(
+        self,
+        *,
+        sessions: SessionStore,
+        changes: SessionChanges,
+        idle_allowed: timedelta,
+        metrics: Metrics,
+    ) -> None:
+        self._sessions = sessions
+        self._changes = changes
+        self._idle_allowed = idle_allowed
+        self._closed = metrics.counter(
+            "sessions_swept", "Sessions that the sweeps have closed, by their reason.", ("reason",)
+        )
+
+    async def close_overdue(self) -> int:
+        """Close the sessions whose deadline has passed; returns how many."""
+
+        async def page(after: SweepPosition | None) -> list[SweepPosition]:
+            return await self._sessions.list_overdue(after, SESSIONS_PER_PAGE, deadline=_deadline())
+
+        async def close(keys: list[SessionKey]) -> list[Session]:
+            return await self._changes.close_overdue(keys, deadline=_deadline())
+
+        return await self._sweep("deadline", page, close)
+
+    async def close_idle(self) -> int:
+        """Close the sessions without a deadline in which nothing happens any more; returns how many."""
+
+        async def page(after: SweepPosition | None) -> list[SweepPosition]:
+            return await self._sessions.list_idle(
+                self._idle_allowed, after, SESSIONS_PER_PAGE, deadline=_deadline()
+            )
+
+        async def close(keys: list[SessionKey]) -> list[Session]:
+            return await self._changes.close_idle(keys, self._idle_allowed, deadline=_deadline())
+
+        return await self._sweep("idle", page, close)
+
+    async def _sweep(
+        self,
+        reason: str,
+        page: Callable[[SweepPosition | None], Awaitable[list[SweepPosition]]],
+        close: Callable[[list[SessionKey]], Awaitable[list[Session]]],
+    ) -> int:
+        closed = 0
+        after: SweepPosition | None = None
+        while found := await page(after):
+            now_closed = len(await close([position.key for position in found]))
+            self._closed.add(reason, amount=now_closed)
+            closed += now_closed
+            if len(found) < SESSIONS_PER_PAGE:
+                break
+            after = found[-1]
+        return closed
+
+
+def _deadline() -> float:
+    return time.monotonic() + STEP_SECONDS_MAX

@@ -1,0 +1,100 @@
+"""Requests about sessions as domain objects, and what only this conversion can find wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from chassis.batch import Item
+from chassis.errors import Reason, ServiceError, invalid_field
+from protos.session.v1 import sessions_pb2
+from session_service.domain.ids import SessionId, parse_session_id
+from session_service.domain.sessions import AnswerRequest, CloseRequest, StartRequest
+from session_service.domain.states import SessionState
+from session_service.operations.read_sessions import ListRequest
+from session_service.servicer.session_messages import STATES
+
+METADATA_BYTES_MAX = 4096
+# As in the contract: from 2000-01-01, before 2100-01-01.
+MOMENT_SECONDS_MIN = 946_684_800
+MOMENT_SECONDS_MAX = 4_102_444_800
+NUL = "holds a NUL character"
+
+_STATE_OF: Mapping[Any, SessionState] = {number: state for state, number in STATES.items()}
+
+
+def start_request(item: Item[sessions_pb2.CreateSessionRequest]) -> StartRequest:
+    """What a learner wants to start; raises ServiceError for what the database could not keep.
+
+    Elsewhere the database finds that out. Here it must be known before the hold is placed.
+    """
+    message = item.request
+    metadata = dict(message.metadata)
+    texts = (message.test_id, message.title, message.difficulty, *metadata, *metadata.values())
+    if "\0" in "".join(texts):
+        raise invalid_field(_field_with_nul(message), NUL)
+    if metadata and _bytes_in(metadata) > METADATA_BYTES_MAX:
+        raise invalid_field("metadata", f"is larger than {METADATA_BYTES_MAX} bytes in all")
+    return StartRequest(
+        test_id=message.test_id,
+        title=message.title if message.HasField("title") else None,
+        difficulty=message.difficulty if message.HasField("difficulty") else None,
+        duration_minutes=message.duration_minutes if message.HasField("duration_minutes") else None,
+        metadata=metadata,
+    )
+
+
+def answer_request(item: Item[sessions_pb2.AnswerQuestionRequest]) -> AnswerRequest:
+    """An answer; raises ServiceError for a session id that is none, or a time out of range."""
+    message = item.request
+    return AnswerRequest(
+        session_id=_session_id(message.session_id),
+        question_id=message.question_id,
+        choice=message.choice,
+        occurred_at=_moment("occurredAt", message.occurred_at) if message.HasField("occurred_at") else None,
+    )
+
+
+def close_request(item: Item[Any]) -> CloseRequest:
+    """The end of a session; raises ServiceError for a session id that is none."""
+    return CloseRequest(session_id=_session_id(item.request.session_id))
+
+
+def session_id_of(item: Item[sessions_pb2.GetSessionRequest]) -> SessionId:
+    """The session meant; raises ServiceError with NOT_FOUND when none could be called so."""
+    return _session_id(item.request.session_id)
+
+
+def list_request(item: Item[sessions_pb2.ListSessionsRequest]) -> ListRequest:
+    """Which sessions to list."""
+    if "\0" in item.request.test_id:
+        raise invalid_field("testId", NUL)
+    return ListRequest(state=_STATE_OF.get(item.request.state), test_id=item.request.test_id or None)
+
+
+def _session_id(text: str) -> SessionId:
+    session_id = parse_session_id(text)
+    if session_id is None:
+        raise ServiceError(Reason.NOT_FOUND, "There is no such session")
+    return session_id
+
+
+def _bytes_in(metadata: Mapping[str, str]) -> int:
+    return sum(len(key.encode()) + len(value.encode()) for key, value in metadata.items())
+
+
+def _field_with_nul(message: sessions_pb2.CreateSessionRequest) -> str:
+    named = {"testId": message.test_id, "title": message.title, "difficulty": message.difficulty}
+    return next((field for field, text in named.items() if "\0" in text), "metadata")
+
+
+def _moment(field: str, moment: Timestamp) -> datetime:
+    if not MOMENT_SECONDS_MIN <= moment.seconds < MOMENT_SECONDS_MAX:
+        raise invalid_field(field, "must lie between the years 2000 and 2100")
+    try:
+        return moment.ToDatetime(tzinfo=UTC)
+    except ValueError as error:  # the contract bounds the seconds, and has no rule for the nanoseconds
+        raise invalid_field(field, "must have 0 to 999,999,999 nanoseconds") from error

@@ -1,0 +1,87 @@
+"""The tables of sessions and answers: their columns, and what they refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+
+import asyncpg
+import pytest
+
+from session_service.domain.sessions import GivenAnswer, Session
+from session_service.store.session_rows import ANSWER_TYPES, CHANGED_COLUMNS, SESSION_TYPES
+from tests.session.world import World
+
+
+@pytest.mark.parametrize(
+    ("table", "of", "types"), [("sessions", Session, SESSION_TYPES), ("answers", GivenAnswer, ANSWER_TYPES)]
+)
+async def test_the_columns_are_the_fields_and_have_the_types_of_the_table(
+    world: World, table: str, of: type, types: Mapping[str, str]
+) -> None:
+    assert list(types) == [field.name for field in fields(of)]
+    rows = await world.truth.fetch(
+        "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = $1", table
+    )
+    names = {"timestamptz": "timestamp with time zone"}
+    assert {row["column_name"]: row["data_type"] for row in rows} == {
+        column: names.get(of_type, of_type) for column, of_type in types.items()
+    }
+
+
+def test_only_columns_of_sessions_change() -> None:
+    assert set(CHANGED_COLUMNS) < set(SESSION_TYPES)
+
+
+async def test_an_answer_changes_no_indexed_column(world: World) -> None:
+    """So its update stays on its page (HOT); `state` is only in the condition of partial indexes."""
+    rows = await world.truth.fetch(
+        "SELECT attname FROM pg_index JOIN pg_attribute ON attrelid = indexrelid"
+        " WHERE indrelid = 'sessions'::regclass"
+    )
+    assert not {row["attname"] for row in rows} & set(CHANGED_COLUMNS)
+
+
+INSERT_SESSION = """
+    INSERT INTO sessions (user_id, session_id, hold_id, test_id, revision, attempt, state, title, kind,
+                          difficulty, metadata, total, started_at, deadline_at, closed_at, close_reason)
+    VALUES (gen_random_uuid()::text, gen_random_uuid(), gen_random_uuid(), 't', 1, 1, $1, '', 'practice', '',
+            jsonb_build_object('a', repeat('\u00e9', $2)), 1, $3::text::timestamptz,
+            $4::text::timestamptz, $5::text::timestamptz, $6)
+"""
+NOON = "2026-11-21 12:00+00"
+
+
+@pytest.mark.parametrize(
+    ("constraint", "row"),
+    [
+        ("", ("active", 2000, NOON, None, None, None)),
+        ("sessions_metadata_bounded", ("active", 5000, NOON, None, None, None)),
+        ("", ("active", 5000, "2026-01-01 12:00+00", None, None, None)),
+        ("sessions_times_in_range", ("active", 1, "-infinity", None, None, None)),
+        ("sessions_times_in_range", ("active", 1, NOON, "infinity", None, None)),
+        ("sessions_times_in_range", ("abandoned", 1, NOON, None, "2100-01-01 00:00+00", "abandoned")),
+        ("sessions_close_reason_known", ("abandoned", 1, NOON, None, NOON, "bored")),
+        ("", ("expired", 1, NOON, None, NOON, "idle")),
+    ],
+)
+async def test_the_table_bounds_what_a_session_may_hold(
+    world: World, constraint: str, row: tuple[object, ...]
+) -> None:
+    if not constraint:
+        await world.truth.execute(INSERT_SESSION, *row)
+        return
+    with pytest.raises(asyncpg.CheckViolationError) as refusal:
+        await world.truth.execute(INSERT_SESSION, *row)
+    assert refusal.value.constraint_name == constraint
+
+
+@pytest.mark.parametrize("moment", ["-infinity", "infinity", "0001-01-01 00:00+00", "2100-01-01 00:00+00"])
+async def test_the_table_bounds_when_an_answer_was_given(world: World, moment: str) -> None:
+    with pytest.raises(asyncpg.CheckViolationError) as refusal:
+        await world.truth.execute(
+            "INSERT INTO answers (user_id, session_id, question_id, attempt, choice, correct, occurred_at,"
+            " answered_at) VALUES ('u', gen_random_uuid(), 'q', 1, '', true, $1::text::timestamptz, now())",
+            moment,
+        )
+    assert refusal.value.constraint_name == "answers_times_in_range"
