@@ -79,6 +79,8 @@ def environment_of(
             "HOMEROOM_JWKS": str(jwks),
             "HOMEROOM_JWT_ISSUER": ISSUER,
             "HOMEROOM_JWT_AUDIENCE": AUDIENCE,
+            # On the developer's own machine the caller decides which requests are traced.
+            "HOMEROOM_TRACE_TRUSTED_NETWORKS": "127.0.0.0/8",
         }
     else:
         told |= {

@@ -126,7 +126,7 @@ class Coalescer(Generic[Ask, Answer]):
         try:
             sent = await self._send([ask for ask, _ in batch])
             if len(sent) != len(batch):
-                raise ValueError(f"{len(sent)} answers to {len(batch)} calls")  # noqa: TRY301
+                raise ValueError(f"{len(sent)} answers to {len(batch)} calls")  # noqa: TRY301 - the handler below tells each caller
             answers = sent
         except ServiceError as error:
             answers = [error] * len(batch)

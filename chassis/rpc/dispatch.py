@@ -105,7 +105,7 @@ class Dispatcher:
         try:
             outcomes = await self._unary[method.path].answer(items)
             if len(outcomes) != len(items):
-                raise ValueError(f"{len(outcomes)} outcomes for {len(items)} items")  # noqa: TRY301
+                raise ValueError(f"{len(outcomes)} outcomes for {len(items)} items")  # noqa: TRY301 - the handler below tells each caller
         except Exception:
             log.exception("handler_failed", method=method.path)
             return [ServiceError(Reason.INTERNAL)] * len(items)

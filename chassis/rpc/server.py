@@ -201,7 +201,7 @@ class Server:
         self._streams.add(task)
         try:
             if self._stopping:  # it came while the others were being cancelled
-                raise _stopping_error()  # noqa: TRY301
+                raise _stopping_error()  # noqa: TRY301 - the handler below tells the caller
             async for message in self._dispatcher.stream(method, payload, _context_of(method, context)):
                 yield message.SerializeToString()
         except ServiceError as error:

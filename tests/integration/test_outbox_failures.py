@@ -124,7 +124,7 @@ async def test_a_receiver_that_hangs_is_given_up(database: Database, admin: Conn
 async def test_a_receiver_that_is_down_does_not_see_the_whole_backlog_again_and_again(
     database: Database, admin: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relay, "_back_off_seconds", lambda _attempt, _maximum: NEVER)
+    monkeypatch.setattr(relay, "_back_off_seconds", lambda _attempt, _seconds_max: NEVER)
     receiver = Receiver(lambda _: ServiceError(Reason.UNAVAILABLE))
     await append(database, *(event(f"user-{n}") for n in range(40)))
     async with running(database, {"results": receiver}, batch_size=10) as sending:

@@ -179,7 +179,7 @@ async def test_a_channel_that_closes_under_load_refuses_and_never_cancels_its_ca
                     async with load.going_on():
                         await eventually(lambda: load.answered > 50)  # noqa: B023 - awaited in this round
                         await client.close()
-                        await eventually(lambda: load.seen[Reason.UNAVAILABLE] > 50)  # noqa: B023
+                        await eventually(lambda: load.seen[Reason.UNAVAILABLE] > 50)  # noqa: B023 - it runs before the next round begins
                 check(load)
 
 
