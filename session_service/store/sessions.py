@@ -7,13 +7,13 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from chassis.postgres import Connection, Database
-from chassis.postgres.rows import as_rows
+from chassis.postgres.rows import as_rows, names
 from session_service.domain.ids import SessionId
 from session_service.domain.sessions import Session, SessionKey, as_of
 from session_service.domain.states import SessionState
 from session_service.domain.tests import Edition
 from session_service.store.editions import EditionCache, EditionKey
-from session_service.store.session_rows import LIVE, SESSION_COLUMNS, SESSION_TYPES, listed, session_from
+from session_service.store.session_rows import LIVE, SESSION, SESSION_COLUMNS, session_from
 
 
 class SweepPosition(NamedTuple):
@@ -101,7 +101,7 @@ class SessionStore:
 
 
 _GET_SESSIONS = f"""
-    SELECT now() AS now, {listed(SESSION_TYPES, "session")}
+    SELECT now() AS now, {names(SESSION, of="session")}
       FROM json_to_recordset($1) AS wanted (user_id text, session_id uuid)
      CROSS JOIN LATERAL (
            SELECT {SESSION_COLUMNS}

@@ -23,19 +23,12 @@ from chassis.postgres.idempotency import (
     stored_from,
 )
 from chassis.postgres.outbox import APPEND_ROWS, OutboxEvent, append_from, append_rows
-from chassis.postgres.rows import as_rows
+from chassis.postgres.rows import as_rows, names
 from session_service.domain.ids import SessionId
 from session_service.domain.sessions import Session, StartRequest
 from session_service.domain.tests import Edition
 from session_service.store.editions import EditionCache, EditionKey
-from session_service.store.session_rows import (
-    LIVE,
-    SESSION_COLUMNS,
-    SESSION_TYPES,
-    listed,
-    recordset,
-    session_from,
-)
+from session_service.store.session_rows import LIVE, SESSION, SESSION_COLUMNS, session_from
 
 # The statement is a transaction of its own, so it sets its lock timeout itself.
 LOCK_TIMEOUT = "250ms"
@@ -150,7 +143,7 @@ class _Fact:
 
 _READ_FACTS = f"""
     SELECT now() AS now, {STORED_COLUMNS}, wanted.test_id AS wanted_test_id,
-           tests.revision AS current_revision, {listed(SESSION_TYPES, "latest")}
+           tests.revision AS current_revision, {names(SESSION, of="latest")}
       FROM ROWS FROM (
                json_to_recordset($1) AS (user_id text, method text, key text, test_id text)
            ) WITH ORDINALITY AS wanted (user_id, method, key, test_id, place)
@@ -202,7 +195,7 @@ _INSERT_SESSIONS = f"""
     ), started AS (
         INSERT INTO sessions ({SESSION_COLUMNS})
         SELECT {SESSION_COLUMNS}
-          FROM json_to_recordset($2) AS session ({recordset(SESSION_TYPES)})
+          FROM json_to_recordset($2) AS session ({SESSION})
          CROSS JOIN patience
     ), told AS (
         {

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from uuid import UUID
 
-import asyncpg
-
 from chassis.batch import Item, Outcome
 from chassis.errors import ServiceError
 from chassis.postgres import Connection, Database
 from chassis.postgres.isolation import Locked
 from chassis.postgres.keyed import Render, write_keyed
-from chassis.postgres.rows import as_rows
+from chassis.postgres.rows import as_rows, from_row
 from subscription_service.domain.credits import CreditEntry, CreditOrder, EntryKind, RefundableHold
 from subscription_service.store.clock import PinnedTime, database_time
 from subscription_service.store.locks import LockedLearners, lock_learners
@@ -88,7 +86,7 @@ class CreditStore:
                 before,
                 limit,
             )
-            return [_entry(row) for row in rows]
+            return [from_row(CreditEntry, row, kind=EntryKind(row["kind"])) for row in rows]
 
         return await self._database.read(work, deadline=deadline, name="list_credit_entries")
 
@@ -123,17 +121,3 @@ async def _refundable_holds(
         (row["user_id"], row["hold_id"]): RefundableHold(row["hold_id"], row["credits"], row["refunded"])
         for row in rows
     }
-
-
-def _entry(record: asyncpg.Record) -> CreditEntry:
-    return CreditEntry(
-        user_id=record["user_id"],
-        entry_number=record["entry_number"],
-        operation_id=record["operation_id"],
-        kind=EntryKind(record["kind"]),
-        amount=record["amount"],
-        reason=record["reason"],
-        created_at=record["created_at"],
-        expires_at=record["expires_at"],
-        balance_after=record["balance_after"],
-    )

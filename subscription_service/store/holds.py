@@ -10,7 +10,7 @@ from chassis.batch import Item, latest_deadline
 from chassis.errors import ServiceError
 from chassis.postgres import Connection, Database
 from chassis.postgres.isolation import Locked
-from chassis.postgres.rows import as_rows
+from chassis.postgres.rows import as_rows, names
 from chassis.rpc.paging import Page
 from subscription_service.domain.holds import (
     Hold,
@@ -24,7 +24,6 @@ from subscription_service.domain.holds import (
 )
 from subscription_service.domain.quota import DayUsage
 from subscription_service.store.clock import PinnedTime, database_time
-from subscription_service.store.columns import names
 from subscription_service.store.hold_rows import HOLD, HOLD_COLUMNS, Books, hold_from, write_books
 from subscription_service.store.locks import lock_learners
 from subscription_service.store.placing import Placing

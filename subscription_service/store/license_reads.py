@@ -7,14 +7,13 @@ from collections.abc import Sequence
 import asyncpg
 
 from chassis.postgres import Connection, Database
-from chassis.postgres.rows import as_rows
+from chassis.postgres.rows import as_rows, from_row, names
 from subscription_service.domain.licenses import (
     License,
     LicenseOrder,
     Progression,
     SequencedProgression,
 )
-from subscription_service.store.columns import names
 
 LICENSE = """user_id text, specialization text, level integer, max_level integer, epoch integer,
              updated_at timestamptz"""
@@ -37,7 +36,7 @@ async def read_licenses(connection: Connection, orders: Sequence[LicenseOrder]) 
         """,
         as_rows(orders),
     )
-    return [_license(row) for row in rows]
+    return [from_row(License, row) for row in rows]
 
 
 class LicenseReader:
@@ -60,7 +59,7 @@ class LicenseReader:
                 after,
                 limit,
             )
-            return [_license(row) for row in rows]
+            return [from_row(License, row) for row in rows]
 
         return await self._database.read(work, deadline=deadline, name="list_licenses")
 
@@ -128,29 +127,5 @@ async def raise_feed_origin(database: Database, *, deadline: float) -> None:
     )
 
 
-def _license(row: asyncpg.Record) -> License:
-    return License(
-        row["user_id"],
-        row["specialization"],
-        row["level"],
-        row["max_level"],
-        row["epoch"],
-        row["updated_at"],
-    )
-
-
 def _progression(row: asyncpg.Record) -> SequencedProgression:
-    return SequencedProgression(
-        row["sequence"],
-        Progression(
-            user_id=row["user_id"],
-            specialization=row["specialization"],
-            from_level=row["from_level"],
-            to_level=row["to_level"],
-            max_level=row["max_level"],
-            changed_by=row["changed_by"],
-            reason=row["reason"],
-            event_id=row["event_id"],
-            changed_at=row["changed_at"],
-        ),
-    )
+    return SequencedProgression(row["sequence"], from_row(Progression, row))

@@ -10,7 +10,7 @@ from chassis.errors import ServiceError
 from chassis.postgres import Connection, Database
 from chassis.postgres.isolation import Locked
 from chassis.postgres.keyed import Render, write_keyed
-from chassis.postgres.rows import as_rows
+from chassis.postgres.rows import as_rows, names
 from subscription_service.domain.accounts import AccountStatus, invalid_user_reference
 from subscription_service.domain.licenses import (
     LevelAdvance,
@@ -22,7 +22,6 @@ from subscription_service.domain.licenses import (
     LicenseRecord,
 )
 from subscription_service.store.clock import PinnedTime, database_time
-from subscription_service.store.columns import names
 from subscription_service.store.license_reads import (
     LICENSE,
     LICENSE_COLUMNS,

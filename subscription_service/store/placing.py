@@ -11,14 +11,13 @@ import asyncpg
 
 from chassis.errors import ServiceError
 from chassis.postgres import Connection, ConstraintViolation, Database
-from chassis.postgres.rows import as_rows
+from chassis.postgres.rows import as_rows, names
 from subscription_service.domain.accounts import AccountStatus, invalid_user_reference
 from subscription_service.domain.holds import LearnerHolds, Placed, Placement
 from subscription_service.domain.plans import Limits
 from subscription_service.domain.quota import DayUsage
 from subscription_service.domain.subscriptions import SubscriptionStatus, limits_at
 from subscription_service.store.clock import PinnedTime
-from subscription_service.store.columns import names, prefixed
 from subscription_service.store.hold_rows import HOLD, HOLD_COLUMNS, Books, hold_from
 from subscription_service.store.wallets import read_wallets
 
@@ -151,6 +150,7 @@ def _new_hold(book: LearnerHolds) -> _NewHold:
     )
 
 
+_RIVAL = ", ".join(f"rival.{column} AS rival_{column}" for column in HOLD_COLUMNS.split(", "))
 # One row per placement. Each lookup is forced to be one index probe by its LIMIT 1.
 _READ = f"""
     SELECT wanted.user_id AS learner, clock.now, (clock.now AT TIME ZONE 'utc')::date AS today,
@@ -161,7 +161,7 @@ _READ = f"""
            fallback.daily_test_limit AS default_daily_test_limit,
            fallback.monthly_credits AS default_monthly_credits,
            coalesce(usage.held, 0) AS usage_held, coalesce(usage.used, 0) AS usage_used,
-           {prefixed(HOLD, of="rival")},
+           {_RIVAL},
            {names(HOLD, of="hold")}
       FROM json_to_recordset($1) AS wanted (user_id text, hold_id uuid, subject text)
      CROSS JOIN (SELECT coalesce($2::timestamptz, statement_timestamp()) AS now) AS clock
