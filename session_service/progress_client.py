@@ -9,6 +9,7 @@ from chassis.context import service_context
 from chassis.errors import ServiceError
 from chassis.postgres.outbox import OutboxEvent, event_id
 from chassis.rpc.client import Upstream
+from chassis.rpc.timestamps import timestamp
 from protos.progress.v1 import progress_pb2
 from session_service.domain.ids import NAMESPACE
 from session_service.domain.sessions import Session, earned_xp
@@ -48,6 +49,8 @@ class ProgressClient:
 
 def result_event(session: Session, definition: Definition, *, traceparent: str) -> OutboxEvent:
     """The event with the result of a closed session: absolute values, the same however often it is sent."""
+    if session.closed_at is None:
+        raise ValueError("a live session has no result")
     result = progress_pb2.RecordSessionResultRequest(
         user_id=session.user_id,
         session_id=str(session.session_id),
@@ -61,10 +64,8 @@ def result_event(session: Session, definition: Definition, *, traceparent: str) 
         score=session.score or 0.0,
         passed=session.passed or False,
         xp=earned_xp(session, definition),
+        closed_at=timestamp(session.closed_at),
     )
-    if session.closed_at is None:
-        raise ValueError("a live session has no result")
-    result.closed_at.FromDatetime(session.closed_at)
     return OutboxEvent(
         session.user_id,
         event_id(NAMESPACE, str(session.session_id), RESULT_TOPIC),

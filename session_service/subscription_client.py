@@ -13,6 +13,7 @@ from chassis.context import Context, service_context
 from chassis.errors import Reason, ServiceError
 from chassis.postgres.outbox import OutboxEvent, event_id
 from chassis.rpc.client import Upstream
+from chassis.rpc.timestamps import timestamp
 from protos.subscription.v1 import holds_pb2
 from session_service.domain.holds import (
     HoldName,
@@ -110,9 +111,11 @@ class SubscriptionClient:
             method=method, older_than_seconds=older_than_seconds, page_size=page_size
         )
         if after is not None:
-            request.placed_after.placed_at.FromDatetime(after.placed_at)
-            request.placed_after.user_id = after.user_id
-            request.placed_after.hold_id = str(after.hold_id)
+            request.placed_after.CopyFrom(
+                holds_pb2.OpenHoldPosition(
+                    placed_at=timestamp(after.placed_at), user_id=after.user_id, hold_id=str(after.hold_id)
+                )
+            )
         context = service_context(LIST_OPEN_HOLDS, timeout_seconds=RESOLVE_SECONDS_MAX)
         page: Any = (await self._upstream.call(LIST_OPEN_HOLDS, request, context)).message
         return HoldPage([_open_hold(hold) for hold in page.holds], more=bool(page.next_page_token))

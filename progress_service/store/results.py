@@ -8,7 +8,7 @@ from datetime import date, datetime
 from uuid import UUID
 
 from chassis.batch import Item
-from chassis.postgres import Connection, Database
+from chassis.postgres import PATIENCE, Connection, Database
 from chassis.postgres.isolation import Locked
 from chassis.postgres.rows import as_rows, from_row, names
 from progress_service.domain.statistics import (
@@ -21,9 +21,6 @@ from progress_service.domain.statistics import (
     decide,
 )
 
-# A statement outside a transaction has no other lock timeout; see `insert_learners`.
-LOCK_TIMEOUT = "250ms"
-
 RESULT = """
     user_id text, session_id text, test_id text, specialization text, completed boolean, answered integer,
     total integer, answers integer, correct integer, score float8, passed boolean, xp integer,
@@ -34,8 +31,8 @@ RESULT_COLUMNS = names(RESULT)
 TOTALS = ("completed_sessions", "questions_answered", "answers", "correct", "xp", "version")
 """The totals of a learner: the numbers of Statistics."""
 
-_INSERT_LEARNERS = """
-    WITH patience AS MATERIALIZED (SELECT set_config('lock_timeout', $2, true))
+_INSERT_LEARNERS = f"""
+    WITH {PATIENCE}
     INSERT INTO learner_statistics (user_id)
     SELECT user_id
       FROM (SELECT DISTINCT unnest($1::text[]) AS user_id) AS learner
@@ -126,7 +123,7 @@ class ResultStore:
         its own lock timeout, so that such a transaction delays the batch for a quarter of a second at most.
         """
         await self._database.execute_write(
-            _INSERT_LEARNERS, list(user_ids), LOCK_TIMEOUT, deadline=deadline, name="insert_learners"
+            _INSERT_LEARNERS, list(user_ids), deadline=deadline, name="insert_learners"
         )
 
     async def insert_results(

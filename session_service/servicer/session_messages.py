@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from datetime import datetime
-from functools import lru_cache
 from weakref import WeakKeyDictionary
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
+from chassis.rpc.timestamps import timestamp
 from protos.session.v1 import sessions_pb2
 from session_service.domain.sessions import JudgedAnswer, Session, StartedSession
 from session_service.domain.states import SessionState
@@ -71,16 +68,6 @@ def question_messages(edition: Edition) -> list[sessions_pb2.Session.Question]:
             for question in edition.questions
         ]
     return messages
-
-
-@lru_cache(maxsize=64)
-def timestamp(moment: datetime | None) -> Timestamp | None:
-    """A moment as protobuf has it; the sessions of a batch share theirs, so it is seldom converted."""
-    if moment is None:
-        return None
-    message = Timestamp()
-    message.FromDatetime(moment)
-    return message
 
 
 def created(started: StartedSession) -> sessions_pb2.CreateSessionResponse:

@@ -11,7 +11,7 @@ from uuid import UUID
 import asyncpg
 
 from chassis.batch import Item
-from chassis.postgres import Connection, Database
+from chassis.postgres import PATIENCE, Connection, Database
 from chassis.postgres.idempotency import (
     CLAIM_ROWS,
     STORED_COLUMNS,
@@ -29,9 +29,6 @@ from session_service.domain.sessions import Session, StartRequest
 from session_service.domain.tests import Edition
 from session_service.store.editions import EditionCache, EditionKey
 from session_service.store.session_rows import LIVE, SESSION, SESSION_COLUMNS, session_from
-
-# The statement is a transaction of its own, so it sets its lock timeout itself.
-LOCK_TIMEOUT = "250ms"
 
 
 class Resume(NamedTuple):
@@ -114,7 +111,6 @@ class StartStore:
             as_rows([each._asdict() for each in sorted(resumes, key=lambda each: each[:3])])
             if resumes
             else "[]",
-            LOCK_TIMEOUT,
             deadline=deadline,
             name="insert_sessions",
         )
@@ -164,12 +160,10 @@ _READ_FACTS = f"""
      ORDER BY wanted.place
 """
 
-# `patience` sets the lock timeout before anything is locked: the locked rows of one learner must not hold up
-# the whole batch. FOR SHARE waits for a change of the session that is under way, and sees its result.
+# The lock timeout is set first: the locked rows of one learner must not hold up the whole batch. FOR SHARE
+# waits for a change of the session that is under way, and sees its result.
 _INSERT_SESSIONS = f"""
-    WITH patience AS MATERIALIZED (
-        SELECT set_config('lock_timeout', $5, true) AS lock_timeout
-    ), resumed AS MATERIALIZED (
+    WITH {PATIENCE}, resumed AS MATERIALIZED (
         SELECT resume.user_id, resume.key, resume.event_id, live.session_id IS NULL AS ended
           FROM patience
          CROSS JOIN json_to_recordset($4)

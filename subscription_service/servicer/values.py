@@ -1,27 +1,10 @@
-"""Times and ids between the contract and the domain."""
+"""Ids that a request's key stands for."""
 
 from __future__ import annotations
 
 import uuid
-from datetime import datetime
-from typing import overload
-
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from chassis.context import Claim
-
-
-@overload
-def timestamp(moment: datetime) -> Timestamp: ...
-@overload
-def timestamp(moment: datetime | None) -> Timestamp | None: ...
-def timestamp(moment: datetime | None) -> Timestamp | None:
-    """A time as a message; None stays None, which leaves the field absent."""
-    if moment is None:
-        return None
-    message = Timestamp()
-    message.FromDatetime(moment)
-    return message
 
 
 def operation_id(claim: Claim) -> uuid.UUID:
