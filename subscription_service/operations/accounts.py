@@ -26,7 +26,7 @@ class AccountOperations:
         ) -> list[Account | ServiceError | Locked]:
             for _ in range(LOOKS_MAX):
                 try:
-                    return await self._store.put_accounts(some, wait=wait)
+                    return await self._store.put_accounts(some, wait)
                 except AccountsAppeared:
                     continue
             raise busy("Another request is creating the account")

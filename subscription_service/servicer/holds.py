@@ -12,9 +12,9 @@ from chassis.rpc.timestamps import moment_of, timestamp
 from protos.subscription.v1 import holds_pb2 as pb
 from subscription_service.domain.holds import (
     Hold,
+    HoldPosition,
     HoldReference,
     HoldState,
-    OpenHoldPosition,
     OpenHoldsQuery,
     Placed,
     Placement,
@@ -84,7 +84,7 @@ def _query(item: Item[pb.ListOpenHoldsRequest]) -> OpenHoldsQuery:
     request = item.request
     after = None
     if request.HasField("placed_after"):
-        after = OpenHoldPosition(
+        after = HoldPosition(
             moment_of(request.placed_after.placed_at, "placedAfter.placedAt"),
             request.placed_after.user_id,
             UUID(request.placed_after.hold_id),

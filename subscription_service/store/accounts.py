@@ -35,7 +35,7 @@ class AccountStore:
         self._pinned_time = pinned_time
 
     async def put_accounts(
-        self, items: Sequence[Item[AccountDetails]], *, wait: bool
+        self, items: Sequence[Item[AccountDetails]], wait: bool
     ) -> list[Account | ServiceError | Locked]:
         """Create or replace these in their order. A new account is subscribed to the default plan.
 

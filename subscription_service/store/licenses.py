@@ -45,7 +45,7 @@ class LicenseStore:
         self._pinned_time = pinned_time
 
     async def change_licenses(
-        self, items: Sequence[Item[LevelReached | LevelReset]], *, wait: bool
+        self, items: Sequence[Item[LevelReached | LevelReset]], wait: bool
     ) -> list[License | ServiceError | Locked]:
         """Carry out these in their sequence, each once per event.
 
@@ -59,7 +59,7 @@ class LicenseStore:
         return await self._database.write(work, deadline=latest_deadline(items), name="change_licenses")
 
     async def advance_licenses(
-        self, items: Sequence[Item[LevelAdvance]], *, render: Render[License], wait: bool
+        self, items: Sequence[Item[LevelAdvance]], wait: bool, *, render: Render[License]
     ) -> list[Outcome | Locked]:
         """Carry out these in their sequence, each once per key."""
 

@@ -37,7 +37,7 @@ class SubscriptionStore:
         self._pinned_time = pinned_time
 
     async def set_subscriptions(
-        self, items: Sequence[Item[SubscriptionOrder]], *, render: Render[Subscription], wait: bool
+        self, items: Sequence[Item[SubscriptionOrder]], wait: bool, *, render: Render[Subscription]
     ) -> list[Outcome | Locked]:
         """Carry out these orders in their sequence, each once per key."""
 
