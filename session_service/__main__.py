@@ -116,14 +116,21 @@ def assemble(
         lost=lost,
         wake_relay=relay.wake,
     )
-    reads = SessionReads(sessions=stored_sessions)
-    catalog = CatalogAdministration(tests=CatalogStore(database=database))
+    stored_tests = CatalogStore(database=database)
     return Parts(
         handlers=[
             *sessions.handlers(
-                starts=starts, actions=SessionActions(changes=changes), reads=reads, tokens=tokens
+                starts=starts,
+                actions=SessionActions(changes=changes),
+                reads=SessionReads(sessions=stored_sessions),
+                list_sessions=stored_sessions.list_sessions,
+                tokens=tokens,
             ),
-            *tests.handlers(catalog=catalog, tokens=tokens),
+            *tests.handlers(
+                catalog=CatalogAdministration(tests=stored_tests),
+                list_tests=stored_tests.list_tests,
+                tokens=tokens,
+            ),
         ],
         relay=relay,
         sweep=SessionSweep(
@@ -145,7 +152,7 @@ def add_jobs(background: Background, parts: Parts, *, interval_seconds: float) -
     add = background.add
     add("close_overdue_sessions", _job(parts.sweep.close_overdue), interval_seconds=interval_seconds)
     add("close_idle_sessions", _job(parts.sweep.close_idle), interval_seconds=IDLE_INTERVAL_SECONDS)
-    add("resolve_holds", _job(parts.janitor.resolve_holds), interval_seconds=interval_seconds)
+    add("resolve_holds", parts.janitor.resolve_holds, interval_seconds=interval_seconds)
     add("resolve_lost_starts", parts.lost.resolve_due, interval_seconds=LOST_STARTS_INTERVAL_SECONDS)
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from chassis.batch import Reply
-from chassis.context import service_context
 from chassis.errors import ServiceError
 from chassis.postgres.outbox import OutboxEvent, event_id
 from chassis.rpc.client import Upstream
+from chassis.rpc.deliveries import deliver
 from chassis.rpc.timestamps import timestamp
 from protos.progress.v1 import progress_pb2
 from session_service.domain.ids import NAMESPACE
@@ -19,8 +18,6 @@ from session_service.domain.tests import Definition
 RESULT_TOPIC = "progress.RecordSessionResult"
 RECORD_SESSION_RESULT = "/homeroom.progress.v1.StatisticsService/RecordSessionResult"
 
-DELIVERY_SECONDS_MAX = 5.0
-
 
 class ProgressClient:
     """Delivers results."""
@@ -30,21 +27,7 @@ class ProgressClient:
 
     async def deliver_results(self, events: list[OutboxEvent]) -> Sequence[ServiceError | None]:
         """Deliver events of RESULT_TOPIC."""
-        outcomes = await self._upstream.call_many(
-            RECORD_SESSION_RESULT,
-            [
-                (
-                    progress_pb2.RecordSessionResultRequest.FromString(event.payload),
-                    service_context(
-                        RECORD_SESSION_RESULT,
-                        timeout_seconds=DELIVERY_SECONDS_MAX,
-                        traceparent=event.traceparent,
-                    ),
-                )
-                for event in events
-            ],
-        )
-        return [None if isinstance(outcome, Reply) else outcome for outcome in outcomes]
+        return await deliver(self._upstream, RECORD_SESSION_RESULT, events)
 
 
 def result_event(session: Session, definition: Definition, *, traceparent: str) -> OutboxEvent:

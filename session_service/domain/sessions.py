@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from chassis.errors import Reason, ServiceError
+from session_service.domain.holds import HoldName
 from session_service.domain.ids import HoldId, SessionId
 from session_service.domain.states import LIVE_STATES, SessionState, require_move
 from session_service.domain.tests import Definition, Edition, Kind
@@ -48,6 +49,14 @@ class CloseRequest:
 
     session_id: SessionId
     question_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ListRequest:
+    """Which of the caller's sessions to list; None does not restrict."""
+
+    state: SessionState | None
+    test_id: str | None
 
 
 class SessionRequest(Protocol):
@@ -102,6 +111,11 @@ class Session:
     @property
     def key(self) -> SessionKey:
         return SessionKey(self.user_id, self.session_id)
+
+    @property
+    def hold(self) -> HoldName:
+        """The hold that pays for it."""
+        return HoldName(self.user_id, self.hold_id)
 
     @property
     def live(self) -> bool:

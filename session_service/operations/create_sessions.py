@@ -15,7 +15,7 @@ from session_service.domain.holds import HoldState
 from session_service.domain.sessions import StartRequest
 from session_service.operations.placing import HoldPlacing
 from session_service.operations.resolve_holds import LostStarts
-from session_service.operations.session_changes import SessionChanges, ended_unspent, hold_of
+from session_service.operations.session_changes import SessionChanges, ended_unspent
 from session_service.operations.start_rounds import PendingStart, Render, Round
 from session_service.store.starts import StartStore
 from session_service.subscription_client import SubscriptionClient
@@ -133,7 +133,7 @@ class SessionStarts:
         if not this_round.overdue:
             return False
         closed = await self._changes.close_overdue(sorted(this_round.overdue), deadline=deadline)
-        unspent = [hold_of(session) for session in closed if ended_unspent(session)]
+        unspent = [session.hold for session in closed if ended_unspent(session)]
         if unspent:
             await self._subscription.give_back(unspent)
         return len(closed) < len(this_round.overdue)

@@ -13,7 +13,7 @@ from chassis.postgres import idempotency
 from chassis.postgres.idempotency import CompletedCall
 from chassis.postgres.keyed import completed_call
 from chassis.postgres.outbox import OutboxEvent
-from session_service.domain.holds import HoldRequest, HoldState, OpenHold, hold_request
+from session_service.domain.holds import HoldName, HoldRequest, HoldState, OpenHold, hold_request
 from session_service.domain.ids import SessionId, hold_id_of
 from session_service.domain.sessions import (
     Session,
@@ -167,9 +167,8 @@ class Round:
         self._resumed.append(pending)
         event = None
         if pending.hold is HoldState.OPEN and session.hold_id != pending.hold_id:  # it lost after it had paid
-            event = release_event(
-                pending.claim.user_id, pending.hold_id, traceparent=pending.item.context.traceparent
-            )
+            hold = HoldName(pending.claim.user_id, pending.hold_id)
+            event = release_event(hold, traceparent=pending.item.context.traceparent)
             self.releases.append(event)
         event_id = None if event is None else event.event_id
         self.resumes.append(Resume(pending.claim.user_id, pending.claim.key, session.session_id, event_id))

@@ -10,9 +10,8 @@ from chassis.errors import Reason, ServiceError, invalid_field
 from chassis.rpc.timestamps import moment_of
 from protos.session.v1 import sessions_pb2
 from session_service.domain.ids import SessionId, parse_session_id
-from session_service.domain.sessions import AnswerRequest, CloseRequest, StartRequest
+from session_service.domain.sessions import AnswerRequest, CloseRequest, ListRequest, StartRequest
 from session_service.domain.states import SessionState
-from session_service.operations.read_sessions import ListRequest
 from session_service.servicer.session_messages import STATES
 
 METADATA_BYTES_MAX = 4096

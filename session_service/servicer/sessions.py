@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from chassis.rpc.paging import PageTokens, Position
-from chassis.rpc.servicing import Handler, keyed, paged, plain
-from session_service.domain.sessions import Session
+from chassis.rpc.paging import PageTokens
+from chassis.rpc.servicing import Handler, PagedOperation, keyed, paged, plain
+from session_service.domain.sessions import ListRequest, Session
 from session_service.operations.change_sessions import SessionActions
 from session_service.operations.create_sessions import SessionStarts
 from session_service.operations.read_sessions import SessionReads
@@ -30,7 +30,12 @@ CREATE_SESSION = f"{_SERVICE}/CreateSession"
 
 
 def handlers(
-    *, starts: SessionStarts, actions: SessionActions, reads: SessionReads, tokens: PageTokens
+    *,
+    starts: SessionStarts,
+    actions: SessionActions,
+    reads: SessionReads,
+    list_sessions: PagedOperation[ListRequest, Session],
+    tokens: PageTokens,
 ) -> list[Handler]:
     """A learner's sessions."""
     contents = QuestionContents(reads.get_contents)
@@ -40,9 +45,9 @@ def handlers(
         paged(
             f"{_SERVICE}/ListSessions",
             list_request,
-            reads.list_sessions,
+            list_sessions,
             session_message,
-            position=_position,
+            position=lambda session: (str(session.session_id),),
             tokens=tokens,
         ),
         keyed(f"{_SERVICE}/AnswerQuestion", answer_request, actions.answer_questions, judged),
@@ -61,7 +66,3 @@ def handlers(
             contents=contents,
         ),
     ]
-
-
-def _position(session: Session) -> Position:
-    return (str(session.session_id),)

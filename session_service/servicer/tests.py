@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from chassis.rpc.paging import PageTokens
-from chassis.rpc.servicing import Handler, paged, plain
+from chassis.rpc.servicing import Handler, PagedOperation, paged, plain
+from session_service.domain.tests import NamedTest
 from session_service.operations.manage_tests import CatalogAdministration
 from session_service.servicer.catalog_messages import (
     get_response,
@@ -15,19 +16,24 @@ from session_service.servicer.catalog_messages import (
     test_message,
 )
 
-NAME = "homeroom.session.v1.TestService"
+_SERVICE = "/homeroom.session.v1.TestService"
 
 
-def handlers(*, catalog: CatalogAdministration, tokens: PageTokens) -> list[Handler]:
-    """Serves tests and their questions."""
+def handlers(
+    *,
+    catalog: CatalogAdministration,
+    list_tests: PagedOperation[None, NamedTest],
+    tokens: PageTokens,
+) -> list[Handler]:
+    """Tests and their questions."""
     return [
-        plain(f"/{NAME}/PutTest", named_test, catalog.put_tests, put_response),
-        plain(f"/{NAME}/GetTest", test_id_of, catalog.get_tests, get_response),
-        plain(f"/{NAME}/ImportQuestions", import_request, catalog.import_questions, import_response),
+        plain(f"{_SERVICE}/PutTest", named_test, catalog.put_tests, put_response),
+        plain(f"{_SERVICE}/GetTest", test_id_of, catalog.get_tests, get_response),
+        plain(f"{_SERVICE}/ImportQuestions", import_request, catalog.import_questions, import_response),
         paged(
-            f"/{NAME}/ListTests",
+            f"{_SERVICE}/ListTests",
             lambda _: None,
-            catalog.list_tests,
+            list_tests,
             test_message,
             position=lambda test: (test.test_id,),
             tokens=tokens,

@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TypeVar
 
+from chassis.batch import Item
 from chassis.postgres import Connection, Database
 from chassis.postgres.rows import as_rows
+from chassis.rpc.paging import Page
 from session_service.domain.tests import AskedSize, Definition, NamedTest, Question
 from session_service.store.catalog_rows import (
     DEFINITION,
@@ -106,14 +108,15 @@ class CatalogStore:
 
         return await self._database.read(work, deadline=deadline, name="get_tests")
 
-    async def list_tests(self, *, after: str, limit: int, deadline: float) -> list[NamedTest]:
-        """Tests in the order of their ids, those after `after`."""
+    async def list_tests(self, item: Item[None], page: Page) -> list[NamedTest]:
+        """Tests in the order of their ids."""
+        (after,) = page.after or ("",)
 
         async def work(connection: Connection) -> list[NamedTest]:
-            rows = await connection.fetch(_LIST_TESTS, after, limit)
+            rows = await connection.fetch(_LIST_TESTS, after, page.limit)
             return [NamedTest(row["test_id"], definition_from(row)) for row in rows]
 
-        return await self._database.read(work, deadline=deadline, name="list_tests")
+        return await self._database.read(work, deadline=item.deadline, name="list_tests")
 
 
 _TESTS = f"SELECT test_id, revision, question_total, {DEFINITION_COLUMNS} FROM tests"
