@@ -25,8 +25,8 @@ from session_service.servicer.session_requests import (
     start_request,
 )
 
-_SERVICE = "/homeroom.session.v1.SessionService"
-CREATE_SESSION = f"{_SERVICE}/CreateSession"
+SERVICE = "/homeroom.session.v1.SessionService"
+CREATE_SESSION = f"{SERVICE}/CreateSession"
 
 
 def handlers(
@@ -41,25 +41,25 @@ def handlers(
     contents = QuestionContents(reads.get_contents)
     return [
         keyed(CREATE_SESSION, start_request, starts.create_sessions, created, contents=contents),
-        plain(f"{_SERVICE}/GetSession", session_id_of, reads.get_sessions, got),
+        plain(f"{SERVICE}/GetSession", session_id_of, reads.get_sessions, got),
         paged(
-            f"{_SERVICE}/ListSessions",
+            f"{SERVICE}/ListSessions",
             list_request,
             list_sessions,
             session_message,
             position=lambda session: (str(session.session_id),),
             tokens=tokens,
         ),
-        keyed(f"{_SERVICE}/AnswerQuestion", answer_request, actions.answer_questions, judged),
+        keyed(f"{SERVICE}/AnswerQuestion", answer_request, actions.answer_questions, judged),
         keyed(
-            f"{_SERVICE}/CompleteSession",
+            f"{SERVICE}/CompleteSession",
             close_request,
             actions.complete_sessions,
             completed,
             contents=contents,
         ),
         keyed(
-            f"{_SERVICE}/AbandonSession",
+            f"{SERVICE}/AbandonSession",
             close_request,
             actions.abandon_sessions,
             abandoned,

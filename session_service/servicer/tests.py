@@ -16,7 +16,7 @@ from session_service.servicer.catalog_messages import (
     test_message,
 )
 
-_SERVICE = "/homeroom.session.v1.TestService"
+SERVICE = "/homeroom.session.v1.TestService"
 
 
 def handlers(
@@ -27,11 +27,11 @@ def handlers(
 ) -> list[Handler]:
     """Tests and their questions."""
     return [
-        plain(f"{_SERVICE}/PutTest", named_test, catalog.put_tests, put_response),
-        plain(f"{_SERVICE}/GetTest", test_id_of, catalog.get_tests, get_response),
-        plain(f"{_SERVICE}/ImportQuestions", import_request, catalog.import_questions, import_response),
+        plain(f"{SERVICE}/PutTest", named_test, catalog.put_tests, put_response),
+        plain(f"{SERVICE}/GetTest", test_id_of, catalog.get_tests, get_response),
+        plain(f"{SERVICE}/ImportQuestions", import_request, catalog.import_questions, import_response),
         paged(
-            f"{_SERVICE}/ListTests",
+            f"{SERVICE}/ListTests",
             lambda _: None,
             list_tests,
             test_message,

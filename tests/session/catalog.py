@@ -106,7 +106,7 @@ class Catalog:
 
 def item(method: str, request: Message, *, seconds: float) -> Item[Any]:
     context = Context(
-        method=f"/{tests.NAME}/{method}",
+        method=f"{tests.SERVICE}/{method}",
         user_id="admin",
         roles=frozenset({"admin"}),
         idempotency_key="",
