@@ -46,7 +46,7 @@ IDLE_INTERVAL_SECONDS = 300.0
 
 
 async def serve(shutdown: Shutdown) -> None:
-    """Serve until the end is asked for; refuses a database whose schema is not the one known here."""
+    """Serve until the shutdown is requested; refuses a database whose schema this program does not know."""
     config = load(Config, os.environ)
     service = await Service.begin(SERVICE, config=config, migrations=MIGRATIONS, shutdown=shutdown)
     to_subscription = service.upstream("subscription_service", config.subscription_target)
@@ -60,7 +60,7 @@ async def serve(shutdown: Shutdown) -> None:
         hold_age_seconds=config.janitor_hold_age_seconds,
         idle_allowed=timedelta(hours=config.session_idle_hours),
     )
-    # Without it no session can be started, but the sessions under way go on.
+    # Without subscription_service no session can start, but the sessions under way go on.
     service.health.add("subscription_service", to_subscription.check_health, required=False)
     service.add_relay(parts.relay)
     add_jobs(service.background, parts, interval_seconds=config.janitor_interval_seconds)
@@ -70,7 +70,7 @@ async def serve(shutdown: Shutdown) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What runs in the process: what it serves, and what it does without being asked."""
+    """The parts of the process: what it serves, and its background work."""
 
     handlers: Sequence[Handler]
     relay: Relay

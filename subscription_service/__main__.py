@@ -44,7 +44,7 @@ MIGRATIONS = {"chassis": chassis.postgres.migrations.FOLDER, SERVICE: Path(__fil
 
 
 async def serve(shutdown: Shutdown) -> None:
-    """Serve until the end is asked for; refuses a database whose schema is not the one known here."""
+    """Serve until the shutdown is requested; refuses a database whose schema this program does not know."""
     config = load(Config, os.environ)
     service = await Service.begin(SERVICE, config=config, migrations=MIGRATIONS, shutdown=shutdown)
     await raise_feed_origin(service.database, deadline=time.monotonic() + START_SECONDS_MAX)

@@ -1,4 +1,4 @@
-"""What the other services are told when a session has ended."""
+"""The events that tell the other services how a session has ended."""
 
 from __future__ import annotations
 

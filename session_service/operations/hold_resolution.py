@@ -39,9 +39,9 @@ class Resolution:
 
 
 class HoldResolver:
-    """Resolves holds that nobody else will resolve, any number of times and from any number of replicas.
+    """Resolves holds that were left behind. Any number of replicas may do so, any number of times.
 
-    A hold without a session is left by a start that ended between its hold and its commit. The key is
+    A start that ended between its hold and its commit leaves a hold without a session. The key is
     aborted first, and the hold is released only after that is committed. So a start that is merely slow
     either has its session already, or can never get one: the unique key decides. If this is interrupted in
     between, the next look finds the aborted key and releases the hold.

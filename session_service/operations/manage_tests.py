@@ -82,8 +82,7 @@ async def _one_by_one(
 ) -> list[T | ServiceError]:
     """Makes one change after the other, each in a transaction and by a deadline of its own.
 
-    Nobody waits for a test that another transaction has locked, except those who change the same test. The
-    changes of one test are made in their order.
+    Only the changes of a locked test wait for its lock. The changes of one test are made in their order.
     """
     done: dict[int, T | ServiceError] = {}
 

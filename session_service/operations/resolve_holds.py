@@ -15,7 +15,8 @@ from session_service.store.holds import HoldStore
 from session_service.subscription_client import HoldPage, SubscriptionClient
 
 HOLDS_PER_PAGE = 500
-# Longer than a placement can take from its clock to its commit, and than two databases' clocks can differ.
+# Longer than a placement takes from its reading of the clock to its commit, and longer than the clocks of two
+# databases can differ.
 SETTLING = timedelta(seconds=15)
 LOST_STARTS_MAX = 10_000
 LOST_STARTS_PER_ROUND = 100

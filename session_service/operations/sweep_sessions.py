@@ -1,4 +1,4 @@
-"""Background work on sessions: closes those that have ended, though nobody came back to them."""
+"""Background work on sessions: closes those whose deadline, or idle time, has passed."""
 
 from __future__ import annotations
 

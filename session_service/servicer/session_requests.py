@@ -1,4 +1,4 @@
-"""Requests about sessions as domain objects, and what only this conversion can find wrong with them."""
+"""Requests about sessions as domain objects, with the checks that the contract cannot state."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _STATE_OF: Mapping[Any, SessionState] = {number: state for state, number in STAT
 
 
 def start_request(item: Item[sessions_pb2.CreateSessionRequest]) -> StartRequest:
-    """What a learner wants to start; raises ServiceError for what the database could not keep.
+    """What a learner wants to start; raises ServiceError for a text that the database cannot store.
 
-    Elsewhere the database finds that out. Here it must be known before the hold is placed.
+    Other requests leave this check to the database. A start needs it before its hold is placed.
     """
     message = item.request
     metadata = dict(message.metadata)
@@ -42,7 +42,7 @@ def start_request(item: Item[sessions_pb2.CreateSessionRequest]) -> StartRequest
 
 
 def answer_request(item: Item[sessions_pb2.AnswerQuestionRequest]) -> AnswerRequest:
-    """An answer; raises ServiceError for a session id that is none, or a time that is none."""
+    """An answer; raises ServiceError for a malformed session id or time."""
     message = item.request
     return AnswerRequest(
         session_id=_session_id(message.session_id),
@@ -53,12 +53,12 @@ def answer_request(item: Item[sessions_pb2.AnswerQuestionRequest]) -> AnswerRequ
 
 
 def close_request(item: Item[Any]) -> CloseRequest:
-    """The end of a session; raises ServiceError for a session id that is none."""
+    """The end of a session; raises ServiceError for a malformed session id."""
     return CloseRequest(session_id=_session_id(item.request.session_id))
 
 
 def session_id_of(item: Item[sessions_pb2.GetSessionRequest]) -> SessionId:
-    """The session meant; raises ServiceError with NOT_FOUND when none could be called so."""
+    """The id of a session; raises ServiceError with NOT_FOUND if it is malformed."""
     return _session_id(item.request.session_id)
 
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from chassis.rpc.paging import PageTokens
 from chassis.rpc.servicing import Handler, PagedOperation, keyed, paged, plain
+from protos.session.v1 import sessions_pb2 as pb
 from session_service.domain.sessions import ListRequest, Session
 from session_service.operations.change_sessions import SessionActions
 from session_service.operations.create_sessions import SessionStarts
 from session_service.operations.read_sessions import SessionReads
 from session_service.servicer.session_messages import (
     QuestionContents,
-    abandoned,
-    completed,
-    created,
-    got,
     judged,
     session_message,
 )
@@ -37,11 +34,24 @@ def handlers(
     list_sessions: PagedOperation[ListRequest, Session],
     tokens: PageTokens,
 ) -> list[Handler]:
-    """A learner's sessions."""
+    """A learner's sessions. The answers that are stored with their keys show no questions; see `contents`."""
     contents = QuestionContents(reads.get_contents)
     return [
-        keyed(CREATE_SESSION, start_request, starts.create_sessions, created, contents=contents),
-        plain(f"{SERVICE}/GetSession", session_id_of, reads.get_sessions, got),
+        keyed(
+            CREATE_SESSION,
+            start_request,
+            starts.create_sessions,
+            lambda started: pb.CreateSessionResponse(
+                session=session_message(started.session, resumed=started.resumed)
+            ),
+            contents=contents,
+        ),
+        plain(
+            f"{SERVICE}/GetSession",
+            session_id_of,
+            reads.get_sessions,
+            lambda found: pb.GetSessionResponse(session=session_message(*found)),
+        ),
         paged(
             f"{SERVICE}/ListSessions",
             list_request,
@@ -55,14 +65,14 @@ def handlers(
             f"{SERVICE}/CompleteSession",
             close_request,
             actions.complete_sessions,
-            completed,
+            lambda session: pb.CompleteSessionResponse(session=session_message(session)),
             contents=contents,
         ),
         keyed(
             f"{SERVICE}/AbandonSession",
             close_request,
             actions.abandon_sessions,
-            abandoned,
+            lambda session: pb.AbandonSessionResponse(session=session_message(session)),
             contents=contents,
         ),
     ]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from chassis.rpc.paging import PageTokens
 from chassis.rpc.servicing import Handler, PagedOperation, paged, plain
+from protos.session.v1 import tests_pb2 as pb
 from session_service.domain.tests import NamedTest
 from session_service.operations.manage_tests import CatalogAdministration
 from session_service.servicer.catalog_messages import (
-    get_response,
     import_request,
     import_response,
     named_test,
-    put_response,
     test_id_of,
     test_message,
 )
@@ -27,8 +26,18 @@ def handlers(
 ) -> list[Handler]:
     """Tests and their questions."""
     return [
-        plain(f"{SERVICE}/PutTest", named_test, catalog.put_tests, put_response),
-        plain(f"{SERVICE}/GetTest", test_id_of, catalog.get_tests, get_response),
+        plain(
+            f"{SERVICE}/PutTest",
+            named_test,
+            catalog.put_tests,
+            lambda test: pb.PutTestResponse(test=test_message(test)),
+        ),
+        plain(
+            f"{SERVICE}/GetTest",
+            test_id_of,
+            catalog.get_tests,
+            lambda test: pb.GetTestResponse(test=test_message(test)),
+        ),
         plain(f"{SERVICE}/ImportQuestions", import_request, catalog.import_questions, import_response),
         paged(
             f"{SERVICE}/ListTests",

@@ -1,4 +1,4 @@
-"""Sessions as they are read, outside of any change to them."""
+"""Reads of sessions, which change nothing."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ from session_service.store.session_rows import LIVE, SESSION, SESSION_COLUMNS, s
 
 
 class Resume(NamedTuple):
-    """A key that is to be answered with a session under way; the event is written only together with that."""
+    """A key to answer with a session under way. The event is written only if that answer is."""
 
     user_id: str
     key: str

@@ -45,7 +45,7 @@ class AccountOperations:
         return [found.get(item.request, missing) for item in items]
 
     async def get_own_accounts(self, items: Sequence[Item[str]]) -> list[Account | ServiceError]:
-        """The accounts of the callers. A token without an account is refused, it is not a missing page."""
+        """The accounts of the callers. A caller without an account is refused; it is not NOT_FOUND."""
         found = await self._found(items)
         return [found.get(item.request) or invalid_user_reference() for item in items]
 

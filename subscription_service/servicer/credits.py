@@ -12,7 +12,7 @@ from protos.subscription.v1 import credits_pb2 as pb
 from subscription_service.domain.accounts import ListOwner
 from subscription_service.domain.credits import CreditEntry, CreditOrder, EntryKind
 from subscription_service.operations.credits import CreditOperations
-from subscription_service.servicer.values import operation_id
+from subscription_service.servicer.operation_ids import operation_id
 
 SERVICE = "/homeroom.subscription.v1.CreditService"
 _KINDS = {

@@ -19,7 +19,7 @@ from subscription_service.domain.licenses import (
     SequencedProgression,
 )
 from subscription_service.operations.licenses import LicenseOperations
-from subscription_service.servicer.values import operation_id
+from subscription_service.servicer.operation_ids import operation_id
 
 SERVICE = "/homeroom.subscription.v1.LicenseService"
 

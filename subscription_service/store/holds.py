@@ -44,9 +44,9 @@ class HoldStore:
     async def place_holds(self, items: Sequence[Item[Placement]], wait: bool) -> list[PlaceOutcome]:
         """Place these in their order.
 
-        Most placements need no transaction of several statements: a first statement reads what they depend
-        on, and a second one writes those of which nothing has changed since. The others are decided again,
-        under locks.
+        Most placements need no transaction of several statements. One statement reads what they depend on,
+        and a second one writes those that pass an optimistic check: nothing has changed since the read. The
+        others are decided again, under locks.
         """
         placements = [item.request for item in items]
         deadline = latest_deadline(items)

@@ -1,4 +1,4 @@
-"""What the placing of a hold depends on, and the statement that writes it if nothing has changed since."""
+"""Optimistic placement of holds: a read of what it depends on, and a write if nothing has changed since."""
 
 from __future__ import annotations
 
