@@ -68,7 +68,7 @@ class SessionStarts:
         return [busy() if each.outcome is None else each.outcome for each in starts]
 
     async def _settle(self, starts: Sequence[PendingStart], render: Render, *, tries: int) -> None:
-        """Repeat rounds until each start has its outcome. Starts that fail together are then settled alone."""
+        """Repeat rounds until each start has its outcome. Starts that fail together are settled alone."""
         pause, pauses_left = PAUSE_SECONDS, PAUSES_SECONDS_MAX
         while unsettled := [each for each in starts if each.outcome is None]:
             try:
