@@ -31,7 +31,7 @@ class Listener(Protocol):
     async def stop(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Process:
     """The parts that every process has; all of them are closed at the end of the process."""
 
@@ -64,16 +64,9 @@ class Process:
         shutdown.closing("tracing", tracing.close)
         health = Health()
         shutdown.at_request(health.drain)
-        return cls(
-            config=config,
-            shutdown=shutdown,
-            token=token,
-            metrics=metrics,
-            tracing=tracing,
-            health=health,
-            pages=OpsPages(service=name, version=version(), health=health, metrics=metrics),
-            background=Background(metrics=metrics),
-        )
+        pages = OpsPages(service=name, version=version(), health=health, metrics=metrics)
+        background = Background(metrics=metrics)
+        return cls(config, shutdown, token, metrics, tracing, health, pages, background)
 
     def upstream(self, name: str, target: str) -> Upstream:
         """A client of another process; it is closed after the work that uses it has ended."""
