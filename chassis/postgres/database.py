@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import asyncpg
 
+from chassis.backoff import full_jitter
 from chassis.postgres.errors import (
     DatabaseUnavailable,
     OutcomeUnknown,
@@ -18,6 +19,7 @@ from chassis.postgres.errors import (
     is_lost_connection,
     is_server_fault,
     is_undecided,
+    raise_translated,
     translate,
 )
 from chassis.postgres.pool import Connection, Pool
@@ -29,11 +31,14 @@ Work = Callable[[Connection], Awaitable[T]]
 
 ATTEMPTS_MAX = 3
 BACKOFF_SECONDS = 0.02
+BACKOFF_SECONDS_MAX = 0.1
 # How long after its deadline a COMMIT is still waited for: its answer tells whether the write was done.
 COMMIT_GRACE_SECONDS = 1.0
 WRITE_SECONDS_MAX = 10.0
+CONNECT_SECONDS_MAX = 3.0
 PING_SECONDS_MAX = 1.0
 _SPAN_ATTRIBUTES: Mapping[str, str] = {"db.system.name": "postgresql"}
+_NO_SPAN = nullcontext()
 
 log = get_logger(__name__)
 
@@ -61,7 +66,6 @@ class Database:
         maximum: int = 8,
         waiting_max: int = 512,
         application_name: str = "homeroom",
-        connect_timeout_seconds: float = 3.0,
         statement_cache_size: int = 256,
     ) -> Database:
         """Open `minimum` connections, and more on demand, up to `maximum`.
@@ -77,7 +81,7 @@ class Database:
         async def open_connection() -> Connection:
             return await asyncpg.connect(
                 dsn,
-                timeout=connect_timeout_seconds,
+                timeout=CONNECT_SECONDS_MAX,
                 statement_cache_size=statement_cache_size,
                 server_settings={"application_name": application_name},
             )
@@ -111,11 +115,13 @@ class Database:
 
     async def read(self, work: Work[T], *, deadline: float, name: str = "read") -> T:
         """Run statements that change nothing, each on its own; once more if the connection was lost."""
-        batch = current_batch()
-        if batch is None:
-            return await self._read(work, deadline)
-        with batch.span(name, _SPAN_ATTRIBUTES):
-            return await self._read(work, deadline)
+        with _span(name):
+            try:
+                return await self._read(work, deadline)
+            except DatabaseUnavailable as error:
+                if error.__cause__ is None or not is_lost_connection(error.__cause__):
+                    raise
+                return await self._read(work, deadline)
 
     async def write(
         self, work: Work[T], *, deadline: float, lock_timeout_ms: int = 250, name: str = "write"
@@ -128,12 +134,8 @@ class Database:
         """
         if lock_timeout_ms < 1:
             raise ValueError("lock_timeout_ms must be at least 1: 0 would mean no limit to PostgreSQL")
-        writing = self._transaction(work, deadline, lock_timeout_ms)
-        batch = current_batch()
-        if batch is None:
-            return await self._shielded(writing)
-        with batch.span(name, _SPAN_ATTRIBUTES):
-            return await self._shielded(writing)
+        with _span(name):
+            return await self._shielded(self._transaction(work, deadline, lock_timeout_ms))
 
     async def execute_write(
         self, sql: str, *arguments: object, deadline: float, name: str = "write"
@@ -143,12 +145,8 @@ class Database:
         It has no lock timeout but the deadline: a lock timeout needs a transaction, which means two more
         round trips. Use `write` where another transaction may hold the row.
         """
-        writing = self._statement(sql, arguments, deadline)
-        batch = current_batch()
-        if batch is None:
-            return await self._shielded(writing)
-        with batch.span(name, _SPAN_ATTRIBUTES):
-            return await self._shielded(writing)
+        with _span(name):
+            return await self._shielded(self._statement(sql, arguments, deadline))
 
     async def close(self) -> None:
         """Wait for the writes under way (each has its own limit), then close the connections."""
@@ -169,24 +167,13 @@ class Database:
             task.exception()  # marks it as retrieved: the caller may have been cancelled
 
     async def _read(self, work: Work[T], deadline: float) -> T:
-        try:
-            return await self._read_once(work, deadline)
-        except DatabaseUnavailable as error:
-            if error.__cause__ is None or not is_lost_connection(error.__cause__):
-                raise
-            return await self._read_once(work, deadline)
-
-    async def _read_once(self, work: Work[T], deadline: float) -> T:
         connection = await self._take(deadline)
         try:
             async with asyncio.timeout(deadline - time.monotonic()) as limit:
                 result = await work(connection)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised again, translated
             self._take_back(connection, error)
-            translated = _translated_within(error, limit)
-            if translated is error:
-                raise
-            raise translated from error
+            raise_translated(error, _translated_within(error, limit))
         self._pool.give_back(connection)
         return result
 
@@ -206,10 +193,7 @@ class Database:
                     continue
                 if isinstance(error, Exception) and is_undecided(error):
                     raise OutcomeUnknown("the statement was not answered") from error
-                translated = _translated(error)
-                if translated is error:
-                    raise
-                raise translated from error
+                raise_translated(error, _translated(error))
             self._pool.give_back(connection)
             return rows
         raise AssertionError  # the last attempt returns or raises
@@ -234,10 +218,7 @@ class Database:
                 if is_conflict(error) and attempt < ATTEMPTS_MAX:
                     await _back_off(attempt)
                     continue
-                translated = _translated_within(error, limit)
-                if translated is error:
-                    raise
-                raise translated from error
+                raise_translated(error, _translated_within(error, limit))
             self._pool.give_back(connection)
             if status != "COMMIT":
                 raise RuntimeError("nothing was committed: the work went on after a statement had failed")
@@ -257,14 +238,11 @@ class Database:
                         f"SET LOCAL statement_timeout = {vanished_ms:d}; "
                         f"SET LOCAL idle_in_transaction_session_timeout = {vanished_ms:d}"
                     )
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - raised again, translated
                 self._take_back(connection, error)
                 if is_lost_connection(error) and not last:
                     continue
-                translated = _translated_within(error, limit)
-                if translated is error:
-                    raise
-                raise translated from error
+                raise_translated(error, _translated_within(error, limit))
             return connection
         raise AssertionError  # the last round returns or raises
 
@@ -292,6 +270,12 @@ class Database:
             self._pool.clean(connection)  # a statement may still be running
 
 
+def _span(name: str) -> AbstractContextManager[object]:
+    """The span of a statement; it is not recorded when no request of the current batch is sampled."""
+    batch = current_batch()
+    return _NO_SPAN if batch is None else batch.span(name, _SPAN_ATTRIBUTES)
+
+
 def _translated_within(error: BaseException, limit: asyncio.Timeout) -> BaseException:
     if isinstance(error, TimeoutError) and limit.expired():
         return deadline_exceeded()
@@ -305,4 +289,4 @@ def _translated(error: BaseException) -> BaseException:
 
 
 async def _back_off(attempt: int) -> None:
-    await asyncio.sleep(random.uniform(0, BACKOFF_SECONDS * 2**attempt))  # noqa: S311 — jitter, not a secret
+    await asyncio.sleep(full_jitter(attempt, base_seconds=BACKOFF_SECONDS, seconds_max=BACKOFF_SECONDS_MAX))

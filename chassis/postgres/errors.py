@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from typing import NoReturn
 
 import asyncpg
 
@@ -180,6 +181,13 @@ def translate_connecting(error: BaseException) -> BaseException:
     if isinstance(error, ValueError):  # asyncpg and urllib cannot read the URI; their texts may quote it
         return DatabaseMisconfigured("it is not a URI that PostgreSQL's driver can use")
     return error
+
+
+def raise_translated(error: BaseException, translated: BaseException) -> NoReturn:
+    """Raise the translation of an error, with the error as its cause; without one, the error itself."""
+    if translated is error:
+        raise error
+    raise translated from error
 
 
 def deadline_exceeded() -> ServiceError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -11,8 +10,6 @@ from chassis.postgres.database import Database
 from chassis.postgres.pool import Connection
 from chassis.postgres.rows import as_rows
 
-_BACKLOG_READ_SECONDS = 2.0
-BACKLOG_COUNTED_MAX = 10_000
 PENDING_PER_USER_MAX = 20
 
 
@@ -25,15 +22,6 @@ class OutboxEvent:
     topic: str
     payload: bytes
     traceparent: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """What the outbox holds; each count stops at `BACKLOG_COUNTED_MAX`."""
-
-    waiting: int
-    parked: int
-    oldest_waiting_seconds: float
 
 
 def event_id(namespace: uuid.UUID, *names: str) -> uuid.UUID:
@@ -95,26 +83,3 @@ _PENDING = f"""
             LIMIT {PENDING_PER_USER_MAX}
            ) AS event
 """
-
-
-async def backlog(database: Database) -> Backlog:
-    """How much waits for delivery and how much is parked: for a metric or a status page."""
-
-    async def work(connection: Connection) -> Backlog:
-        row = await connection.fetchrow(
-            """
-            SELECT (SELECT count(*)
-                      FROM (SELECT 1 FROM outbox WHERE parked_at IS NULL LIMIT $1) AS counted) AS waiting,
-                   (SELECT count(*)
-                      FROM (SELECT 1 FROM outbox WHERE parked_at IS NOT NULL LIMIT $1) AS counted) AS parked,
-                   coalesce((SELECT extract(epoch FROM now() - min(created_at))
-                               FROM (SELECT created_at FROM outbox WHERE parked_at IS NULL LIMIT $1)
-                                    AS counted), 0)::float8 AS oldest_waiting_seconds
-            """,
-            BACKLOG_COUNTED_MAX,
-        )
-        if row is None:
-            raise AssertionError("a query of aggregates has one row")
-        return Backlog(row["waiting"], row["parked"], row["oldest_waiting_seconds"])
-
-    return await database.read(work, deadline=time.monotonic() + _BACKLOG_READ_SECONDS, name="outbox_backlog")

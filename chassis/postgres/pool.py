@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import asyncpg
 
-from chassis.postgres.errors import DatabaseUnavailable, translate_connecting
+from chassis.postgres.errors import DatabaseUnavailable, raise_translated, translate_connecting
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -141,12 +141,9 @@ class Pool:
         self._size += 1
         try:
             return await self._open_connection()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised again, translated
             self._free_slot()
-            translated = translate_connecting(error)
-            if translated is error:
-                raise
-            raise translated from error
+            raise_translated(error, translate_connecting(error))
 
     async def _wait(self) -> Connection | None:
         if len(self._waiters) >= self._waiting_max:

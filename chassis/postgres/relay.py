@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from chassis import failpoints
+from chassis.backoff import full_jitter
 from chassis.errors import Reason, ServiceError
 from chassis.postgres import Database
 from chassis.postgres.outbox import OutboxEvent
@@ -114,7 +114,9 @@ class Relay:
         if found and not arrived:
             # The receiver is down: do not send it the whole backlog.
             self._failures_in_a_row[topic] += 1
-            return _back_off_seconds(self._failures_in_a_row[topic], PAUSE_SECONDS_MAX)
+            return full_jitter(
+                self._failures_in_a_row[topic], base_seconds=BACKOFF_SECONDS, seconds_max=PAUSE_SECONDS_MAX
+            )
         self._failures_in_a_row[topic] = 0
         return None if found < self._batch_size else 0.0
 
@@ -255,13 +257,8 @@ def _is_final(error: ServiceError) -> bool:
 
 
 def _delay_seconds(failed: _Failed) -> float:
-    delay = _back_off_seconds(failed.leased.attempt, BACKOFF_SECONDS_MAX)
+    delay = full_jitter(failed.leased.attempt, base_seconds=BACKOFF_SECONDS, seconds_max=BACKOFF_SECONDS_MAX)
     return max(delay, min(failed.error.retry_after_seconds or 0.0, BACKOFF_SECONDS_MAX))
-
-
-def _back_off_seconds(attempt: int, maximum: float) -> float:
-    ceiling = min(maximum, BACKOFF_SECONDS * 2 ** min(attempt, 16))
-    return random.uniform(0, ceiling)  # noqa: S311 — full jitter, not a secret
 
 
 def _statement_deadline() -> float:

@@ -9,7 +9,9 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from chassis.backoff import full_jitter
 from chassis.errors import ServiceError
+from chassis.rpc.faults import cancelled_by_caller
 from chassis.telemetry.logs import get_logger
 from chassis.telemetry.metrics import Metrics
 
@@ -121,14 +123,10 @@ class Background:
         began = time.monotonic()
         try:
             wanted = await job.run()
-        except Exception as error:  # noqa: BLE001 — the loop must survive whatever a round raises
-            return self._failed(job, error), False
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if self._stopping.is_set() or task is None or task.cancelling():
+        except (Exception, asyncio.CancelledError) as error:
+            if cancelled_by_caller(error):
                 raise
-            # Not this loop is cancelled, but a task that the round awaits.
-            return self._failed(job, error), False
+            return self._failed(job, error), False  # the loop survives whatever a round raises
         finally:
             self._durations.observe((job.name,), time.monotonic() - began)
         job.failures_in_a_row = 0
@@ -148,14 +146,11 @@ class Background:
             failures=job.failures_in_a_row,
             exc_info=None if isinstance(error, ServiceError) else error,
         )
-        return _backoff_seconds(job.failures_in_a_row)
+        return full_jitter(
+            job.failures_in_a_row, base_seconds=BACKOFF_SECONDS, seconds_max=BACKOFF_SECONDS_MAX
+        )
 
     async def _pause(self, seconds: float, interruption: asyncio.Event) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await interruption.wait()
-
-
-def _backoff_seconds(failures: int) -> float:
-    ceiling = min(BACKOFF_SECONDS_MAX, BACKOFF_SECONDS * 2 ** min(failures, 16))
-    return random.uniform(0, ceiling)  # noqa: S311 — full jitter, not a secret

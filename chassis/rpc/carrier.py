@@ -124,19 +124,15 @@ class Carrier:
                 message.request.SerializeToString(), timeout_seconds=message.timeout_seconds
             )
             answers = _read_answers(payload, asked=len(message.places))
-        except asyncio.CancelledError as error:
-            if cancelled_by_caller():
+        except (Exception, asyncio.CancelledError) as error:
+            if cancelled_by_caller(error):
                 raise
-            answers = self._all_failed(message, error)
-        except Exception as error:  # noqa: BLE001 - `chassis.rpc.faults` knows what each one means
-            answers = self._all_failed(message, error)
+            refusal = self.failed(error, timeout_seconds=message.timeout_seconds)
+            answers = [refusal] * len(message.places)
         else:
             self.breaker.succeeded()
         for place, answer in zip(message.places, answers, strict=True):
             outcomes[place] = answer
-
-    def _all_failed(self, message: _Message, error: BaseException) -> list[Carried | ServiceError]:
-        return [self.failed(error, timeout_seconds=message.timeout_seconds)] * len(message.places)
 
 
 def _read_answers(payload: bytes, *, asked: int) -> list[Carried | ServiceError]:

@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError, Message
 from grpc_health.v1 import health_pb2
 from opentelemetry.trace import SpanKind
 
+from chassis.backoff import full_jitter
 from chassis.batch import Item, Outcome, Reply
 from chassis.context import Context
 from chassis.errors import Reason, ServiceError
@@ -19,7 +20,7 @@ from chassis.rpc.carrier import Carried, Carrier
 from chassis.rpc.coalescer import Coalescer
 from chassis.rpc.faults import UnreadableAnswerError, cancelled_by_caller
 from chassis.rpc.methods import Method, find_method
-from chassis.rpc.retries import ATTEMPTS_MAX, RetryBudget, backoff_seconds
+from chassis.rpc.retries import ATTEMPTS_MAX, BACKOFF_SECONDS, BACKOFF_SECONDS_MAX, RetryBudget
 from chassis.rpc.wire import METADATA_KEY, METADATA_REQUEST_ID, METADATA_ROLES, METADATA_TRACE, METADATA_USER
 from chassis.telemetry.logs import get_logger
 from chassis.telemetry.metrics import Metrics
@@ -172,11 +173,9 @@ class Upstream:
                 yield _parsed(method, payload)
         except ServiceError:
             raise
-        except asyncio.CancelledError as error:
-            if cancelled_by_caller():
+        except (Exception, asyncio.CancelledError) as error:
+            if cancelled_by_caller(error):
                 raise
-            raise self._carrier.failed(error, timeout_seconds=math.inf) from error
-        except Exception as error:
             raise self._carrier.failed(error, timeout_seconds=math.inf) from error
         finally:
             if responses is not None:
@@ -192,11 +191,9 @@ class Upstream:
         try:
             payload = await rpc(b"", metadata=self._carrier.metadata, timeout=HEALTH_TIMEOUT_SECONDS)
             status = _health_status(payload)
-        except asyncio.CancelledError as error:
-            if cancelled_by_caller():
+        except (Exception, asyncio.CancelledError) as error:
+            if cancelled_by_caller(error):
                 raise
-            raise self._carrier.failed(error, timeout_seconds=HEALTH_TIMEOUT_SECONDS) from error
-        except Exception as error:
             raise self._carrier.failed(error, timeout_seconds=HEALTH_TIMEOUT_SECONDS) from error
         self._carrier.breaker.succeeded()
         if status != health_pb2.HealthCheckResponse.SERVING:
@@ -283,7 +280,8 @@ class Upstream:
             return None
         if self.breaker_open or self._closing:
             return None
-        return backoff_seconds(attempt) + (error.retry_after_seconds or 0.0)
+        backoff_seconds = full_jitter(attempt, base_seconds=BACKOFF_SECONDS, seconds_max=BACKOFF_SECONDS_MAX)
+        return backoff_seconds + (error.retry_after_seconds or 0.0)
 
     def _may_retry(self, context: Context, pause_seconds: float) -> bool:
         """Whether time and the budget allow another attempt; if so, it is taken from the budget."""

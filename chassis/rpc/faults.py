@@ -72,8 +72,8 @@ def fault_of(error: BaseException, *, upstream: str) -> Fault:
     """What this error of a message, a stream or a health check means.
 
     A status of ours (google.rpc.Status with our ErrorInfo) is an answer. What carries none is no answer:
-    UNAVAILABLE, or one of the few other meanings in the table. The caller must have excluded its own
-    cancellation; see `cancelled_by_caller`.
+    UNAVAILABLE, or one of the few other meanings in the table. The caller must first exclude its own
+    cancellation with `cancelled_by_caller`.
     """
     refusal = _refusal_of(error)
     if refusal is not None:
@@ -85,13 +85,14 @@ def fault_of(error: BaseException, *, upstream: str) -> Fault:
     )
 
 
-def cancelled_by_caller() -> bool:
-    """Whether somebody has cancelled the current task.
+def cancelled_by_caller(error: BaseException) -> bool:
+    """Whether this error is the cancellation of the current task.
 
-    A CancelledError also comes out of a stream whose channel was closed; nobody has cancelled the task then.
+    A CancelledError also comes from a stream whose channel was closed, and from another task that was
+    cancelled. The current task is not cancelled then.
     """
     task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 def _meaning_of(error: BaseException) -> _Meaning:

@@ -1,8 +1,7 @@
-"""When to retry: a budget, full jitter, and a breaker that stops calls to a dead upstream."""
+"""When to retry: a budget, and a breaker that stops calls to a dead upstream."""
 
 from __future__ import annotations
 
-import random
 import time
 
 from chassis.errors import Reason, ServiceError
@@ -10,11 +9,6 @@ from chassis.errors import Reason, ServiceError
 ATTEMPTS_MAX = 3
 BACKOFF_SECONDS = 0.05
 BACKOFF_SECONDS_MAX = 1.0
-
-
-def backoff_seconds(attempt: int) -> float:
-    """Full jitter, from attempt 1 on (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/)."""
-    return random.uniform(0, min(BACKOFF_SECONDS_MAX, BACKOFF_SECONDS * 2**attempt))  # noqa: S311 - no secret
 
 
 class RetryBudget:

@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 from chassis.batch import Item, Outcome, Reply
 from chassis.errors import Reason, ServiceError
 from chassis.postgres.errors import DataRefused, LockTimeout, OutcomeUnknown
-from chassis.postgres.refusals import busy, refusal_of
+from chassis.postgres.refusals import ABOUT_ALL, busy, refusal_of
 from chassis.rpc.faults import cancelled_by_caller
 from chassis.rpc.methods import Method, find_method
 from chassis.rpc.paging import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, Page, PageTokens, Position
@@ -158,9 +158,9 @@ def paged(
             try:
                 async with asyncio.timeout(item.context.remaining_seconds()), places:
                     return await page_of(item)
-            except asyncio.CancelledError as error:
-                return _refusal_for(method, item, _not_ours(error))
-            except Exception as error:  # noqa: BLE001 - whatever it is, the neighbours go on
+            except (Exception, asyncio.CancelledError) as error:
+                if cancelled_by_caller(error):
+                    raise
                 return _refusal_for(method, item, error)
 
         return list(await asyncio.gather(*map(one, items)))
@@ -221,10 +221,10 @@ async def _bisecting(
         outcomes = list(await run(items))
         if len(outcomes) == len(items):
             return outcomes
-        problem: Exception = ValueError(f"{len(outcomes)} outcomes for {len(items)} items")
-    except asyncio.CancelledError as error:
-        problem = _not_ours(error)
-    except Exception as error:  # noqa: BLE001 - one item may have caused it, whatever it is
+        problem: BaseException = ValueError(f"{len(outcomes)} outcomes for {len(items)} items")
+    except (Exception, asyncio.CancelledError) as error:
+        if cancelled_by_caller(error):
+            raise
         problem = error
     if len(items) == 1 or _is_about_all(problem):
         return [_refusal_for(method, item, problem) for item in items]
@@ -233,38 +233,22 @@ async def _bisecting(
     return first + await _bisecting(method, items[middle:], run)
 
 
-def _not_ours(error: asyncio.CancelledError) -> Exception:
-    """What stands for a cancellation of something that an operation waited for.
-
-    Raises:
-        CancelledError: it was the operation itself that was cancelled.
-    """
-    if cancelled_by_caller():
-        raise error
-    problem = RuntimeError("something that the operation waited for was cancelled")
-    problem.__cause__ = error
-    return problem
-
-
-_ABOUT_ALL = frozenset({Reason.UNAVAILABLE, Reason.DEADLINE_EXCEEDED, Reason.OVERLOADED})
-
-
-def _first_of(error: Exception) -> Exception:
+def _first_of(error: BaseException) -> BaseException:
     """The error itself, or the first one of a task group."""
-    while isinstance(error, ExceptionGroup):
+    while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
 
 
-def _is_about_all(error: Exception) -> bool:
+def _is_about_all(error: BaseException) -> bool:
     """Whether the error is about the database, an upstream or the time, and not about one of the items."""
     error = _first_of(error)
     if isinstance(error, ServiceError):
-        return error.reason in _ABOUT_ALL
+        return error.reason in ABOUT_ALL
     return isinstance(error, OutcomeUnknown | LockTimeout | TimeoutError)
 
 
-def _refusal_for(method: Method, item: Item[Any], error: Exception) -> ServiceError:
+def _refusal_for(method: Method, item: Item[Any], error: BaseException) -> ServiceError:
     """The refusal of one item, for an error that was raised for it."""
     error = _first_of(error)
     if isinstance(error, ServiceError):

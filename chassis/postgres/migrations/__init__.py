@@ -14,7 +14,7 @@ from pathlib import Path
 import asyncpg
 
 from chassis.postgres import Connection, Database
-from chassis.postgres.errors import DatabaseUnavailable, translate_connecting
+from chassis.postgres.errors import DatabaseUnavailable, raise_translated, translate_connecting
 
 FOLDER = Path(__file__).parent
 """The chassis' own tables (idempotency keys, outbox), for a service to put among its folders."""
@@ -127,11 +127,8 @@ async def _connect(dsn: str) -> Connection:
             statement_cache_size=0,
             server_settings={"application_name": "homeroom migrate"},
         )
-    except Exception as error:
-        translated = translate_connecting(error)
-        if translated is error:
-            raise
-        raise translated from error
+    except Exception as error:  # noqa: BLE001 - raised again, translated
+        raise_translated(error, translate_connecting(error))
 
 
 async def _apply_next_when_unlocked(
