@@ -83,6 +83,11 @@ class ServiceError(Exception):
 
 def invalid_field(field: str, description: str) -> ServiceError:
     """The refusal of a request for one field: INVALID_ARGUMENT that names it."""
-    return ServiceError(
-        Reason.INVALID_ARGUMENT, f"{field}: {description}", violations=[FieldViolation(field, description)]
-    )
+    return invalid_fields([FieldViolation(field, description)])
+
+
+def invalid_fields(violations: Sequence[FieldViolation]) -> ServiceError:
+    """The refusal of a request for its fields: INVALID_ARGUMENT that names them; the detail is the first."""
+    first = violations[0]
+    detail = f"{first.field}: {first.description}" if first.field else first.description
+    return ServiceError(Reason.INVALID_ARGUMENT, detail, violations=violations)

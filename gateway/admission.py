@@ -7,10 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from chassis.errors import Reason, ServiceError
+from chassis.rpc.methods import Method
 from chassis.telemetry.metrics import Metrics
-
-# As in the services: completions and answers still enter when everything else is refused.
-SHED_LAST_HEADROOM = 1.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +28,8 @@ class Limits:
     """What the bodies that are being received may hold together."""
 
 
-class _Share:
-    """How many each owner has under way."""
+class Shares:
+    """Counts what each owner has under way, such as a learner's requests or an address's connections."""
 
     __slots__ = ("_counts", "_each_max")
 
@@ -96,9 +94,9 @@ class Admission:
         self._limits = limits
         self._in_flight = 0
         self._received_bytes = 0
-        self._learners = _Share(limits.in_flight_per_learner_max)
-        self._addresses = _Share(limits.in_flight_per_address_max)
-        self._bodies = _Share(limits.bodies_per_learner_max)
+        self._learners = Shares(limits.in_flight_per_learner_max)
+        self._addresses = Shares(limits.in_flight_per_address_max)
+        self._bodies = Shares(limits.bodies_per_learner_max)
         metrics.gauge("requests_in_flight", "Requests being worked on", lambda: float(self._in_flight))
         metrics.gauge(
             "received_bytes",
@@ -110,13 +108,12 @@ class Admission:
     def in_flight(self) -> int:
         return self._in_flight
 
-    def refuse_if_full(self, *, shed_last: bool) -> None:
+    def refuse_if_full(self, method: Method) -> None:
         """Raises ServiceError: OVERLOADED while as much is in flight as the gateway can carry."""
-        limit = self._limits.in_flight_max * (SHED_LAST_HEADROOM if shed_last else 1.0)
-        if self._in_flight >= limit:
+        if self._in_flight >= method.in_flight_limit(self._limits.in_flight_max):
             raise ServiceError(Reason.OVERLOADED)
 
-    def enter(self, learner: str, address: str, *, shed_last: bool) -> Place:
+    def enter(self, method: Method, *, learner: str, address: str) -> Place:
         """Counts a request as in flight until its place is left.
 
         Raises:
@@ -126,7 +123,7 @@ class Admission:
             raise _too_many(f"{self._limits.in_flight_per_learner_max} requests of yours")
         if not self._addresses.has_room(address):
             raise _too_many(f"{self._limits.in_flight_per_address_max} requests from your address")
-        self.refuse_if_full(shed_last=shed_last)
+        self.refuse_if_full(method)
         self._in_flight += 1
         self._learners.add(learner)
         self._addresses.add(address)

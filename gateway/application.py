@@ -139,7 +139,7 @@ class Application:
 
     async def _call(self, exchange: _Exchange, route: Route, path_values: Sequence[str]) -> Answer:
         method, headers = route.method, exchange.request.headers
-        self._admission.refuse_if_full(shed_last=method.shed_last)
+        self._admission.refuse_if_full(method)
         principal = await self._authenticator.authenticate(headers.get("Authorization"))
         if method.roles.isdisjoint(principal.roles):
             raise ServiceError(Reason.PERMISSION_DENIED, "The token's roles do not allow this")
@@ -154,9 +154,9 @@ class Application:
             timeout_seconds=timeout_seconds,
         )
         exchange.place = self._admission.enter(
-            principal.user_id,
-            cast("Connection", exchange.request.protocol).address,
-            shed_last=method.shed_last,
+            method,
+            learner=principal.user_id,
+            address=cast("Connection", exchange.request.protocol).address,
         )
         message = route.request.read(body=body, values=path_values, query=exchange.query)
         reply = await self._upstreams[route.upstream].call(

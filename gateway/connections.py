@@ -19,6 +19,7 @@ from chassis.errors import Reason, ServiceError
 from chassis.rpc.reasons import CODES
 from chassis.telemetry.logs import get_logger
 from chassis.telemetry.metrics import Metrics
+from gateway.admission import Shares
 from gateway.answers import HttpResponse
 from gateway.problems import problem
 from gateway.request_headers import request_id_of
@@ -54,7 +55,7 @@ class Connections:
     def __init__(self, *, limits: ConnectionLimits, metrics: Metrics) -> None:
         self.limits = limits
         self._open: set[Connection] = set()
-        self._addresses: dict[str, int] = {}
+        self._addresses = Shares(limits.connections_per_address_max)
         self._ended = metrics.counter(
             "connections_ended", "Connections that this process refused or cut off, by reason.", ("reason",)
         )
@@ -62,28 +63,21 @@ class Connections:
 
     def enter(self, connection: Connection) -> bool:
         """Counts a connection; False when there are too many."""
-        address = connection.address
-        from_there = self._addresses.get(address, 0)
         if len(self._open) >= self.limits.connections_max:
             self._ended.add("too_many")
             return False
-        if from_there >= self.limits.connections_per_address_max:
+        if not self._addresses.has_room(connection.address):
             self._ended.add("too_many_of_address")
             return False
         self._open.add(connection)
-        self._addresses[address] = from_there + 1
+        self._addresses.add(connection.address)
         return True
 
     def leave(self, connection: Connection) -> None:
         """Counts a connection as closed; nothing happens when it was not let in."""
-        if connection not in self._open:
-            return
-        self._open.remove(connection)
-        left = self._addresses[connection.address] - 1
-        if left:
-            self._addresses[connection.address] = left
-        else:
-            del self._addresses[connection.address]
+        if connection in self._open:
+            self._open.remove(connection)
+            self._addresses.remove(connection.address)
 
     async def sweep(self) -> None:
         """Ends the connections whose clients take too long."""

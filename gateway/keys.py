@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from chassis.errors import FieldViolation, Reason, ServiceError
+from chassis.errors import Reason, ServiceError, invalid_field
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 LENGTH_MAX = 255
@@ -26,20 +26,17 @@ def idempotency_key(values: Sequence[str]) -> str:
         raise ServiceError(Reason.IDEMPOTENCY_KEY_MISSING)
     key = values[0]
     if len(values) > 1:
-        raise _invalid("must be given once")
+        raise invalid_field(IDEMPOTENCY_KEY, "must be given once")
     if key.startswith('"'):
         quoted = _QUOTED.fullmatch(key)
         if quoted is None:
-            raise _invalid('begins with a quote but is not a string in quotes, as in "k1"')
+            raise invalid_field(
+                IDEMPOTENCY_KEY, 'begins with a quote but is not a string in quotes, as in "k1"'
+            )
         key = _ESCAPED.sub(r"\1", quoted[1])
     if not _KEY.fullmatch(key):
-        raise _invalid(f"must be 1 to {LENGTH_MAX} visible ASCII characters, in quotes or bare")
+        raise invalid_field(
+            IDEMPOTENCY_KEY,
+            f"must be 1 to {LENGTH_MAX} visible ASCII characters, with or without quotes around them",
+        )
     return key
-
-
-def _invalid(description: str) -> ServiceError:
-    return ServiceError(
-        Reason.INVALID_ARGUMENT,
-        f"{IDEMPOTENCY_KEY} {description}",
-        violations=[FieldViolation(IDEMPOTENCY_KEY, description)],
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 
-from chassis.errors import FieldViolation, Reason, ServiceError
+from chassis.errors import Reason, ServiceError, invalid_field
 
 REQUEST_ID = "X-Request-Id"
 REQUEST_TIMEOUT = "Request-Timeout"
@@ -37,11 +37,9 @@ def timeout_seconds_of(given: str | None) -> float:
         return TIMEOUT_SECONDS_DEFAULT
     seconds = float(given) if _SECONDS.fullmatch(given) else 0.0
     if not TIMEOUT_SECONDS_MIN <= seconds <= TIMEOUT_SECONDS_MAX:
-        description = f"must be a number of seconds from {TIMEOUT_SECONDS_MIN:g} to {TIMEOUT_SECONDS_MAX:g}"
-        raise ServiceError(
-            Reason.INVALID_ARGUMENT,
-            f"{REQUEST_TIMEOUT} {description}",
-            violations=[FieldViolation(REQUEST_TIMEOUT, description)],
+        raise invalid_field(
+            REQUEST_TIMEOUT,
+            f"must be a number of seconds from {TIMEOUT_SECONDS_MIN:g} to {TIMEOUT_SECONDS_MAX:g}",
         )
     return seconds
 

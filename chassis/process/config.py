@@ -18,9 +18,6 @@ PREFIX = "HOMEROOM_"
 FILE_SUFFIX = "_FILE"
 SERVICE_TOKEN_LENGTH_MIN = 16
 
-_TRUE = frozenset({"true", "1", "yes", "on"})
-_FALSE = frozenset({"false", "0", "no", "off"})
-
 T = TypeVar("T")
 
 
@@ -195,8 +192,6 @@ def _read(each: Field[Any], hint: Any, environ: Mapping[str, str]) -> Any:
     if text is None:
         if each.default is not MISSING:
             return each.default
-        if each.default_factory is not MISSING:
-            return each.default_factory()
         means = each.metadata.get("means", "")
         also = f" (or {variable}{FILE_SUFFIX}, the path of a file that holds it)" if kind is Secret else ""
         raise _ProblemError(f"{variable} is missing: set it{also}" + (f" to {means}" if means else ""))
@@ -246,8 +241,6 @@ def _parse(kind: Any, text: str) -> Any:  # noqa: PLR0911 — one return per sup
         return text
     if kind is Secret:
         return Secret(text)
-    if kind is bool:
-        return _parse_bool(text)
     if kind is int:
         return _parse_number(int, text, "a whole number")
     if kind is float:
@@ -259,15 +252,6 @@ def _parse(kind: Any, text: str) -> Any:  # noqa: PLR0911 — one return per sup
     if get_origin(kind) is tuple and get_args(kind) == (str, ...):
         return tuple(part for part in (part.strip() for part in text.split(",")) if part)
     raise TypeError(f"a configuration field cannot be of type {kind!r}")
-
-
-def _parse_bool(text: str) -> bool:
-    lowered = text.lower()
-    if lowered in _TRUE:
-        return True
-    if lowered in _FALSE:
-        return False
-    raise ValueError(f"is {text!r}: say true or false")
 
 
 def _parse_number(kind: type[int | float], text: str, called: str) -> int | float:

@@ -41,19 +41,17 @@ class Shutdown:
         self._requested = asyncio.Event()
         self._closings: list[tuple[str, Callable[[], Awaitable[object]], float]] = []
         self._on_request: list[Callable[[], object]] = []
-        self.exit_code = EXIT_OK
 
     @property
     def requested(self) -> bool:
         return self._requested.is_set()
 
-    def request(self, reason: str, *, exit_code: int = EXIT_OK, quietly: bool = False) -> None:
+    def request(self, reason: str, *, quietly: bool = False) -> None:
         """Ask the process to end, and log the reason unless `quietly`; asking again changes nothing."""
         if self._requested.is_set():
             return
         if not quietly:
             log.info("stopping", reason=reason)
-        self.exit_code = exit_code
         self._requested.set()
         for act in self._on_request:
             _act(act)
@@ -211,11 +209,11 @@ def _exit_code(work: asyncio.Future[None], shutdown: Shutdown) -> int:
         return EXIT_CRASHED
     error = work.exception()
     if error is None:
-        return shutdown.exit_code
+        return EXIT_OK
     if isinstance(error, ConfigError):
         raise error
     if isinstance(error, StartError):
-        if shutdown.exit_code == EXIT_OK and shutdown.requested:  # the end was asked for during the start
+        if shutdown.requested:  # the end was requested during the start
             return EXIT_OK
         log.critical("start_failed", problem=str(error))
         return EXIT_CRASHED

@@ -32,13 +32,16 @@ class Authentication(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         if method != CHECK and not self._has_token(handler_call_details.invocation_metadata or ()):
             return _refusing(ServiceError(Reason.UNAUTHENTICATED, "The service token is missing or wrong"))
-        handler = await continuation(handler_call_details)
-        # A process of the version before does not know a new method yet: its successor will.
-        return handler or _refusing(ServiceError(Reason.UNAVAILABLE, f"This process does not serve {method}"))
+        return await continuation(handler_call_details) or _refusing(not_served(method))
 
     def _has_token(self, metadata: Iterable[tuple[str, str | bytes]]) -> bool:
         token = next((value for key, value in metadata if key == METADATA_TOKEN), "")
         return hmac.compare_digest(token.encode() if isinstance(token, str) else token, self._token)
+
+
+def not_served(path: str) -> ServiceError:
+    """UNAVAILABLE: a process of the previous version does not know a new method, but its successor will."""
+    return ServiceError(Reason.UNAVAILABLE, f"This process does not serve {path}")
 
 
 async def refuse(context: grpc.aio.ServicerContext[Any, Any], error: ServiceError) -> None:

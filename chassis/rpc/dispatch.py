@@ -27,8 +27,6 @@ log = get_logger(__name__)
 # time that must remain at the beginning.
 WAY_BACK_SECONDS = 0.020
 REMAINING_SECONDS_MIN = 0.100
-# Methods that are shed last (completions and answers) are still admitted when all others are refused.
-SHED_LAST_HEADROOM = 1.25
 
 
 class Dispatcher:
@@ -134,8 +132,7 @@ class Dispatcher:
             return ServiceError(Reason.PERMISSION_DENIED)
         if method.key_required and not context.idempotency_key:
             return ServiceError(Reason.IDEMPOTENCY_KEY_MISSING)
-        limit = self._in_flight_max * (SHED_LAST_HEADROOM if method.shed_last else 1.0)
-        if self._in_flight + ahead >= limit:
+        if self._in_flight + ahead >= method.in_flight_limit(self._in_flight_max):
             return ServiceError(Reason.OVERLOADED, retry_after_seconds=1.0)
         try:
             request = method.request_type.FromString(payload)

@@ -14,6 +14,8 @@ from protos.chassis.v1 import options_pb2
 
 # The largest body of an HTTP request, unless the method's policy says another size.
 BODY_BYTES_MAX_DEFAULT = 64 * 1024
+# Methods that are shed last (completions and answers) get this much more room than the others.
+SHED_LAST_HEADROOM = 1.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,10 @@ class Method:
     def internal(self) -> bool:
         """Only other Homeroom processes may call it."""
         return self.roles == frozenset({"service"})
+
+    def in_flight_limit(self, in_flight_max: int) -> float:
+        """How many requests may be in flight before a call of this method is refused."""
+        return in_flight_max * (SHED_LAST_HEADROOM if self.shed_last else 1.0)
 
     @property
     def retryable(self) -> bool:

@@ -19,7 +19,7 @@ from grpc_reflection.v1alpha import reflection
 from chassis.batch import Outcome, Reply
 from chassis.context import Context
 from chassis.errors import Reason, ServiceError
-from chassis.rpc.authentication import Authentication, refuse
+from chassis.rpc.authentication import Authentication, not_served, refuse
 from chassis.rpc.dispatch import Dispatcher
 from chassis.rpc.health import CHECKS_MAX, SERVICE, WATCHES_MAX, HealthService
 from chassis.rpc.methods import Method
@@ -157,9 +157,7 @@ class Server:
             await refuse(context, ServiceError(Reason.INVALID_ARGUMENT, "This is not a CarryRequest"))
         method = self._dispatcher.methods.get(request.method)
         if method is None or method.server_streaming:
-            # A process of the version before does not know a new method yet: its successor will.
-            unknown = ServiceError(Reason.UNAVAILABLE, f"This process does not serve {request.method}")
-            return _carried([unknown] * len(request.calls))
+            return _carried([not_served(request.method)] * len(request.calls))
         sent_at = time.monotonic() - self._stalls.seconds()
         answers = await self._dispatcher.run(
             method,
@@ -259,15 +257,13 @@ def _carried(answers: Sequence[Outcome]) -> bytes:
 
 
 def _status_of(answer: Outcome) -> status_pb2.Status:
-    """The status of a refusal, or of an answer for which there is no room."""
+    """The status of a refusal, or of an answer for which the message has no room."""
+    if isinstance(answer, Reply):
+        answer = ServiceError(
+            Reason.OVERLOADED, "The answers of one message were too large together", retry_after_seconds=0.1
+        )
     try:
-        return to_status(answer if isinstance(answer, ServiceError) else _no_room())
+        return to_status(answer)
     except Exception:
         log.exception("refusal_not_rendered")
         return to_status(ServiceError(Reason.INTERNAL))
-
-
-def _no_room() -> ServiceError:
-    return ServiceError(
-        Reason.OVERLOADED, "The answers of one message were too large together", retry_after_seconds=0.1
-    )

@@ -7,7 +7,7 @@ from typing import Any
 import protovalidate
 from google.protobuf.message import Message
 
-from chassis.errors import FieldViolation, Reason, ServiceError
+from chassis.errors import FieldViolation, ServiceError, invalid_fields
 
 # The violations that a client sees.
 VIOLATIONS_MAX = 100
@@ -23,13 +23,12 @@ def validate(message: Message) -> ServiceError | None:
         return None
     if not _has_more_elements(message, ELEMENTS_EXPLAINED_MAX):
         found = protovalidate.collect_violations(message)
-    violations = [
-        FieldViolation(json_path(violation.proto.field, message.DESCRIPTOR), violation.proto.message)
-        for violation in found[:VIOLATIONS_MAX]
-    ]
-    first = violations[0]
-    detail = f"{first.field}: {first.description}" if first.field else first.description
-    return ServiceError(Reason.INVALID_ARGUMENT, detail, violations=violations)
+    return invalid_fields(
+        [
+            FieldViolation(json_path(violation.proto.field, message.DESCRIPTOR), violation.proto.message)
+            for violation in found[:VIOLATIONS_MAX]
+        ]
+    )
 
 
 def json_path(path: Any, descriptor: Any) -> str:

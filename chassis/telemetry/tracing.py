@@ -174,14 +174,15 @@ class BatchSpans:
 
     @contextmanager
     def span(
-        self,
-        name: str,
-        attributes: Mapping[str, AttributeValue] | None = None,
-        kind: SpanKind = SpanKind.INTERNAL,
+        self, name: str, attributes: Mapping[str, AttributeValue] | None = None
     ) -> Iterator[RequestSpan]:
         """Record work under the first sampled request, linked to the others; spans inside become children."""
         otel_span = self._tracing.start(
-            name, parent=self._parent.get_span_context(), kind=kind, attributes=attributes, links=self._links
+            name,
+            parent=self._parent.get_span_context(),
+            kind=SpanKind.INTERNAL,
+            links=self._links,
+            attributes=attributes,
         )
         for other in self._others:
             other.add_link(otel_span.get_span_context())
@@ -259,7 +260,6 @@ class Tracing:
         *,
         traceparent: str,
         kind: SpanKind = SpanKind.SERVER,
-        attributes: Mapping[str, AttributeValue] | None = None,
         links: Sequence[str] = (),
     ) -> RequestSpan:
         """Begin a request's span: as its `traceparent` says, or without one as the ratio decides.
@@ -274,16 +274,8 @@ class Tracing:
             if self._ratio <= random.random():  # noqa: S311 — a coin, not a secret
                 return self._unsampled_at_edge
             parent = None
-        contexts = [context for context in map(_parse, links) if context is not None]
-        return _SampledSpan(
-            self.start(
-                name,
-                parent=parent,
-                kind=kind,
-                attributes=attributes,
-                links=[Link(context) for context in contexts],
-            )
-        )
+        related = [Link(context) for context in map(_parse, links) if context is not None]
+        return _SampledSpan(self.start(name, parent=parent, kind=kind, links=related))
 
     def batch(self, spans: Sequence[RequestSpan]) -> _BatchScope:
         """Work done inside `with tracing.batch(spans)` belongs to these requests; see `current_batch`."""
@@ -300,8 +292,8 @@ class Tracing:
         *,
         parent: SpanContext | None,
         kind: SpanKind,
-        attributes: Mapping[str, AttributeValue] | None,
         links: Sequence[Link],
+        attributes: Mapping[str, AttributeValue] | None = None,
     ) -> Span:
         """Start an SDK span; only for this module, which has decided that it is wanted."""
         context = Context()

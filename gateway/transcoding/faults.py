@@ -8,9 +8,10 @@ its path written out, up to PATH_LENGTH_MAX characters.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import NoReturn, TypeAlias
 
-from chassis.errors import FieldViolation, Reason, ServiceError
+from chassis.errors import FieldViolation, invalid_fields
 
 # A client that sends garbage learns enough from the first few faults.
 VIOLATIONS_MAX = 20
@@ -101,10 +102,6 @@ def refuse(description: str) -> NoReturn:
 
 def refuse_all(faults: Iterable[Fault]) -> NoReturn:
     """Raises ServiceError: INVALID_ARGUMENT, with the field of each of the first VIOLATIONS_MAX faults."""
-    violations = [
-        FieldViolation(fault.path, fault.description)
-        for fault, _ in zip(faults, range(VIOLATIONS_MAX), strict=False)
-    ]
-    first = violations[0]
-    detail = f"{first.field}: {first.description}" if first.field else first.description
-    raise ServiceError(Reason.INVALID_ARGUMENT, detail, violations=violations)
+    raise invalid_fields(
+        [FieldViolation(fault.path, fault.description) for fault in islice(faults, VIOLATIONS_MAX)]
+    )

@@ -122,16 +122,16 @@ async def main(shutdown):
     assert (code, plain) == (0, ["closed"])
 
 
-def test_a_part_that_asks_for_the_end_chooses_the_exit_code() -> None:
+def test_only_the_first_request_to_end_is_logged() -> None:
     code, _, logged, _ = finish(
         start("""
 async def main(shutdown):
-    shutdown.request("the relay is gone", exit_code=3)
-    shutdown.request("too late", exit_code=4)
+    shutdown.request("the relay is gone")
+    shutdown.request("too late")
     await shutdown.wait()
 """)
     )
-    assert code == 3
+    assert code == 0
     assert [line["reason"] for line in logged] == ["the relay is gone"]
 
 
