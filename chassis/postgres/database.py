@@ -1,4 +1,4 @@
-"""Reads and writes with a deadline. Their outcome is always known: done, not done, or unknown by name."""
+"""Reads and writes with a deadline. A write is done, not done, or it raises OutcomeUnknown."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Work = Callable[[Connection], Awaitable[T]]
 ATTEMPTS_MAX = 3
 BACKOFF_SECONDS = 0.02
 BACKOFF_SECONDS_MAX = 0.1
-# How long after its deadline a COMMIT is still waited for: its answer tells whether the write was done.
+# How long to wait for the answer of a COMMIT after the deadline: the answer shows whether the write was done.
 COMMIT_GRACE_SECONDS = 1.0
 WRITE_SECONDS_MAX = 10.0
 CONNECT_SECONDS_MAX = 3.0
@@ -46,10 +46,10 @@ log = get_logger(__name__)
 class Database:
     """One PostgreSQL database, reached through a bounded pool of connections.
 
-    Raises, from every method: `DatabaseUnavailable`, and `ServiceError` with DEADLINE_EXCEEDED, when nothing
-    was written; `ConstraintViolation` or `InvalidValue` (both `DataRefused`) and `LockTimeout` when the
-    database refused; and from the writing methods `OutcomeUnknown`. A span named `name` is recorded when the
-    current batch is sampled.
+    Every method may raise `DatabaseUnavailable`, or `ServiceError` with DEADLINE_EXCEEDED: nothing was
+    written. It may raise `ConstraintViolation`, `InvalidValue` (both are `DataRefused`) or `LockTimeout`: the
+    database refused. The writing methods may also raise `OutcomeUnknown`. A span with the name `name` is
+    recorded when the current batch is sampled.
     """
 
     def __init__(self, pool: Pool) -> None:
@@ -68,10 +68,11 @@ class Database:
         application_name: str = "homeroom",
         statement_cache_size: int = 256,
     ) -> Database:
-        """Open `minimum` connections, and more on demand, up to `maximum`.
+        """Open `minimum` connections, and more when they are needed, up to `maximum`.
 
-        Prepared statements make asyncpg fast: leave the cache on, unless a pgbouncer in transaction mode does
-        not follow them (before 1.21, or with `max_prepared_statements = 0`); then it must be 0.
+        Prepared statements make asyncpg fast, so the cache should be on. It must be 0 behind a pgbouncer in
+        transaction mode that does not support prepared statements (before 1.21, or with
+        `max_prepared_statements = 0`).
 
         Raises:
             DatabaseMisconfigured: the address, the user, the password or the database is wrong.
@@ -97,7 +98,7 @@ class Database:
 
     @property
     def pool_idle(self) -> int:
-        """Connections that nobody uses now."""
+        """Connections that are not in use."""
         return self._pool.idle
 
     @property
@@ -106,7 +107,7 @@ class Database:
         return self._pool.waiting
 
     async def ping(self) -> None:
-        """Return when the database has answered, within a second."""
+        """Return when the database has answered; raises if it does not answer within a second."""
 
         async def work(connection: Connection) -> None:
             await connection.execute("SELECT 1")
@@ -114,7 +115,7 @@ class Database:
         await self.read(work, deadline=time.monotonic() + PING_SECONDS_MAX, name="ping")
 
     async def read(self, work: Work[T], *, deadline: float, name: str = "read") -> T:
-        """Run statements that change nothing, each on its own; once more if the connection was lost."""
+        """Run statements that change nothing, outside a transaction. A lost connection is tried again once."""
         with _span(name):
             try:
                 return await self._read(work, deadline)
@@ -128,12 +129,12 @@ class Database:
     ) -> T:
         """Run `work` in one transaction and commit it.
 
-        The transaction runs in a task of its own: when the caller is cancelled, it still commits or rolls
-        back. `work` is run again, up to 3 times in all, when it lost against another transaction
-        (serialization failure, deadlock). An exception that `work` raises rolls back and is raised here.
+        The transaction runs in a task of its own: it still commits or rolls back when the caller is
+        cancelled. After a conflict with another transaction (serialization failure, deadlock), `work` runs
+        again, up to 3 times in all. An exception of `work` rolls back, and is raised here.
         """
         if lock_timeout_ms < 1:
-            raise ValueError("lock_timeout_ms must be at least 1: 0 would mean no limit to PostgreSQL")
+            raise ValueError("lock_timeout_ms must be at least 1: for PostgreSQL, 0 means no limit")
         with _span(name):
             return await self._shielded(self._transaction(work, deadline, lock_timeout_ms))
 
@@ -142,14 +143,14 @@ class Database:
     ) -> list[asyncpg.Record]:
         """Run one writing statement in a transaction of its own (autocommit) and return its rows.
 
-        It has no lock timeout but the deadline: a lock timeout needs a transaction, which means two more
-        round trips. Use `write` where another transaction may hold the row.
+        The deadline is its only limit for locks: a lock timeout needs a transaction, which costs two more
+        round trips. Use `write` where another transaction may have locked the row.
         """
         with _span(name):
             return await self._shielded(self._statement(sql, arguments, deadline))
 
     async def close(self) -> None:
-        """Wait for the writes under way (each has its own limit), then close the connections."""
+        """Wait for the writes that have begun (each has its own limit), then close the connections."""
         self._closing = True
         while self._writes:
             await asyncio.wait(self._writes)
@@ -164,7 +165,7 @@ class Database:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._writes.discard(task)
         if not task.cancelled():
-            task.exception()  # marks it as retrieved: the caller may have been cancelled
+            task.exception()  # marks the exception as retrieved: the caller may have been cancelled
 
     async def _read(self, work: Work[T], deadline: float) -> T:
         connection = await self._take(deadline)
@@ -226,10 +227,10 @@ class Database:
         raise AssertionError  # the last attempt returns or raises
 
     async def _begin(self, deadline: float, lock_timeout_ms: int) -> Connection:
-        """A connection with an open transaction. A lost one is replaced once: nothing was done there."""
+        """A connection with an open transaction. A lost connection is replaced once: nothing was done on it."""
         for last in (False, True):
             connection = await self._take(deadline)
-            # The client keeps the deadline. The limits of the server end what a dead client has left behind.
+            # The client enforces the deadline. The limits in the server end the transaction of a dead client.
             vanished_ms = int((deadline - time.monotonic() + COMMIT_GRACE_SECONDS) * 1000)
             try:
                 async with asyncio.timeout(deadline - time.monotonic()) as limit:
@@ -265,7 +266,7 @@ class Database:
         if is_lost_connection(error) or connection.is_closed():
             self._pool.discard(connection)
         elif isinstance(error, asyncpg.PostgresError):
-            self._pool.give_back(connection)  # the statement has ended, in an error
+            self._pool.give_back(connection)  # the statement has ended with an error
         else:
             self._pool.clean(connection)  # a statement may still be running
 

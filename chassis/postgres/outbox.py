@@ -1,4 +1,4 @@
-"""Events that are committed together with their cause; the relay delivers them afterwards."""
+"""The outbox: events are committed together with their cause, and the relay delivers them later."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PENDING_PER_USER_MAX = 20
 
 @dataclass(frozen=True, slots=True)
 class OutboxEvent:
-    """Something that another service must receive at least once; it recognizes a repetition by `event_id`."""
+    """An event that another service must receive at least once. The `event_id` shows it a repetition."""
 
     user_id: str
     event_id: uuid.UUID
@@ -25,7 +25,7 @@ class OutboxEvent:
 
 
 def event_id(namespace: uuid.UUID, *names: str) -> uuid.UUID:
-    """The same id for the same names, so that a repeated cause makes no second event."""
+    """An id made from names. The same names give the same id, so a repeated cause makes no second event."""
     return uuid.uuid5(namespace, "\0".join(names))
 
 
@@ -36,7 +36,7 @@ APPEND_ROWS = """
 
 
 def append_from(source: str) -> str:
-    """The statement that adds the events of a source of APPEND_ROWS; an event that exists already stays."""
+    """The statement that adds the events of a source of APPEND_ROWS. An existing event is not changed."""
     return f"""
         INSERT INTO outbox (user_id, event_id, topic, payload, traceparent)
         SELECT user_id, event_id, topic, payload, traceparent
@@ -54,7 +54,7 @@ _APPEND = append_from(f"json_to_recordset($1) {APPEND_ROWS}")
 
 
 async def append(connection: Connection, events: Sequence[OutboxEvent]) -> None:
-    """Add these events inside the caller's transaction; an event that exists already stays."""
+    """Add these events inside the caller's transaction. An existing event is not changed."""
     if events:
         await connection.execute(_APPEND, append_rows(events))
 
@@ -64,7 +64,7 @@ async def pending(
 ) -> list[OutboxEvent]:
     """The events of a topic that wait for delivery, at most PENDING_PER_USER_MAX for each of these users.
 
-    The caller may deliver them, too: their receiver knows a repetition. Parked events are left out.
+    The caller may also deliver them: the receiver recognizes a repetition. Parked events are left out.
     """
 
     async def work(connection: Connection) -> list[OutboxEvent]:

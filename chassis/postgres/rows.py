@@ -1,8 +1,8 @@
-"""Rows on their way to PostgreSQL: a whole batch is one JSON parameter.
+"""Rows for PostgreSQL: a whole batch is one JSON parameter.
 
-A statement takes them apart with `json_to_recordset($1) AS name (column type, …)`, so that names and types
-stand in one place, next to the statement that uses them. Measured against one array per column
-(ARCHITECTURE.md, "Rows travel as JSON").
+A statement reads it with `json_to_recordset($1) AS name (column type, …)`. So the names and the types are in
+one place, in the statement that uses them. ARCHITECTURE.md, "Rows travel as JSON", has the measurements
+against one array per column.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import orjson
 
 from chassis.postgres.errors import DATA_EXCEPTION, InvalidValue
 
-# A time without an offset is UTC, as protobuf's `ToDatetime` means it. Without this option PostgreSQL would
+# A time without an offset is UTC, as protobuf's `ToDatetime` returns it. Without this option, PostgreSQL would
 # read it in the time zone of the session.
 _OPTIONS = orjson.OPT_NAIVE_UTC
 
 
 def as_rows(rows: Sequence[Any]) -> str:
-    """Dataclasses or mappings as a JSON array of objects, whose keys are the fields' names.
+    """Dataclasses or mappings as a JSON array of objects, whose keys are the names of the fields.
 
-    Times become RFC 3339 with their offset, UUIDs and enums their text, mappings objects, bytes the
-    hexadecimal form of `bytea` (PostgreSQL 18, 8.4.1). NaN and the infinities become null.
+    Times become RFC 3339 with an offset, UUIDs and enums become text, mappings become objects, and bytes
+    become the hexadecimal form of `bytea` (PostgreSQL 18, 8.4.1). NaN and the infinities become null.
 
     Raises:
-        InvalidValue: a value cannot be sent: half of a surrogate pair, or an integer above 64 bits.
+        InvalidValue: a value cannot be sent, such as half of a surrogate pair or an integer above 64 bits.
         TypeError: a field has a type that no column takes.
     """
     try:
@@ -39,7 +39,7 @@ def as_rows(rows: Sequence[Any]) -> str:
 
 
 def _plain(value: object) -> object:
-    """The form of what orjson does not know."""
+    """The JSON form of a value whose type orjson does not know."""
     if isinstance(value, bytes):
         return "\\x" + value.hex()
     if isinstance(value, uuid.UUID):  # orjson does not know asyncpg's subclass of it

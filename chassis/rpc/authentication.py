@@ -1,4 +1,4 @@
-"""Who may call this process over gRPC: whoever knows the service token. Health checks need none."""
+"""Authentication of gRPC callers: they must send the service token. Health checks need no token."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 class Authentication(grpc.aio.ServerInterceptor):
-    """Refuses every RPC without the service token, whatever it asks for, before its handler is found."""
+    """Refuses every RPC without the service token, before its handler is looked up."""
 
     def __init__(self, *, service_token: str) -> None:
         self._token = service_token.encode()
@@ -45,7 +45,7 @@ def not_served(path: str) -> ServiceError:
 
 
 async def refuse(context: grpc.aio.ServicerContext[Any, Any], error: ServiceError) -> None:
-    """Ends an RPC with a status of ours. It raises, which the stub of gRPC does not say."""
+    """Ends an RPC with a status of ours. It always raises; the type stub of gRPC does not say so."""
     await context.abort_with_status(rpc_status.to_status(to_status(error)))
 
 
@@ -53,6 +53,6 @@ def _refusing(error: ServiceError) -> Handler:
     async def answer(_: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         await refuse(context, error)
 
-    # As a stream, also for a unary method: gRPC would wait for the request of a unary one, for ever if the
-    # caller sends none.
+    # This is a stream handler even for a unary method: for a unary handler, gRPC waits for the request, for
+    # ever if the caller sends none.
     return grpc.stream_stream_rpc_method_handler(answer)

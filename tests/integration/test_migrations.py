@@ -149,7 +149,7 @@ async def test_a_file_that_ends_its_own_transaction_is_refused(
     empty_database: ServiceDatabase, owner: Connection, write: Write
 ) -> None:
     folders = write({"001_create_notes.sql": f"{CREATE_NOTES} COMMIT;"})
-    with pytest.raises(MigrationError, match="ends its transaction itself"):
+    with pytest.raises(MigrationError, match="must not end its transaction itself"):
         await migrate(empty_database.owner, folders)
 
 

@@ -252,7 +252,8 @@ async def test_what_nobody_can_tell_is_not_told_as_a_fact(table, second):
     (outcome,) = await run_isolated(
         requests("ann:1"), table.attempt, owner_of=lambda r: r.owner, meanings=MEANINGS
     )
-    assert (outcome.reason, outcome.detail) == (Reason.UNAVAILABLE, "The outcome is not known; ask again")
+    assert outcome.reason is Reason.UNAVAILABLE
+    assert outcome.detail == "The outcome is not known; send the request again"
     assert outcome.retry_after_seconds == BUSY_RETRY_AFTER_SECONDS
     assert len(table.attempts) == 2
 
