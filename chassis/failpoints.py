@@ -71,7 +71,7 @@ def arm(directory: Path, name: str, action: str) -> None:
 
 
 def hit(name: str) -> None:
-    """Carry out the action if this point is armed; `pause` and `hold` stop the whole process, like SIGSTOP."""
+    """Carry out the action if this point is armed; `pause` and `hold` stop the whole process."""
     if _directory is None:
         return
     action = _take(_directory, name)

@@ -115,7 +115,7 @@ class Database:
         await self.read(work, deadline=time.monotonic() + PING_SECONDS_MAX, name="ping")
 
     async def read(self, work: Work[T], *, deadline: float, name: str = "read") -> T:
-        """Run statements that change nothing, outside a transaction. A lost connection is tried again once."""
+        """Run statements that change nothing, outside a transaction. Tries once more on a lost connection."""
         with _span(name):
             try:
                 return await self._read(work, deadline)
@@ -227,7 +227,7 @@ class Database:
         raise AssertionError  # the last attempt returns or raises
 
     async def _begin(self, deadline: float, lock_timeout_ms: int) -> Connection:
-        """A connection with an open transaction. A lost connection is replaced once: nothing was done on it."""
+        """A connection with an open transaction. A lost one is replaced once: nothing was done on it."""
         for last in (False, True):
             connection = await self._take(deadline)
             # The client enforces the deadline. The limits in the server end the transaction of a dead client.

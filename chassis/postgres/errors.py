@@ -113,17 +113,17 @@ def is_lost_connection(error: BaseException) -> bool:
     # also ValueErrors are about wrong arguments.
     if isinstance(error, asyncpg.InterfaceError):
         return not isinstance(error, ValueError)
-    # InternalClientError: the driver got a message that it did not expect, such as the last message of a server
-    # that shuts down while the connection is idle. The driver has closed the connection.
+    # InternalClientError: the driver got a message that it did not expect, such as the last message of a
+    # server that shuts down while the connection is idle. The driver has closed the connection.
     return isinstance(error, ConnectionError | asyncpg.InternalClientError)
 
 
 def is_undecided(error: BaseException) -> bool:
     """Whether a COMMIT (or a statement outside a transaction) that raised this may have been committed.
 
-    Only an ordinary error from the server itself shows that it was not committed. A FATAL error can come after
-    the commit is on disk. An error of class 08 or 57 can come from a pooler, which does not know the outcome.
-    An InterfaceError means that the driver sent nothing.
+    Only an ordinary error from the server itself shows that it was not committed. A FATAL error can come
+    after the commit is on disk. An error of class 08 or 57 can come from a pooler, which does not know the
+    outcome. An InterfaceError means that the driver sent nothing.
     """
     if isinstance(error, asyncpg.InterfaceError):
         return False

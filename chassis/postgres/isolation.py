@@ -16,8 +16,8 @@ from chassis.postgres.errors import DataRefused, LockTimeout, OutcomeUnknown
 from chassis.postgres.refusals import ABOUT_ALL, NO_MEANINGS, Meanings, busy, refusal_of
 from chassis.telemetry.logs import bind_request, get_logger, unbind_request
 
-# Each owner whose lock another transaction holds gets a transaction of its own, which waits for the lock. Only
-# a few wait at once, and none begins to wait after this limit. So they cannot use up the connection pool.
+# Each owner whose lock another transaction holds gets a transaction of its own, which waits for the lock.
+# Only a few wait at once, and none begins to wait after this limit, so that they cannot use up the pool.
 WAITING_OWNERS_MAX = 4
 WAITING_SECONDS_MAX = 1.0
 

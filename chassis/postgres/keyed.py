@@ -42,7 +42,8 @@ async def write_keyed(
 
     All of it is one transaction. The keys are looked up after the locks are taken. Before that, another
     transaction may still be carrying out the same request; this request would then be refused, although it
-    has its effect. So `lock` must take a lock that requests with the same key share, such as the learner's row.
+    has its effect. So `lock` must take a lock that requests with the same key share, such as the row of the
+    learner.
 
     Refusals are not stored: the same key may succeed later. The same key twice in one batch has one effect.
     Raises the errors of `Database.write`; `run_isolated` handles them.

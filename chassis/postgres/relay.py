@@ -121,7 +121,7 @@ class Relay:
         return None if found < self._batch_size else 0.0
 
     async def _round(self, topic: str, deliver: Deliver) -> tuple[int, int]:
-        """Lease and deliver what is due. Returns how many events were due, and how many arrived or were parked."""
+        """Lease and deliver events. Returns how many were leased, and how many arrived or were parked."""
         leased = await self._lease_due(topic)
         if not leased:
             return 0, 0

@@ -15,8 +15,8 @@ import orjson
 
 from chassis.postgres.errors import DATA_EXCEPTION, InvalidValue
 
-# A time without an offset is UTC, as protobuf's `ToDatetime` returns it. Without this option, PostgreSQL would
-# read it in the time zone of the session.
+# A time without an offset is UTC, as protobuf's `ToDatetime` returns it. Without this option, PostgreSQL
+# would read it in the time zone of the session.
 _OPTIONS = orjson.OPT_NAIVE_UTC
 
 

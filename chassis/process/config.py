@@ -1,4 +1,4 @@
-"""One frozen configuration object per process, read once from the environment and failing loudly."""
+"""Configuration: one frozen object per process, read once from the environment, with all problems at once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class ConfigError(Exception):
-    """The environment does not make a usable configuration; `problems` holds one sentence per fault."""
+    """The environment has no usable configuration; `problems` has one sentence for each problem."""
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = tuple(problems)
@@ -30,14 +30,14 @@ class ConfigError(Exception):
 
 
 class Mode(StrEnum):
-    """How much the process may trust its surroundings; production unless told otherwise."""
+    """Production or development. Development allows unsafe settings; production is the default."""
 
     PRODUCTION = "production"
     DEVELOPMENT = "development"
 
 
 class Secret:
-    """A string that does not show itself in `repr`, `str`, logs or tracebacks; `reveal()` is the way in."""
+    """A string that `repr`, `str`, logs and tracebacks do not show; only `reveal()` returns it."""
 
     __slots__ = ("_value",)
 
@@ -64,15 +64,15 @@ def rules(
     maximum: float | None = None,
     check: Callable[[Any], str | None] | None = None,
 ) -> dict[str, Any]:
-    """What `field(metadata=...)` of a configuration holds.
+    """The `metadata` of a configuration field.
 
-    A meaning is shown when the variable is missing; a check names what is wrong with a value, or None.
+    `means` is shown when the variable is missing. `check` returns what is wrong with a value, or None.
     """
     return {"means": means, "minimum": minimum, "maximum": maximum, "check": check}
 
 
 def check_address(address: str) -> str | None:
-    """Say what is wrong with a host:port, or None: for `rules(check=...)`."""
+    """What is wrong with a host:port, or None: for `rules(check=...)`."""
     try:
         split_host_port(address)
     except ValueError as error:
@@ -81,7 +81,7 @@ def check_address(address: str) -> str | None:
 
 
 def check_http_url(url: str) -> str | None:
-    """Say what is wrong with an http(s) URL, or None: for `rules(check=...)`."""
+    """What is wrong with an http(s) URL, or None: for `rules(check=...)`."""
     try:
         parts = urlsplit(url)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname)
@@ -92,7 +92,7 @@ def check_http_url(url: str) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessConfig:
-    """The configuration of every process; a process that needs more inherits and adds fields."""
+    """The configuration of every process. A process that needs more adds fields in a subclass."""
 
     mode: Mode = Mode.PRODUCTION
     bind: str = field(metadata=rules(means="host:port to serve on", check=check_address))
@@ -105,9 +105,9 @@ class ProcessConfig:
 
     @classmethod
     def problems(cls, given: Mapping[str, Any]) -> Iterator[str]:
-        """Name what is wrong between fields; `given` holds only those that could be read.
+        """The problems between fields; `given` has only the fields that could be read.
 
-        A subclass with rules of its own yields from `super().problems(given)` too.
+        A subclass with rules of its own also yields from `super().problems(given)`.
         """
         if given.get("mode") is Mode.PRODUCTION:
             token = given.get("service_token", MISSING)
@@ -124,8 +124,8 @@ class ProcessConfig:
                 )
             if given.get("failpoints_dir") is not None:
                 yield (
-                    f"{PREFIX}FAILPOINTS_DIR is set in production mode, where nothing may kill a process on "
-                    f"request: unset it, or set {PREFIX}MODE=development"
+                    f"{PREFIX}FAILPOINTS_DIR is set in production mode, but failpoints are for development "
+                    f"only: unset it, or set {PREFIX}MODE=development"
                 )
 
 
@@ -140,10 +140,10 @@ class ServiceConfig(ProcessConfig):
         metadata=rules(means="the PostgreSQL URI of the role that reads and writes rows")
     )
     database_connections_max: int = field(default=8, metadata=rules(minimum=2, maximum=200))
-    # Prepared statements kept per connection. Set it to 0 behind a pgbouncer in transaction mode that does
-    # not follow prepared statements: before 1.21, or with `max_prepared_statements = 0`.
+    # Prepared statements that each connection keeps. It must be 0 behind a pgbouncer in transaction mode that
+    # does not support prepared statements: before 1.21, or with `max_prepared_statements = 0`.
     database_statement_cache: int = field(default=256, metadata=rules(minimum=0, maximum=10_000))
-    # Longer than any client retries: when a key is forgotten, the same request has its effect again.
+    # It must be longer than any client retries: once a key is deleted, the same request has its effect again.
     idempotency_retention_days: float = field(default=7.0, metadata=rules(minimum=1, maximum=3650))
 
 
@@ -158,10 +158,10 @@ class MigrationConfig:
 
 
 def load(cls: type[T], environ: Mapping[str, str]) -> T:
-    """Read a frozen dataclass from `HOMEROOM_<FIELD>` variables, or raise ConfigError naming every problem.
+    """Read a frozen dataclass from `HOMEROOM_<FIELD>` variables. Raises ConfigError with every problem.
 
-    An empty variable counts as unset. A Secret may come as `HOMEROOM_<FIELD>_FILE`, the path of a file
-    that holds it. Variables that no field knows are ignored: processes share an environment.
+    An empty variable counts as unset. `HOMEROOM_<FIELD>_FILE` may give a Secret: it is the path of a file
+    with the secret. Variables without a field are ignored, because processes share an environment.
     """
     if not is_dataclass(cls):
         raise TypeError(f"{cls.__name__} is not a dataclass")
@@ -182,7 +182,7 @@ def load(cls: type[T], environ: Mapping[str, str]) -> T:
 
 
 class _ProblemError(Exception):
-    """One variable cannot be used; the message is the sentence shown."""
+    """One variable cannot be used; the message is the sentence that is shown."""
 
 
 def _read(each: Field[Any], hint: Any, environ: Mapping[str, str]) -> Any:
@@ -208,7 +208,7 @@ def _read(each: Field[Any], hint: Any, environ: Mapping[str, str]) -> Any:
 
 
 def _text_of(variable: str, environ: Mapping[str, str], *, may_be_file: bool) -> tuple[str | None, str]:
-    """Find the text meant for a variable, and the name to blame for it."""
+    """The text for a variable, and the name of the variable that gave it."""
     text = environ.get(variable, "").strip() or None
     file_variable = variable + FILE_SUFFIX
     path = environ.get(file_variable, "").strip() if may_be_file else ""
@@ -227,7 +227,7 @@ def _text_of(variable: str, environ: Mapping[str, str], *, may_be_file: bool) ->
 
 
 def _without_none(hint: Any) -> Any:
-    """`X | None` is read as X; a field of that type may simply be left unset."""
+    """The type X of `X | None`: a field of that type may be left unset."""
     if get_origin(hint) in {Union, types.UnionType}:
         kinds = [kind for kind in get_args(hint) if kind is not type(None)]
         if len(kinds) == 1:
@@ -236,7 +236,7 @@ def _without_none(hint: Any) -> Any:
 
 
 def _parse(kind: Any, text: str) -> Any:  # noqa: PLR0911 — one return per supported type is the table it looks like
-    """Turn text into the field's type; a ValueError's message continues the sentence "<variable> …"."""
+    """The text as the field's type. The text of a ValueError continues the sentence "<variable> …"."""
     if kind is str:
         return text
     if kind is Secret:

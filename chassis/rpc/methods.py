@@ -1,4 +1,4 @@
-"""The methods of the contract and their policies: who may call, whether it is safe, whether a key is needed."""
+"""The methods of the contract and their policies: roles, safety, and whether a key is needed."""
 
 from __future__ import annotations
 

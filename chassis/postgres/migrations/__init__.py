@@ -17,7 +17,7 @@ from chassis.postgres import Connection, Database
 from chassis.postgres.errors import DatabaseUnavailable, raise_translated, translate_connecting
 
 FOLDER = Path(__file__).parent
-"""The migrations of the chassis' own tables (idempotency keys, outbox); a service adds this folder to its own."""
+"""The migrations of the chassis' own tables: idempotency keys and outbox. Each service adds this folder."""
 
 MIGRATE_SECONDS_MAX = 600.0
 CHECK_SECONDS_MAX = 10.0
