@@ -11,7 +11,7 @@ IDEMPOTENCY_KEY = "Idempotency-Key"
 LENGTH_MAX = 255
 
 _KEY = re.compile(rf"[\x21-\x7e]{{1,{LENGTH_MAX}}}")
-# The draft wants a string of RFC 8941: in quotes; inside, a backslash stands before each quote or backslash.
+# The draft requires a string of RFC 8941: in quotes, with a backslash before each inner quote or backslash.
 _QUOTED = re.compile(r'"((?:[\x20-\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 _ESCAPED = re.compile(r"\\(.)")
 
@@ -20,7 +20,7 @@ def idempotency_key(values: Sequence[str]) -> str:
     """The key in the header; `"k1"` and `k1` are the same key.
 
     Raises:
-        ServiceError: IDEMPOTENCY_KEY_MISSING, or INVALID_ARGUMENT naming the header.
+        ServiceError: IDEMPOTENCY_KEY_MISSING, or INVALID_ARGUMENT that names the header.
     """
     if not values:
         raise ServiceError(Reason.IDEMPOTENCY_KEY_MISSING)

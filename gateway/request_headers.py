@@ -1,4 +1,4 @@
-"""What the headers of a request ask for: an id, a time limit, a type of body."""
+"""Reads the headers of a request: its id, its time limit, and the type of its body."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from chassis.errors import Reason, ServiceError, invalid_field
 REQUEST_ID = "X-Request-Id"
 REQUEST_TIMEOUT = "Request-Timeout"
 TIMEOUT_SECONDS_DEFAULT = 10.0
-# A service refuses what has less than 0.1 s left when it arrives, so less than this could never succeed.
+# A service refuses a request with less than 0.1 s left, so a much shorter timeout could never succeed.
 TIMEOUT_SECONDS_MIN = 0.5
 TIMEOUT_SECONDS_MAX = 60.0
 
@@ -28,10 +28,10 @@ def request_id_of(given: str | None) -> str:
 
 
 def timeout_seconds_of(given: str | None) -> float:
-    """How long the client waits.
+    """The client's timeout, or the default.
 
     Raises:
-        ServiceError: INVALID_ARGUMENT naming the header.
+        ServiceError: INVALID_ARGUMENT that names the header.
     """
     if given is None:
         return TIMEOUT_SECONDS_DEFAULT
@@ -45,7 +45,7 @@ def timeout_seconds_of(given: str | None) -> float:
 
 
 def check_content_type(given: str | None) -> None:
-    """Accepts only JSON in UTF-8; for a request that has a body.
+    """Accepts only JSON in UTF-8; call it for a request with a body.
 
     Raises:
         ServiceError: UNSUPPORTED_MEDIA_TYPE.
@@ -60,7 +60,7 @@ def check_content_type(given: str | None) -> None:
 
 
 def check_content_encoding(given: str | None) -> None:
-    """Refuses compressed bodies: they could unfold to any size.
+    """Refuses compressed bodies: they could decompress to any size.
 
     Raises:
         ServiceError: UNSUPPORTED_MEDIA_TYPE.

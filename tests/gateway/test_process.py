@@ -123,7 +123,7 @@ async def test_production_does_not_start_with_private_keys(
     async with started({**settings, "HOMEROOM_JWKS": str(jwks)}) as child:
         code, output = await end_of(child)
     assert code == CONFIGURATION_ERROR
-    assert "HOMEROOM_JWKS cannot be used: the JWKS holds private keys" in output
+    assert "HOMEROOM_JWKS cannot be used: the JWKS contains private keys" in output
     assert "Traceback" not in output
 
 
