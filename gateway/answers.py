@@ -73,7 +73,7 @@ class HttpResponse:
         return self._bytes(http_1_1=True, with_body=True)
 
     def _bytes(self, *, http_1_1: bool, with_body: bool) -> bytes:
-        """The bytes to send. The headers forbid caching and guessing the type, because answers are personal."""
+        """The bytes to send. Headers forbid caching and guessing the type, because answers are personal."""
         answer = self._answer
         more = "".join([f"{name}: {value}\r\n" for name, value in answer.headers])
         if answer.status != _NO_CONTENT:

@@ -202,7 +202,7 @@ def _value(value: Any) -> Value:
 
 
 def _fill(made: Value, value: Any) -> None:
-    """Fills a Value in place: json_format would copy the path to each value, and constructors inner values."""
+    """Fills a Value in place. json_format would copy the path to each value, a constructor inner values."""
     if value is None:
         made.null_value = 0  # type: ignore[assignment] # the one value of NullValue
     elif isinstance(value, bool):
