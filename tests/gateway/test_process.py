@@ -105,7 +105,7 @@ async def end_of(child: asyncio.subprocess.Process) -> tuple[int | None, str]:
     ],
     ids=str,
 )
-async def test_it_does_not_start_without_knowing_whom_to_believe_and_whom_to_call(
+async def test_it_does_not_start_without_keys_issuer_audience_and_targets(
     settings: dict[str, str], change: dict[str, str], names: str
 ) -> None:
     async with started({**settings, **change}) as child:

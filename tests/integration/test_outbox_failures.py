@@ -46,7 +46,7 @@ async def test_an_event_that_fails_for_now_is_delivered_later(
     assert receiver.seen == {"ann": 5}
 
 
-async def test_what_was_the_matter_is_kept_with_the_event(database: Database, admin: Connection) -> None:
+async def test_the_last_error_is_stored_with_the_event(database: Database, admin: Connection) -> None:
     receiver = Receiver(lambda _: ServiceError(Reason.OVERLOADED, "later", retry_after_seconds=30))
     await append(database, event("ann"))
     async with running(database, {"results": receiver}) as sending:
@@ -78,7 +78,7 @@ async def test_an_event_that_is_refused_for_good_is_parked_and_out_of_the_way(
     assert [tuple(row) for row in kept] == [("bad", True)]
 
 
-async def test_one_event_that_breaks_the_delivery_does_not_hold_up_its_neighbours(
+async def test_one_event_that_breaks_the_delivery_does_not_delay_the_others(
     database: Database, admin: Connection
 ) -> None:
     def answer(each: OutboxEvent) -> None:
@@ -97,7 +97,7 @@ async def test_one_event_that_breaks_the_delivery_does_not_hold_up_its_neighbour
     }
 
 
-async def test_a_receiver_that_answers_for_fewer_events_than_it_got_acknowledges_none(
+async def test_a_receiver_with_too_few_answers_acknowledges_no_event(
     database: Database, admin: Connection
 ) -> None:
     async def deliver(events: list[OutboxEvent]) -> list[None]:

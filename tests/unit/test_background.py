@@ -176,7 +176,7 @@ async def test_a_job_that_fails_is_not_driven_by_wakes(
     assert rounds.count == 1
 
 
-async def test_a_job_that_hangs_holds_up_no_other(background: Background) -> None:
+async def test_a_job_that_hangs_does_not_delay_the_others(background: Background) -> None:
     rounds = Rounds(nothing)
     background.add("stuck", Rounds(asyncio.Event().wait), interval_seconds=0.001, cancel_at_stop=True)
     background.add("tidy", rounds, interval_seconds=0.001)

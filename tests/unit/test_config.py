@@ -146,7 +146,7 @@ def test_a_refused_value_of_a_secret_is_not_shown() -> None:
     assert "tooshort" not in str(caught.value)
 
 
-def test_production_is_the_mode_unless_told_otherwise() -> None:
+def test_production_is_the_default_mode() -> None:
     config = load(ProcessConfig, MINIMAL)
     assert config.mode is Mode.PRODUCTION
     assert config.trace_sample_ratio == 0.01
@@ -177,7 +177,7 @@ def test_a_mode_that_cannot_be_read_is_not_taken_for_development() -> None:
         load(ProcessConfig, {"HOMEROOM_MODE": "dev", "HOMEROOM_BIND": ":1"})
 
 
-def test_a_service_must_be_told_where_to_show_its_health() -> None:
+def test_a_service_needs_an_address_for_its_operations_pages() -> None:
     with pytest.raises(ConfigError, match="HOMEROOM_OPS_BIND is missing: set it to host:port"):
         load(ServiceConfig, MINIMAL)
 

@@ -72,7 +72,7 @@ def test_any_other_error_is_no_answer(error):
     assert fault_of(error, upstream="test").error.retry_after_seconds
 
 
-def test_our_own_time_limit_is_a_deadline():
+def test_our_own_timeout_is_deadline_exceeded():
     assert seen(TimeoutError()) == (Reason.DEADLINE_EXCEEDED, False)
 
 

@@ -65,7 +65,7 @@ def test_a_breaker_whose_probe_is_lost_lets_another_one_through(monkeypatch):
     breaker.check()
 
 
-def test_an_open_breaker_lets_one_probe_through_per_cool_down_however_many_ask(monkeypatch):
+def test_an_open_breaker_lets_only_one_probe_through_per_cool_down(monkeypatch):
     now = 1000.0
     monkeypatch.setattr("chassis.rpc.retries.time.monotonic", lambda: now)
     breaker = Breaker(failures_max=5, cool_down_seconds=0.5)
