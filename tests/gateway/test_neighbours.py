@@ -1,4 +1,4 @@
-"""A rude client beside sixty polite ones: nothing that the rude one does changes their answers."""
+"""One misbehaving client beside sixty normal ones: their answers do not change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the keys that sign tokens come from, and what happens when they change or cannot be had."""
+"""Where the keys that sign tokens come from, and what happens when they change or cannot be read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which tokens are believed: attacks, claims, forgetting, and keys that change."""
+"""Which tokens are valid: attacks, claims, the cache, and keys that change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever fails and whoever dies, an event arrives at least once, and none holds up another."""
+"""After any failure, each event arrives at least once, and no event delays another."""
 
 from __future__ import annotations
 

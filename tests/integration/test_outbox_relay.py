@@ -1,4 +1,4 @@
-"""Committed events arrive, soon and each by itself, however many relays there are."""
+"""Committed events arrive soon and independently, with any number of relays."""
 
 from __future__ import annotations
 

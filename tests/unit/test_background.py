@@ -1,4 +1,4 @@
-"""Background work goes on whatever a round raises, shows how it does, and stops in order."""
+"""Background work goes on after any exception, has metrics, and stops in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls gather while a batch is under way; each gets its own answer, in order, or its own refusal."""
+"""Calls are collected while a batch is in flight. Each gets its own answer, in order, or its own refusal."""
 
 from __future__ import annotations
 

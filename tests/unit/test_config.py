@@ -1,4 +1,4 @@
-"""Configuration is read once, wholly, and says everything that is wrong with it."""
+"""Configuration is read once, and all its problems are reported together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each SQLSTATE and driver error has one meaning, whatever its text says."""
+"""Each SQLSTATE and driver error has one meaning, which does not depend on its text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever gRPC raises without a status of ours is no answer: UNAVAILABLE, and a failure for the breaker."""
+"""An error of gRPC without a status of ours is no answer: UNAVAILABLE, and a failure for the breaker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bad or a locked request hurts none of its neighbours, and nothing overtakes what it should follow."""
+"""A bad or a locked request does not affect the others, and the requests of one owner keep their order."""
 
 from __future__ import annotations
 

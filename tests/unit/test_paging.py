@@ -1,4 +1,4 @@
-"""Lists in pages: nothing is lost or repeated, a page has a bound, and a forged token hurts nobody else."""
+"""Lists in pages: no row is lost or repeated, a page has a limit, and a forged token is refused alone."""
 
 from __future__ import annotations
 

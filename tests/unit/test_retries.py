@@ -1,4 +1,4 @@
-"""Retries stay within their budget; a breaker asks a dead upstream no more than it must."""
+"""Retries stay within their budget; a breaker limits the calls to a dead upstream."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Items of a batch share a message, never a fate: whatever one of them causes is its own outcome."""
+"""The items of a batch are isolated: an error that one item causes is the outcome of that item alone."""
 
 from __future__ import annotations
 
