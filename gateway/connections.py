@@ -140,7 +140,7 @@ class Connection(web.RequestHandler):
         if self._request_count != before:
             self._head_since = 0.0
             self._head_bytes = 0
-        elif self._head_since or self._waiter is not None:  # no request is under way: these are headers
+        elif self._head_since or self._waiter is not None:  # no request is in progress: these are headers
             self._head_since = self._head_since or time.monotonic()
             self._head_bytes += len(data)
             if self._head_bytes > self._connections.limits.head_bytes_max:

@@ -112,7 +112,7 @@ class Pool:
         """Take back a connection that may have an open transaction. It is kept if it answers a ROLLBACK."""
         try:
             if not connection.is_closed():
-                # asyncpg first awaits the end of a cancellation that is under way, within this timeout.
+                # asyncpg first waits for the end of a running cancellation, within this timeout.
                 await connection.execute("ROLLBACK", timeout=CLEANING_SECONDS)
         except Exception:  # noqa: BLE001 — after any error, the connection must not be used again
             self.discard(connection)

@@ -126,7 +126,7 @@ class Background:
         except (Exception, asyncio.CancelledError) as error:
             if cancelled_by_caller(error):
                 raise
-            return self._failed(job, error), False  # the loop survives whatever a round raises
+            return self._failed(job, error), False  # the loop goes on after any exception of a round
         finally:
             self._durations.observe((job.name,), time.monotonic() - began)
         job.failures_in_a_row = 0

@@ -66,7 +66,7 @@ class PageTokens:
             raise _refused()
         try:
             sealed = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
-        except ValueError:  # binascii.Error is one, too
+        except ValueError:  # binascii.Error is a ValueError
             raise _refused() from None
         seal, payload = sealed[:_SEAL_BYTES], sealed[_SEAL_BYTES:]
         if not hmac.compare_digest(seal, self._seal(list_name, payload)):
