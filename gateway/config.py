@@ -18,9 +18,6 @@ DEVELOPMENT_ISSUER = "homeroom-dev"
 class Config(ProcessConfig):
     """The configuration of the gateway. Keys, issuer and audience of tokens are required."""
 
-    ops_bind: str = field(
-        metadata=rules(means="host:port of /livez /readyz /version /metrics", check=check_address)
-    )
     jwks: str = field(
         metadata=rules(means="the path or the https URL of the keys that tokens are signed with")
     )

@@ -49,21 +49,21 @@ async def serve(shutdown: Shutdown) -> None:
     """Serve until the end is asked for; refuses a database whose schema is not the one known here."""
     config = load(Config, os.environ)
     service = await Service.begin(SERVICE, config=config, migrations=MIGRATIONS, shutdown=shutdown)
-    to_subscription = service.upstream("subscription_service", config.subscription_target)
-    to_progress = service.upstream("progress_service", config.progress_target)
+    to_subscription = service.process.upstream("subscription_service", config.subscription_target)
+    to_progress = service.process.upstream("progress_service", config.progress_target)
     parts = assemble(
         database=service.database,
         subscription=SubscriptionClient(upstream=to_subscription),
         progress=ProgressClient(upstream=to_progress),
-        metrics=service.metrics,
-        tokens=PageTokens(secret=service.token),
+        metrics=service.process.metrics,
+        tokens=PageTokens(secret=service.process.token),
         hold_age_seconds=config.janitor_hold_age_seconds,
         idle_allowed=timedelta(hours=config.session_idle_hours),
     )
     # Without it no session can be started, but the sessions under way go on.
-    service.health.add("subscription_service", to_subscription.check_health, required=False)
+    service.process.health.add("subscription_service", to_subscription.check_health, required=False)
     service.add_relay(parts.relay)
-    add_jobs(service.background, parts, interval_seconds=config.janitor_interval_seconds)
+    add_jobs(service.process.background, parts, interval_seconds=config.janitor_interval_seconds)
     await service.listen(parts.handlers)
     await shutdown.wait()
 

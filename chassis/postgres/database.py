@@ -107,7 +107,21 @@ class Database:
         return self._pool.waiting
 
     async def ping(self) -> None:
-        """Return when the database has answered; raises if it does not answer within a second."""
+        """Return when the database has answered; raises if it does not answer within a second.
+
+        A ping does not wait behind requests: a process that is busy is still ready. When all connections are
+        in use, an answer that one of them had within the last second is enough. Without such an answer, the
+        ping opens a connection beside the pool.
+        """
+        if self._pool.exhausted:
+            if time.monotonic() - self._pool.answered_at > PING_SECONDS_MAX:
+                try:
+                    async with asyncio.timeout(PING_SECONDS_MAX):
+                        beside = await self._pool.open_beside()
+                except TimeoutError as error:
+                    raise DatabaseUnavailable("the database does not answer") from error
+                beside.terminate()
+            return
 
         async def work(connection: Connection) -> None:
             await connection.execute("SELECT 1")

@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any
 
@@ -61,7 +61,7 @@ class Server:
     A health check needs no token, because a probe has none.
 
     Args:
-        bind: host:port; port 0 takes a free port, and `port` is then its number.
+        bind: host:port; port 0 takes a free port, and `port` is its number after `start`.
         handlers: one for each method of each service that is served.
         service_token: the secret that Homeroom's processes share; RPCs without it are refused.
         in_flight_max: requests in flight at once, over all batches.
@@ -109,10 +109,20 @@ class Server:
                 (grpc.method_handlers_generic_handler(service, service_handlers),)
             )
         reflection.enable_server_reflection([*rpc_handlers, reflection.SERVICE_NAME], self._server)
-        self.port = self._server.add_insecure_port(bind)
+        self._bind = bind
+        self._port = 0
+
+    @property
+    def port(self) -> int:
+        """The port listened on, from `start` on."""
+        return self._port
 
     async def start(self) -> None:
-        """Serves from now on, and reports it in the health service."""
+        """Serves from now on, and reports it in the health service; raises OSError if it cannot listen."""
+        try:
+            self._port = self._server.add_insecure_port(self._bind)
+        except RuntimeError as error:  # the text of gRPC has no reason
+            raise OSError(f"cannot listen on {self._bind}") from error
         self._stalls.start()
         await self._server.start()
         self._health.start()
@@ -199,19 +209,19 @@ class Server:
         self._streams.add(task)
         try:
             if self._stopping:  # the stream began after `stop` had cancelled the others
-                raise _stopping_error()  # noqa: TRY301 - the handler below tells the caller
-            async for message in self._dispatcher.stream(method, payload, _context_of(method, context)):
-                yield message.SerializeToString()
+                raise _stopping_error()
+            # Closed here: a caller who leaves between two messages ends the stream at once.
+            async with aclosing(
+                self._dispatcher.stream(method, payload, _context_of(method, context))
+            ) as messages:
+                async for message in messages:
+                    yield message
         except ServiceError as error:
             await refuse(context, error)
         except asyncio.CancelledError:
             if not self._stopping:
                 raise
             await refuse(context, _stopping_error())
-        except Exception:
-            # Without this, gRPC would send the text of the exception to the caller.
-            log.exception("stream_failed", method=method.path)
-            await refuse(context, ServiceError(Reason.INTERNAL))
         finally:
             self._streams.discard(task)
 
