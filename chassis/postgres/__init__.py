@@ -1,4 +1,4 @@
-"""PostgreSQL as the services use it: a database to read and write, and what it may raise."""
+"""PostgreSQL for the services: a database to read and write, and the errors that it may raise."""
 
 from chassis.postgres.database import PATIENCE, Database, Work
 from chassis.postgres.errors import (

@@ -1,8 +1,8 @@
 """Rows of PostgreSQL: a batch on its way in is one JSON parameter, a row on its way out is a dataclass.
 
-A statement takes a batch apart with `json_to_recordset($1) AS name (column type, …)`. A store spells the
-columns of a table once, with their types. Measured against one array per column (ARCHITECTURE.md, "Rows
-travel as JSON").
+A statement reads a batch with `json_to_recordset($1) AS name (column type, …)`. A store spells the columns
+of a table once, with their types. ARCHITECTURE.md, "Rows travel as JSON", has the measurements against one array
+for each column.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import orjson
 
 from chassis.postgres.errors import DATA_EXCEPTION, InvalidValue
 
-# A time without an offset is UTC, as protobuf's `ToDatetime` means it. Without this option PostgreSQL would
-# read it in the time zone of the session.
+# A time without an offset is UTC, as protobuf's `ToDatetime` returns it. Without this option, PostgreSQL
+# would read it in the time zone of the session.
 _OPTIONS = orjson.OPT_NAIVE_UTC
 
 if TYPE_CHECKING:
@@ -33,13 +33,13 @@ def names(columns: str, *, of: str = "") -> str:
 
 
 def as_rows(rows: Sequence[Any]) -> str:
-    """Dataclasses or mappings as a JSON array of objects, whose keys are the fields' names.
+    """Dataclasses or mappings as a JSON array of objects, whose keys are the names of the fields.
 
-    Times become RFC 3339 with their offset, UUIDs and enums their text, mappings objects, bytes the
-    hexadecimal form of `bytea` (PostgreSQL 18, 8.4.1). NaN and the infinities become null.
+    Times become RFC 3339 with an offset, UUIDs and enums become text, mappings become objects, and bytes
+    become the hexadecimal form of `bytea` (PostgreSQL 18, 8.4.1). NaN and the infinities become null.
 
     Raises:
-        InvalidValue: a value cannot be sent: half of a surrogate pair, or an integer above 64 bits.
+        InvalidValue: a value cannot be sent, such as half of a surrogate pair or an integer above 64 bits.
         TypeError: a field has a type that no column takes.
     """
     try:
@@ -64,7 +64,7 @@ def from_row(made: type[D], row: asyncpg.Record, /, *, prefix: str = "", **conve
 
 
 def _plain(value: object) -> object:
-    """The form of what orjson does not know."""
+    """The JSON form of a value whose type orjson does not know."""
     if isinstance(value, bytes):
         return "\\x" + value.hex()
     if isinstance(value, uuid.UUID):  # orjson does not know asyncpg's subclass of it

@@ -1,4 +1,4 @@
-"""The spans of calls between processes: who is whose parent, and what is told of retries and refusals."""
+"""The spans of calls between processes: their parents, and how they show retries and refusals."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ async def test_checks_run_side_by_side() -> None:
     assert read(await pages_of(health).readyz())[0] == 200
 
 
-async def test_many_askers_share_one_run_and_its_result(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_concurrent_callers_share_one_run_and_its_result(monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[int] = []
     go_on = asyncio.Event()
 
@@ -191,7 +191,7 @@ async def test_other_pages_and_methods_are_refused(url: str) -> None:
             assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
 
 
-async def test_a_path_that_is_no_page_is_left_to_the_caller() -> None:
+async def test_a_path_without_a_page_has_no_answer() -> None:
     assert await pages_of(Health()).get("/v1/sessions") is None
 
 
