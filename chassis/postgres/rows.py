@@ -1,8 +1,8 @@
 """Rows of PostgreSQL: a batch on its way in is one JSON parameter, a row on its way out is a dataclass.
 
 A statement reads a batch with `json_to_recordset($1) AS name (column type, …)`. A store spells the columns
-of a table once, with their types. ARCHITECTURE.md, "Rows travel as JSON", has the measurements against one array
-for each column.
+of a table once, with their types. ARCHITECTURE.md, "Rows travel as JSON", has the measurements against one
+array for each column.
 """
 
 from __future__ import annotations
