@@ -71,5 +71,5 @@ def _shortened(text: str, length_max: int) -> str:
 def _json(members: Mapping[str, Any]) -> bytes:
     try:
         return orjson.dumps(members)
-    except TypeError:  # a field's name holds half a surrogate pair, as the client sent it
-        return json.dumps(members).encode("ascii")
+    except TypeError:  # a field's name holds half a surrogate pair: strict readers of JSON refuse its escape
+        return json.dumps(members, ensure_ascii=False).encode(errors="replace")
