@@ -188,8 +188,10 @@ class Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("A part of the answer is sent already")
         if status == CODES[Reason.INVALID_ARGUMENT].http:
-            log.debug("request_unreadable", remote=request.remote, problem=message)
-            error = ServiceError(Reason.INVALID_ARGUMENT, f"The request cannot be read as HTTP: {message}")
+            # Behind a colon the parser quotes what it read, and that may be a token.
+            fault = (message or "").partition(":")[0]
+            log.debug("request_unreadable", remote=request.remote, problem=fault)
+            error = ServiceError(Reason.INVALID_ARGUMENT, f"The request cannot be read as HTTP: {fault}")
         else:
             log.error("request_failed_outside_application", exc_info=exc)
             error = ServiceError(Reason.INTERNAL)
