@@ -146,11 +146,19 @@ class Connection(web.RequestHandler):
         if self._request_count != before:
             self._head_since = 0.0
             self._head_bytes = 0
-        elif self._head_since or self._waiter is not None:  # no request is under way: these are headers
+        elif self._head_since or self._waits_for_request():
             self._head_since = self._head_since or time.monotonic()
             self._head_bytes += len(data)
             if self._head_bytes > self._connections.limits.head_bytes_max:
                 self.cut_off()
+
+    def _waits_for_request(self) -> bool:
+        """Whether no request is under way, so that what comes in are headers.
+
+        The waiter is done as soon as headers are complete, and is gone when the event loop comes round. In
+        between, more of a large body may arrive.
+        """
+        return self._waiter is not None and not self._waiter.done()
 
     def overdue(self, now: float) -> str:
         """Why this connection is to be ended at this time; empty when it is not."""
