@@ -18,9 +18,6 @@ DEVELOPMENT_ISSUER = "homeroom-dev"
 class Config(ProcessConfig):
     """Nothing about tokens has a default: without keys, issuer and audience no token could be trusted."""
 
-    ops_bind: str = field(
-        metadata=rules(means="host:port of /livez /readyz /version /metrics", check=check_address)
-    )
     jwks: str = field(
         metadata=rules(means="the path or the https URL of the keys that tokens are signed with")
     )

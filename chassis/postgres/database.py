@@ -33,6 +33,13 @@ BACKOFF_SECONDS = 0.02
 COMMIT_GRACE_SECONDS = 1.0
 WRITE_SECONDS_MAX = 10.0
 PING_SECONDS_MAX = 1.0
+LOCK_TIMEOUT_MS = 250
+PATIENCE = f"""
+    patience AS MATERIALIZED (
+        SELECT set_config('lock_timeout', '{LOCK_TIMEOUT_MS}ms', true) AS lock_timeout
+    )
+"""
+"""Sets the lock timeout of a single statement. Join it with all that may wait, so that it comes first."""
 _SPAN_ATTRIBUTES: Mapping[str, str] = {"db.system.name": "postgresql"}
 
 log = get_logger(__name__)
@@ -102,7 +109,21 @@ class Database:
         return self._pool.waiting
 
     async def ping(self) -> None:
-        """Return when the database has answered, within a second."""
+        """Return when the database has answered, within a second.
+
+        A ping does not wait behind requests: a process that is busy is still ready. When all connections are
+        in use, an answer that one of them had within the last second is enough. Without such an answer, the
+        ping opens a connection beside the pool.
+        """
+        if self._pool.exhausted:
+            if time.monotonic() - self._pool.answered_at > PING_SECONDS_MAX:
+                try:
+                    async with asyncio.timeout(PING_SECONDS_MAX):
+                        beside = await self._pool.open_beside()
+                except TimeoutError as error:
+                    raise DatabaseUnavailable("the database does not answer") from error
+                beside.terminate()
+            return
 
         async def work(connection: Connection) -> None:
             await connection.execute("SELECT 1")
@@ -118,7 +139,7 @@ class Database:
             return await self._read(work, deadline)
 
     async def write(
-        self, work: Work[T], *, deadline: float, lock_timeout_ms: int = 250, name: str = "write"
+        self, work: Work[T], *, deadline: float, lock_timeout_ms: int = LOCK_TIMEOUT_MS, name: str = "write"
     ) -> T:
         """Run `work` in one transaction and commit it.
 
@@ -140,8 +161,8 @@ class Database:
     ) -> list[asyncpg.Record]:
         """Run one writing statement in a transaction of its own (autocommit) and return its rows.
 
-        It has no lock timeout but the deadline: a lock timeout needs a transaction, which means two more
-        round trips. Use `write` where another transaction may hold the row.
+        It has no lock timeout but the deadline. A statement that may wait for a row sets one itself, with
+        PATIENCE, or runs in `write`, which costs two more round trips.
         """
         writing = self._statement(sql, arguments, deadline)
         batch = current_batch()

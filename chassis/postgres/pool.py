@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
@@ -42,6 +43,13 @@ class Pool:
         self._waiters: deque[asyncio.Future[Connection | None]] = deque()
         self._cleaning: set[asyncio.Task[None]] = set()
         self._closed = False
+        self.answered_at = float("-inf")
+        """When a connection last came back with an answer (monotonic time)."""
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether `take` would wait."""
+        return not self._idle and self._size >= self._maximum
 
     @property
     def size(self) -> int:
@@ -137,16 +145,23 @@ class Pool:
             except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 connection.terminate()
 
-    async def _open(self) -> Connection:
-        self._size += 1
+    async def open_beside(self) -> Connection:
+        """A connection that the pool does not count; the caller terminates it. Raises what `take` raises."""
         try:
             return await self._open_connection()
         except BaseException as error:
-            self._free_slot()
             translated = translate_connecting(error)
             if translated is error:
                 raise
             raise translated from error
+
+    async def _open(self) -> Connection:
+        self._size += 1
+        try:
+            return await self.open_beside()
+        except BaseException:
+            self._free_slot()
+            raise
 
     async def _wait(self) -> Connection | None:
         if len(self._waiters) >= self._waiting_max:
@@ -166,6 +181,7 @@ class Pool:
             raise
 
     def _lend_or_keep(self, connection: Connection) -> None:
+        self.answered_at = time.monotonic()
         if not self._wake(connection):
             self._idle.append(connection)
 

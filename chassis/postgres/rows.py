@@ -1,16 +1,17 @@
-"""Rows on their way to PostgreSQL: a whole batch is one JSON parameter.
+"""Rows of PostgreSQL: a batch on its way in is one JSON parameter, a row on its way out is a dataclass.
 
-A statement takes them apart with `json_to_recordset($1) AS name (column type, …)`, so that names and types
-stand in one place, next to the statement that uses them. Measured against one array per column
-(ARCHITECTURE.md, "Rows travel as JSON").
+A statement takes a batch apart with `json_to_recordset($1) AS name (column type, …)`. A store spells the
+columns of a table once, with their types. Measured against one array per column (ARCHITECTURE.md, "Rows
+travel as JSON").
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import asyncpg
 import orjson
 
 from chassis.postgres.errors import DATA_EXCEPTION, InvalidValue
@@ -18,6 +19,17 @@ from chassis.postgres.errors import DATA_EXCEPTION, InvalidValue
 # A time without an offset is UTC, as protobuf's `ToDatetime` means it. Without this option PostgreSQL would
 # read it in the time zone of the session.
 _OPTIONS = orjson.OPT_NAIVE_UTC
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+D = TypeVar("D", bound="DataclassInstance")
+
+
+def names(columns: str, *, of: str = "") -> str:
+    """The names of typed columns: `user_id text, day date` becomes `user_id, day`, or `t.user_id, t.day`."""
+    prefix = f"{of}." if of else ""
+    return ", ".join(prefix + column.split()[0] for column in columns.split(","))
 
 
 def as_rows(rows: Sequence[Any]) -> str:
@@ -36,6 +48,19 @@ def as_rows(rows: Sequence[Any]) -> str:
         if isinstance(error.__cause__, TypeError):
             raise error.__cause__ from None
         raise InvalidValue(DATA_EXCEPTION) from error
+
+
+def from_row(made: type[D], row: asyncpg.Record, /, *, prefix: str = "", **converted: object) -> D:
+    """A dataclass from the columns that have the names of its fields, behind the prefix.
+
+    `converted` has the values of the fields whose type differs from what the driver returns.
+    """
+    return made(
+        **{
+            name: converted[name] if name in converted else row[prefix + name]
+            for name in made.__dataclass_fields__
+        }
+    )
 
 
 def _plain(value: object) -> object:

@@ -16,6 +16,8 @@ from chassis.telemetry.metrics import Metrics
 AT_ONCE = 0.0
 """What a job returns when more work is waiting."""
 
+STEP_SECONDS_MAX = 5.0
+
 # Longer than a delivery of the relay, and short enough for the grace period of the process.
 STOP_SECONDS_MAX = 9.0
 CANCEL_SECONDS_MAX = 0.5
@@ -154,6 +156,11 @@ class Background:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await interruption.wait()
+
+
+def step_deadline() -> float:
+    """The deadline of one read, write or call of a round, from now."""
+    return time.monotonic() + STEP_SECONDS_MAX
 
 
 def _backoff_seconds(failures: int) -> float:

@@ -99,6 +99,9 @@ class ProcessConfig:
 
     mode: Mode = Mode.PRODUCTION
     bind: str = field(metadata=rules(means="host:port to serve on", check=check_address))
+    ops_bind: str = field(
+        metadata=rules(means="host:port of /livez /readyz /version /metrics", check=check_address)
+    )
     service_token: Secret | None = None
     trace_sample_ratio: float = field(default=0.01, metadata=rules(minimum=0.0, maximum=1.0))
     trace_file: Path | None = None
@@ -134,11 +137,8 @@ class ProcessConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceConfig(ProcessConfig):
-    """The configuration of a gRPC service: in addition, its operations pages and its database."""
+    """The configuration of a gRPC service: in addition, its database."""
 
-    ops_bind: str = field(
-        metadata=rules(means="host:port of /livez /readyz /version /metrics", check=check_address)
-    )
     database_url: Secret = field(
         metadata=rules(means="the PostgreSQL URI of the role that reads and writes rows")
     )

@@ -106,7 +106,7 @@ class Upstream:
             ServiceError: the upstream's refusal, or UNAVAILABLE, DEADLINE_EXCEEDED, OVERLOADED.
         """
         method, coalescer = self._method(path)
-        payload = request.SerializeToString(deterministic=True)
+        payload = _serialized(request)
         self._budget.earn()
         attempt = 1
         while True:
@@ -124,13 +124,17 @@ class Upstream:
             await asyncio.sleep(pause)
             attempt += 1
 
-    async def call_many(self, path: str, requests: Sequence[tuple[Message, Context]]) -> list[Outcome]:
-        """Sends many calls to one method as one message, at once; the outcomes come in their order."""
+    async def call_many(
+        self, path: str, requests: Sequence[tuple[Message | bytes, Context]]
+    ) -> list[Outcome]:
+        """Sends many calls to one method as one message, at once; the outcomes come in their order.
+
+        A request may be serialized already.
+        """
         method, _ = self._method(path)
         outcomes: list[Outcome] = [ServiceError(Reason.INTERNAL)] * len(requests)
         left = [
-            (place, Item(context, request.SerializeToString(deterministic=True)))
-            for place, (request, context) in enumerate(requests)
+            (place, Item(context, _serialized(request))) for place, (request, context) in enumerate(requests)
         ]
         self._budget.earn(len(requests))
         attempt = 1
@@ -305,6 +309,10 @@ def _outcome(method: Method, answer: Carried | ServiceError) -> Outcome:
         return Reply(_parsed(method, response), replayed)
     except ServiceError as error:
         return error
+
+
+def _serialized(request: Message | bytes) -> bytes:
+    return request if isinstance(request, bytes) else request.SerializeToString(deterministic=True)
 
 
 def _parsed(method: Method, response: bytes) -> Message:

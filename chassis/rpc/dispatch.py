@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -111,16 +111,34 @@ class Dispatcher:
             return [ServiceError(Reason.INTERNAL)] * len(items)
         return [_serialized(method, outcome) for outcome in outcomes]
 
-    def stream(self, method: Method, payload: bytes, context: Context) -> AsyncIterator[Message]:
-        """Begins a server-streaming method.
+    async def stream(self, method: Method, payload: bytes, context: Context) -> AsyncGenerator[bytes]:
+        """Runs a server-streaming method; its span and its metrics end with the stream.
+
+        The stream's queries are no children of its span: a stream may live for days.
 
         Raises:
-            ServiceError: the request was refused.
+            ServiceError: the request was refused, or the stream failed.
         """
-        request = self._admit(method, payload, context, time.monotonic())
-        if isinstance(request, ServiceError):
-            raise request
-        return self._streams[method.path].follow(Item(context, request))
+        began = time.monotonic()
+        span = self._tracing.begin(method.path, traceparent=context.traceparent, kind=SpanKind.SERVER)
+        code = CANCELLED  # by its caller, or because the process is stopping
+        try:
+            request = self._admit(method, payload, context, began)
+            if isinstance(request, ServiceError):
+                raise request  # noqa: TRY301 - the handler below counts it
+            item = Item(_for_operation(context, span), request)
+            async for message in self._streams[method.path].follow(item):
+                yield message.SerializeToString()
+            code = OK
+        except ServiceError as error:
+            code = error.reason.name
+            raise
+        except Exception as error:
+            log.exception("stream_failed", method=method.path)
+            code = Reason.INTERNAL.name
+            raise ServiceError(Reason.INTERNAL) from error
+        finally:
+            self._end(method, code, span, began)
 
     def _admit(
         self, method: Method, payload: bytes, context: Context, now: float, *, ahead: int = 0

@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any
 
@@ -62,7 +62,7 @@ class Server:
     A health check needs no token: a probe has none.
 
     Args:
-        bind: host:port; port 0 takes a free one, which `port` then tells.
+        bind: host:port; port 0 takes a free one, which `port` tells after `start`.
         handlers: one for each method of each service that is served.
         service_token: the secret that Homeroom's processes share; RPCs without it are refused.
         in_flight_max: requests in flight at once, in all batches together.
@@ -110,10 +110,20 @@ class Server:
                 (grpc.method_handlers_generic_handler(service, service_handlers),)
             )
         reflection.enable_server_reflection([*rpc_handlers, reflection.SERVICE_NAME], self._server)
-        self.port = self._server.add_insecure_port(bind)
+        self._bind = bind
+        self._port = 0
+
+    @property
+    def port(self) -> int:
+        """The port listened on, from `start` on."""
+        return self._port
 
     async def start(self) -> None:
-        """Serves from now on, and says so in the health service."""
+        """Serves from now on, and says so in the health service; raises OSError if it cannot listen."""
+        try:
+            self._port = self._server.add_insecure_port(self._bind)
+        except RuntimeError as error:  # gRPC tells no reason
+            raise OSError(f"cannot listen on {self._bind}") from error
         self._stalls.start()
         await self._server.start()
         self._health.start()
@@ -202,19 +212,19 @@ class Server:
         self._streams.add(task)
         try:
             if self._stopping:  # it came while the others were being cancelled
-                raise _stopping_error()  # noqa: TRY301 - the handler below tells the caller
-            async for message in self._dispatcher.stream(method, payload, _context_of(method, context)):
-                yield message.SerializeToString()
+                raise _stopping_error()
+            # Closed here: a caller who leaves between two messages ends the stream at once.
+            async with aclosing(
+                self._dispatcher.stream(method, payload, _context_of(method, context))
+            ) as messages:
+                async for message in messages:
+                    yield message
         except ServiceError as error:
             await refuse(context, error)
         except asyncio.CancelledError:
             if not self._stopping:
                 raise
             await refuse(context, _stopping_error())
-        except Exception:
-            # gRPC would send the exception's text to the caller.
-            log.exception("stream_failed", method=method.path)
-            await refuse(context, ServiceError(Reason.INTERNAL))
         finally:
             self._streams.discard(task)
 

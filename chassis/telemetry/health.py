@@ -180,9 +180,9 @@ def _json(status: int, value: dict[str, Any]) -> Page:
 class OpsServer:
     """A small HTTP listener of its own for the pages, for processes that otherwise speak gRPC."""
 
-    def __init__(self, *, bind: str, service: str, version: str, health: Health, metrics: Metrics) -> None:
+    def __init__(self, *, bind: str, pages: OpsPages) -> None:
         self._host, self._port = split_host_port(bind)
-        self._pages = OpsPages(service=service, version=version, health=health, metrics=metrics)
+        self._pages = pages
         self._runner: web.ServerRunner | None = None
 
     async def start(self) -> None:

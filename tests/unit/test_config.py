@@ -25,7 +25,8 @@ from chassis.process.config import (
 from chassis.telemetry.logs import LogLevel
 
 TOKEN = "0123456789abcdef-shared"
-MINIMAL = {"HOMEROOM_BIND": "127.0.0.1:0", "HOMEROOM_SERVICE_TOKEN": TOKEN}
+BINDS = {"HOMEROOM_BIND": "127.0.0.1:0", "HOMEROOM_OPS_BIND": "127.0.0.1:0"}
+MINIMAL = {**BINDS, "HOMEROOM_SERVICE_TOKEN": TOKEN}
 
 
 class Colour(StrEnum):
@@ -162,6 +163,7 @@ def test_production_refuses_a_missing_token_and_failpoints_in_one_message() -> N
         load(ProcessConfig, {"HOMEROOM_FAILPOINTS_DIR": "/failpoints"})
     assert [problem.split()[0] for problem in caught.value.problems] == [
         "HOMEROOM_BIND",
+        "HOMEROOM_OPS_BIND",
         "HOMEROOM_SERVICE_TOKEN",
         "HOMEROOM_FAILPOINTS_DIR",
     ]
@@ -170,7 +172,7 @@ def test_production_refuses_a_missing_token_and_failpoints_in_one_message() -> N
 def test_development_needs_neither_token_nor_refuses_failpoints(tmp_path: Path) -> None:
     config = load(
         ProcessConfig,
-        {"HOMEROOM_MODE": "development", "HOMEROOM_BIND": ":8080", "HOMEROOM_FAILPOINTS_DIR": str(tmp_path)},
+        {**BINDS, "HOMEROOM_MODE": "development", "HOMEROOM_FAILPOINTS_DIR": str(tmp_path)},
     )
     assert config.service_token is None
     assert config.failpoints_dir == tmp_path
@@ -178,17 +180,17 @@ def test_development_needs_neither_token_nor_refuses_failpoints(tmp_path: Path) 
 
 def test_a_mode_that_cannot_be_read_is_not_taken_for_development() -> None:
     with pytest.raises(ConfigError, match="HOMEROOM_MODE is 'dev': choose one of production, development"):
-        load(ProcessConfig, {"HOMEROOM_MODE": "dev", "HOMEROOM_BIND": ":1"})
+        load(ProcessConfig, {**BINDS, "HOMEROOM_MODE": "dev"})
 
 
-def test_a_service_must_be_told_where_to_show_its_health() -> None:
+def test_a_process_must_be_told_where_to_show_its_health() -> None:
     with pytest.raises(ConfigError, match="HOMEROOM_OPS_BIND is missing: set it to host:port"):
-        load(ServiceConfig, MINIMAL)
+        load(ProcessConfig, MINIMAL | {"HOMEROOM_OPS_BIND": ""})
 
 
 def test_a_subclass_adds_rules_between_fields() -> None:
     with pytest.raises(ConfigError) as caught:
-        load(_Ordered, {"HOMEROOM_BIND": ":1", "HOMEROOM_LOW": "5", "HOMEROOM_HIGH": "4"})
+        load(_Ordered, {**BINDS, "HOMEROOM_LOW": "5", "HOMEROOM_HIGH": "4"})
     assert len(caught.value.problems) == 2
 
 
@@ -239,11 +241,7 @@ def test_a_collector_url_is_accepted() -> None:
     assert config.otlp_endpoint == "http://collector:4318"
 
 
-DATABASE = {
-    **MINIMAL,
-    "HOMEROOM_OPS_BIND": "127.0.0.1:0",
-    "HOMEROOM_DATABASE_URL": "postgresql://localhost/db",
-}
+DATABASE = {**MINIMAL, "HOMEROOM_DATABASE_URL": "postgresql://localhost/db"}
 
 
 def test_prepared_statements_are_kept_unless_they_are_switched_off() -> None:

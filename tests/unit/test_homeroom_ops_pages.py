@@ -11,7 +11,8 @@ from homeroom.ports import free_ports
 
 
 def serving(metrics: Metrics) -> OpsServer:
-    return OpsServer(bind="127.0.0.1:0", service="test", version="1", health=Health(), metrics=metrics)
+    pages = OpsPages(service="test", version="1", health=Health(), metrics=metrics)
+    return OpsServer(bind="127.0.0.1:0", pages=pages)
 
 
 async def test_internal_errors_are_summed_over_the_methods_of_each_process() -> None:
