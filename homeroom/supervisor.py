@@ -140,7 +140,7 @@ class Stack:
         await self._watches["postgres"].restart(lambda: self._cluster.stop(immediately=immediately))
 
     async def wait_ready(self, *, seconds_max: float = READY_SECONDS_MAX) -> None:
-        """Return when every process says that it is ready; StackError with its log if one does not."""
+        """Return when every process is ready and reaches those it calls; StackError with its log if not."""
         deadline = time.monotonic() + seconds_max
         await together(*(self._wait_ready(name, deadline) for name in self._services))
 
@@ -256,7 +256,7 @@ class Stack:
         pause = _POLL_SECONDS_FIRST
         while True:
             answer = await probe.get(port, "/readyz")
-            if answer is not None and answer.status == 200:
+            if answer is not None and answer.status == 200 and ops_pages.all_well(answer.body):
                 return
             if not self._ready and self._watches[name].deaths_in_a_row >= _DEATHS_BEFORE_READY_MAX:
                 raise StackError(f"{name} dies again and again:\n{self._end_of_log(name)}")
