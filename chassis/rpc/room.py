@@ -13,6 +13,8 @@ def in_turns(users: Sequence[str]) -> list[int]:
 
     So one learner who reads something large 250 times takes no room from the others in the batch.
     """
+    if len(set(users)) in {1, len(users)}:
+        return list(range(len(users)))
     before: Counter[str] = Counter()
     turns: list[int] = []
     for user in users:

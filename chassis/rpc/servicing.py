@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
@@ -268,7 +268,8 @@ def _rendered_in_room(
     render: Callable[[V], Message],
 ) -> list[Outcome]:
     """Renders in turns until the message is full: an answer that cannot be sent must not take memory."""
-    outcomes: list[Outcome] = [value if isinstance(value, ServiceError) else no_room() for value in values]
+    refused = no_room()
+    outcomes: list[Outcome] = [value if isinstance(value, ServiceError) else refused for value in values]
     if len(values) != len(items):
         return outcomes  # `_bisecting` refuses them
     room_bytes = ANSWERS_BYTES_MAX
@@ -278,14 +279,14 @@ def _rendered_in_room(
             break
         if not isinstance(value, ServiceError):
             outcome = outcomes[place] = _rendered(method, value, render)
-            if isinstance(outcome, Reply) and isinstance(outcome.message, Message):
-                room_bytes -= outcome.message.ByteSize()
+            if isinstance(outcome, Reply):
+                room_bytes -= len(outcome.payload())
     return outcomes
 
 
 def _rendered(method: Method, value: V, render: Callable[[V], Message]) -> Outcome:
     try:
-        return Reply(render(value))
+        return Reply(render(value).SerializeToString(deterministic=True))
     except ServiceError as error:
         return error
     except Exception:
@@ -328,7 +329,7 @@ def _with_content(reply: Reply[Any], found: Mapping[str, bytes]) -> Outcome:
     if content is None:
         return busy()
     try:
-        return replace(reply, message=reply.payload() + content, content="")
+        return Reply(reply.payload() + content, reply.replayed, reply.original)
     except Exception:
         log.exception("content_not_appended", content=reply.content)
         return ServiceError(Reason.INTERNAL)
