@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import os
 import random
-import signal
 from collections.abc import Awaitable, Callable
 from functools import partial
-from pathlib import Path
 
 import asyncpg
 import pytest
@@ -19,6 +14,7 @@ from homeroom.supervisor import Stack
 from tests.acceptance.conftest import HOLD_AGE_SECONDS
 from tests.progress.diagnostics import read_discrepancies as read_progress_discrepancies
 from tests.subscription.diagnostics import read_discrepancies as read_subscription_discrepancies
+from tests.support.freezing import freeze
 from tests.support.http_client import HttpClient
 from tests.support.invariants import read_books
 from tests.support.mixed_load import MixedLoad, wrong_days
@@ -48,29 +44,6 @@ def disturbances(stack: Stack) -> dict[str, Disturbance]:
     found["restart postgres"] = stack.restart_postgres
     found["freeze postgres"] = partial(freeze, stack, POSTGRES, FROZEN_SECONDS[0])
     return found
-
-
-async def freeze(stack: Stack, name: str, seconds: float) -> None:
-    """SIGSTOP, and later SIGCONT: the process is silent, and its connections stay open."""
-    pid = stack.pid(name)
-    assert pid is not None
-    stopped = [pid, *children(pid)]
-    for each in stopped:
-        send(each, signal.SIGSTOP)
-    try:
-        await asyncio.sleep(seconds)
-    finally:
-        for each in stopped:
-            send(each, signal.SIGCONT)
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def send(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):  # a backend of PostgreSQL may have ended meanwhile
-        os.kill(pid, number)
 
 
 async def storm(stack: Stack, http: HttpClient, order: list[str]) -> None:
