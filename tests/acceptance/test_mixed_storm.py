@@ -18,6 +18,7 @@ from tests.support.freezing import freeze
 from tests.support.http_client import HttpClient
 from tests.support.invariants import read_books
 from tests.support.mixed_load import MixedLoad, wrong_days
+from tests.support.stack_logs import logged_errors
 from tests.support.waiting import eventually
 
 POSTGRES = "postgres"
@@ -80,6 +81,7 @@ async def storm(stack: Stack, http: HttpClient, order: list[str]) -> None:
             await connection.close()
     errors = await stack.internal_errors()
     assert errors == dict.fromkeys((service.package for service in SERVICES), 0)
+    assert logged_errors(stack) == {}
 
 
 @pytest.mark.timeout(600)
