@@ -16,14 +16,15 @@ _ERRORS = frozenset({"error", "critical"})
 
 
 def logged_errors(stack: Stack) -> Counter[str]:
-    """How often each event was logged as an error, by process and event."""
+    """How often each event was logged as an error, by process and event; a line without JSON counts too."""
     found: Counter[str] = Counter()
     for service in SERVICES:
         for line in stack.data.log(service.package).read_bytes().splitlines():
             try:
                 event = orjson.loads(line)
             except orjson.JSONDecodeError:
-                continue  # torn by a kill, or a traceback of Python itself
+                found[f"{service.package} {line.decode(errors='replace')}"] += 1
+                continue
             if event.get("level") in _ERRORS:
                 found[f"{service.package} {event.get('event')}"] += 1
     return found
