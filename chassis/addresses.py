@@ -1,12 +1,12 @@
-"""Where something listens: `host:port`."""
+"""Addresses to listen on: `host:port`."""
 
 from __future__ import annotations
 
 
 def split_host_port(address: str) -> tuple[str, int]:
-    """Split `host:port`, `[v6]:port` or `:port` (every interface); port 0 means any free one.
+    """Split `host:port`, `[v6]:port` or `:port` (every interface). Port 0 means any free port.
 
-    Raises ValueError saying what is wrong.
+    Raises ValueError; its text says what is wrong.
     """
     host, colon, port_text = address.rpartition(":")
     if not colon or not (port_text.isascii() and port_text.isdigit()) or int(port_text) > 65535:

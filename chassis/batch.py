@@ -1,4 +1,4 @@
-"""What operations take and give: a list of requests in, a list of outcomes of equal length out."""
+"""Batches: an operation takes a list of requests, and returns one outcome for each, in the same order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ Res = TypeVar("Res")
 class Item(Generic[Req]):
     """One request of a batch, and its context.
 
-    `fingerprint` tells the request from another one under the same key; empty when its method needs no key.
+    `fingerprint` shows whether another request with the same key is the same request. It is empty when the
+    method needs no key.
     """
 
     context: Context
@@ -44,7 +45,7 @@ class Item(Generic[Req]):
 
 
 def latest_deadline(items: Iterable[Item[Any]]) -> float:
-    """The latest deadline of a batch: a caller in a hurry must not cut its neighbours short."""
+    """The latest deadline of a batch: a short deadline of one caller must not end the work for the others."""
     return max(item.context.deadline for item in items)
 
 
@@ -52,8 +53,9 @@ def latest_deadline(items: Iterable[Item[Any]]) -> float:
 class Reply(Generic[Res]):
     """An answer: a response message, or its serialized bytes.
 
-    `original` is the traceparent of the call that a replay repeats; empty when it was not sampled. `content`
-    names what is still to be appended to the response; empty when it is complete.
+    `original` is the traceparent of the call that a replay repeats; it is empty when that call was not
+    sampled. `content` names the part that must still be appended to the response; it is empty when the
+    response is complete.
     """
 
     message: Res | bytes
@@ -62,10 +64,10 @@ class Reply(Generic[Res]):
     content: str = ""
 
     def payload(self) -> bytes:
-        """The serialized response; maps in the order of their keys, so that a replay has the same bytes."""
+        """The serialized response. Maps are in the order of their keys, so a replay has the same bytes."""
         message: Any = self.message
         return message if isinstance(message, bytes) else message.SerializeToString(deterministic=True)
 
 
 Outcome: TypeAlias = Reply[Any] | ServiceError
-"""What became of one request, as its caller hears it."""
+"""The result of one request, as its caller gets it."""

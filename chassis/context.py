@@ -1,4 +1,4 @@
-"""Who asks, under which key and until when: what travels with every request, alone or in a batch."""
+"""The context of a request: its caller, its key, its deadline and its trace."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SERVICE_ROLES = frozenset({"service"})
 
 
 class Claim(NamedTuple):
-    """Names a keyed mutation: the caller, the RPC and the caller's key."""
+    """The identity of a keyed mutation: the caller, the RPC and the caller's key."""
 
     user_id: str
     method: str
@@ -21,9 +21,9 @@ class Claim(NamedTuple):
 class Context:
     """The context of one request.
 
-    `deadline` is on this process' `time.monotonic()` clock, in seconds. `user_id` is the authenticated
-    caller, or empty when a service calls on its own behalf. `idempotency_key` and `traceparent` are empty
-    when there is none.
+    `deadline` is in seconds, on the `time.monotonic()` clock of this process. `user_id` is the authenticated
+    caller; it is empty when a service calls for itself. `idempotency_key` and `traceparent` are empty when
+    the request has none.
     """
 
     method: str
@@ -36,7 +36,7 @@ class Context:
 
     @property
     def claim(self) -> Claim:
-        """What the request claims with its key."""
+        """The claim that the request makes with its key."""
         return Claim(self.user_id, self.method, self.idempotency_key)
 
     @property
@@ -48,14 +48,14 @@ class Context:
         return self.deadline - time.monotonic()
 
     def on_behalf(self, method: str) -> Context:
-        """The context of our own call to another service, within the time and the trace of this request."""
+        """The context of our own call to another service: with the deadline and the trace of this request."""
         return replace(self, method=method, user_id="", roles=SERVICE_ROLES, idempotency_key="")
 
 
 def service_context(
     method: str, *, timeout_seconds: float, request_id: str = "", traceparent: str = ""
 ) -> Context:
-    """The context of a call that a service makes without a request: a relay, a janitor, a sweep."""
+    """The context of a call that a service makes without a request, such as a relay's or a janitor's call."""
     return Context(
         method=method,
         user_id="",

@@ -8,9 +8,9 @@ from enum import Enum
 
 
 class Reason(Enum):
-    """Why a request was refused; the name is what clients see and may rely on.
+    """Why a request was refused. Clients see the name, and may rely on it.
 
-    What each reason is over gRPC and over HTTP, `chassis/rpc/reasons.py` says.
+    `chassis/rpc/reasons.py` has the gRPC code and the HTTP status of each reason.
     """
 
     INVALID_ARGUMENT = ("The request is not valid", False)
@@ -56,9 +56,9 @@ class FieldViolation:
 
 
 class ServiceError(Exception):
-    """A refusal that the caller should understand; everything else that is raised is INTERNAL.
+    """A refusal that the caller should understand. Every other exception becomes INTERNAL.
 
-    `metadata` is shown to the client: numbers stay numbers, and what is None is left out.
+    The client sees `metadata`. Numbers stay numbers, and entries that are None are left out.
     """
 
     def __init__(
@@ -83,6 +83,11 @@ class ServiceError(Exception):
 
 def invalid_field(field: str, description: str) -> ServiceError:
     """The refusal of a request for one field: INVALID_ARGUMENT that names it."""
-    return ServiceError(
-        Reason.INVALID_ARGUMENT, f"{field}: {description}", violations=[FieldViolation(field, description)]
-    )
+    return invalid_fields([FieldViolation(field, description)])
+
+
+def invalid_fields(violations: Sequence[FieldViolation]) -> ServiceError:
+    """The refusal of a request for its fields: INVALID_ARGUMENT that names them; the detail is the first."""
+    first = violations[0]
+    detail = f"{first.field}: {first.description}" if first.field else first.description
+    return ServiceError(Reason.INVALID_ARGUMENT, detail, violations=violations)

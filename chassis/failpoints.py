@@ -1,15 +1,15 @@
-"""Points where a test may kill, stop or fail a development process, to prove that promises survive it.
+"""Points where a test may kill, stop or fail a development process, to prove that promises still hold.
 
-The points that exist (`hit` is called at each, and nowhere else):
+These points exist (each has one name, and calls `hit` or `hit_async`):
 
 - `session.after_holds_placed`: holds are placed, the sessions are not written yet.
 - `session.after_commit`: sessions are committed, no caller has been answered.
 - `subscription.after_commit`: a change of holds is committed, the caller has not been answered.
-- `relay.after_delivery`: the receiver has acknowledged an event, the outbox still holds it.
+- `relay.after_delivery`: the receiver has acknowledged an event, the outbox still has it.
 - `progress.after_commit`: a result is counted, the sender has not been answered.
 
-A point is armed by a file `<directory>/<name>` that holds the action (see `arm`). The process that takes the
-file away acts, once.
+A file `<directory>/<name>` arms a point; the file contains the action (see `arm`). The process that takes
+the file away carries out the action, once.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _taken = itertools.count()
 
 
 class FailpointError(Exception):
-    """What the action `error` raises."""
+    """Raised by the action `error`."""
 
 
 def configure(directory: Path | None, *, allowed: bool) -> None:
@@ -48,7 +48,7 @@ def configure(directory: Path | None, *, allowed: bool) -> None:
     Raises RuntimeError when there is a directory but failpoints are not allowed (production mode), and
     ValueError when it is not a directory.
     """
-    global _directory  # noqa: PLW0603 — one switch per process, so that `hit` costs one look at it
+    global _directory  # noqa: PLW0603 — one switch per process, so that `hit` only reads one variable
     if directory is not None:
         if not allowed:
             raise RuntimeError("failpoints are for development mode only: unset HOMEROOM_FAILPOINTS_DIR")
@@ -71,7 +71,7 @@ def arm(directory: Path, name: str, action: str) -> None:
 
 
 def hit(name: str) -> None:
-    """Act if this point is armed: a `pause` or `hold` stops the whole process, as SIGSTOP would."""
+    """Carry out the action if this point is armed; `pause` and `hold` stop the whole process."""
     if _directory is None:
         return
     action = _take(_directory, name)
@@ -84,7 +84,7 @@ def hit(name: str) -> None:
 
 
 async def hit_async(name: str) -> None:
-    """Act if this point is armed: a `pause` or `hold` stops only the calling task."""
+    """Carry out the action if this point is armed. `pause` and `hold` stop only the calling task."""
     if _directory is None:
         return
     action = _take(_directory, name)
@@ -100,7 +100,7 @@ async def hit_async(name: str) -> None:
 class _Action:
     verb: str
     pause_seconds: float = 0.0
-    held: Path | None = None  # the file whose removal ends a hold
+    held: Path | None = None  # removing this file ends a hold
 
     @classmethod
     def parse(cls, text: str, held: Path | None = None) -> _Action:
@@ -113,7 +113,9 @@ class _Action:
                 pause_seconds = float(seconds)
                 if 0.0 <= pause_seconds <= PAUSE_SECONDS_MAX:
                     return cls("pause", pause_seconds)
-        raise ValueError(f"{text!r} is no failpoint action: kill, error, hold, or pause with 0 to 60 seconds")
+        raise ValueError(
+            f"{text!r} is not a failpoint action: use kill, error, hold, or pause with 0 to 60 seconds"
+        )
 
     def act_at_once(self, name: str) -> None:
         if self.verb == "kill":
@@ -126,7 +128,7 @@ class _Action:
 
 
 def _take(directory: Path, name: str) -> _Action | None:
-    """Take the armed file away; rename is atomic, so exactly one process gets it."""
+    """Take the armed file away. A rename is atomic, so only one process gets the file."""
     taken = directory / f"{name}.taken-{os.getpid()}-{next(_taken)}"
     try:
         (directory / name).rename(taken)

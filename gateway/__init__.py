@@ -1,1 +1,1 @@
-"""The HTTP front door: authentication, keys, limits, JSON in and out; it owns no data."""
+"""The HTTP gateway: authentication, idempotency keys, limits, and JSON transcoding. It owns no data."""

@@ -6,15 +6,10 @@ import os
 from functools import partial
 from pathlib import Path
 
-from chassis.process.background import STOP_SECONDS_MAX, Background
 from chassis.process.config import ConfigError, Mode, load
-from chassis.process.lifecycle import Shutdown, run, tune_garbage_collection
-from chassis.process.version import version
-from chassis.rpc.client import Upstream
-from chassis.telemetry.health import Health, OpsPages, OpsServer
-from chassis.telemetry.logs import LogLevel, configure, get_logger
-from chassis.telemetry.metrics import Metrics
-from chassis.telemetry.tracing import Tracing
+from chassis.process.lifecycle import Shutdown, run
+from chassis.process.process import Process
+from chassis.telemetry.logs import LogLevel, get_logger
 from gateway.admission import Admission, Limits
 from gateway.application import Application
 from gateway.authentication import Authenticator
@@ -37,50 +32,33 @@ log = get_logger(__name__)
 
 async def main(shutdown: Shutdown) -> None:
     config = load(Config, os.environ)
-    token = config.service_token.reveal() if config.service_token else ""
-    configure(service=SERVICE, version=version(), level=config.log_level, hash_secret=token)
-    metrics = Metrics(service=SERVICE, version=version())
-    tracing = Tracing(
-        service=SERVICE,
-        version=version(),
-        sample_ratio=config.trace_sample_ratio,
-        trace_file=config.trace_file,
-        otlp_endpoint=config.otlp_endpoint,
-    )
-    shutdown.closing("tracing", tracing.close)
-    health = Health()
-    shutdown.at_request(health.drain)
-    background = Background(metrics=metrics)
+    process = Process.begin(SERVICE, config, shutdown)
     routes = _routes(config)
     keys = await _signing_keys(config)
     shutdown.closing("signing keys", keys.close)
-    health.add("signing keys", keys.check)
-    background.add("refresh_signing_keys", keys.refresh, interval_seconds=keys.refresh_seconds)
-    upstreams: dict[str, Upstream] = {}
-    for name, target in config.targets.items():
-        upstream = upstreams[name] = Upstream(
-            name=f"{name}_service", target=target, service_token=token, tracing=tracing, metrics=metrics
-        )
-        shutdown.closing(f"{name}_service", upstream.close)
-        health.add(f"{name}_service", upstream.check_health, required=False)
-    health.add("any service", partial(check_any, [each.check_health for each in upstreams.values()]))
+    process.health.add("signing keys", keys.check)
+    process.background.add("refresh_signing_keys", keys.refresh, interval_seconds=keys.refresh_seconds)
+    upstreams = {name: process.upstream(f"{name}_service", target) for name, target in config.targets.items()}
+    for name, upstream in upstreams.items():
+        process.health.add(f"{name}_service", upstream.check_health, required=False)
+    process.health.add("any service", partial(check_any, [each.check_health for each in upstreams.values()]))
     connections = Connections(
         limits=ConnectionLimits(
             connections_max=min(config.connections_max, connections_possible()),
             connections_per_address_max=config.connections_per_address_max,
         ),
-        metrics=metrics,
+        metrics=process.metrics,
     )
     if connections.limits.connections_max < config.connections_max:
         log.warning("connections_limited_by_open_files", connections_max=connections.limits.connections_max)
-    background.add("sweep_connections", connections.sweep, interval_seconds=SWEEP_SECONDS)
+    process.background.add("sweep_connections", connections.sweep, interval_seconds=SWEEP_SECONDS)
     admission = Admission(
         limits=Limits(
             in_flight_max=config.in_flight_max,
             in_flight_per_learner_max=config.in_flight_per_learner_max,
             in_flight_per_address_max=config.in_flight_per_address_max,
         ),
-        metrics=metrics,
+        metrics=process.metrics,
     )
     application = Application(
         routes=routes,
@@ -88,25 +66,17 @@ async def main(shutdown: Shutdown) -> None:
         admission=admission,
         bodies=BodyReader(admission=admission),
         upstreams=upstreams,
-        pages=OpsPages(service=SERVICE, version=version(), health=health, metrics=metrics),
-        tracing=tracing,
+        pages=process.pages,
+        tracing=process.tracing,
         trace_callers=Networks(config.trace_trusted_networks),
-        metrics=metrics,
-        draining=lambda: health.draining,
+        metrics=process.metrics,
+        draining=lambda: process.health.draining,
         log_every_request=config.log_level is LogLevel.DEBUG,
     )
-    ops = OpsServer(bind=config.ops_bind, service=SERVICE, version=version(), health=health, metrics=metrics)
     listener = Listener(
         bind=config.bind, application=application, connections=connections, grace_seconds=DRAIN_SECONDS
     )
-    background.start()
-    shutdown.closing("background", background.stop, timeout_seconds=STOP_SECONDS_MAX + 1.0)
-    await ops.start()
-    shutdown.closing("operations pages", ops.stop)
-    await listener.start()
-    shutdown.closing("listener", listener.stop, timeout_seconds=DRAIN_SECONDS + 1.0)
-    tune_garbage_collection()
-    log.info("serving", port=listener.port, ops_port=ops.port, routes=len(routes.routes))
+    await process.serve(listener, stop_seconds_max=DRAIN_SECONDS + 1.0)
     await shutdown.wait()
 
 

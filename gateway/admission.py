@@ -1,4 +1,4 @@
-"""How much may be under way: in all, for one learner, and from one address."""
+"""Admission: limits of the work in progress, in total, per learner and per address."""
 
 from __future__ import annotations
 
@@ -7,31 +7,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from chassis.errors import Reason, ServiceError
+from chassis.rpc.methods import Method
 from chassis.telemetry.metrics import Metrics
-
-# As in the services: completions and answers still enter when everything else is refused.
-SHED_LAST_HEADROOM = 1.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What may be under way at once.
+    """Limits of the requests in flight, and of the bodies that are being received.
 
-    A request is in flight from the moment when its body is here until its answer is handed to the system.
-    Before that, its body is being received.
+    A request is in flight from the end of its body until its answer is written to the socket. Before that,
+    its body is being received.
     """
 
     in_flight_max: int = 4096
     in_flight_per_learner_max: int = 256
     in_flight_per_address_max: int = 2048
     bodies_per_learner_max: int = 32
-    """Bodies that are being received; nearly all come together with their headers, and do not count."""
+    """Bodies being received. Most bodies arrive together with their headers; they do not count."""
     received_bytes_max: int = 64 * 1024 * 1024
-    """What the bodies that are being received may hold together."""
+    """The size of all bodies that are being received, over all learners."""
 
 
-class _Share:
-    """How many each owner has under way."""
+class Shares:
+    """A count for each owner, such as a learner's requests or an address's connections, and its limit."""
 
     __slots__ = ("_counts", "_each_max")
 
@@ -54,7 +52,7 @@ class _Share:
 
 
 class Place:
-    """The place of one request among those in flight, until `leave`."""
+    """The place of one request among those in flight. `leave` gives it back."""
 
     __slots__ = ("_address", "_admission", "_learner")
 
@@ -64,7 +62,7 @@ class Place:
         self._address = address
 
     def leave(self) -> None:
-        """Gives the place back; a second time nothing happens."""
+        """Gives the place back; a second call does nothing."""
         admission, self._admission = self._admission, None
         if admission is not None:
             admission.leave(self._learner, self._address)
@@ -80,15 +78,15 @@ class Body:
         self.size_bytes = 0
 
     def grow(self, size_bytes: int) -> None:
-        """Counts what has come; raises ServiceError: OVERLOADED when all bodies together are too large."""
+        """Counts received bytes; raises ServiceError: OVERLOADED when all bodies together are too large."""
         self.size_bytes += size_bytes
         self._admission.receive(size_bytes)
 
 
 class Admission:
-    """Counts what is under way, and refuses what is too much.
+    """Counts the requests in flight and the bodies being received, and refuses more than the limits allow.
 
-    RATE_LIMITED says that this caller asks too much; its neighbours are still served. OVERLOADED says that
+    RATE_LIMITED means that this caller asks too much; other callers are still served. OVERLOADED means that
     the gateway is full.
     """
 
@@ -96,13 +94,13 @@ class Admission:
         self._limits = limits
         self._in_flight = 0
         self._received_bytes = 0
-        self._learners = _Share(limits.in_flight_per_learner_max)
-        self._addresses = _Share(limits.in_flight_per_address_max)
-        self._bodies = _Share(limits.bodies_per_learner_max)
-        metrics.gauge("requests_in_flight", "Requests being worked on", lambda: float(self._in_flight))
+        self._learners = Shares(limits.in_flight_per_learner_max)
+        self._addresses = Shares(limits.in_flight_per_address_max)
+        self._bodies = Shares(limits.bodies_per_learner_max)
+        metrics.gauge("requests_in_flight", "Requests in flight.", lambda: float(self._in_flight))
         metrics.gauge(
             "received_bytes",
-            "What the bodies hold that are not here completely.",
+            "Bytes of the bodies that have not arrived completely.",
             lambda: float(self._received_bytes),
         )
 
@@ -110,14 +108,13 @@ class Admission:
     def in_flight(self) -> int:
         return self._in_flight
 
-    def refuse_if_full(self, *, shed_last: bool) -> None:
-        """Raises ServiceError: OVERLOADED while as much is in flight as the gateway can carry."""
-        limit = self._limits.in_flight_max * (SHED_LAST_HEADROOM if shed_last else 1.0)
-        if self._in_flight >= limit:
+    def refuse_if_full(self, method: Method) -> None:
+        """Raises ServiceError: OVERLOADED while the limit of requests in flight is reached."""
+        if self._in_flight >= method.in_flight_limit(self._limits.in_flight_max):
             raise ServiceError(Reason.OVERLOADED)
 
-    def enter(self, learner: str, address: str, *, shed_last: bool) -> Place:
-        """Counts a request as in flight until its place is left.
+    def enter(self, method: Method, *, learner: str, address: str) -> Place:
+        """Counts a request as in flight until `Place.leave`.
 
         Raises:
             ServiceError: RATE_LIMITED or OVERLOADED.
@@ -126,7 +123,7 @@ class Admission:
             raise _too_many(f"{self._limits.in_flight_per_learner_max} requests of yours")
         if not self._addresses.has_room(address):
             raise _too_many(f"{self._limits.in_flight_per_address_max} requests from your address")
-        self.refuse_if_full(shed_last=shed_last)
+        self.refuse_if_full(method)
         self._in_flight += 1
         self._learners.add(learner)
         self._addresses.add(address)
@@ -140,10 +137,10 @@ class Admission:
 
     @contextmanager
     def receiving(self, learner: str) -> Iterator[Body]:
-        """Counts a body that is not here completely.
+        """Counts a body that is being received.
 
         Raises:
-            ServiceError: RATE_LIMITED, when the learner has too many of them.
+            ServiceError: RATE_LIMITED, when the learner has too many such bodies.
         """
         if not self._bodies.has_room(learner):
             raise _too_many(f"{self._limits.bodies_per_learner_max} bodies of yours")
@@ -163,4 +160,4 @@ class Admission:
 
 
 def _too_many(what: str) -> ServiceError:
-    return ServiceError(Reason.RATE_LIMITED, f"At most {what} may be under way at once")
+    return ServiceError(Reason.RATE_LIMITED, f"At most {what} may be in progress at once")

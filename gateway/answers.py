@@ -1,4 +1,4 @@
-"""An answer of the gateway, and how it is sent."""
+"""The answers of the gateway, and how they are sent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _HEAD = HTTPMethod.HEAD.value
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A status, a body, and the headers that not every answer has. `code` is OK or the name of a reason."""
+    """A status, a body, and additional headers. `code` is OK or the name of a reason."""
 
     status: int
     body: bytes
@@ -34,11 +34,12 @@ class Answer:
 
 
 class HttpResponse:
-    """An answer in the shape that aiohttp's protocol sends, as one piece.
+    """An answer that aiohttp's protocol can send, in one write.
 
-    It stands in for `web.Response`: the protocol uses these two steps and `keep_alive`. It takes 9 µs less of
-    about 130 µs for a start (aiohttp 3.14). It also counts what was sent on the connection, which shows
-    whether the client reads, and it gives the request's place among those in flight back after sending.
+    It replaces `web.Response`: the protocol only calls these two methods and reads `keep_alive`. A start then
+    takes 9 µs less, of about 130 µs (aiohttp 3.14). It also counts the bytes that are sent on the connection,
+    which shows whether the client reads. After sending, it gives back the request's place among those in
+    flight.
     """
 
     __slots__ = ("_answer", "_close", "_place", "_request_id", "keep_alive")
@@ -51,7 +52,7 @@ class HttpResponse:
         self.keep_alive = False
 
     async def prepare(self, request: web.BaseRequest) -> None:
-        """Sends it; raises ConnectionError when the client has left."""
+        """Sends the answer; raises ConnectionError when the client has left."""
         try:
             self.keep_alive = request.keep_alive and not self._close
             data = self._bytes(http_1_1=request.version >= HttpVersion11, with_body=request.method != _HEAD)
@@ -65,14 +66,14 @@ class HttpResponse:
                 self._place.leave()
 
     async def write_eof(self) -> None:
-        """Nothing is left to be written."""
+        """Does nothing: `prepare` has written everything."""
 
-    def last_words(self) -> bytes:
-        """The answer for a connection that is closed without a request."""
+    def without_request(self) -> bytes:
+        """The whole answer, for a connection that is closed before it sent a request."""
         return self._bytes(http_1_1=True, with_body=True)
 
     def _bytes(self, *, http_1_1: bool, with_body: bool) -> bytes:
-        """Nothing may be cached, and no type guessed: answers are data for one person."""
+        """The bytes to send. Headers forbid caching and guessing the type, because answers are personal."""
         answer = self._answer
         more = "".join([f"{name}: {value}\r\n" for name, value in answer.headers])
         if answer.status != _NO_CONTENT:
@@ -98,7 +99,7 @@ class _Place(Protocol):
 
 
 class _Connection(Protocol):
-    """What an answer needs of the connection that it is sent on."""
+    """The part of a connection that an answer needs."""
 
     sent_bytes: int
 

@@ -1,4 +1,4 @@
-"""One HTTP request from its headers to its answer: route, caller, body, call, and what is recorded of it."""
+"""One HTTP request, from its headers to its answer: route, caller, body, call, metrics, trace and log."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ log = get_logger(__name__)
 
 @dataclass(slots=True)
 class _Exchange:
-    """A request, and what is known of it so far."""
+    """A request, and the values that are known so far."""
 
     request: web.BaseRequest
     request_id: str
@@ -62,10 +62,10 @@ class Application:
     """Answers HTTP requests by calling the services.
 
     Args:
-        upstreams: the process that answers, by the short name of the proto package.
-        trace_callers: whose `traceparent` decides what is recorded; that of others is only linked to.
-        draining: whether the process is about to stop, so that clients should go elsewhere.
-        log_every_request: also those that were answered quickly and without a fault of ours.
+        upstreams: the client of each service, by the short name of the proto package.
+        trace_callers: the callers whose `traceparent` decides what is recorded; others are only linked.
+        draining: whether the process is about to stop, so that connections are closed after their answers.
+        log_every_request: also log the requests that were answered quickly and without a fault of ours.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Application:
         self._log = RequestLog(every_request=log_every_request)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answers anything; raises ConnectionError when the client has left."""
+        """Answers every request; raises ConnectionError when the client has left."""
         path, _, query = request.raw_path.partition("?")
         exchange = _Exchange(
             request=request,
@@ -139,7 +139,7 @@ class Application:
 
     async def _call(self, exchange: _Exchange, route: Route, path_values: Sequence[str]) -> Answer:
         method, headers = route.method, exchange.request.headers
-        self._admission.refuse_if_full(shed_last=method.shed_last)
+        self._admission.refuse_if_full(method)
         principal = await self._authenticator.authenticate(headers.get("Authorization"))
         if method.roles.isdisjoint(principal.roles):
             raise ServiceError(Reason.PERMISSION_DENIED, "The token's roles do not allow this")
@@ -154,9 +154,9 @@ class Application:
             timeout_seconds=timeout_seconds,
         )
         exchange.place = self._admission.enter(
-            principal.user_id,
-            cast("Connection", exchange.request.protocol).address,
-            shed_last=method.shed_last,
+            method,
+            learner=principal.user_id,
+            address=cast("Connection", exchange.request.protocol).address,
         )
         message = route.request.read(body=body, values=path_values, query=exchange.query)
         reply = await self._upstreams[route.upstream].call(
@@ -176,18 +176,18 @@ class Application:
         return Answer(status, answer_body, headers=REPLAYED if reply.replayed else ())
 
     def _begin_span(self, request: web.BaseRequest, route: Route) -> RequestSpan:
-        """The span of a request whose caller is known by now.
+        """The span of a request.
 
-        Anybody can send a `traceparent` with the sampled flag. It decides only for configured callers; for
-        others we decide ourselves, and link to their trace.
+        Anybody can send a `traceparent` with the sampled flag. It only decides for configured callers. For
+        others the sample ratio decides, and the span has a link to their trace.
         """
-        theirs = request.headers.get("traceparent", "")
-        if not theirs or request.remote in self._trace_callers:
-            return self._tracing.begin(route.name, traceparent=theirs, kind=SpanKind.SERVER)
-        return self._tracing.begin(route.name, traceparent="", kind=SpanKind.SERVER, links=[theirs])
+        sent = request.headers.get("traceparent", "")
+        if not sent or request.remote in self._trace_callers:
+            return self._tracing.begin(route.name, traceparent=sent, kind=SpanKind.SERVER)
+        return self._tracing.begin(route.name, traceparent="", kind=SpanKind.SERVER, links=[sent])
 
     async def _page(self, exchange: _Exchange) -> Answer:
-        """One of the pages for load balancers; they need no token."""
+        """A page for load balancers; it needs no token."""
         page = await self._pages.get(exchange.path) if exchange.path in PUBLIC_PAGES else None
         if page is None:
             raise ServiceError(Reason.NOT_FOUND, "There is nothing at this path")
@@ -197,7 +197,7 @@ class Application:
         return Answer(page.status, page.body, content_type=page.content_type)
 
     def _forget(self, exchange: _Exchange) -> None:
-        """Ends a request that nobody waits for any more."""
+        """Ends a request whose client has left."""
         if exchange.place is not None:
             exchange.place.leave()
         if exchange.span is not None:
@@ -224,7 +224,7 @@ class Application:
 
 
 def _describe(span: RequestSpan, exchange: _Exchange, answer: Answer) -> None:
-    """Attributes by OpenTelemetry's conventions for HTTP servers; only a fault of ours is an error."""
+    """Sets attributes by OpenTelemetry's conventions for HTTP servers. Only a fault of ours is an error."""
     span.set("http.request.method", exchange.request.method)
     span.set("url.path", exchange.path)
     span.set("http.response.status_code", answer.status)

@@ -1,4 +1,4 @@
-"""The body of a request: JSON, no larger than its method allows, and here in time."""
+"""Reads the body of a request: JSON, within the size of its method and within a time limit."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ BODY_SECONDS_MAX = 10.0
 
 
 class BodyReader:
-    """Reads bodies; each has its own time limit, and what they hold together is bounded.
+    """Reads bodies. Each has a time limit, and all of them together have a size limit.
 
     Args:
-        seconds_max: how long a body may take, also when its request has more time.
+        seconds_max: how long a body may take, even if its request has more time.
     """
 
     def __init__(self, *, admission: Admission, seconds_max: float = BODY_SECONDS_MAX) -> None:
@@ -31,12 +31,12 @@ class BodyReader:
 
         Raises:
             ServiceError: PAYLOAD_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, RATE_LIMITED, OVERLOADED, or
-                INVALID_ARGUMENT for a body that is broken or not here in time.
+                INVALID_ARGUMENT for a body that is broken or does not arrive in time.
             ConnectionError: the client left.
         """
         payload = request.content
         try:
-            if payload.is_eof():  # as nearly always: a small body comes together with its headers
+            if payload.is_eof():  # most bodies are small, and arrive together with their headers
                 body = payload.read_nowait()
                 if len(body) > size_max:
                     raise _too_large(size_max)
@@ -47,7 +47,7 @@ class BodyReader:
                     )
         except (web.RequestPayloadError, ValueError) as error:
             raise ServiceError(
-                Reason.INVALID_ARGUMENT, "The body is not as its headers announce it"
+                Reason.INVALID_ARGUMENT, "The body does not match its Content-Length or Transfer-Encoding"
             ) from error
         if body:
             headers = request.headers
@@ -88,7 +88,7 @@ async def _next_chunk(request: web.BaseRequest) -> bytes:
 async def _say_continue(request: web.BaseRequest) -> None:
     writer = request.writer
     await writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    writer.output_size = 0  # else the answer would count as sent already
+    writer.output_size = 0  # otherwise the answer would count as sent already
 
 
 def _too_large(size_max: int) -> ServiceError:

@@ -16,11 +16,8 @@ DEVELOPMENT_ISSUER = "homeroom-dev"
 
 @dataclass(frozen=True, kw_only=True)
 class Config(ProcessConfig):
-    """Nothing about tokens has a default: without keys, issuer and audience no token could be trusted."""
+    """The configuration of the gateway. Keys, issuer and audience of tokens are required."""
 
-    ops_bind: str = field(
-        metadata=rules(means="host:port of /livez /readyz /version /metrics", check=check_address)
-    )
     jwks: str = field(
         metadata=rules(means="the path or the https URL of the keys that tokens are signed with")
     )
@@ -31,10 +28,10 @@ class Config(ProcessConfig):
         metadata=rules(means="host:port of subscription_service", check=check_address)
     )
     progress_target: str = field(metadata=rules(means="host:port of progress_service", check=check_address))
-    # Whose `traceparent` decides what is recorded, as CIDR networks; that of anybody else is only linked to.
+    # CIDR networks of the callers whose `traceparent` decides what is recorded. Other traces are only linked.
     trace_trusted_networks: tuple[str, ...] = field(default=(), metadata=rules(check=check_networks))
     connections_max: int = field(default=10_000, metadata=rules(minimum=1, maximum=1_000_000))
-    # Behind a load balancer all clients come from its address.
+    # Behind a load balancer, all clients have its address.
     connections_per_address_max: int = field(default=5_000, metadata=rules(minimum=1, maximum=1_000_000))
     in_flight_max: int = field(default=4096, metadata=rules(minimum=1, maximum=100_000))
     in_flight_per_learner_max: int = field(default=256, metadata=rules(minimum=1, maximum=100_000))
@@ -67,7 +64,7 @@ class Config(ProcessConfig):
         if not urlsplit(jwks).hostname:
             yield f"{PREFIX}JWKS cannot be used: {jwks!r} names no host"
         elif jwks.lower().startswith("http:") and given.get("mode") is not Mode.DEVELOPMENT:
-            yield f"{PREFIX}JWKS must be an https:// URL: whoever alters it on its way can sign any token"
+            yield f"{PREFIX}JWKS must be an https:// URL: over http, an attacker could replace the keys"
 
 
 def _is_url(text: str) -> bool:

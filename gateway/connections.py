@@ -1,7 +1,7 @@
-"""The connections of clients: how many there may be, and how long each may take for its part.
+"""The connections of clients, and their limits in number and in time.
 
-aiohttp bounds neither the number of connections, nor how slowly a client sends its headers, nor how long it
-leaves an answer unread. A sweep looks at all connections about once a second; no request needs a timer.
+aiohttp does not limit the number of connections, the time in which a client sends its headers, or the time in
+which it reads an answer. A sweep checks all connections about once a second, so no request needs a timer.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from chassis.errors import Reason, ServiceError
 from chassis.rpc.reasons import CODES
 from chassis.telemetry.logs import get_logger
 from chassis.telemetry.metrics import Metrics
+from gateway.admission import Shares
 from gateway.answers import HttpResponse
 from gateway.problems import problem
 from gateway.request_headers import request_id_of
 
 SWEEP_SECONDS = 1.0
-# What the transport holds of answers before it asks to wait; the rest of one answer comes on top.
+# How much the transport buffers before it asks the writer to wait. One answer may exceed this.
 WRITE_BUFFER_BYTES_MAX = 64 * 1024
-# Whoever has one IPv6 address usually has a whole network of this size.
+# The owner of one IPv6 address usually has a whole network with this prefix.
 IPV6_PREFIX = 64
 # File descriptors that are not for clients: upstreams, files, and connections that are being refused.
 DESCRIPTORS_RESERVED = 256
@@ -36,16 +37,16 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionLimits:
-    """What connections may take."""
+    """The limits of connections."""
 
     connections_max: int = 10_000
     connections_per_address_max: int = 5_000
-    """Behind a load balancer all clients come from its address."""
+    """Behind a load balancer, all clients have its address."""
     head_seconds_max: float = 10.0
-    """From connecting, or from the first byte of a later request, to the end of its headers."""
+    """The time from the connection, or from the first byte of a later request, to the end of the headers."""
     head_bytes_max: int = 32 * 1024
     unread_seconds_max: float = 10.0
-    """How long a client may leave what was sent to it unread, before it is cut off."""
+    """How long a client may read nothing of what was sent to it, before its connection is closed."""
 
 
 class Connections:
@@ -54,39 +55,32 @@ class Connections:
     def __init__(self, *, limits: ConnectionLimits, metrics: Metrics) -> None:
         self.limits = limits
         self._open: set[Connection] = set()
-        self._addresses: dict[str, int] = {}
+        self._addresses = Shares(limits.connections_per_address_max)
         self._ended = metrics.counter(
-            "connections_ended", "Connections that this process refused or cut off, by reason.", ("reason",)
+            "connections_ended", "Connections that this process refused or closed, by reason.", ("reason",)
         )
         metrics.gauge("connections", "Connections that are open.", lambda: float(len(self._open)))
 
     def enter(self, connection: Connection) -> bool:
         """Counts a connection; False when there are too many."""
-        address = connection.address
-        from_there = self._addresses.get(address, 0)
         if len(self._open) >= self.limits.connections_max:
             self._ended.add("too_many")
             return False
-        if from_there >= self.limits.connections_per_address_max:
+        if not self._addresses.has_room(connection.address):
             self._ended.add("too_many_of_address")
             return False
         self._open.add(connection)
-        self._addresses[address] = from_there + 1
+        self._addresses.add(connection.address)
         return True
 
     def leave(self, connection: Connection) -> None:
-        """Counts a connection as closed; nothing happens when it was not let in."""
-        if connection not in self._open:
-            return
-        self._open.remove(connection)
-        left = self._addresses[connection.address] - 1
-        if left:
-            self._addresses[connection.address] = left
-        else:
-            del self._addresses[connection.address]
+        """Counts a connection as closed. A refused connection was never counted."""
+        if connection in self._open:
+            self._open.remove(connection)
+            self._addresses.remove(connection.address)
 
     async def sweep(self) -> None:
-        """Ends the connections whose clients take too long."""
+        """Closes the connections whose clients take too long."""
         now = time.monotonic()
         for connection in list(self._open):
             reason = connection.overdue(now)
@@ -96,7 +90,7 @@ class Connections:
 
 
 class Connection(web.RequestHandler):
-    """aiohttp's protocol with our limits; where it would answer with text, it answers with a problem.
+    """aiohttp's protocol with our limits. Its own errors are answered as problems instead of text.
 
     It uses `_waiter`, `_request_count` and `_close` of aiohttp's protocol; pyproject.toml bounds the version.
     """
@@ -115,20 +109,20 @@ class Connection(web.RequestHandler):
     def __init__(self, manager: web.Server, *, connections: Connections, **options: Any) -> None:
         super().__init__(manager, **options)
         self._connections = connections
-        self._wire: asyncio.Transport | None = None  # aiohttp drops its reference when it begins to close
+        self._wire: asyncio.Transport | None = None  # aiohttp's own reference is gone when it begins to close
         self._head_since = 0.0
         self._head_bytes = 0
         self._unread_since = 0.0
         self._drained_bytes = 0
         self.address = ""
         self.sent_bytes = 0
-        """What was given to the transport so far."""
+        """The bytes that were written to the transport so far."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._wire = wire = cast("asyncio.Transport", transport)
         self.address = address_of(wire.get_extra_info("peername"))
         if not self._connections.enter(self):
-            self._close = True  # whatever still comes in is not read
+            self._close = True  # nothing more is read from it
             wire.write(_refusal())
             wire.close()
             return
@@ -146,14 +140,14 @@ class Connection(web.RequestHandler):
         if self._request_count != before:
             self._head_since = 0.0
             self._head_bytes = 0
-        elif self._head_since or self._waiter is not None:  # no request is under way: these are headers
+        elif self._head_since or self._waiter is not None:  # no request is in progress: these are headers
             self._head_since = self._head_since or time.monotonic()
             self._head_bytes += len(data)
             if self._head_bytes > self._connections.limits.head_bytes_max:
                 self.cut_off()
 
     def overdue(self, now: float) -> str:
-        """Why this connection is to be ended at this time; empty when it is not."""
+        """The reason to close this connection now; empty when there is none."""
         limits = self._connections.limits
         if self._head_since and now - self._head_since >= limits.head_seconds_max:
             return "headers_too_slow"
@@ -167,7 +161,7 @@ class Connection(web.RequestHandler):
         return ""
 
     def cut_off(self) -> None:
-        """Ends the connection at once; what the client does not read is thrown away."""
+        """Closes the connection now. Bytes that the client has not read are discarded."""
         if self._wire is None:
             return
         if self._wire.get_write_buffer_size():
@@ -182,11 +176,11 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answers what cannot be read as HTTP, and what went wrong outside the application."""
+        """Answers a request that cannot be read as HTTP, and an error outside the application."""
         if isinstance(exc, ConnectionError):  # the client left; the application has counted it
             raise exc
         if request.writer.output_size > 0:
-            raise ConnectionError("A part of the answer is sent already")
+            raise ConnectionError("A part of the answer was sent already")
         if status == CODES[Reason.INVALID_ARGUMENT].http:
             log.debug("request_unreadable", remote=request.remote, problem=message)
             error = ServiceError(Reason.INVALID_ARGUMENT, f"The request cannot be read as HTTP: {message}")
@@ -199,7 +193,7 @@ class Connection(web.RequestHandler):
 
 
 def address_of(peername: object) -> str:
-    """The client's address for counting: an IPv4 address, or the network of an IPv6 address."""
+    """The client's address for the limits: an IPv4 address, or the network of an IPv6 address."""
     host = str(peername[0]) if isinstance(peername, tuple) and peername else ""
     if ":" not in host:
         return host
@@ -210,7 +204,7 @@ def address_of(peername: object) -> str:
 
 
 def connections_possible() -> int:
-    """How many connections the limit of open files (RLIMIT_NOFILE) leaves room for."""
+    """How many connections the limit of open files (RLIMIT_NOFILE) allows."""
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if descriptors == resource.RLIM_INFINITY:
         return 1_000_000
@@ -218,7 +212,7 @@ def connections_possible() -> int:
 
 
 def _refusal() -> bytes:
-    """The answer for a connection that is one too many."""
+    """The answer for a connection above the limits."""
     request_id = request_id_of(None)
     answer = problem(ServiceError(Reason.OVERLOADED), instance="/", request_id=request_id)
-    return HttpResponse(answer, request_id=request_id, close=True).last_words()
+    return HttpResponse(answer, request_id=request_id, close=True).without_request()

@@ -1,4 +1,4 @@
-"""The public methods of the .proto files; a new one is found without a change here."""
+"""The public methods of the .proto files. A new method needs no change here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _INTERNAL_PACKAGES = frozenset({"chassis"})  # for calls between Homeroom's proc
 
 
 class ContractError(Exception):
-    """The .proto files hold something that cannot be served, so the gateway does not start."""
+    """The .proto files have something that cannot be served, so the gateway does not start."""
 
 
 def public_methods() -> list[Method]:
@@ -31,7 +31,7 @@ def public_methods() -> list[Method]:
 
 
 def owner_of(method: Method) -> str:
-    """The short name of the process that answers: "session" of homeroom.session.v1.SessionService."""
+    """The short name of the service that answers: "session" for homeroom.session.v1.SessionService."""
     return method.service.split(".")[1]
 
 

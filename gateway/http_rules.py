@@ -1,7 +1,7 @@
 """The HTTP routes of a method, from its `google.api.http` option with its additional bindings.
 
-The grammar is that of google/api/http.proto, without `**` and without variables of several segments; no
-route of ours needs them. A path is a sequence of literals and variables, with an optional `:verb` at its end.
+The grammar is that of google/api/http.proto, without `**` and without variables of several segments: no route
+of ours needs them. A path is a sequence of literals and variables, with an optional `:verb` at its end.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def rules_of(method: Method) -> Iterator[HttpRule]:
     """The HTTP routes of a public method.
 
     Raises:
-        ContractError: it has none, or one that cannot be served.
+        ContractError: the method has no route, or a route that cannot be served.
     """
     options: Any = method.descriptor.GetOptions()
     extension = cast("Any", annotations_pb2).http

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from chassis.errors import FieldViolation, Reason, ServiceError
+from chassis.errors import Reason, ServiceError, invalid_field
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 LENGTH_MAX = 255
 
 _KEY = re.compile(rf"[\x21-\x7e]{{1,{LENGTH_MAX}}}")
-# The draft wants a string of RFC 8941: in quotes; inside, a backslash stands before each quote or backslash.
+# The draft requires a string of RFC 8941: in quotes, with a backslash before each inner quote or backslash.
 _QUOTED = re.compile(r'"((?:[\x20-\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 _ESCAPED = re.compile(r"\\(.)")
 
@@ -20,26 +20,23 @@ def idempotency_key(values: Sequence[str]) -> str:
     """The key in the header; `"k1"` and `k1` are the same key.
 
     Raises:
-        ServiceError: IDEMPOTENCY_KEY_MISSING, or INVALID_ARGUMENT naming the header.
+        ServiceError: IDEMPOTENCY_KEY_MISSING, or INVALID_ARGUMENT that names the header.
     """
     if not values:
         raise ServiceError(Reason.IDEMPOTENCY_KEY_MISSING)
     key = values[0]
     if len(values) > 1:
-        raise _invalid("must be given once")
+        raise invalid_field(IDEMPOTENCY_KEY, "must be given once")
     if key.startswith('"'):
         quoted = _QUOTED.fullmatch(key)
         if quoted is None:
-            raise _invalid('begins with a quote but is not a string in quotes, as in "k1"')
+            raise invalid_field(
+                IDEMPOTENCY_KEY, 'begins with a quote but is not a string in quotes, as in "k1"'
+            )
         key = _ESCAPED.sub(r"\1", quoted[1])
     if not _KEY.fullmatch(key):
-        raise _invalid(f"must be 1 to {LENGTH_MAX} visible ASCII characters, in quotes or bare")
+        raise invalid_field(
+            IDEMPOTENCY_KEY,
+            f"must be 1 to {LENGTH_MAX} visible ASCII characters, with or without quotes around them",
+        )
     return key
-
-
-def _invalid(description: str) -> ServiceError:
-    return ServiceError(
-        Reason.INVALID_ARGUMENT,
-        f"{IDEMPOTENCY_KEY} {description}",
-        violations=[FieldViolation(IDEMPOTENCY_KEY, description)],
-    )

@@ -1,4 +1,4 @@
-"""The HTTP listener: opens the port, and serves the application on every connection."""
+"""The HTTP listener: it opens the port, and serves the application on every connection."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gateway.connections import Connection, Connections
 HEADER_BYTES_MAX = 8190
 HEADERS_MAX = 100
 IDLE_SECONDS_MAX = 75.0
-# How long the rest of a refused body is read and thrown away, so that the client sees the refusal.
+# How long the rest of a refused body is read and discarded, so that the client can read the refusal.
 LINGERING_SECONDS = 2.0
 BACKLOG = 1024
 
@@ -22,8 +22,8 @@ class Listener:
     """Serves an application over HTTP/1.1.
 
     Args:
-        bind: host:port; port 0 takes a free one, which `port` then shows.
-        grace_seconds: how long requests under way may take to finish when the process stops.
+        bind: host:port; port 0 takes a free port, and `port` is then its number.
+        grace_seconds: how long requests in flight may take to finish when the process stops.
         idle_seconds_max: how long a connection may be silent between two requests.
     """
 
@@ -48,7 +48,7 @@ class Listener:
         return self._port
 
     async def start(self) -> None:
-        """Listens; raises OSError when the address is taken."""
+        """Listens; raises OSError when the address is in use."""
         server = _Server(
             self._application.handle,
             connections=self._connections,
@@ -71,7 +71,7 @@ class Listener:
         self._port = runner.addresses[0][1]
 
     async def stop(self) -> None:
-        """Takes no more requests, and lets those under way finish."""
+        """Accepts no more requests, and lets those in flight finish."""
         if self._runner is not None:
             runner, self._runner = self._runner, None
             await runner.cleanup()

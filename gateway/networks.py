@@ -1,4 +1,4 @@
-"""Networks of addresses, as a configuration lists them: `10.0.0.0/8`, `::1`."""
+"""IP networks, as the configuration lists them: `10.0.0.0/8`, `::1`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Networks:
-    """A set of addresses. Raises ValueError for what is not a network."""
+    """A set of networks. Raises ValueError for a text that is not a network."""
 
     def __init__(self, networks: Iterable[str]) -> None:
         self._networks: tuple[_Network, ...] = tuple(map(ipaddress.ip_network, networks))

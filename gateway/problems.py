@@ -1,4 +1,4 @@
-"""Refusals as RFC 9457 problems: one place where a ServiceError becomes HTTP."""
+"""Refusals as RFC 9457 problems: only here a ServiceError becomes an HTTP answer."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from chassis.rpc.reasons import CODES
 from gateway.answers import Answer, Headers
 
 CONTENT_TYPE = "application/problem+json"
-# A path of this API (RFC 9457, 3.1.1 wants the full path), and not an address that somebody else owns.
+# A path of this API, not a URL of another owner. RFC 9457, 3.1.1 recommends a full path.
 TYPE_PREFIX = "/problems/"
-# A service may name a field by a key that the client made as long as its whole body.
+# The name of a field may contain a key of a map, which may be as long as the whole body.
 FIELD_LENGTH_MAX = 300
 DETAIL_LENGTH_MAX = 1000
 
@@ -24,7 +24,7 @@ _RETRY_AFTER_SECONDS = {Reason.OVERLOADED: 1.0, Reason.UNAVAILABLE: 1.0, Reason.
 
 
 class HttpRefusal(ServiceError):  # noqa: N818 — a refusal, as its base is
-    """A refusal for which HTTP wants a header, such as `Allow` or `WWW-Authenticate`."""
+    """A refusal with a header that HTTP requires, such as `Allow` or `WWW-Authenticate`."""
 
     def __init__(self, reason: Reason, detail: str, *, headers: Headers) -> None:
         super().__init__(reason, detail)
@@ -32,7 +32,7 @@ class HttpRefusal(ServiceError):  # noqa: N818 — a refusal, as its base is
 
 
 def problem(error: ServiceError, *, instance: str, request_id: str) -> Answer:
-    """The answer for a refusal: the words of its reason, this occurrence, and its metadata as members."""
+    """The HTTP answer for a refusal: its reason, its detail, and its metadata as members."""
     reason = error.reason
     members: dict[str, Any] = {
         "type": TYPE_PREFIX + reason.name.lower().replace("_", "-"),
@@ -71,5 +71,5 @@ def _shortened(text: str, length_max: int) -> str:
 def _json(members: Mapping[str, Any]) -> bytes:
     try:
         return orjson.dumps(members)
-    except TypeError:  # a field's name holds half a surrogate pair, as the client sent it
+    except TypeError:  # the client sent half of a surrogate pair in the name of a field
         return json.dumps(members).encode("ascii")

@@ -1,16 +1,16 @@
-"""What the headers of a request ask for: an id, a time limit, a type of body."""
+"""Reads the headers of a request: its id, its time limit, and the type of its body."""
 
 from __future__ import annotations
 
 import random
 import re
 
-from chassis.errors import FieldViolation, Reason, ServiceError
+from chassis.errors import Reason, ServiceError, invalid_field
 
 REQUEST_ID = "X-Request-Id"
 REQUEST_TIMEOUT = "Request-Timeout"
 TIMEOUT_SECONDS_DEFAULT = 10.0
-# A service refuses what has less than 0.1 s left when it arrives, so less than this could never succeed.
+# A service refuses a request with less than 0.1 s left, so a much shorter timeout could never succeed.
 TIMEOUT_SECONDS_MIN = 0.5
 TIMEOUT_SECONDS_MAX = 60.0
 
@@ -28,26 +28,24 @@ def request_id_of(given: str | None) -> str:
 
 
 def timeout_seconds_of(given: str | None) -> float:
-    """How long the client waits.
+    """The client's timeout, or the default.
 
     Raises:
-        ServiceError: INVALID_ARGUMENT naming the header.
+        ServiceError: INVALID_ARGUMENT that names the header.
     """
     if given is None:
         return TIMEOUT_SECONDS_DEFAULT
     seconds = float(given) if _SECONDS.fullmatch(given) else 0.0
     if not TIMEOUT_SECONDS_MIN <= seconds <= TIMEOUT_SECONDS_MAX:
-        description = f"must be a number of seconds from {TIMEOUT_SECONDS_MIN:g} to {TIMEOUT_SECONDS_MAX:g}"
-        raise ServiceError(
-            Reason.INVALID_ARGUMENT,
-            f"{REQUEST_TIMEOUT} {description}",
-            violations=[FieldViolation(REQUEST_TIMEOUT, description)],
+        raise invalid_field(
+            REQUEST_TIMEOUT,
+            f"must be a number of seconds from {TIMEOUT_SECONDS_MIN:g} to {TIMEOUT_SECONDS_MAX:g}",
         )
     return seconds
 
 
 def check_content_type(given: str | None) -> None:
-    """Accepts only JSON in UTF-8; for a request that has a body.
+    """Accepts only JSON in UTF-8; call it for a request with a body.
 
     Raises:
         ServiceError: UNSUPPORTED_MEDIA_TYPE.
@@ -62,7 +60,7 @@ def check_content_type(given: str | None) -> None:
 
 
 def check_content_encoding(given: str | None) -> None:
-    """Refuses compressed bodies: they could unfold to any size.
+    """Refuses compressed bodies: they could decompress to any size.
 
     Raises:
         ServiceError: UNSUPPORTED_MEDIA_TYPE.

@@ -1,4 +1,4 @@
-"""One log line for each request that an operator should see, with a bound on the lines of a second."""
+"""The request log: a line for each request that an operator should see, with a limit per second."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ log = get_logger(__name__)
 
 
 class RequestLog:
-    """Writes the requests that failed for a fault of ours or were slow; or every request.
+    """Writes the requests that were slow, or that failed because of a fault of ours; or every request.
 
-    When everything fails at once, no more than `lines_per_second_max` lines are written in a second. The next
-    line says how many were left out. The metrics count all of them.
+    It writes at most `lines_per_second_max` lines a second, even if all requests fail. The next line has the
+    number of the lines that were left out. The metrics count all requests.
     """
 
     def __init__(self, *, every_request: bool, lines_per_second_max: int = LINES_PER_SECOND_MAX) -> None:
@@ -29,11 +29,11 @@ class RequestLog:
         self._left_out = 0
 
     def wants(self, status: int, seconds: float) -> bool:
-        """Whether a request with this status and duration is written."""
+        """Whether a request with this status and duration is logged."""
         return status >= 500 or seconds >= SLOW_SECONDS or self._every_request
 
     def write(self, *, status: int, seconds: float, **fields: Any) -> None:
-        """Writes it, if this second has room for another line."""
+        """Writes the line, unless this second has too many lines already."""
         second = int(time.monotonic())
         if second != self._second:
             self._second, self._lines = second, 0

@@ -1,4 +1,4 @@
-"""Finds the RPC for a path and an HTTP method; the table is made once, from the contract."""
+"""The route table: it finds the RPC for a path and an HTTP method. It is made once, from the contract."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What was found for a path: a route for each HTTP method, and the values of its variables."""
+    """The result for a path: a route for each HTTP method, and the values of the path's variables."""
 
     routes: Mapping[str, Route]
     values: tuple[str, ...] = ()
 
     def allowed(self) -> str:
-        """The HTTP methods that can be used here, as the `Allow` header lists them."""
+        """The HTTP methods of this path, as the `Allow` header lists them."""
         methods = {*self.routes, "OPTIONS", *(("HEAD",) if "GET" in self.routes else ())}
         return ", ".join(sorted(methods))
 
@@ -70,9 +70,9 @@ def _route(method: Method, rule: HttpRule, owner: str) -> Route:
 
 
 class RouteTable:
-    """Finds routes. Where a path fits a literal segment and a variable, the literal wins.
+    """Finds routes. If a segment matches a literal and a variable, the literal wins.
 
-    So `/v1/accounts/me` never means the account with the id "me", whatever the HTTP method is.
+    So `/v1/accounts/me` never means the account with the id "me", for any HTTP method.
 
     Raises:
         ContractError: two routes are the same.
@@ -86,7 +86,7 @@ class RouteTable:
             self._add(route)
 
     def find(self, path: str) -> Place | None:
-        """The place of a path, given as in the request line without its query; None when there is none.
+        """The routes of a path, which is given as in the request line, without the query; None if unknown.
 
         Raises:
             ServiceError: INVALID_ARGUMENT, for a path that is not percent-encoded UTF-8.
@@ -94,7 +94,7 @@ class RouteTable:
         place = self._literal.get(path)
         if place is not None:
             return place
-        # An id may contain a colon, so what follows a colon is a verb only where a route has this verb.
+        # An id may contain a colon. So the text after a colon is a verb only if a route has this verb.
         *_, last = path.rpartition("/")
         before, _, verb = path.rpartition(":") if ":" in last else ("", "", "")
         return (self._search(before, verb) if verb else None) or self._search(path, "")
@@ -120,7 +120,7 @@ class RouteTable:
         segments = path[1:].split("/")
         if "%" in path or not path.isascii():
             try:
-                path.encode()  # aiohttp gives bytes that are not UTF-8 as halves of surrogate pairs
+                path.encode()  # aiohttp decodes bytes that are not UTF-8 to halves of surrogate pairs
                 segments = [unquote(segment, errors="strict") for segment in segments]
             except UnicodeError:
                 raise ServiceError(Reason.INVALID_ARGUMENT, "The path is not percent-encoded UTF-8") from None

@@ -1,4 +1,4 @@
-"""The keys that tokens may be signed with, from a JWKS file or URL; they are read again and again."""
+"""The keys that sign tokens, from a JWKS file or URL. They are read again at intervals."""
 
 from __future__ import annotations
 
@@ -24,25 +24,27 @@ JWKS_BYTES_MAX = 256 * 1024
 FETCH_SECONDS_MAX = 5.0
 FILE_CHECK_SECONDS = 1.0
 URL_REFRESH_SECONDS = 300.0
-# An unknown key id causes another reading. Anybody can send one, so that happens no more often than this.
+# An unknown key id causes another read. Anybody can send an unknown key id, so there is a least interval.
 UNKNOWN_KEY_REFRESH_SECONDS = 10.0
 
 _PUBLIC_MEMBERS = {"RSA": ("kty", "n", "e", "kid"), "EC": ("kty", "crv", "x", "y", "kid")}
-# RFC 7518, 6.2.2, 6.3.2 and 6.4.1: whoever reads one of these can sign tokens, or help to.
+# RFC 7518, 6.2.2, 6.3.2 and 6.4.1: anybody who has these members can sign tokens.
 _PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 
 log = get_logger(__name__)
 
 
 class JwksError(Exception):
-    """The JWKS cannot be read, or holds no key that can be used; the message says why."""
+    """The JWKS cannot be read, or has no usable key; the message says why."""
 
 
 class PrivateKeysError(JwksError):
-    """The JWKS shows private keys, so that anybody may have signed a token; it is not used."""
+    """The JWKS has private keys, so anybody may be able to sign tokens. It is not used."""
 
     def __init__(self) -> None:
-        super().__init__("the JWKS holds private keys: publish the public halves, and replace these keys")
+        super().__init__(
+            "the JWKS contains private keys: publish only the public keys, and replace these keys"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +58,13 @@ class SigningKey:
 
 
 class SigningKeys:
-    """The present keys. `generation` grows whenever they change, so that what was derived can be dropped.
+    """The current keys. `generation` grows when they change, so that caches can be cleared.
 
     Args:
-        read: gets the JWKS document; raises JwksError.
-        refresh_seconds: how often it is read again, by the job that calls `refresh`.
-        unknown_key_seconds: how often, at most, an unknown key id may cause another reading.
-        public_only: refuse a document that also holds private keys.
+        read: returns the JWKS document; raises JwksError.
+        refresh_seconds: the interval of the job that calls `refresh`.
+        unknown_key_seconds: the least time between two reads that unknown key ids cause.
+        public_only: refuse a document that also has private keys.
     """
 
     def __init__(
@@ -85,7 +87,7 @@ class SigningKeys:
         self.generation = 0
 
     async def load(self) -> None:
-        """Reads the keys now; raises JwksError, and then the earlier ones stay."""
+        """Reads the keys now. If it raises JwksError, the previous keys stay."""
         document = await self._read()
         if document == self._document:
             self._loaded_at = time.monotonic()
@@ -99,7 +101,7 @@ class SigningKeys:
             log.info("signing_keys_loaded", key_ids=[key.key_id for key in keys])
 
     async def refresh(self) -> float | None:
-        """A round of background work: reads the keys, unless that has just been done."""
+        """A round of background work: reads the keys, unless they were read recently."""
         fresh_seconds = self._loaded_at + self.refresh_seconds / 2 - time.monotonic()
         if fresh_seconds > 0.0:
             return fresh_seconds + self.refresh_seconds / 2
@@ -107,10 +109,10 @@ class SigningKeys:
         return None
 
     async def find(self, key_id: str | None, algorithm: str) -> SigningKey | None:
-        """The key a token names; without a name, the only key for its algorithm, if there is only one.
+        """The key with a token's key id; without a key id, the only key for its algorithm. None if unknown.
 
         Raises:
-            ServiceError: UNAVAILABLE, as long as no key was ever loaded.
+            ServiceError: UNAVAILABLE, while no key was ever loaded.
         """
         key = self._find(key_id, algorithm)
         if key is None:
@@ -139,7 +141,7 @@ class SigningKeys:
         return fitting[0] if len(fitting) == 1 else None
 
     async def _look_again(self) -> None:
-        """Reads the keys again, though not too often; all who ask meanwhile wait for the same reading."""
+        """Reads the keys again, but not too often. Concurrent callers wait for the same read."""
         if self._looking is None or self._looking.done():
             now = time.monotonic()
             if now < self._look_again_at:
@@ -156,7 +158,7 @@ class SigningKeys:
 
 
 def keys_from_file(path: Path, *, public_only: bool) -> SigningKeys:
-    """Keys from a file, to be read every second: a changed file is used from then on."""
+    """Keys from a file that is read every second, so that a changed file takes effect."""
 
     async def read() -> bytes:
         try:
@@ -175,9 +177,9 @@ def keys_from_file(path: Path, *, public_only: bool) -> SigningKeys:
 def keys_from_url(
     url: str, *, public_only: bool, unknown_key_seconds: float = UNKNOWN_KEY_REFRESH_SECONDS
 ) -> SigningKeys:
-    """Keys from an identity provider, to be read again every few minutes and for unknown key ids.
+    """Keys from an identity provider. They are read again every few minutes, and for unknown key ids.
 
-    Redirects are not followed: only the configured address may say whose tokens are good.
+    Redirects are not followed: only the configured address may give the keys.
     """
 
     async def read() -> bytes:
@@ -207,11 +209,11 @@ def keys_from_url(
 
 
 def usable_keys(document: bytes, *, public_only: bool) -> tuple[SigningKey, ...]:
-    """The keys of a JWKS for RS256 and ES256; others are skipped (RFC 7517, section 5).
+    """The keys of a JWKS for RS256 and ES256. Other keys are skipped (RFC 7517, section 5).
 
     Raises:
-        PrivateKeysError: it holds private keys, and `public_only` is set.
-        JwksError: it is not a JWKS, or no key of it can be used.
+        PrivateKeysError: it has private keys, and `public_only` is set.
+        JwksError: it is not a JWKS, or none of its keys is usable.
     """
     try:
         parsed = orjson.loads(document)
@@ -226,7 +228,7 @@ def usable_keys(document: bytes, *, public_only: bool) -> tuple[SigningKey, ...]
         raise PrivateKeysError
     keys = tuple(key for key in map(_usable_key, entries) if key is not None)
     if not keys:
-        raise JwksError("the JWKS holds no RSA key of at least 2048 bits and no P-256 key for signatures")
+        raise JwksError("the JWKS has no RSA key of at least 2048 bits and no P-256 key for signatures")
     return keys
 
 

@@ -1,4 +1,4 @@
-"""Whether the services behind the gateway serve, as its readiness shows it."""
+"""The gateway's readiness check of the services behind it."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from chassis.telemetry.health import NotReadyError
 
 
 async def check_any(checks: Collection[Callable[[], Awaitable[object]]]) -> None:
-    """Passes as soon as one of the checks does.
+    """Passes as soon as one of the checks passes.
 
-    A gateway is useful while any service behind it serves: if each of them were required, one that is away
-    would take every gateway out of its load balancer.
+    A gateway is useful while any service behind it serves. If each service were required, one missing service
+    would remove every gateway from its load balancer.
 
     Raises:
-        NotReadyError: all of them fail.
+        NotReadyError: all checks fail.
     """
     running = {asyncio.ensure_future(check()) for check in checks}
     try:
         for finished in asyncio.as_completed(running):
             try:
                 await finished
-            except Exception:  # noqa: BLE001, S112 — the check of its own shows why
+            except Exception:  # noqa: BLE001, S112 — each service also has a check of its own, with the reason
                 continue
             return
     finally:

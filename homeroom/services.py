@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import homeroom
 from homeroom.data_directory import DataDirectory
-from homeroom.embedded.process import Program, end, end_leftover, spawn
+from homeroom.embedded.process import Program, Spawned, end, end_leftover, spawn
 from homeroom.embedded.provisioning import ServiceDatabase
 from homeroom.keys import AUDIENCE, ISSUER
 
@@ -99,13 +98,13 @@ def _import_path() -> str:
     return os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
 
 
-class ServiceProcess:
+class ServiceProcess(Spawned):
     """One service as a child process, which can be started, ended and started again."""
 
     def __init__(
         self, service: Service, *, address: Address, environment: Mapping[str, str], data: DataDirectory
     ) -> None:
-        self.service = service
+        self.name = service.package
         self.address = address
         self.log = data.log(service.package)
         self._program = Program(
@@ -115,27 +114,11 @@ class ServiceProcess:
             log=self.log,
             lock=data.lock(service.package),
         )
-        self._process: asyncio.subprocess.Process | None = None
-
-    @property
-    def name(self) -> str:
-        return self.service.package
-
-    @property
-    def pid(self) -> int | None:
-        if self._process is None or self._process.returncode is not None:
-            return None
-        return self._process.pid
 
     async def start(self) -> None:
         """Start the process; it is ready later. First end what an earlier, killed supervisor left behind."""
         await end_leftover(self._program.lock, self._program.stop_signal, grace_seconds=_STOP_SECONDS_MAX)
         self._process = await spawn(self._program)
-
-    async def wait(self) -> int:
-        if self._process is None:
-            raise RuntimeError(f"{self.name} was never started")
-        return await self._process.wait()
 
     async def stop(self) -> None:
         if self._process is not None:

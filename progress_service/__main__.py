@@ -36,7 +36,7 @@ async def serve(shutdown: Shutdown) -> None:
     """Serve until the shutdown is requested; refuses a database whose schema this program does not know."""
     config = load(Config, os.environ)
     service = await Service.begin(SERVICE, config=config, migrations=MIGRATIONS, shutdown=shutdown)
-    await service.listen(handlers(database=service.database, metrics=service.metrics))
+    await service.listen(handlers(database=service.database, metrics=service.process.metrics))
     await shutdown.wait()
 
 

@@ -46,31 +46,31 @@ IDLE_INTERVAL_SECONDS = 300.0
 
 
 async def serve(shutdown: Shutdown) -> None:
-    """Serve until the end is asked for; refuses a database whose schema is not the one known here."""
+    """Serve until the shutdown is requested; refuses a database whose schema this program does not know."""
     config = load(Config, os.environ)
     service = await Service.begin(SERVICE, config=config, migrations=MIGRATIONS, shutdown=shutdown)
-    to_subscription = service.upstream("subscription_service", config.subscription_target)
-    to_progress = service.upstream("progress_service", config.progress_target)
+    to_subscription = service.process.upstream("subscription_service", config.subscription_target)
+    to_progress = service.process.upstream("progress_service", config.progress_target)
     parts = assemble(
         database=service.database,
         subscription=SubscriptionClient(upstream=to_subscription),
         progress=ProgressClient(upstream=to_progress),
-        metrics=service.metrics,
-        tokens=PageTokens(secret=service.token),
+        metrics=service.process.metrics,
+        tokens=PageTokens(secret=service.process.token),
         hold_age_seconds=config.janitor_hold_age_seconds,
         idle_allowed=timedelta(hours=config.session_idle_hours),
     )
-    # Without it no session can be started, but the sessions under way go on.
-    service.health.add("subscription_service", to_subscription.check_health, required=False)
+    # Without subscription_service no session can start, but the sessions under way go on.
+    service.process.health.add("subscription_service", to_subscription.check_health, required=False)
     service.add_relay(parts.relay)
-    add_jobs(service.background, parts, interval_seconds=config.janitor_interval_seconds)
+    add_jobs(service.process.background, parts, interval_seconds=config.janitor_interval_seconds)
     await service.listen(parts.handlers)
     await shutdown.wait()
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What runs in the process: what it serves, and what it does without being asked."""
+    """The parts of the process: what it serves, and its background work."""
 
     handlers: Sequence[Handler]
     relay: Relay
@@ -116,14 +116,21 @@ def assemble(
         lost=lost,
         wake_relay=relay.wake,
     )
-    reads = SessionReads(sessions=stored_sessions)
-    catalog = CatalogAdministration(tests=CatalogStore(database=database))
+    stored_tests = CatalogStore(database=database)
     return Parts(
         handlers=[
             *sessions.handlers(
-                starts=starts, actions=SessionActions(changes=changes), reads=reads, tokens=tokens
+                starts=starts,
+                actions=SessionActions(changes=changes),
+                reads=SessionReads(sessions=stored_sessions),
+                list_sessions=stored_sessions.list_sessions,
+                tokens=tokens,
             ),
-            *tests.handlers(catalog=catalog, tokens=tokens),
+            *tests.handlers(
+                catalog=CatalogAdministration(tests=stored_tests),
+                list_tests=stored_tests.list_tests,
+                tokens=tokens,
+            ),
         ],
         relay=relay,
         sweep=SessionSweep(
@@ -145,7 +152,7 @@ def add_jobs(background: Background, parts: Parts, *, interval_seconds: float) -
     add = background.add
     add("close_overdue_sessions", _job(parts.sweep.close_overdue), interval_seconds=interval_seconds)
     add("close_idle_sessions", _job(parts.sweep.close_idle), interval_seconds=IDLE_INTERVAL_SECONDS)
-    add("resolve_holds", _job(parts.janitor.resolve_holds), interval_seconds=interval_seconds)
+    add("resolve_holds", parts.janitor.resolve_holds, interval_seconds=interval_seconds)
     add("resolve_lost_starts", parts.lost.resolve_due, interval_seconds=LOST_STARTS_INTERVAL_SECONDS)
 
 

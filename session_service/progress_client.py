@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from chassis.batch import Reply
-from chassis.context import service_context
 from chassis.errors import ServiceError
 from chassis.postgres.outbox import OutboxEvent, event_id
 from chassis.rpc.client import Upstream
+from chassis.rpc.deliveries import deliver
+from chassis.rpc.timestamps import timestamp
 from protos.progress.v1 import progress_pb2
 from session_service.domain.ids import NAMESPACE
 from session_service.domain.sessions import Session, earned_xp
@@ -17,8 +17,6 @@ from session_service.domain.tests import Definition
 
 RESULT_TOPIC = "progress.RecordSessionResult"
 RECORD_SESSION_RESULT = "/homeroom.progress.v1.StatisticsService/RecordSessionResult"
-
-DELIVERY_SECONDS_MAX = 5.0
 
 
 class ProgressClient:
@@ -29,25 +27,13 @@ class ProgressClient:
 
     async def deliver_results(self, events: list[OutboxEvent]) -> Sequence[ServiceError | None]:
         """Deliver events of RESULT_TOPIC."""
-        outcomes = await self._upstream.call_many(
-            RECORD_SESSION_RESULT,
-            [
-                (
-                    progress_pb2.RecordSessionResultRequest.FromString(event.payload),
-                    service_context(
-                        RECORD_SESSION_RESULT,
-                        timeout_seconds=DELIVERY_SECONDS_MAX,
-                        traceparent=event.traceparent,
-                    ),
-                )
-                for event in events
-            ],
-        )
-        return [None if isinstance(outcome, Reply) else outcome for outcome in outcomes]
+        return await deliver(self._upstream, RECORD_SESSION_RESULT, events)
 
 
 def result_event(session: Session, definition: Definition, *, traceparent: str) -> OutboxEvent:
     """The event with the result of a closed session: absolute values, the same however often it is sent."""
+    if session.closed_at is None:
+        raise ValueError("a live session has no result")
     result = progress_pb2.RecordSessionResultRequest(
         user_id=session.user_id,
         session_id=str(session.session_id),
@@ -61,10 +47,8 @@ def result_event(session: Session, definition: Definition, *, traceparent: str) 
         score=session.score or 0.0,
         passed=session.passed or False,
         xp=earned_xp(session, definition),
+        closed_at=timestamp(session.closed_at),
     )
-    if session.closed_at is None:
-        raise ValueError("a live session has no result")
-    result.closed_at.FromDatetime(session.closed_at)
     return OutboxEvent(
         session.user_id,
         event_id(NAMESPACE, str(session.session_id), RESULT_TOPIC),

@@ -5,14 +5,16 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC
 from typing import Any
 
-from chassis.batch import Reply
+from google.protobuf.message import Message
+
 from chassis.context import Context, service_context
 from chassis.errors import Reason, ServiceError
 from chassis.postgres.outbox import OutboxEvent, event_id
 from chassis.rpc.client import Upstream
+from chassis.rpc.deliveries import DELIVERY_SECONDS_MAX, deliver, refusals_of
+from chassis.rpc.timestamps import moment_of, timestamp
 from protos.subscription.v1 import holds_pb2
 from session_service.domain.holds import (
     HoldName,
@@ -80,24 +82,15 @@ class SubscriptionClient:
 
         A failure is not reported: the release of each hold must also be in the outbox.
         """
-        await self._release(holds, timeout_seconds=GIVE_BACK_SECONDS_MAX)
+        await self._resolve(RELEASE_HOLD, holds, timeout_seconds=GIVE_BACK_SECONDS_MAX)
 
     async def release_holds(self, holds: Sequence[HoldName]) -> list[ServiceError | None]:
         """Give back the units of these holds; None for each that is released now."""
-        return await self._release(holds, timeout_seconds=RESOLVE_SECONDS_MAX)
+        return await self._resolve(RELEASE_HOLD, holds)
 
     async def commit_holds(self, holds: Sequence[HoldName]) -> list[ServiceError | None]:
         """Spend the units of these holds; None for each that is committed now."""
-        return await self._resolve(
-            COMMIT_HOLD,
-            [
-                (
-                    holds_pb2.CommitHoldRequest(user_id=hold.user_id, hold_id=str(hold.hold_id)),
-                    service_context(COMMIT_HOLD, timeout_seconds=RESOLVE_SECONDS_MAX),
-                )
-                for hold in holds
-            ],
-        )
+        return await self._resolve(COMMIT_HOLD, holds)
 
     async def list_open_holds(
         self, method: str, *, older_than_seconds: float, page_size: int, after: HoldPosition | None
@@ -110,76 +103,61 @@ class SubscriptionClient:
             method=method, older_than_seconds=older_than_seconds, page_size=page_size
         )
         if after is not None:
-            request.placed_after.placed_at.FromDatetime(after.placed_at)
-            request.placed_after.user_id = after.user_id
-            request.placed_after.hold_id = str(after.hold_id)
+            request.placed_after.CopyFrom(
+                holds_pb2.OpenHoldPosition(
+                    placed_at=timestamp(after.placed_at), user_id=after.user_id, hold_id=str(after.hold_id)
+                )
+            )
         context = service_context(LIST_OPEN_HOLDS, timeout_seconds=RESOLVE_SECONDS_MAX)
         page: Any = (await self._upstream.call(LIST_OPEN_HOLDS, request, context)).message
         return HoldPage([_open_hold(hold) for hold in page.holds], more=bool(page.next_page_token))
 
     async def deliver_commits(self, events: list[OutboxEvent]) -> Sequence[ServiceError | None]:
         """Deliver events of COMMIT_TOPIC."""
-        return await self._resolve(
-            COMMIT_HOLD,
-            [
-                (
-                    holds_pb2.CommitHoldRequest.FromString(event.payload),
-                    _delivery(COMMIT_HOLD, event, RESOLVE_SECONDS_MAX),
-                )
-                for event in events
-            ],
-        )
+        return await deliver(self._upstream, COMMIT_HOLD, events)
 
     async def deliver_releases(
-        self, events: Sequence[OutboxEvent], *, timeout_seconds: float = RESOLVE_SECONDS_MAX
+        self, events: Sequence[OutboxEvent], *, timeout_seconds: float = DELIVERY_SECONDS_MAX
     ) -> list[ServiceError | None]:
         """Deliver events of RELEASE_TOPIC."""
-        return await self._resolve(
-            RELEASE_HOLD,
-            [
-                (
-                    holds_pb2.ReleaseHoldRequest.FromString(event.payload),
-                    _delivery(RELEASE_HOLD, event, timeout_seconds),
-                )
-                for event in events
-            ],
-        )
-
-    async def _release(
-        self, holds: Sequence[HoldName], *, timeout_seconds: float
-    ) -> list[ServiceError | None]:
-        return await self._resolve(
-            RELEASE_HOLD,
-            [
-                (
-                    holds_pb2.ReleaseHoldRequest(user_id=hold.user_id, hold_id=str(hold.hold_id)),
-                    service_context(RELEASE_HOLD, timeout_seconds=timeout_seconds),
-                )
-                for hold in holds
-            ],
-        )
+        return await deliver(self._upstream, RELEASE_HOLD, events, timeout_seconds=timeout_seconds)
 
     async def _resolve(
-        self, method: str, requests: Sequence[tuple[Any, Context]]
+        self, path: str, holds: Sequence[HoldName], *, timeout_seconds: float = RESOLVE_SECONDS_MAX
     ) -> list[ServiceError | None]:
-        outcomes = await self._upstream.call_many(method, requests)
-        return [None if isinstance(outcome, Reply) else outcome for outcome in outcomes]
+        context = service_context(path, timeout_seconds=timeout_seconds)
+        return await refusals_of(self._upstream, path, [(_RESOLVING[path](hold), context) for hold in holds])
 
 
-def commit_event(user_id: str, hold_id: HoldId, *, traceparent: str) -> OutboxEvent:
+def commit_event(hold: HoldName, *, traceparent: str) -> OutboxEvent:
     """The event that commits a hold, at least once."""
-    payload = holds_pb2.CommitHoldRequest(user_id=user_id, hold_id=str(hold_id)).SerializeToString()
-    return OutboxEvent(
-        user_id, event_id(NAMESPACE, str(hold_id), COMMIT_TOPIC), COMMIT_TOPIC, payload, traceparent
-    )
+    return _event(COMMIT_TOPIC, hold, _commit_request(hold), traceparent)
 
 
-def release_event(user_id: str, hold_id: HoldId, *, traceparent: str) -> OutboxEvent:
+def release_event(hold: HoldName, *, traceparent: str) -> OutboxEvent:
     """The event that releases a hold, at least once."""
-    payload = holds_pb2.ReleaseHoldRequest(user_id=user_id, hold_id=str(hold_id)).SerializeToString()
+    return _event(RELEASE_TOPIC, hold, _release_request(hold), traceparent)
+
+
+def _event(topic: str, hold: HoldName, request: Message, traceparent: str) -> OutboxEvent:
     return OutboxEvent(
-        user_id, event_id(NAMESPACE, str(hold_id), RELEASE_TOPIC), RELEASE_TOPIC, payload, traceparent
+        hold.user_id,
+        event_id(NAMESPACE, str(hold.hold_id), topic),
+        topic,
+        request.SerializeToString(),
+        traceparent,
     )
+
+
+def _commit_request(hold: HoldName) -> Message:
+    return holds_pb2.CommitHoldRequest(user_id=hold.user_id, hold_id=str(hold.hold_id))
+
+
+def _release_request(hold: HoldName) -> Message:
+    return holds_pb2.ReleaseHoldRequest(user_id=hold.user_id, hold_id=str(hold.hold_id))
+
+
+_RESOLVING = {COMMIT_HOLD: _commit_request, RELEASE_HOLD: _release_request}
 
 
 def _place_request(request: HoldRequest) -> holds_pb2.PlaceHoldRequest:
@@ -209,9 +187,5 @@ def _open_hold(hold: Any) -> OpenHold:
         HoldId(uuid.UUID(hold.hold_id)),
         hold.method,
         hold.idempotency_key,
-        hold.placed_at.ToDatetime(tzinfo=UTC),
+        moment_of(hold.placed_at, "placedAt"),
     )
-
-
-def _delivery(method: str, event: OutboxEvent, timeout_seconds: float) -> Context:
-    return service_context(method, timeout_seconds=timeout_seconds, traceparent=event.traceparent)

@@ -44,7 +44,7 @@ MIGRATIONS = {"chassis": chassis.postgres.migrations.FOLDER, SERVICE: Path(__fil
 
 
 async def serve(shutdown: Shutdown) -> None:
-    """Serve until the end is asked for; refuses a database whose schema is not the one known here."""
+    """Serve until the shutdown is requested; refuses a database whose schema this program does not know."""
     config = load(Config, os.environ)
     service = await Service.begin(SERVICE, config=config, migrations=MIGRATIONS, shutdown=shutdown)
     await raise_feed_origin(service.database, deadline=time.monotonic() + START_SECONDS_MAX)
@@ -52,13 +52,13 @@ async def serve(shutdown: Shutdown) -> None:
         reader=LicenseReader(database=service.database), poll_seconds=config.license_poll_seconds
     )
     shutdown.at_request(feed.close)
-    service.background.add(
+    service.process.background.add(
         "license_notifications",
         partial(listen_until_lost, config.database_url.reveal(), feed.wake),
         interval_seconds=LISTEN_AGAIN_SECONDS,
         cancel_at_stop=True,
     )
-    await service.listen(handlers(service.database, feed, tokens=PageTokens(secret=service.token)))
+    await service.listen(handlers(service.database, feed, tokens=PageTokens(secret=service.process.token)))
     await shutdown.wait()
 
 

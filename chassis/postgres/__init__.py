@@ -1,6 +1,6 @@
-"""PostgreSQL as the services use it: a database to read and write, and what it may raise."""
+"""PostgreSQL for the services: a database to read and write, and the errors that it may raise."""
 
-from chassis.postgres.database import Database, Work
+from chassis.postgres.database import PATIENCE, Database, Work
 from chassis.postgres.errors import (
     ConstraintViolation,
     DatabaseMisconfigured,
@@ -14,6 +14,7 @@ from chassis.postgres.errors import (
 from chassis.postgres.pool import Connection
 
 __all__ = [
+    "PATIENCE",
     "Connection",
     "ConstraintViolation",
     "DataRefused",

@@ -1,15 +1,16 @@
-"""Reads and writes with a deadline. Their outcome is always known: done, not done, or unknown by name."""
+"""Reads and writes with a deadline. A write is done, not done, or it raises OutcomeUnknown."""
 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import asyncpg
 
+from chassis.backoff import full_jitter
 from chassis.postgres.errors import (
     DatabaseUnavailable,
     OutcomeUnknown,
@@ -18,6 +19,7 @@ from chassis.postgres.errors import (
     is_lost_connection,
     is_server_fault,
     is_undecided,
+    raise_translated,
     translate,
 )
 from chassis.postgres.pool import Connection, Pool
@@ -29,11 +31,21 @@ Work = Callable[[Connection], Awaitable[T]]
 
 ATTEMPTS_MAX = 3
 BACKOFF_SECONDS = 0.02
-# How long after its deadline a COMMIT is still waited for: its answer tells whether the write was done.
+BACKOFF_SECONDS_MAX = 0.1
+# How long to wait for the answer of a COMMIT after the deadline: the answer shows whether the write was done.
 COMMIT_GRACE_SECONDS = 1.0
 WRITE_SECONDS_MAX = 10.0
+CONNECT_SECONDS_MAX = 3.0
 PING_SECONDS_MAX = 1.0
+LOCK_TIMEOUT_MS = 250
+PATIENCE = f"""
+    patience AS MATERIALIZED (
+        SELECT set_config('lock_timeout', '{LOCK_TIMEOUT_MS}ms', true) AS lock_timeout
+    )
+"""
+"""Sets the lock timeout of a single statement. Join it with all that may wait, so that it comes first."""
 _SPAN_ATTRIBUTES: Mapping[str, str] = {"db.system.name": "postgresql"}
+_NO_SPAN = nullcontext()
 
 log = get_logger(__name__)
 
@@ -41,10 +53,10 @@ log = get_logger(__name__)
 class Database:
     """One PostgreSQL database, reached through a bounded pool of connections.
 
-    Raises, from every method: `DatabaseUnavailable`, and `ServiceError` with DEADLINE_EXCEEDED, when nothing
-    was written; `ConstraintViolation` or `InvalidValue` (both `DataRefused`) and `LockTimeout` when the
-    database refused; and from the writing methods `OutcomeUnknown`. A span named `name` is recorded when the
-    current batch is sampled.
+    Every method may raise `DatabaseUnavailable`, or `ServiceError` with DEADLINE_EXCEEDED: nothing was
+    written. It may raise `ConstraintViolation`, `InvalidValue` (both are `DataRefused`) or `LockTimeout`: the
+    database refused. The writing methods may also raise `OutcomeUnknown`. A span with the name `name` is
+    recorded when the current batch is sampled.
     """
 
     def __init__(self, pool: Pool) -> None:
@@ -61,13 +73,13 @@ class Database:
         maximum: int = 8,
         waiting_max: int = 512,
         application_name: str = "homeroom",
-        connect_timeout_seconds: float = 3.0,
         statement_cache_size: int = 256,
     ) -> Database:
-        """Open `minimum` connections, and more on demand, up to `maximum`.
+        """Open `minimum` connections, and more when they are needed, up to `maximum`.
 
-        Prepared statements make asyncpg fast: leave the cache on, unless a pgbouncer in transaction mode does
-        not follow them (before 1.21, or with `max_prepared_statements = 0`); then it must be 0.
+        Prepared statements make asyncpg fast, so the cache should be on. It must be 0 behind a pgbouncer in
+        transaction mode that does not support prepared statements (before 1.21, or with
+        `max_prepared_statements = 0`).
 
         Raises:
             DatabaseMisconfigured: the address, the user, the password or the database is wrong.
@@ -77,7 +89,7 @@ class Database:
         async def open_connection() -> Connection:
             return await asyncpg.connect(
                 dsn,
-                timeout=connect_timeout_seconds,
+                timeout=CONNECT_SECONDS_MAX,
                 statement_cache_size=statement_cache_size,
                 server_settings={"application_name": application_name},
             )
@@ -93,7 +105,7 @@ class Database:
 
     @property
     def pool_idle(self) -> int:
-        """Connections that nobody uses now."""
+        """Connections that are not in use."""
         return self._pool.idle
 
     @property
@@ -102,7 +114,21 @@ class Database:
         return self._pool.waiting
 
     async def ping(self) -> None:
-        """Return when the database has answered, within a second."""
+        """Return when the database has answered; raises if it does not answer within a second.
+
+        A ping does not wait behind requests: a process that is busy is still ready. When all connections are
+        in use, an answer that one of them had within the last second is enough. Without such an answer, the
+        ping opens a connection beside the pool.
+        """
+        if self._pool.exhausted:
+            if time.monotonic() - self._pool.answered_at > PING_SECONDS_MAX:
+                try:
+                    async with asyncio.timeout(PING_SECONDS_MAX):
+                        beside = await self._pool.open_beside()
+                except TimeoutError as error:
+                    raise DatabaseUnavailable("the database does not answer") from error
+                beside.terminate()
+            return
 
         async def work(connection: Connection) -> None:
             await connection.execute("SELECT 1")
@@ -110,48 +136,42 @@ class Database:
         await self.read(work, deadline=time.monotonic() + PING_SECONDS_MAX, name="ping")
 
     async def read(self, work: Work[T], *, deadline: float, name: str = "read") -> T:
-        """Run statements that change nothing, each on its own; once more if the connection was lost."""
-        batch = current_batch()
-        if batch is None:
-            return await self._read(work, deadline)
-        with batch.span(name, _SPAN_ATTRIBUTES):
-            return await self._read(work, deadline)
+        """Run statements that change nothing, outside a transaction. Tries once more on a lost connection."""
+        with _span(name):
+            try:
+                return await self._read(work, deadline)
+            except DatabaseUnavailable as error:
+                if error.__cause__ is None or not is_lost_connection(error.__cause__):
+                    raise
+                return await self._read(work, deadline)
 
     async def write(
-        self, work: Work[T], *, deadline: float, lock_timeout_ms: int = 250, name: str = "write"
+        self, work: Work[T], *, deadline: float, lock_timeout_ms: int = LOCK_TIMEOUT_MS, name: str = "write"
     ) -> T:
         """Run `work` in one transaction and commit it.
 
-        The transaction runs in a task of its own: when the caller is cancelled, it still commits or rolls
-        back. `work` is run again, up to 3 times in all, when it lost against another transaction
-        (serialization failure, deadlock). An exception that `work` raises rolls back and is raised here.
+        The transaction runs in a task of its own: it still commits or rolls back when the caller is
+        cancelled. After a conflict with another transaction (serialization failure, deadlock), `work` runs
+        again, up to 3 times in all. An exception of `work` rolls back, and is raised here.
         """
         if lock_timeout_ms < 1:
-            raise ValueError("lock_timeout_ms must be at least 1: 0 would mean no limit to PostgreSQL")
-        writing = self._transaction(work, deadline, lock_timeout_ms)
-        batch = current_batch()
-        if batch is None:
-            return await self._shielded(writing)
-        with batch.span(name, _SPAN_ATTRIBUTES):
-            return await self._shielded(writing)
+            raise ValueError("lock_timeout_ms must be at least 1: for PostgreSQL, 0 means no limit")
+        with _span(name):
+            return await self._shielded(self._transaction(work, deadline, lock_timeout_ms))
 
     async def execute_write(
         self, sql: str, *arguments: object, deadline: float, name: str = "write"
     ) -> list[asyncpg.Record]:
         """Run one writing statement in a transaction of its own (autocommit) and return its rows.
 
-        It has no lock timeout but the deadline: a lock timeout needs a transaction, which means two more
-        round trips. Use `write` where another transaction may hold the row.
+        It has no lock timeout but the deadline. A statement that may wait for a row sets one itself, with
+        PATIENCE, or runs in `write`, which costs two more round trips.
         """
-        writing = self._statement(sql, arguments, deadline)
-        batch = current_batch()
-        if batch is None:
-            return await self._shielded(writing)
-        with batch.span(name, _SPAN_ATTRIBUTES):
-            return await self._shielded(writing)
+        with _span(name):
+            return await self._shielded(self._statement(sql, arguments, deadline))
 
     async def close(self) -> None:
-        """Wait for the writes under way (each has its own limit), then close the connections."""
+        """Wait for the writes that have begun (each has its own limit), then close the connections."""
         self._closing = True
         while self._writes:
             await asyncio.wait(self._writes)
@@ -166,27 +186,16 @@ class Database:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._writes.discard(task)
         if not task.cancelled():
-            task.exception()  # marks it as retrieved: the caller may have been cancelled
+            task.exception()  # marks the exception as retrieved: the caller may have been cancelled
 
     async def _read(self, work: Work[T], deadline: float) -> T:
-        try:
-            return await self._read_once(work, deadline)
-        except DatabaseUnavailable as error:
-            if error.__cause__ is None or not is_lost_connection(error.__cause__):
-                raise
-            return await self._read_once(work, deadline)
-
-    async def _read_once(self, work: Work[T], deadline: float) -> T:
         connection = await self._take(deadline)
         try:
             async with asyncio.timeout(deadline - time.monotonic()) as limit:
                 result = await work(connection)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised again, translated
             self._take_back(connection, error)
-            translated = _translated_within(error, limit)
-            if translated is error:
-                raise
-            raise translated from error
+            raise_translated(error, _translated_within(error, limit))
         self._pool.give_back(connection)
         return result
 
@@ -206,10 +215,7 @@ class Database:
                     continue
                 if isinstance(error, Exception) and is_undecided(error):
                     raise OutcomeUnknown("the statement was not answered") from error
-                translated = _translated(error)
-                if translated is error:
-                    raise
-                raise translated from error
+                raise_translated(error, _translated(error))
             self._pool.give_back(connection)
             return rows
         raise AssertionError  # the last attempt returns or raises
@@ -234,10 +240,7 @@ class Database:
                 if is_conflict(error) and attempt < ATTEMPTS_MAX:
                     await _back_off(attempt)
                     continue
-                translated = _translated_within(error, limit)
-                if translated is error:
-                    raise
-                raise translated from error
+                raise_translated(error, _translated_within(error, limit))
             self._pool.give_back(connection)
             if status != "COMMIT":
                 raise RuntimeError("nothing was committed: the work went on after a statement had failed")
@@ -245,10 +248,10 @@ class Database:
         raise AssertionError  # the last attempt returns or raises
 
     async def _begin(self, deadline: float, lock_timeout_ms: int) -> Connection:
-        """A connection with an open transaction. A lost one is replaced once: nothing was done there."""
+        """A connection with an open transaction. A lost one is replaced once: nothing was done on it."""
         for last in (False, True):
             connection = await self._take(deadline)
-            # The client keeps the deadline. The limits of the server end what a dead client has left behind.
+            # The client enforces the deadline. The limits in the server end the transaction of a dead client.
             vanished_ms = int((deadline - time.monotonic() + COMMIT_GRACE_SECONDS) * 1000)
             try:
                 async with asyncio.timeout(deadline - time.monotonic()) as limit:
@@ -257,14 +260,11 @@ class Database:
                         f"SET LOCAL statement_timeout = {vanished_ms:d}; "
                         f"SET LOCAL idle_in_transaction_session_timeout = {vanished_ms:d}"
                     )
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - raised again, translated
                 self._take_back(connection, error)
                 if is_lost_connection(error) and not last:
                     continue
-                translated = _translated_within(error, limit)
-                if translated is error:
-                    raise
-                raise translated from error
+                raise_translated(error, _translated_within(error, limit))
             return connection
         raise AssertionError  # the last round returns or raises
 
@@ -287,9 +287,15 @@ class Database:
         if is_lost_connection(error) or connection.is_closed():
             self._pool.discard(connection)
         elif isinstance(error, asyncpg.PostgresError):
-            self._pool.give_back(connection)  # the statement has ended, in an error
+            self._pool.give_back(connection)  # the statement has ended with an error
         else:
             self._pool.clean(connection)  # a statement may still be running
+
+
+def _span(name: str) -> AbstractContextManager[object]:
+    """The span of a statement; it is not recorded when no request of the current batch is sampled."""
+    batch = current_batch()
+    return _NO_SPAN if batch is None else batch.span(name, _SPAN_ATTRIBUTES)
 
 
 def _translated_within(error: BaseException, limit: asyncio.Timeout) -> BaseException:
@@ -305,4 +311,4 @@ def _translated(error: BaseException) -> BaseException:
 
 
 async def _back_off(attempt: int) -> None:
-    await asyncio.sleep(random.uniform(0, BACKOFF_SECONDS * 2**attempt))  # noqa: S311 — jitter, not a secret
+    await asyncio.sleep(full_jitter(attempt, base_seconds=BACKOFF_SECONDS, seconds_max=BACKOFF_SECONDS_MAX))

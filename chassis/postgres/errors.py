@@ -1,4 +1,4 @@
-"""What PostgreSQL and its driver raise, told apart by type and SQLSTATE, never by message text.
+"""The errors of PostgreSQL and its driver, classified by type and SQLSTATE, never by message text.
 
 SQLSTATEs are those of PostgreSQL 18, appendix A. The first two characters are the class.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from typing import NoReturn
 
 import asyncpg
 
@@ -15,11 +16,11 @@ from chassis.errors import Reason, ServiceError
 
 
 class OutcomeUnknown(Exception):  # noqa: N818 — it is a fact about a write, not a fault
-    """The write may or may not have been committed: resolve it by its key."""
+    """The write may or may not have been committed. Its key shows which."""
 
 
 class DataRefused(Exception):  # noqa: N818 — named for what happened
-    """The database refused the data of a statement; nothing was written. One item of a batch is to blame."""
+    """The database refused the data of a statement; nothing was written. One item of the batch caused it."""
 
 
 class ViolationKind(StrEnum):
@@ -69,7 +70,7 @@ class DatabaseUnavailable(ServiceError):  # noqa: N818 — named for its reason
 
 
 class DatabaseMisconfigured(DatabaseUnavailable):
-    """The database will refuse us until somebody changes the configuration; the detail says why."""
+    """The database will refuse this process until the configuration changes; the detail says why."""
 
 
 _VIOLATION_KINDS = {
@@ -82,22 +83,21 @@ _VIOLATION_KINDS = {
 }
 _CONFLICTS = frozenset({"40001", "40P01"})  # serialization failure, deadlock
 DATA_EXCEPTION = "22000"
-# The server ended the connection, or refuses it, or is not the primary any more: too many connections,
-# read-only, idle in transaction for too long, shutting down, crashed, starting up, database dropped, idle for
-# too long.
+# The server ended or refused the connection, or is no longer the primary: too many connections, read-only,
+# idle in transaction for too long, shutting down, crashed, starting up, database dropped, idle for too long.
 _UNREACHABLE = frozenset({"53300", "25006", "25P03", "57P01", "57P02", "57P03", "57P04", "57P05"})
 _CONNECTION_CLASS = "08"
-# The statement was certainly undone if the server itself answered with an ordinary error of these classes.
+# The statement had no effect if the server itself answered with an ordinary error of these classes.
 _DECIDED_CLASSES = frozenset(
     {"0A", "21", "22", "23", "25", "26", "28", "3D", "3F", "40", "42", "54", "55", "P0"}
 )
 
 
 def is_conflict(error: BaseException) -> bool:
-    """Whether the transaction lost against another one and would probably succeed if run again.
+    """Whether the transaction failed because of another one, and would probably succeed when it runs again.
 
-    Another one may also have been a migration that changed the type of what a prepared statement returns; the
-    driver has prepared it anew by the next run.
+    The other one may be a migration that changed the result type of a prepared statement. The driver prepares
+    the statement again for the next run.
     """
     if isinstance(error, asyncpg.InvalidCachedStatementError):
         return True
@@ -109,21 +109,21 @@ def is_lost_connection(error: BaseException) -> bool:
     if isinstance(error, asyncpg.PostgresError):
         sqlstate = error.sqlstate or ""
         return sqlstate in _UNREACHABLE or sqlstate.startswith(_CONNECTION_CLASS)
-    # asyncpg raises a plain InterfaceError, without SQLSTATE, on a connection that is closed already. Its
-    # subclasses that are also ValueErrors are complaints about arguments.
+    # asyncpg raises a plain InterfaceError, without SQLSTATE, on a closed connection. Its subclasses that are
+    # also ValueErrors are about wrong arguments.
     if isinstance(error, asyncpg.InterfaceError):
         return not isinstance(error, ValueError)
-    # InternalClientError: the driver met a message that it did not expect, such as the farewell of a server
-    # that is shutting down while the connection was idle; it has given the connection up.
+    # InternalClientError: the driver got a message that it did not expect, such as the last message of a
+    # server that shuts down while the connection is idle. The driver has closed the connection.
     return isinstance(error, ConnectionError | asyncpg.InternalClientError)
 
 
 def is_undecided(error: BaseException) -> bool:
     """Whether a COMMIT (or a statement outside a transaction) that raised this may have been committed.
 
-    Only an ordinary error that the server itself sent says that it was not: a FATAL one can come after the
-    commit is on disk, and one of class 08 or 57 can come from a pooler that knows nothing. An InterfaceError
-    is the driver's refusal to send anything.
+    Only an ordinary error from the server itself shows that it was not committed. A FATAL error can come
+    after the commit is on disk. An error of class 08 or 57 can come from a pooler, which does not know the
+    outcome. An InterfaceError means that the driver sent nothing.
     """
     if isinstance(error, asyncpg.InterfaceError):
         return False
@@ -134,7 +134,7 @@ def is_undecided(error: BaseException) -> bool:
 
 
 def is_server_fault(error: BaseException) -> bool:
-    """Whether an operator should look at the database: no request's data and no race explains the error."""
+    """Whether an operator should look at the database: the error is not about a request's data or a race."""
     if not isinstance(error, asyncpg.PostgresError) or is_lost_connection(error):
         return False
     sqlstate = error.sqlstate or ""
@@ -142,11 +142,11 @@ def is_server_fault(error: BaseException) -> bool:
 
 
 def translate(error: BaseException) -> BaseException:
-    """What the rest of the program should see for an error of a statement that has left no effect.
+    """The exception to raise instead of this error of a statement that had no effect.
 
     Every error of PostgreSQL has a meaning here: the data of one item (DataRefused), a lock (LockTimeout),
-    the time (DEADLINE_EXCEEDED), or the trouble of the server (DatabaseUnavailable). What is not the
-    database's own is returned as it is.
+    the time (DEADLINE_EXCEEDED), or a problem of the server (DatabaseUnavailable). An error that is not from
+    the database is returned as it is.
     """
     if is_lost_connection(error):
         return DatabaseUnavailable("the connection to the database was lost")
@@ -156,30 +156,37 @@ def translate(error: BaseException) -> BaseException:
         if meaning is not None:
             return meaning(error)
         return DatabaseUnavailable(
-            _TROUBLES.get(sqlstate) or f"the database cannot serve now (SQLSTATE {sqlstate})"
+            _SERVER_PROBLEMS.get(sqlstate) or f"the database cannot serve now (SQLSTATE {sqlstate})"
         )
-    if isinstance(error, asyncpg.InterfaceError):  # about arguments, or the connection would be lost
+    if isinstance(error, asyncpg.InterfaceError):  # about arguments: a lost connection is handled above
         return InvalidValue(DATA_EXCEPTION)
     return error
 
 
 def translate_connecting(error: BaseException) -> BaseException:
-    """What the rest of the program should see for an error while a connection is opened.
+    """The exception to raise instead of this error of opening a connection.
 
-    A host that the resolver does not know is a wrong configuration; a resolver that does not answer now
-    (EAI_AGAIN) is a passing trouble.
+    A host name that the resolver does not know is a wrong configuration. A resolver that does not answer now
+    (EAI_AGAIN) is a temporary problem.
     """
     if isinstance(error, socket.gaierror) and error.errno in _UNKNOWN_HOST:
         return DatabaseMisconfigured("the host name of the database is unknown")
-    # Whatever the socket or the TLS layer says while connecting means the same. TimeoutError is an OSError.
+    # All errors of the socket or of TLS mean the same here. TimeoutError is an OSError.
     if isinstance(error, OSError) or is_lost_connection(error):
         return DatabaseUnavailable("cannot connect to the database")
     if isinstance(error, asyncpg.PostgresError):
         refusal = _REFUSALS_OF_CONNECTIONS.get((error.sqlstate or "")[:2])
         return translate(error) if refusal is None else DatabaseMisconfigured(refusal)
-    if isinstance(error, ValueError):  # asyncpg and urllib cannot read the URI; their texts may quote it
+    if isinstance(error, ValueError):  # asyncpg and urllib cannot read the URI; their texts may contain it
         return DatabaseMisconfigured("it is not a URI that PostgreSQL's driver can use")
     return error
+
+
+def raise_translated(error: BaseException, translated: BaseException) -> NoReturn:
+    """Raise the translation of an error, with the error as its cause; without one, the error itself."""
+    if translated is error:
+        raise error
+    raise translated from error
 
 
 def deadline_exceeded() -> ServiceError:
@@ -199,29 +206,29 @@ def _invalid_value(error: asyncpg.PostgresError) -> InvalidValue:
 
 
 _MEANINGS: Mapping[str, Callable[[asyncpg.PostgresError], Exception]] = {
-    "40001": lambda _: DatabaseUnavailable("the transaction kept losing against others"),
-    "40P01": lambda _: DatabaseUnavailable("the transaction kept deadlocking with others"),
+    "40001": lambda _: DatabaseUnavailable("each attempt conflicted with another transaction"),
+    "40P01": lambda _: DatabaseUnavailable("each attempt deadlocked with another transaction"),
     "55P03": lambda _: LockTimeout("another transaction kept the lock"),
     "57014": lambda _: deadline_exceeded(),
 }
 _MEANINGS_OF_CLASSES: Mapping[str, Callable[[asyncpg.PostgresError], Exception]] = {
-    # Two rows of one batch meet in a statement that allows one. Alone, each of them passes.
+    # A statement that allows one row got two rows of a batch. Each of them alone is accepted.
     "21": _invalid_value,
     "22": _invalid_value,
     "23": _violation,
     # A limit of PostgreSQL: a text is too long for an index, a JSON value too deep for the stack.
     "54": _invalid_value,
-    "P0": _invalid_value,  # raised by a trigger or a function of ours, about the row that it was given
+    "P0": _invalid_value,  # raised by a trigger or a function of ours, about its row
     "53": lambda _: DatabaseUnavailable("the database is out of resources"),  # disk full, out of memory
 }
-# All other errors are the trouble of the server or of its deployment, and no request can mend them: a missing
-# table, column or right (class 42), a pooler (26), an I/O error (58), a bug or broken data (XX). The caller
-# gets UNAVAILABLE, and the log names the error. These have words of their own:
+# All other errors are problems of the server or of its deployment: a missing table, column or right (class
+# 42), a pooler (26), an I/O error (58), a bug or broken data (XX). The caller gets UNAVAILABLE, and the log
+# names the error. These have a detail of their own:
 _POOLED_STATEMENTS = (
     "a pooler lost a prepared statement: behind pgbouncer in transaction mode, "
     "set HOMEROOM_DATABASE_STATEMENT_CACHE=0"
 )
-_TROUBLES: Mapping[str, str] = {
+_SERVER_PROBLEMS: Mapping[str, str] = {
     "26000": _POOLED_STATEMENTS,  # the prepared statement does not exist
     "42P05": _POOLED_STATEMENTS,  # the prepared statement exists already
 }

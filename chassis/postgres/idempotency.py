@@ -1,4 +1,4 @@
-"""The record of keyed mutations: for each key the request's fingerprint and the answer."""
+"""The stored keys of mutations: each key with the fingerprint of its request and the answer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class KeyState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """What is stored for a key. An aborted key has no fingerprint and no response: both are empty."""
+    """The stored values of a key. The fingerprint and the response of an aborted key are empty."""
 
     fingerprint: bytes
     state: KeyState
@@ -43,10 +43,10 @@ class StoredResponse:
 
 @dataclass(frozen=True, slots=True)
 class CompletedCall:
-    """A keyed mutation together with the serialized response to store for its replays.
+    """A keyed mutation, and the serialized response to store for its replays.
 
-    `content` names what a reply shows besides the stored response, and what is kept elsewhere for good (such
-    as the questions of a session); empty when the response is complete.
+    `content` names a part of the reply that another table keeps, such as the questions of a session. It is
+    empty when the response is complete.
     """
 
     user_id: str
@@ -66,7 +66,7 @@ class CompletedCall:
         return Reply(self.response, content=self.content)
 
 
-# The statements of the services contain these, so that the table's columns are spelled here alone.
+# The statements of the services contain these texts, so that only this module spells the table's columns.
 
 CLAIM_ROWS = """
     AS call (user_id text, method text, key text, fingerprint bytea, response bytea, traceparent text,
@@ -78,7 +78,7 @@ CLAIM_ROWS = """
 def claim_from(source: str) -> str:
     """The statement that claims the keys of a source of CLAIM_ROWS.
 
-    If one of the keys is in use the statement fails: the caller sees ConstraintViolation of `CONSTRAINT`.
+    If one of the keys is in use, the statement fails with a ConstraintViolation of `CONSTRAINT`.
     """
     return f"""
         INSERT INTO idempotency_keys
@@ -99,11 +99,11 @@ STORED_OF_WANTED = """
                         WHERE user_id = wanted.user_id AND method = wanted.method AND key = wanted.key
                         LIMIT 1) AS stored ON true
 """
-"""Joins what is stored to rows named `wanted`, which have user_id, method and key: one index probe each."""
+"""Joins the stored values to the rows `wanted` (user_id, method, key), with one index probe for each."""
 
 
 def stored_from(row: asyncpg.Record) -> StoredResponse | None:
-    """What a row with STORED_COLUMNS holds; None when the key is unused."""
+    """The stored values in a row with STORED_COLUMNS; None when the key is unused."""
     state = row["stored_state"]
     if state is None:
         return None
@@ -122,7 +122,7 @@ def claim_rows(calls: Iterable[CompletedCall]) -> str:
 
 
 async def find(connection: Connection, claims: Iterable[Claim]) -> dict[Claim, StoredResponse]:
-    """What is stored for these keys; unused keys are absent."""
+    """The stored values of these keys; unused keys are absent."""
     wanted = list(set(claims))
     if not wanted:
         return {}
@@ -139,7 +139,7 @@ _FIND = f"""
 
 
 def check(stored: StoredResponse, fingerprint: bytes) -> Reply[Any] | ServiceError:
-    """The answer to a request whose key is in use: the stored response, or why there is none for it."""
+    """The answer to a request whose key is in use: the stored response, or a refusal."""
     if stored.state is KeyState.ABORTED:
         return ServiceError(Reason.REQUEST_ABORTED)
     if stored.fingerprint != fingerprint:
@@ -148,9 +148,9 @@ def check(stored: StoredResponse, fingerprint: bytes) -> Reply[Any] | ServiceErr
 
 
 async def claim(connection: Connection, calls: Sequence[CompletedCall]) -> None:
-    """Record these calls as completed, inside the transaction of their effects.
+    """Store these calls as completed, inside the transaction of their effects.
 
-    If one of the keys is in use the statement fails: the caller sees ConstraintViolation of `CONSTRAINT`.
+    If one of the keys is in use, this raises a ConstraintViolation of `CONSTRAINT`.
     """
     if calls:
         await connection.execute(_CLAIM, claim_rows(calls))
@@ -160,10 +160,10 @@ _CLAIM = claim_from(f"json_to_recordset($1) {CLAIM_ROWS}")
 
 
 async def abort(connection: Connection, claims: Iterable[Claim]) -> set[Claim]:
-    """Make sure that these keys never get an effect; returns the keys for which that is now certain.
+    """Make sure that these keys never have an effect. Returns the keys that are aborted now.
 
-    A key that is missing from the result has completed before. A key that was aborted earlier is in the
-    result (the update that changes nothing returns it), so that an interrupted caller can repeat the call.
+    A key that is missing from the result is already completed. A key that was aborted earlier is in the
+    result (an update that changes nothing returns it), so that an interrupted caller can repeat the call.
     """
     ordered = sorted(set(claims))
     if not ordered:
@@ -184,9 +184,9 @@ async def abort(connection: Connection, claims: Iterable[Claim]) -> set[Claim]:
 
 
 async def purge_keys(database: Database, *, older_than: timedelta) -> float | None:
-    """Forget keys of at least this age: a batch of the oldest, in a transaction of its own.
+    """Delete keys of at least this age: a batch of the oldest, in one transaction.
 
-    A job of every service (see `Background`): returns 0 while there are more, None when there are not.
+    This is a job of every service (see `Background`). It returns 0 while there are more such keys, else None.
     """
 
     async def work(connection: Connection) -> int:

@@ -1,4 +1,4 @@
-"""Runs a batch so that a bad or a locked request hurts none of its neighbours."""
+"""Isolation inside a batch: a bad or a locked request must not affect the other requests."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from chassis.postgres.errors import DataRefused, LockTimeout, OutcomeUnknown
 from chassis.postgres.refusals import ABOUT_ALL, NO_MEANINGS, Meanings, busy, refusal_of
 from chassis.telemetry.logs import bind_request, get_logger, unbind_request
 
-# Each owner whose lock another transaction holds is waited for in a transaction of its own: a few at once,
-# and none begins to wait later than this. So the waiting owners cannot take the whole pool.
+# Each owner whose lock another transaction holds gets a transaction of its own, which waits for the lock.
+# Only a few wait at once, and none begins to wait after this limit, so that they cannot use up the pool.
 WAITING_OWNERS_MAX = 4
 WAITING_SECONDS_MAX = 1.0
 
@@ -28,17 +28,17 @@ Res = TypeVar("Res")
 
 
 class Locked(Enum):
-    """In place of an outcome: the request was not decided, because a lock that it needs is taken."""
+    """Stands for an outcome: the request was not decided, because a lock that it needs is taken."""
 
     HELD_BY_ANOTHER = "held by another"
     """Another transaction holds the lock of this request's owner."""
     HOLDER_UNKNOWN = "holder unknown"
-    """The batch ran into a lock timeout, and PostgreSQL does not say whose: this request may be innocent."""
+    """The batch had a lock timeout. PostgreSQL does not say for which request, so this one may be free."""
 
 
-# Runs requests in one transaction, in their order. The flag says whether to wait for locks, or to pass over
-# the requests whose owners are locked. May raise what `Database.write` raises, and ServiceError: UNAVAILABLE,
-# DEADLINE_EXCEEDED and OVERLOADED count for all requests, any other reason for the one that is to blame.
+# Runs requests in one transaction, in their order. The flag says whether to wait for locks, or to skip the
+# requests whose owners are locked. It may raise the errors of `Database.write`, and ServiceError. A reason in
+# ABOUT_ALL counts for all requests; any other reason counts for the one request that caused it.
 Attempt = Callable[[Sequence[Req], bool], Awaitable[Sequence[Res | ServiceError | Locked]]]
 
 
@@ -49,19 +49,19 @@ async def run_isolated(  # noqa: C901 - two phases that share the outcomes read 
     owner_of: Callable[[Req], Hashable],
     meanings: Meanings = NO_MEANINGS,
 ) -> list[Res | ServiceError]:
-    """Answer each request; the requests of one owner act in the order of arrival.
+    """Answer each request. The requests of one owner run in the order of arrival.
 
-    First all requests run in one transaction, which passes over locked owners. Then each of those owners
-    gets a transaction of its own, a few at once and for a limited time; after that they are refused as
+    First all requests run in one transaction, which skips locked owners. Then each locked owner gets a
+    transaction of its own: a few at once, and for a limited time. After that, their requests are refused as
     UNAVAILABLE. Requests that only shared a transaction with a locked owner are still tried, even after the
     limit.
 
-    A transaction that fails with an error of its data, or with any exception that nobody expects, is bisected
-    until the guilty request is alone. That request alone is refused: as `meanings` and the refusal table say,
-    or as INTERNAL. So an attempt must be repeatable: it must find what an earlier attempt has done. An
-    attempt whose outcome is unknown is repeated once, then refused as UNAVAILABLE.
+    A transaction that fails because of its data, or with an unexpected exception, is bisected until the
+    request that causes it is alone. Only that request is refused: as `meanings` and the refusal table say, or
+    as INTERNAL. So an attempt must be repeatable: it must find the effects of an earlier attempt. An attempt
+    with an unknown outcome is repeated once, then refused as UNAVAILABLE.
 
-    Raises nothing for what a request contains, also not after other requests have committed.
+    No content of a request makes this function raise, even after other requests have committed.
     """
     run = _Run(attempt, meanings)
     outcomes: list[Res | ServiceError | Locked] = [ServiceError(Reason.INTERNAL)] * len(requests)
@@ -119,7 +119,7 @@ class _Run(Generic[Req, Res]):
     async def bisecting(  # noqa: PLR0911 - one return per kind of failure is the table it looks like
         self, owned: Sequence[_Owned[Req]], *, wait: bool
     ) -> list[Res | ServiceError | Locked]:
-        """The outcome of each request. Raises nothing but a cancellation."""
+        """The outcome of each request. Raises only a cancellation."""
         if not owned:
             return []
         try:
@@ -128,8 +128,8 @@ class _Run(Generic[Req, Res]):
             if len(owned) == 1 or error.reason in ABOUT_ALL:
                 return [error] * len(owned)
         except LockTimeout:
-            # It also happens without `wait`: behind a key that another transaction has not committed yet. To
-            # bisect would mean to wait for that lock again in each half.
+            # This also happens without `wait`, if another transaction has inserted a key and not committed
+            # yet. There is no bisecting: each half would wait for that lock again.
             return [Locked.HOLDER_UNKNOWN] * len(owned)
         except DataRefused as error:
             if len(owned) == 1:
@@ -149,7 +149,7 @@ class _Run(Generic[Req, Res]):
         locked = {
             each.owner for each, outcome in zip(first, outcomes, strict=True) if isinstance(outcome, Locked)
         }
-        # A locked owner may be free by now, but its later requests must not overtake the earlier ones.
+        # A locked owner may be free by now, but its later requests must not run before its earlier ones.
         in_turn = [each for each in second if each.owner not in locked]
         followed = iter(await self.bisecting(in_turn, wait=wait))
         return outcomes + [
@@ -165,8 +165,8 @@ class _Run(Generic[Req, Res]):
             log.warning("outcome_unknown", requests=len(owned))
         try:
             return await self._attempt(owned, wait=wait)
-        except (OutcomeUnknown, ServiceError):  # the second attempt says nothing about the first
-            raise busy("The outcome is not known; ask again") from None
+        except (OutcomeUnknown, ServiceError):  # the second attempt does not show the outcome of the first
+            raise busy("The outcome is not known; send the request again") from None
 
     async def _attempt(
         self, owned: Sequence[_Owned[Req]], *, wait: bool
@@ -179,7 +179,7 @@ class _Run(Generic[Req, Res]):
 
 @contextmanager
 def _logging_for(request: object) -> Iterator[None]:
-    """Put the ids of a request, if it has any, on what is logged here."""
+    """Add the ids of a request, if it has any, to the log lines that are written inside."""
     if not isinstance(request, Item):
         yield
         return

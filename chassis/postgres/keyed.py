@@ -1,4 +1,4 @@
-"""Keyed mutations: the effect, and the answer to repeat under the same key, are written together."""
+"""Keyed mutations: one transaction writes the effect, and the answer that the same key repeats."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ V = TypeVar("V")
 
 LOOKS_MAX = 3
 
-# Makes a response of what a mutation has made, to be stored with its key.
+# Makes the response from the result of a mutation, to be stored with its key.
 Render = Callable[[V], bytes]
-# Takes the locks that these requests need, and returns what it has locked.
+# Takes the locks that these requests need, and returns the locked rows.
 Lock = Callable[[Connection, Sequence[Item[R]]], Awaitable[L]]
 # Carries out these requests in their order, under the locks; an outcome for each.
 Change = Callable[[Connection, L, Sequence[Item[R]]], Awaitable[Sequence[V | ServiceError | Locked]]]
@@ -38,14 +38,15 @@ async def write_keyed(
     render: Render[V],
     name: str,
 ) -> list[Outcome | Locked]:
-    """Repeat the answers of used keys, carry out the rest, and store the new answers: all in one transaction.
+    """Repeat the answers of used keys, carry out the other requests, and store their answers.
 
-    The keys are looked up after the locks are taken. Before that, another transaction could be in the middle
-    of the same request; this one would then be refused although the request has its effect. So `lock` must
-    take a lock that requests with the same key share, such as the row of the learner.
+    All of it is one transaction. The keys are looked up after the locks are taken. Before that, another
+    transaction may still be carrying out the same request; this request would then be refused, although it
+    has its effect. So `lock` must take a lock that requests with the same key share, such as the row of the
+    learner.
 
     Refusals are not stored: the same key may succeed later. The same key twice in one batch has one effect.
-    Raises what `Database.write` raises: `run_isolated` deals with it.
+    Raises the errors of `Database.write`; `run_isolated` handles them.
     """
 
     async def work(connection: Connection) -> list[Outcome | Locked]:
@@ -70,8 +71,8 @@ async def write_keyed(
         try:
             return await database.write(work, deadline=latest_deadline(items), name=name)
         except ConstraintViolation as violation:
-            # Another request claimed the key between our lookup and our claim: the next lookup finds it.
-            # After the last one the violation is raised: the batch is bisected, and one request is refused.
+            # Another request claimed the key between our lookup and our claim. The next lookup finds it.
+            # After the last lookup the violation is raised: then the batch is bisected.
             if violation.constraint != idempotency.CONSTRAINT or look == LOOKS_MAX:
                 raise
     raise AssertionError  # the last look returns or raises

@@ -1,8 +1,7 @@
-"""Events that are committed together with their cause; the relay delivers them afterwards."""
+"""The outbox: events are committed together with their cause, and the relay delivers them later."""
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -11,14 +10,12 @@ from chassis.postgres.database import Database
 from chassis.postgres.pool import Connection
 from chassis.postgres.rows import as_rows
 
-_BACKLOG_READ_SECONDS = 2.0
-BACKLOG_COUNTED_MAX = 10_000
 PENDING_PER_USER_MAX = 20
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxEvent:
-    """Something that another service must receive at least once; it recognizes a repetition by `event_id`."""
+    """An event that another service must receive at least once. The `event_id` shows it a repetition."""
 
     user_id: str
     event_id: uuid.UUID
@@ -27,17 +24,8 @@ class OutboxEvent:
     traceparent: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """What the outbox holds; each count stops at `BACKLOG_COUNTED_MAX`."""
-
-    waiting: int
-    parked: int
-    oldest_waiting_seconds: float
-
-
 def event_id(namespace: uuid.UUID, *names: str) -> uuid.UUID:
-    """The same id for the same names, so that a repeated cause makes no second event."""
+    """An id made from names. The same names give the same id, so a repeated cause makes no second event."""
     return uuid.uuid5(namespace, "\0".join(names))
 
 
@@ -48,7 +36,7 @@ APPEND_ROWS = """
 
 
 def append_from(source: str) -> str:
-    """The statement that adds the events of a source of APPEND_ROWS; an event that exists already stays."""
+    """The statement that adds the events of a source of APPEND_ROWS. An existing event is not changed."""
     return f"""
         INSERT INTO outbox (user_id, event_id, topic, payload, traceparent)
         SELECT user_id, event_id, topic, payload, traceparent
@@ -66,7 +54,7 @@ _APPEND = append_from(f"json_to_recordset($1) {APPEND_ROWS}")
 
 
 async def append(connection: Connection, events: Sequence[OutboxEvent]) -> None:
-    """Add these events inside the caller's transaction; an event that exists already stays."""
+    """Add these events inside the caller's transaction. An existing event is not changed."""
     if events:
         await connection.execute(_APPEND, append_rows(events))
 
@@ -76,7 +64,7 @@ async def pending(
 ) -> list[OutboxEvent]:
     """The events of a topic that wait for delivery, at most PENDING_PER_USER_MAX for each of these users.
 
-    The caller may deliver them, too: their receiver knows a repetition. Parked events are left out.
+    The caller may also deliver them: the receiver recognizes a repetition. Parked events are left out.
     """
 
     async def work(connection: Connection) -> list[OutboxEvent]:
@@ -95,26 +83,3 @@ _PENDING = f"""
             LIMIT {PENDING_PER_USER_MAX}
            ) AS event
 """
-
-
-async def backlog(database: Database) -> Backlog:
-    """How much waits for delivery and how much is parked: for a metric or a status page."""
-
-    async def work(connection: Connection) -> Backlog:
-        row = await connection.fetchrow(
-            """
-            SELECT (SELECT count(*)
-                      FROM (SELECT 1 FROM outbox WHERE parked_at IS NULL LIMIT $1) AS counted) AS waiting,
-                   (SELECT count(*)
-                      FROM (SELECT 1 FROM outbox WHERE parked_at IS NOT NULL LIMIT $1) AS counted) AS parked,
-                   coalesce((SELECT extract(epoch FROM now() - min(created_at))
-                               FROM (SELECT created_at FROM outbox WHERE parked_at IS NULL LIMIT $1)
-                                    AS counted), 0)::float8 AS oldest_waiting_seconds
-            """,
-            BACKLOG_COUNTED_MAX,
-        )
-        if row is None:
-            raise AssertionError("a query of aggregates has one row")
-        return Backlog(row["waiting"], row["parked"], row["oldest_waiting_seconds"])
-
-    return await database.read(work, deadline=time.monotonic() + _BACKLOG_READ_SECONDS, name="outbox_backlog")

@@ -1,4 +1,4 @@
-"""The one refusal table of all services: how a refusal of the database reads for the caller."""
+"""The refusal table of all services: the ServiceError for each refusal of the database."""
 
 from __future__ import annotations
 
@@ -15,23 +15,22 @@ BUSY_RETRY_AFTER_SECONDS = 0.1
 Meanings = Mapping[str, Callable[[], ServiceError]]
 NO_MEANINGS: Meanings = MappingProxyType({})
 
-# Refusals of these reasons are about the database or the time, and never about one request of a batch.
+# Refusals with these reasons are about the database, an upstream or the time, never about one request.
 ABOUT_ALL = frozenset({Reason.UNAVAILABLE, Reason.DEADLINE_EXCEEDED, Reason.OVERLOADED})
 
 log = get_logger(__name__)
 
 
 def busy(detail: str = "") -> ServiceError:
-    """UNAVAILABLE: the request is valid, and will be answered when it is sent again."""
+    """UNAVAILABLE: the request is valid, and it should be sent again."""
     return ServiceError(Reason.UNAVAILABLE, detail, retry_after_seconds=BUSY_RETRY_AFTER_SECONDS)
 
 
 def refusal_of(error: DataRefused, meanings: Meanings = NO_MEANINGS) -> ServiceError:
-    """The refusal of the one request that the database has refused.
+    """The refusal of the one request that the database refused.
 
-    A unique constraint without a meaning is a lost race: the request, sent again, finds what the winner has
-    written. Any other constraint without a meaning is a rule that the contract should state too; the log
-    names it.
+    A unique constraint without a meaning is a lost race: a retry finds the row that the winner wrote. Any
+    other constraint without a meaning is a rule that the contract should have as well; the log names it.
     """
     if isinstance(error, InvalidValue):
         return ServiceError(Reason.INVALID_ARGUMENT, "A value cannot be stored")

@@ -1,24 +1,24 @@
-"""Deliver the events of the outbox, each at least once; an event that fails delays no other."""
+"""Deliver the events of the outbox, each at least once. An event that fails does not delay the others."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from chassis import failpoints
+from chassis.backoff import full_jitter
 from chassis.errors import Reason, ServiceError
 from chassis.postgres import Database
 from chassis.postgres.outbox import OutboxEvent
 from chassis.postgres.rows import as_rows
 from chassis.telemetry.logs import get_logger
 
-# Delivers events of one topic. Its answers, in the order of the events: None for one that has arrived, or why
-# it has not. A ServiceError that it raises counts for all of them.
+# Delivers events of one topic. Returns an answer for each event, in the same order: None if it has arrived,
+# else the reason. If it raises a ServiceError, that counts for all of them.
 Deliver = Callable[[list[OutboxEvent]], Awaitable[Sequence[ServiceError | None]]]
 
 BACKOFF_SECONDS = 0.2
@@ -27,7 +27,7 @@ PAUSE_SECONDS_MAX = 5.0  # between rounds while nothing arrives
 ERROR_CHARACTERS_MAX = 500
 STATEMENT_SECONDS_MAX = 5.0
 
-# A client need not retry these, but a deployment or a new token mends them: the event is tried again.
+# A retry of a client does not help here, but a deployment or a new token does: the event is tried again.
 _MAY_HEAL = frozenset(
     {Reason.INTERNAL, Reason.UNAUTHENTICATED, Reason.PERMISSION_DENIED, Reason.METHOD_NOT_ALLOWED}
 )
@@ -38,7 +38,7 @@ log = get_logger(__name__)
 @dataclass(frozen=True, slots=True)
 class _Leased:
     event: OutboxEvent
-    attempt: int  # counts leases, so it also tells this lease from a later one
+    attempt: int  # the number of leases so far, so it also identifies this lease
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class _Failed:
     parked: bool
 
     def row(self) -> dict[str, object]:
-        """As `Relay._postpone` writes it."""
+        """The row for `Relay._postpone`."""
         return {
             "user_id": self.leased.event.user_id,
             "event_id": self.leased.event.event_id,
@@ -60,13 +60,13 @@ class _Failed:
 
 
 class Relay:
-    """Delivers committed events; any number of replicas may run over one outbox.
+    """Delivers committed events. Any number of replicas may work on one outbox.
 
-    Each topic is a job of its own, so that a receiver that is down delays only its own events; at most
-    `batch_size` events of a topic are under way here at once. An event whose receiver refuses it for good (a
-    reason that is not retryable) is parked: it is kept, counted in `parked`, logged, and not tried again. A
-    process that dies between delivery and acknowledgement leaves a lease; when the lease has run out, the
-    event is delivered again.
+    Each topic is a job of its own, so that a receiver that is down delays only its own events. At most
+    `batch_size` events of a topic are in delivery at once. An event is parked if its receiver refuses it with
+    a reason that is not retryable: the event is kept, logged, counted in `parked`, and not tried again. If a
+    process dies between delivery and acknowledgement, the lease of the event ends later, and the event is
+    delivered again.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Relay:
         lease_seconds: float = 12.0,
     ) -> None:
         if lease_seconds <= delivery_seconds_max:
-            raise ValueError("a lease must outlast a delivery")
+            raise ValueError("lease_seconds must be more than delivery_seconds_max")
         self._database = database
         self._topics = topics
         self._batch_size = batch_size
@@ -96,30 +96,32 @@ class Relay:
         return self._topics.keys()
 
     def at_wake(self, act: Callable[[], object]) -> None:
-        """Call this at each `wake`, to make the job of a topic run now."""
+        """Call `act` at each `wake`; it makes the job of a topic run now."""
         self._wakes.append(act)
 
     def wake(self) -> None:
-        """Look at the outbox at once: call it after a commit that appended events."""
+        """Deliver now: call this after a commit that appended events."""
         for act in self._wakes:
             act()
 
     async def deliver_due(self, topic: str) -> float | None:
         """One round for a topic: deliver what is due, up to `batch_size` events.
 
-        Returns how many seconds to wait before the next round; 0 when more may be due, None when nothing is.
-        Raises what the database raises.
+        Returns the seconds to wait before the next round: 0 when more events may be due, None when none are.
+        Raises the errors of the database.
         """
         found, arrived = await self._round(topic, self._topics[topic])
         if found and not arrived:
-            # The receiver is down: do not send it the whole backlog.
+            # The receiver is probably down, so it does not get the whole backlog now.
             self._failures_in_a_row[topic] += 1
-            return _back_off_seconds(self._failures_in_a_row[topic], PAUSE_SECONDS_MAX)
+            return full_jitter(
+                self._failures_in_a_row[topic], base_seconds=BACKOFF_SECONDS, seconds_max=PAUSE_SECONDS_MAX
+            )
         self._failures_in_a_row[topic] = 0
         return None if found < self._batch_size else 0.0
 
     async def _round(self, topic: str, deliver: Deliver) -> tuple[int, int]:
-        """Lease what is due and deliver it: how many events there were, how many arrived or were parked."""
+        """Lease and deliver events. Returns how many were leased, and how many arrived or were parked."""
         leased = await self._lease_due(topic)
         if not leased:
             return 0, 0
@@ -139,8 +141,8 @@ class Relay:
         return len(leased), len(arrived) + sum(each.parked for each in failed)
 
     async def _lease_due(self, topic: str) -> list[_Leased]:
-        # The rows are found again by ctid, which cannot change under the lock. A join on the key would make
-        # the planner, which does not know the limit, read the whole table.
+        # The update finds the rows by ctid, which cannot change while they are locked. The planner does not
+        # know the limit, so for a join on the key it would read the whole table.
         rows = await self._database.execute_write(
             """
             UPDATE outbox
@@ -176,7 +178,7 @@ class Relay:
                     return await _deliver_all(events, deliver)
                 except ServiceError as error:
                     return [error] * len(events)
-                except Exception as error:  # noqa: BLE001 — one of them may be poison: find out which
+                except Exception as error:  # noqa: BLE001 — one event may cause it: deliver them one by one
                     log.warning("delivery_failed", topic=events[0].topic, problem=repr(error))
                 for index, event in enumerate(events):
                     answers[index] = await _deliver_one(event, deliver)
@@ -196,7 +198,7 @@ class Relay:
         self.delivered += len(arrived)
 
     async def _postpone(self, failed: Sequence[_Failed]) -> None:
-        """Give each lease back, unless it has run out and another replica holds the event by now."""
+        """End each lease, except a lease that has run out and that another replica has taken over."""
         await self._database.execute_write(
             """
             UPDATE outbox
@@ -240,13 +242,13 @@ async def _deliver_one(event: OutboxEvent, deliver: Deliver) -> ServiceError | N
         (answer,) = await _deliver_all([event], deliver)
     except ServiceError as error:
         return error
-    except Exception as error:  # noqa: BLE001 — this event alone waits until it is repaired
+    except Exception as error:  # noqa: BLE001 — only this event fails, and is tried again later
         return ServiceError(Reason.INTERNAL, repr(error))
     return answer
 
 
 def _storable(text: str) -> str:
-    """The text without what PostgreSQL does not store: NUL, and halves of surrogate pairs."""
+    """The text without NUL and halves of surrogate pairs, which PostgreSQL cannot store."""
     return text.replace("\0", "").encode(errors="replace").decode()
 
 
@@ -255,13 +257,8 @@ def _is_final(error: ServiceError) -> bool:
 
 
 def _delay_seconds(failed: _Failed) -> float:
-    delay = _back_off_seconds(failed.leased.attempt, BACKOFF_SECONDS_MAX)
+    delay = full_jitter(failed.leased.attempt, base_seconds=BACKOFF_SECONDS, seconds_max=BACKOFF_SECONDS_MAX)
     return max(delay, min(failed.error.retry_after_seconds or 0.0, BACKOFF_SECONDS_MAX))
-
-
-def _back_off_seconds(attempt: int, maximum: float) -> float:
-    ceiling = min(maximum, BACKOFF_SECONDS * 2 ** min(attempt, 16))
-    return random.uniform(0, ceiling)  # noqa: S311 — full jitter, not a secret
 
 
 def _statement_deadline() -> float:

@@ -1,4 +1,4 @@
-"""The one lifecycle of background work: jobs that repeat, are observed, and stop in order."""
+"""Background work: jobs that run in rounds, have metrics, and stop in order."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from chassis.backoff import full_jitter
 from chassis.errors import ServiceError
+from chassis.rpc.faults import cancelled_by_caller
 from chassis.telemetry.logs import get_logger
 from chassis.telemetry.metrics import Metrics
 
 AT_ONCE = 0.0
-"""What a job returns when more work is waiting."""
+"""A job returns this when more work is waiting."""
 
-# Longer than a delivery of the relay, and short enough for the grace period of the process.
+STEP_SECONDS_MAX = 5.0
+
+# It is longer than a delivery of the relay, and shorter than the grace period of the process.
 STOP_SECONDS_MAX = 9.0
 CANCEL_SECONDS_MAX = 0.5
 BACKOFF_SECONDS = 0.5
@@ -32,7 +36,7 @@ Run = Callable[[], Awaitable[float | None]]
 
 @dataclass(slots=True)
 class Job:
-    """Work that is repeated; `wake` makes it run now."""
+    """Work that runs in rounds; `wake` makes it run now."""
 
     name: str
     run: Run
@@ -44,15 +48,15 @@ class Job:
     woken: asyncio.Event = field(default_factory=asyncio.Event)
 
     def wake(self) -> None:
-        """Run now, or once more if it is running; after a failure, not before its back-off has ended."""
+        """Run now, or once more if it is running. After a failure, the back-off must end first."""
         self.woken.set()
 
 
 class Background:
-    """All work of a process that no request asks for.
+    """All work of a process that is not part of a request.
 
-    Each job has a loop of its own: a job that fails or hangs delays no other. A round that raises is logged,
-    counted, and tried again after a growing pause; only `stop` ends the loop.
+    Each job has a loop of its own, so a job that fails or hangs does not delay the others. A round that
+    raises is logged, counted, and tried again after a growing pause. Only `stop` ends the loop.
     """
 
     def __init__(self, *, metrics: Metrics) -> None:
@@ -60,14 +64,14 @@ class Background:
         self._loops: dict[str, asyncio.Task[None]] = {}
         self._stopping = asyncio.Event()
         self._durations = metrics.histogram(
-            "job_seconds", "How long a round of background work took.", ("job",), DURATION_BUCKETS_SECONDS
+            "job_seconds", "The duration of a round of background work.", ("job",), DURATION_BUCKETS_SECONDS
         )
         self._failures = metrics.counter(
-            "job_failures", "Rounds of background work that failed, and are tried again.", ("job",)
+            "job_failures", "Rounds of background work that failed; they are tried again.", ("job",)
         )
         metrics.gauge(
             "job_last_success_timestamp_seconds",
-            "When a round of background work last succeeded (Unix time); 0 if it never did.",
+            "The Unix time of the last successful round of background work; 0 if there was none.",
             lambda: {(job.name,): job.last_success_at for job in self._jobs.values()},
             ("job",),
         )
@@ -75,8 +79,8 @@ class Background:
     def add(self, name: str, run: Run, *, interval_seconds: float, cancel_at_stop: bool = False) -> Job:
         """Add a job, before `start`.
 
-        `interval_seconds` is the pause between two rounds, give or take a tenth, so that replicas spread.
-        `cancel_at_stop` is for a round that waits for an event: the end cancels it.
+        `interval_seconds` is the pause between two rounds. It varies by a tenth, so that replicas do not run
+        at the same moments. `cancel_at_stop` is for a round that waits for an event: `stop` cancels it.
         """
         if name in self._jobs:
             raise ValueError(f"there is a job {name} already")
@@ -89,7 +93,7 @@ class Background:
             self._loops[name] = asyncio.create_task(self._repeat(job), name=f"job {name}")
 
     async def stop(self) -> None:
-        """Let the rounds under way finish, within STOP_SECONDS_MAX, and begin no more; then cancel them."""
+        """Begin no more rounds, and let the current ones finish. After STOP_SECONDS_MAX, cancel them."""
         self._stopping.set()
         for job in self._jobs.values():
             job.wake()
@@ -114,21 +118,17 @@ class Background:
             if pause_seconds > 0.0:
                 await self._pause(pause_seconds, job.woken if may_wake else self._stopping)
             else:
-                await asyncio.sleep(0)  # other tasks get their turn, however much work there is
+                await asyncio.sleep(0)  # other tasks also run while there is more work
 
     async def _round(self, job: Job) -> tuple[float, bool]:
-        """One round; how long to wait after it, and whether `wake` may cut that short."""
+        """One round. Returns the pause after it, and whether `wake` may end the pause."""
         began = time.monotonic()
         try:
             wanted = await job.run()
-        except Exception as error:  # noqa: BLE001 — the loop must survive whatever a round raises
-            return self._failed(job, error), False
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if self._stopping.is_set() or task is None or task.cancelling():
+        except (Exception, asyncio.CancelledError) as error:
+            if cancelled_by_caller(error):
                 raise
-            # Not this loop is cancelled, but a task that the round awaits.
-            return self._failed(job, error), False
+            return self._failed(job, error), False  # the loop goes on after any exception of a round
         finally:
             self._durations.observe((job.name,), time.monotonic() - began)
         job.failures_in_a_row = 0
@@ -138,7 +138,7 @@ class Background:
         return job.interval_seconds * random.uniform(1 - JITTER, 1 + JITTER), True  # noqa: S311 - jitter
 
     def _failed(self, job: Job, error: BaseException) -> float:
-        """Count a round that failed; how long to wait before the next one."""
+        """Count a round that failed. Returns the seconds to wait before the next one."""
         job.failures_in_a_row += 1
         self._failures.add(job.name)
         log.warning(
@@ -148,7 +148,9 @@ class Background:
             failures=job.failures_in_a_row,
             exc_info=None if isinstance(error, ServiceError) else error,
         )
-        return _backoff_seconds(job.failures_in_a_row)
+        return full_jitter(
+            job.failures_in_a_row, base_seconds=BACKOFF_SECONDS, seconds_max=BACKOFF_SECONDS_MAX
+        )
 
     async def _pause(self, seconds: float, interruption: asyncio.Event) -> None:
         with contextlib.suppress(TimeoutError):
@@ -156,6 +158,6 @@ class Background:
                 await interruption.wait()
 
 
-def _backoff_seconds(failures: int) -> float:
-    ceiling = min(BACKOFF_SECONDS_MAX, BACKOFF_SECONDS * 2 ** min(failures, 16))
-    return random.uniform(0, ceiling)  # noqa: S311 — full jitter, not a secret
+def step_deadline() -> float:
+    """The deadline of one read, write or call of a round, from now."""
+    return time.monotonic() + STEP_SECONDS_MAX

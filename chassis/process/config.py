@@ -1,4 +1,4 @@
-"""One frozen configuration object per process, read once from the environment and failing loudly."""
+"""Configuration: one frozen object per process, read once from the environment, with all problems at once."""
 
 from __future__ import annotations
 
@@ -18,14 +18,11 @@ PREFIX = "HOMEROOM_"
 FILE_SUFFIX = "_FILE"
 SERVICE_TOKEN_LENGTH_MIN = 16
 
-_TRUE = frozenset({"true", "1", "yes", "on"})
-_FALSE = frozenset({"false", "0", "no", "off"})
-
 T = TypeVar("T")
 
 
 class ConfigError(Exception):
-    """The environment does not make a usable configuration; `problems` holds one sentence per fault."""
+    """The environment has no usable configuration; `problems` has one sentence for each problem."""
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = tuple(problems)
@@ -33,14 +30,14 @@ class ConfigError(Exception):
 
 
 class Mode(StrEnum):
-    """How much the process may trust its surroundings; production unless told otherwise."""
+    """Production or development. Development allows unsafe settings; production is the default."""
 
     PRODUCTION = "production"
     DEVELOPMENT = "development"
 
 
 class Secret:
-    """A string that does not show itself in `repr`, `str`, logs or tracebacks; `reveal()` is the way in."""
+    """A string that `repr`, `str`, logs and tracebacks do not show; only `reveal()` returns it."""
 
     __slots__ = ("_value",)
 
@@ -67,15 +64,15 @@ def rules(
     maximum: float | None = None,
     check: Callable[[Any], str | None] | None = None,
 ) -> dict[str, Any]:
-    """What `field(metadata=...)` of a configuration holds.
+    """The `metadata` of a configuration field.
 
-    A meaning is shown when the variable is missing; a check names what is wrong with a value, or None.
+    `means` is shown when the variable is missing. `check` returns what is wrong with a value, or None.
     """
     return {"means": means, "minimum": minimum, "maximum": maximum, "check": check}
 
 
 def check_address(address: str) -> str | None:
-    """Say what is wrong with a host:port, or None: for `rules(check=...)`."""
+    """What is wrong with a host:port, or None: for `rules(check=...)`."""
     try:
         split_host_port(address)
     except ValueError as error:
@@ -84,7 +81,7 @@ def check_address(address: str) -> str | None:
 
 
 def check_http_url(url: str) -> str | None:
-    """Say what is wrong with an http(s) URL, or None: for `rules(check=...)`."""
+    """What is wrong with an http(s) URL, or None: for `rules(check=...)`."""
     try:
         parts = urlsplit(url)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname)
@@ -95,10 +92,13 @@ def check_http_url(url: str) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessConfig:
-    """The configuration of every process; a process that needs more inherits and adds fields."""
+    """The configuration of every process. A process that needs more adds fields in a subclass."""
 
     mode: Mode = Mode.PRODUCTION
     bind: str = field(metadata=rules(means="host:port to serve on", check=check_address))
+    ops_bind: str = field(
+        metadata=rules(means="host:port of /livez /readyz /version /metrics", check=check_address)
+    )
     service_token: Secret | None = None
     trace_sample_ratio: float = field(default=0.01, metadata=rules(minimum=0.0, maximum=1.0))
     trace_file: Path | None = None
@@ -108,9 +108,9 @@ class ProcessConfig:
 
     @classmethod
     def problems(cls, given: Mapping[str, Any]) -> Iterator[str]:
-        """Name what is wrong between fields; `given` holds only those that could be read.
+        """The problems between fields; `given` has only the fields that could be read.
 
-        A subclass with rules of its own yields from `super().problems(given)` too.
+        A subclass with rules of its own also yields from `super().problems(given)`.
         """
         if given.get("mode") is Mode.PRODUCTION:
             token = given.get("service_token", MISSING)
@@ -127,26 +127,23 @@ class ProcessConfig:
                 )
             if given.get("failpoints_dir") is not None:
                 yield (
-                    f"{PREFIX}FAILPOINTS_DIR is set in production mode, where nothing may kill a process on "
-                    f"request: unset it, or set {PREFIX}MODE=development"
+                    f"{PREFIX}FAILPOINTS_DIR is set in production mode, but failpoints are for development "
+                    f"only: unset it, or set {PREFIX}MODE=development"
                 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceConfig(ProcessConfig):
-    """The configuration of a gRPC service: in addition, its operations pages and its database."""
+    """The configuration of a gRPC service: in addition, its database."""
 
-    ops_bind: str = field(
-        metadata=rules(means="host:port of /livez /readyz /version /metrics", check=check_address)
-    )
     database_url: Secret = field(
         metadata=rules(means="the PostgreSQL URI of the role that reads and writes rows")
     )
     database_connections_max: int = field(default=8, metadata=rules(minimum=2, maximum=200))
-    # Prepared statements kept per connection. Set it to 0 behind a pgbouncer in transaction mode that does
-    # not follow prepared statements: before 1.21, or with `max_prepared_statements = 0`.
+    # Prepared statements that each connection keeps. It must be 0 behind a pgbouncer in transaction mode that
+    # does not support prepared statements: before 1.21, or with `max_prepared_statements = 0`.
     database_statement_cache: int = field(default=256, metadata=rules(minimum=0, maximum=10_000))
-    # Longer than any client retries: when a key is forgotten, the same request has its effect again.
+    # It must be longer than any client retries: once a key is deleted, the same request has its effect again.
     idempotency_retention_days: float = field(default=7.0, metadata=rules(minimum=1, maximum=3650))
 
 
@@ -161,10 +158,10 @@ class MigrationConfig:
 
 
 def load(cls: type[T], environ: Mapping[str, str]) -> T:
-    """Read a frozen dataclass from `HOMEROOM_<FIELD>` variables, or raise ConfigError naming every problem.
+    """Read a frozen dataclass from `HOMEROOM_<FIELD>` variables. Raises ConfigError with every problem.
 
-    An empty variable counts as unset. A Secret may come as `HOMEROOM_<FIELD>_FILE`, the path of a file
-    that holds it. Variables that no field knows are ignored: processes share an environment.
+    An empty variable counts as unset. `HOMEROOM_<FIELD>_FILE` may give a Secret: it is the path of a file
+    with the secret. Variables without a field are ignored, because processes share an environment.
     """
     if not is_dataclass(cls):
         raise TypeError(f"{cls.__name__} is not a dataclass")
@@ -185,7 +182,7 @@ def load(cls: type[T], environ: Mapping[str, str]) -> T:
 
 
 class _ProblemError(Exception):
-    """One variable cannot be used; the message is the sentence shown."""
+    """One variable cannot be used; the message is the sentence that is shown."""
 
 
 def _read(each: Field[Any], hint: Any, environ: Mapping[str, str]) -> Any:
@@ -195,8 +192,6 @@ def _read(each: Field[Any], hint: Any, environ: Mapping[str, str]) -> Any:
     if text is None:
         if each.default is not MISSING:
             return each.default
-        if each.default_factory is not MISSING:
-            return each.default_factory()
         means = each.metadata.get("means", "")
         also = f" (or {variable}{FILE_SUFFIX}, the path of a file that holds it)" if kind is Secret else ""
         raise _ProblemError(f"{variable} is missing: set it{also}" + (f" to {means}" if means else ""))
@@ -213,7 +208,7 @@ def _read(each: Field[Any], hint: Any, environ: Mapping[str, str]) -> Any:
 
 
 def _text_of(variable: str, environ: Mapping[str, str], *, may_be_file: bool) -> tuple[str | None, str]:
-    """Find the text meant for a variable, and the name to blame for it."""
+    """The text for a variable, and the name of the variable that gave it."""
     text = environ.get(variable, "").strip() or None
     file_variable = variable + FILE_SUFFIX
     path = environ.get(file_variable, "").strip() if may_be_file else ""
@@ -232,7 +227,7 @@ def _text_of(variable: str, environ: Mapping[str, str], *, may_be_file: bool) ->
 
 
 def _without_none(hint: Any) -> Any:
-    """`X | None` is read as X; a field of that type may simply be left unset."""
+    """The type X of `X | None`: a field of that type may be left unset."""
     if get_origin(hint) in {Union, types.UnionType}:
         kinds = [kind for kind in get_args(hint) if kind is not type(None)]
         if len(kinds) == 1:
@@ -241,13 +236,11 @@ def _without_none(hint: Any) -> Any:
 
 
 def _parse(kind: Any, text: str) -> Any:  # noqa: PLR0911 — one return per supported type is the table it looks like
-    """Turn text into the field's type; a ValueError's message continues the sentence "<variable> …"."""
+    """The text as the field's type. The text of a ValueError continues the sentence "<variable> …"."""
     if kind is str:
         return text
     if kind is Secret:
         return Secret(text)
-    if kind is bool:
-        return _parse_bool(text)
     if kind is int:
         return _parse_number(int, text, "a whole number")
     if kind is float:
@@ -259,15 +252,6 @@ def _parse(kind: Any, text: str) -> Any:  # noqa: PLR0911 — one return per sup
     if get_origin(kind) is tuple and get_args(kind) == (str, ...):
         return tuple(part for part in (part.strip() for part in text.split(",")) if part)
     raise TypeError(f"a configuration field cannot be of type {kind!r}")
-
-
-def _parse_bool(text: str) -> bool:
-    lowered = text.lower()
-    if lowered in _TRUE:
-        return True
-    if lowered in _FALSE:
-        return False
-    raise ValueError(f"is {text!r}: say true or false")
 
 
 def _parse_number(kind: type[int | float], text: str, called: str) -> int | float:

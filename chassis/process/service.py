@@ -9,29 +9,24 @@ import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 import chassis.postgres.migrations
-from chassis import failpoints
 from chassis.postgres import Database, DatabaseMisconfigured, DatabaseUnavailable
 from chassis.postgres.idempotency import purge_keys
 from chassis.postgres.migrations import MigrationError, SchemaMismatch
 from chassis.postgres.relay import Relay
-from chassis.process.background import STOP_SECONDS_MAX, Background
-from chassis.process.config import ConfigError, MigrationConfig, Mode, ServiceConfig, load
-from chassis.process.lifecycle import Shutdown, StartError, run, tune_garbage_collection
+from chassis.process.config import ConfigError, MigrationConfig, ServiceConfig, load
+from chassis.process.lifecycle import Shutdown, StartError, run
+from chassis.process.process import Process
 from chassis.process.version import version
-from chassis.rpc.client import Upstream
 from chassis.rpc.server import Server
 from chassis.rpc.servicing import Handler
 from chassis.telemetry import logs
-from chassis.telemetry.health import Health, OpsServer
-from chassis.telemetry.metrics import Metrics
-from chassis.telemetry.tracing import Tracing
 
 SERVER_STOP_SECONDS_MAX = 10.0
 PURGE_INTERVAL_SECONDS = 60.0
@@ -47,17 +42,10 @@ log = logs.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """The parts that every service has; all of them are closed at the end of the process."""
+    """A process, its database, and what every service does with it."""
 
-    name: str
-    config: ServiceConfig
-    shutdown: Shutdown
-    token: str = field(repr=False)
-    metrics: Metrics
-    tracing: Tracing
+    process: Process
     database: Database
-    health: Health
-    background: Background
 
     @classmethod
     async def begin(
@@ -69,64 +57,32 @@ class Service:
             ConfigError: the configuration cannot work, such as a wrong password of the database.
             StartError: the database cannot be reached, or its schema is not the one known here.
         """
-        token = config.service_token.reveal() if config.service_token else ""
-        logs.configure(service=name, version=version(), level=config.log_level, hash_secret=token)
-        try:
-            failpoints.configure(config.failpoints_dir, allowed=config.mode is Mode.DEVELOPMENT)
-        except ValueError as error:
-            raise ConfigError([str(error)]) from error
-        metrics = Metrics(service=name, version=version())
-        tracing = Tracing(
-            service=name,
-            version=version(),
-            sample_ratio=config.trace_sample_ratio,
-            trace_file=config.trace_file,
-            otlp_endpoint=config.otlp_endpoint,
-        )
-        shutdown.closing("tracing", tracing.close)
+        process = Process.begin(name, config, shutdown)
         database = await _open_database(name, config, shutdown)
         shutdown.closing("database", database.close)
         try:
             await chassis.postgres.migrations.check(database, migrations)
         except (SchemaMismatch, DatabaseUnavailable) as error:
             raise StartError(str(error)) from error
-        metrics.gauge("database_waiting", "Calls that wait for a connection.", lambda: database.pool_waiting)
-        health = Health()
-        health.add("database", database.ping)
-        background = Background(metrics=metrics)
-        background.add(
+        process.metrics.gauge(
+            "database_waiting", "Calls that wait for a connection.", lambda: database.pool_waiting
+        )
+        process.health.add("database", database.ping)
+        process.background.add(
             "purge_keys",
             partial(purge_keys, database, older_than=timedelta(days=config.idempotency_retention_days)),
             interval_seconds=PURGE_INTERVAL_SECONDS,
         )
-        return cls(
-            name=name,
-            config=config,
-            shutdown=shutdown,
-            token=token,
-            metrics=metrics,
-            tracing=tracing,
-            database=database,
-            health=health,
-            background=background,
-        )
-
-    def upstream(self, name: str, target: str) -> Upstream:
-        """A client of another process; it is closed after the work that uses it has ended."""
-        upstream = Upstream(
-            name=name, target=target, service_token=self.token, tracing=self.tracing, metrics=self.metrics
-        )
-        self.shutdown.closing(name, upstream.close)
-        return upstream
+        return cls(process=process, database=database)
 
     def add_relay(self, relay: Relay) -> None:
         """Deliver the events of the outbox, each topic in a job of its own."""
         for topic in relay.topics:
-            job = self.background.add(
+            job = self.process.background.add(
                 f"relay_{topic}", partial(relay.deliver_due, topic), interval_seconds=RELAY_INTERVAL_SECONDS
             )
             relay.at_wake(job.wake)
-        self.metrics.gauge(
+        self.process.metrics.gauge(
             "relay_events",
             "Events of the outbox by outcome; a parked event needs an operator.",
             lambda: {
@@ -139,35 +95,23 @@ class Service:
 
     async def listen(self, handlers: Sequence[Handler]) -> None:
         """Serve the operations pages and the handlers, and begin the background work."""
+        process = self.process
         server = Server(
-            bind=self.config.bind,
+            bind=process.config.bind,
             handlers=handlers,
-            service_token=self.token,
-            tracing=self.tracing,
-            metrics=self.metrics,
-        )
-        ops = OpsServer(
-            bind=self.config.ops_bind,
-            service=self.name,
-            version=version(),
-            health=self.health,
-            metrics=self.metrics,
+            service_token=process.token,
+            tracing=process.tracing,
+            metrics=process.metrics,
         )
 
         async def report_readiness() -> None:
-            await server.set_serving(self.health.is_ready(await self.health.results()))
+            await server.set_serving(process.health.is_ready(await process.health.results()))
 
         # Callers ask the gRPC server, load balancers the operations pages: both get the same answer.
-        self.background.add("report_readiness", report_readiness, interval_seconds=READINESS_INTERVAL_SECONDS)
-        self.shutdown.at_request(self.health.drain)
-        self.background.start()
-        self.shutdown.closing("background", self.background.stop, timeout_seconds=STOP_SECONDS_MAX + 1.0)
-        await ops.start()
-        self.shutdown.closing("operations pages", ops.stop)
-        await server.start()
-        self.shutdown.closing("server", server.stop, timeout_seconds=SERVER_STOP_SECONDS_MAX)
-        tune_garbage_collection()
-        log.info("serving", port=server.port, ops_port=ops.port)
+        process.background.add(
+            "report_readiness", report_readiness, interval_seconds=READINESS_INTERVAL_SECONDS
+        )
+        await process.serve(server, stop_seconds_max=SERVER_STOP_SECONDS_MAX)
 
 
 def run_command(

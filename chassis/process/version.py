@@ -1,4 +1,4 @@
-"""Which version of Homeroom is running."""
+"""The version of Homeroom that is running."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ UNKNOWN = "0.0.0+unknown"
 
 @cache
 def version() -> str:
-    """The installed distribution's version, else that of the checkout this file lies in, else UNKNOWN."""
+    """The version of the installed distribution, else of the checkout with this file, else UNKNOWN."""
     try:
         return metadata.version(DISTRIBUTION)
     except metadata.PackageNotFoundError:

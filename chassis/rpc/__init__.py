@@ -1,4 +1,4 @@
-"""Talk between processes: the gRPC server, the client of another process, and how a method is served."""
+"""Calls between processes: the gRPC server, the client of another process, and how a method is served."""
 
 import os
 

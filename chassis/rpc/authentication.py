@@ -1,4 +1,4 @@
-"""Who may call this process over gRPC: whoever knows the service token. Health checks need none."""
+"""Authentication of gRPC callers: they must send the service token. Health checks need no token."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 class Authentication(grpc.aio.ServerInterceptor):
-    """Refuses every RPC without the service token, whatever it asks for, before its handler is found."""
+    """Refuses every RPC without the service token, before its handler is looked up."""
 
     def __init__(self, *, service_token: str) -> None:
         self._token = service_token.encode()
@@ -32,17 +32,20 @@ class Authentication(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         if method != CHECK and not self._has_token(handler_call_details.invocation_metadata or ()):
             return _refusing(ServiceError(Reason.UNAUTHENTICATED, "The service token is missing or wrong"))
-        handler = await continuation(handler_call_details)
-        # A process of the version before does not know a new method yet: its successor will.
-        return handler or _refusing(ServiceError(Reason.UNAVAILABLE, f"This process does not serve {method}"))
+        return await continuation(handler_call_details) or _refusing(not_served(method))
 
     def _has_token(self, metadata: Iterable[tuple[str, str | bytes]]) -> bool:
         token = next((value for key, value in metadata if key == METADATA_TOKEN), "")
         return hmac.compare_digest(token.encode() if isinstance(token, str) else token, self._token)
 
 
+def not_served(path: str) -> ServiceError:
+    """UNAVAILABLE: a process of the previous version does not know a new method, but its successor will."""
+    return ServiceError(Reason.UNAVAILABLE, f"This process does not serve {path}")
+
+
 async def refuse(context: grpc.aio.ServicerContext[Any, Any], error: ServiceError) -> None:
-    """Ends an RPC with a status of ours. It raises, which the stub of gRPC does not say."""
+    """Ends an RPC with a status of ours. It always raises; the type stub of gRPC does not say so."""
     await context.abort_with_status(rpc_status.to_status(to_status(error)))
 
 
@@ -50,6 +53,6 @@ def _refusing(error: ServiceError) -> Handler:
     async def answer(_: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         await refuse(context, error)
 
-    # As a stream, also for a unary method: gRPC would wait for the request of a unary one, for ever if the
-    # caller sends none.
+    # This is a stream handler even for a unary method: for a unary handler, gRPC waits for the request, for
+    # ever if the caller sends none.
     return grpc.stream_stream_rpc_method_handler(answer)

@@ -29,15 +29,17 @@ from chassis.rpc.wire import (
 )
 from protos.chassis.v1 import carrier_pb2
 
-# A message is closed before it grows beyond this, so that one large request does not slow 255 small ones.
+# A message gets no more calls once it would be larger than this. So a large request does not slow the 255
+# small ones of its batch.
 MESSAGE_BYTES_USUAL = REQUEST_BYTES_MAX
-# No message waits longer than this for its answer, whatever its deadlines are: a stream has no deadline.
+# No message waits longer than this for its answer, even if its deadlines are later: a stream has no deadline.
 TIMEOUT_SECONDS_MAX = 600.0
-# A message that got no answer in less than this says more about its caller than about the upstream.
+# A message with a shorter timeout than this does not count as a failure of the upstream: its caller may
+# simply have waited too briefly.
 PATIENCE_SECONDS = 1.0
-# A peer that is silent for this long gets a ping, and is given up when the ping has no answer after as long
-# again. A process that is stopped, or a host without power, keeps its connections open: nothing else would
-# notice before the deadlines, and a stream has none.
+# gRPC sends a ping to a peer that is silent for this long. If the ping gets no answer within the same time,
+# gRPC closes the connection. A stopped process, or a host without power, keeps its connections open: without
+# the ping only the deadlines would show it, and a stream has no deadline.
 SILENCE_MS = 3000
 CONNECT_MS_MAX = 5000
 
@@ -47,7 +49,7 @@ Carried = tuple[bytes, bool]
 
 @dataclass(slots=True)
 class _Message:
-    """Calls that travel together, and the place of each in the batch."""
+    """Calls that are sent together, and the place of each in the batch."""
 
     request: carrier_pb2.CarryRequest
     places: list[int]
@@ -70,8 +72,8 @@ class Carrier:
                 ("grpc.max_receive_message_length", ANSWER_MESSAGE_BYTES_MAX),
                 # The refusal of a plain RPC or a stream travels in metadata.
                 ("grpc.max_metadata_size", METADATA_BYTES_MAX),
-                # A restarted process is found again within a second, not within gRPC's two minutes. The
-                # "minimum" backoff is the time limit of one attempt to connect.
+                # With these, gRPC reconnects to a restarted process within a second; its own default is two
+                # minutes. The "minimum" backoff is the time limit of one attempt to connect.
                 ("grpc.initial_reconnect_backoff_ms", 100),
                 ("grpc.max_reconnect_backoff_ms", 1000),
                 ("grpc.min_reconnect_backoff_ms", CONNECT_MS_MAX),
@@ -85,9 +87,9 @@ class Carrier:
         self._lines = Lines(self.channel, metadata=self.metadata)
 
     async def carry(self, path: str, items: Sequence[Item[bytes]]) -> list[Carried | ServiceError]:
-        """Sends calls to one method, in as few messages as their size allows; outcomes in their order.
+        """Sends calls to one method, in as few messages as their size allows. The outcomes keep their order.
 
-        Never raises for what a call contains or for what happens on the way: each outcome says it.
+        A call that cannot be sent, and a message that fails, raise nothing: they are outcomes.
         """
         outcomes: list[Carried | ServiceError] = [ServiceError(Reason.UNAVAILABLE)] * len(items)
         messages = _pack(path, items, outcomes)
@@ -98,10 +100,10 @@ class Carrier:
         return outcomes
 
     def failed(self, error: BaseException, *, timeout_seconds: float) -> ServiceError:
-        """What the callers are told about an error on this channel; the breaker hears of it, too.
+        """The refusal for the callers of a message that failed on this channel. The breaker counts it.
 
-        `timeout_seconds` is how long they would have waited. A caller that was impatient says nothing about
-        the upstream.
+        `timeout_seconds` is how long the callers were ready to wait. A timeout below PATIENCE_SECONDS shows
+        nothing about the upstream.
         """
         fault = fault_of(error, upstream=self._name)
         if fault.answered:
@@ -113,7 +115,7 @@ class Carrier:
         return fault.error
 
     async def close(self, grace_seconds: float | None) -> None:
-        """Closes the channel, when what is under way has ended or the grace is over."""
+        """Closes the channel when its calls have ended, or when the grace period is over."""
         self._lines.close()
         await self.channel.close(grace_seconds)
 
@@ -124,26 +126,22 @@ class Carrier:
                 message.request.SerializeToString(), timeout_seconds=message.timeout_seconds
             )
             answers = _read_answers(payload, asked=len(message.places))
-        except asyncio.CancelledError as error:
-            if cancelled_by_caller():
+        except (Exception, asyncio.CancelledError) as error:
+            if cancelled_by_caller(error):
                 raise
-            answers = self._all_failed(message, error)
-        except Exception as error:  # noqa: BLE001 - `chassis.rpc.faults` knows what each one means
-            answers = self._all_failed(message, error)
+            refusal = self.failed(error, timeout_seconds=message.timeout_seconds)
+            answers = [refusal] * len(message.places)
         else:
             self.breaker.succeeded()
         for place, answer in zip(message.places, answers, strict=True):
             outcomes[place] = answer
-
-    def _all_failed(self, message: _Message, error: BaseException) -> list[Carried | ServiceError]:
-        return [self.failed(error, timeout_seconds=message.timeout_seconds)] * len(message.places)
 
 
 def _read_answers(payload: bytes, *, asked: int) -> list[Carried | ServiceError]:
     """The outcomes in a message's answer.
 
     Raises:
-        UnreadableAnswerError: it is cut short, or has fewer or more outcomes than there were calls.
+        UnreadableAnswerError: the answer is cut short, or has fewer or more outcomes than calls were sent.
     """
     try:
         response = carrier_pb2.CarryResponse.FromString(payload)
@@ -159,7 +157,7 @@ def _read_answers(payload: bytes, *, asked: int) -> list[Carried | ServiceError]
 
 
 def _pack(path: str, items: Sequence[Item[bytes]], outcomes: list[Carried | ServiceError]) -> list[_Message]:
-    """Puts calls into messages. A call that cannot be sent gets its outcome here, and it alone."""
+    """Puts calls into messages. A call that cannot be sent gets its outcome here, and the others are sent."""
     now = time.monotonic()
     messages: list[_Message] = []
     message: _Message | None = None
@@ -188,7 +186,7 @@ def _pack(path: str, items: Sequence[Item[bytes]], outcomes: list[Carried | Serv
                 request_id=context.request_id,
                 traceparent=context.traceparent,
             )
-        except ValueError:  # half of a surrogate pair: what a careless parser makes of invalid UTF-8
+        except ValueError:  # half of a surrogate pair, which some parsers make from invalid UTF-8
             outcomes[place] = ServiceError(Reason.INVALID_ARGUMENT, "The key or a header is not valid text")
             continue
         message.places.append(place)

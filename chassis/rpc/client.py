@@ -1,4 +1,4 @@
-"""A client for one other process: each call gets an answer or a ServiceError."""
+"""A client of one other process: each call gets an answer or a ServiceError."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError, Message
 from grpc_health.v1 import health_pb2
 from opentelemetry.trace import SpanKind
 
+from chassis.backoff import full_jitter
 from chassis.batch import Item, Outcome, Reply
 from chassis.context import Context
 from chassis.errors import Reason, ServiceError
@@ -19,7 +20,7 @@ from chassis.rpc.carrier import Carried, Carrier
 from chassis.rpc.coalescer import Coalescer
 from chassis.rpc.faults import UnreadableAnswerError, cancelled_by_caller
 from chassis.rpc.methods import Method, find_method
-from chassis.rpc.retries import ATTEMPTS_MAX, RetryBudget, backoff_seconds
+from chassis.rpc.retries import ATTEMPTS_MAX, BACKOFF_SECONDS, BACKOFF_SECONDS_MAX, RetryBudget
 from chassis.rpc.wire import METADATA_KEY, METADATA_REQUEST_ID, METADATA_ROLES, METADATA_TRACE, METADATA_USER
 from chassis.telemetry.logs import get_logger
 from chassis.telemetry.metrics import Metrics
@@ -27,7 +28,7 @@ from chassis.telemetry.tracing import RequestSpan, Tracing
 
 # After a failed attempt, another one is made only while at least this much time is left.
 RETRY_SECONDS_MIN = 0.15
-# The size of all requests that wait for their answers, in all methods together: the bound on memory.
+# The size of all requests that wait for their answers, over all methods. It bounds the memory.
 REQUESTS_BYTES_MAX = 64 * 1024 * 1024
 # How long closing waits for the messages that `call_many` has sent.
 CLOSE_GRACE_SECONDS = 2.0
@@ -39,15 +40,15 @@ log = get_logger(__name__)
 class Upstream:
     """Calls one other process.
 
-    Calls to one method gather in a coalescer. Retries, the retry budget and the breaker live here and nowhere
-    else on this edge. gRPC's own retries are off, so that each attempt has its own span.
+    The calls to one method are collected in a coalescer. Retries, the retry budget and the breaker are here,
+    and nowhere else between the two processes. gRPC's own retries are off, so that each attempt has its span.
 
     Args:
         target: host:port of the process.
-        lanes: batches of one method under way at once.
+        lanes: batches of one method in flight at once.
         batch_max: calls in one batch.
         waiting_max: calls of one method that may wait for a lane.
-        attempts: how often a retryable call is sent in all.
+        attempts: how often a retryable call is sent at most, the first time included.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class Upstream:
         self._closing = False
         metrics.gauge_of(
             "upstream_breaker_open",
-            "1 while calls to an upstream are refused because it gave no answers.",
+            "1 while calls to an upstream are refused because recent calls got no answers.",
             lambda: float(self.breaker_open),
             label="upstream",
             value=name,
@@ -91,7 +92,7 @@ class Upstream:
 
     @property
     def breaker_open(self) -> bool:
-        """Whether calls are refused because the process gave no answers lately."""
+        """Whether calls are refused because recent calls got no answers."""
         return self._carrier.breaker.open
 
     @property
@@ -100,13 +101,13 @@ class Upstream:
         return sum(coalescer.waiting for _, coalescer in self._methods.values())
 
     async def call(self, path: str, request: Message, context: Context) -> Reply[Any]:
-        """Sends one call, together with its neighbours.
+        """Sends one call, in a batch with other calls of this moment.
 
         Raises:
             ServiceError: the upstream's refusal, or UNAVAILABLE, DEADLINE_EXCEEDED, OVERLOADED.
         """
         method, coalescer = self._method(path)
-        payload = request.SerializeToString(deterministic=True)
+        payload = _serialized(request)
         self._budget.earn()
         attempt = 1
         while True:
@@ -124,13 +125,17 @@ class Upstream:
             await asyncio.sleep(pause)
             attempt += 1
 
-    async def call_many(self, path: str, requests: Sequence[tuple[Message, Context]]) -> list[Outcome]:
-        """Sends many calls to one method as one message, at once; the outcomes come in their order."""
+    async def call_many(
+        self, path: str, requests: Sequence[tuple[Message | bytes, Context]]
+    ) -> list[Outcome]:
+        """Sends many calls to one method as one message, at once. The outcomes keep their order.
+
+        A request may be serialized already.
+        """
         method, _ = self._method(path)
         outcomes: list[Outcome] = [ServiceError(Reason.INTERNAL)] * len(requests)
         left = [
-            (place, Item(context, request.SerializeToString(deterministic=True)))
-            for place, (request, context) in enumerate(requests)
+            (place, Item(context, _serialized(request))) for place, (request, context) in enumerate(requests)
         ]
         self._budget.earn(len(requests))
         attempt = 1
@@ -142,7 +147,7 @@ class Upstream:
                     pause = self._pause_before_retry(method, outcome, attempt)
                     if pause is not None:
                         pauses[place] = pause
-            # They are sent again together, after the longest pause. A call without time for that keeps its
+            # The retries are sent together, after the longest pause. A call without enough time keeps its
             # outcome.
             longest = max(pauses.values(), default=0.0)
             left = [
@@ -156,7 +161,7 @@ class Upstream:
         return outcomes
 
     async def stream(self, path: str, request: Message, context: Context) -> AsyncIterator[Any]:
-        """Follows a server-streaming method until it ends or the caller stops; it has no deadline.
+        """Follows a server-streaming method until the stream ends or the caller stops. It has no deadline.
 
         Raises:
             ServiceError: the upstream's refusal, or UNAVAILABLE when the stream broke.
@@ -172,38 +177,34 @@ class Upstream:
                 yield _parsed(method, payload)
         except ServiceError:
             raise
-        except asyncio.CancelledError as error:
-            if cancelled_by_caller():
+        except (Exception, asyncio.CancelledError) as error:
+            if cancelled_by_caller(error):
                 raise
-            raise self._carrier.failed(error, timeout_seconds=math.inf) from error
-        except Exception as error:
             raise self._carrier.failed(error, timeout_seconds=math.inf) from error
         finally:
             if responses is not None:
                 responses.cancel()
 
     async def check_health(self) -> None:
-        """Asks the process' gRPC health service; for a readiness check.
+        """Asks the gRPC health service of the process, for a readiness check.
 
         Raises:
-            ServiceError: it does not answer, or does not serve.
+            ServiceError: the process does not answer, or does not serve.
         """
         rpc: Any = self._carrier.channel.unary_unary("/grpc.health.v1.Health/Check")
         try:
             payload = await rpc(b"", metadata=self._carrier.metadata, timeout=HEALTH_TIMEOUT_SECONDS)
             status = _health_status(payload)
-        except asyncio.CancelledError as error:
-            if cancelled_by_caller():
+        except (Exception, asyncio.CancelledError) as error:
+            if cancelled_by_caller(error):
                 raise
-            raise self._carrier.failed(error, timeout_seconds=HEALTH_TIMEOUT_SECONDS) from error
-        except Exception as error:
             raise self._carrier.failed(error, timeout_seconds=HEALTH_TIMEOUT_SECONDS) from error
         self._carrier.breaker.succeeded()
         if status != health_pb2.HealthCheckResponse.SERVING:
             raise ServiceError(Reason.UNAVAILABLE, f"{self._name} is not serving")
 
     async def close(self) -> None:
-        """Lets what is under way finish, refuses what comes later, then closes the channel."""
+        """Refuses new calls, lets the calls in flight finish, then closes the channel."""
         self._closing = True
         grace_seconds = None
         try:
@@ -230,7 +231,7 @@ class Upstream:
         return known
 
     async def _submit(self, coalescer: Coalescer[Item[bytes], Carried], item: Item[bytes]) -> Carried:
-        """Waits for the answer, but not beyond the caller's own deadline, whatever its batch does."""
+        """Waits for the answer until the caller's own deadline, even if the batch takes longer."""
         remaining = item.context.remaining_seconds()
         if remaining <= 0.0:
             raise ServiceError(Reason.DEADLINE_EXCEEDED)
@@ -246,12 +247,12 @@ class Upstream:
         finally:
             self._requests_bytes -= size
             timer.cancel()
-            # The future holds its error, and the error's traceback holds this frame: without this, only the
-            # garbage collector would free them.
+            # The future refers to its error, and the traceback of the error refers to this frame. Without
+            # `del`, only the garbage collector would free them.
             del future
 
     async def _carry_traced(self, method: Method, items: Sequence[tuple[int, Item[bytes]]]) -> list[Outcome]:
-        """Carries calls that are a batch already, each under a span of its own."""
+        """Carries calls that already form a batch, each with its own span."""
         spans = [
             self._tracing.begin(method.path, traceparent=item.context.traceparent, kind=SpanKind.CLIENT)
             for _, item in items
@@ -265,7 +266,7 @@ class Upstream:
         except ServiceError as error:
             outcomes = [error] * len(items)
         finally:
-            for span, outcome in zip(spans, outcomes, strict=False):  # no outcomes when it was cancelled
+            for span, outcome in zip(spans, outcomes, strict=False):  # a cancelled batch has no outcomes
                 if isinstance(outcome, ServiceError):
                     span.error(outcome.reason.name)
             for span in spans:
@@ -283,15 +284,16 @@ class Upstream:
             return None
         if self.breaker_open or self._closing:
             return None
-        return backoff_seconds(attempt) + (error.retry_after_seconds or 0.0)
+        backoff_seconds = full_jitter(attempt, base_seconds=BACKOFF_SECONDS, seconds_max=BACKOFF_SECONDS_MAX)
+        return backoff_seconds + (error.retry_after_seconds or 0.0)
 
     def _may_retry(self, context: Context, pause_seconds: float) -> bool:
-        """Whether time and the budget allow another attempt; if so, it is taken from the budget."""
+        """Whether the deadline and the budget allow another attempt. If so, the budget pays for it."""
         return context.remaining_seconds() >= pause_seconds + RETRY_SECONDS_MIN and self._budget.spend()
 
 
 def _traced(item: Item[bytes], span: RequestSpan) -> Item[bytes]:
-    """The same call with the span as its parent. The decision not to sample is passed on, too."""
+    """The same call with the span as its parent. The decision not to sample is passed on as well."""
     if span.traceparent == item.context.traceparent:
         return item
     return replace(item, context=replace(item.context, traceparent=span.traceparent))
@@ -307,8 +309,12 @@ def _outcome(method: Method, answer: Carried | ServiceError) -> Outcome:
         return error
 
 
+def _serialized(request: Message | bytes) -> bytes:
+    return request if isinstance(request, bytes) else request.SerializeToString(deterministic=True)
+
+
 def _parsed(method: Method, response: bytes) -> Message:
-    """The response message. One that cannot be read is no answer, but the fault of this one call."""
+    """The response message. If it cannot be read, only this call fails, with UNAVAILABLE."""
     try:
         return method.response_type.FromString(response)
     except DecodeError as error:

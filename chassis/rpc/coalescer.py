@@ -1,4 +1,4 @@
-"""Batches calls while earlier batches are in flight: no timer, no added latency when idle."""
+"""Collects calls into batches while earlier batches are in flight. It adds no latency when it is idle."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Generic, TypeVar
 from chassis.errors import Reason, ServiceError
 from chassis.telemetry.logs import get_logger
 
-# The event loop reads a socket in one iteration and runs its reader in the next: a call that has arrived is
-# submitted after two.
+# The event loop reads a socket in one iteration, and runs the reader of the data in the next one. So a call
+# that has arrived is submitted after two iterations.
 ITERATIONS = 2
 
 log = get_logger(__name__)
@@ -24,17 +24,18 @@ Answer = TypeVar("Answer")
 class Coalescer(Generic[Ask, Answer]):
     """Sends submitted calls in batches, over a few lanes; a lane has one batch in flight.
 
-    A free lane sends when one of two things is true: its fair share of the calls is there, or two iterations
-    of the event loop have brought no new call. The fair share is the number of calls that wait or are in
-    flight, divided by the lanes. So callers whose answers come together, and who then call again together,
+    A free lane sends in one of two cases: its fair share of the calls is waiting, or two iterations of the
+    event loop have brought no new call. The fair share is the number of calls that wait or are in flight,
+    divided by the number of lanes. Callers that get their answers together often call again together; they
     stay in one batch, and the lanes stay equally loaded. An idle coalescer sends a single call at once.
 
     Args:
-        send: sends a batch and returns as many answers, in the same order. If it raises a ServiceError, each
-            caller of the batch gets it. Any other exception is UNAVAILABLE: the batch may have been sent.
+        send: sends a batch and returns one answer for each call, in the same order. If it raises a
+            ServiceError, each caller of the batch gets it. Any other exception becomes UNAVAILABLE, because
+            the batch may have been sent.
         lanes: batches in flight at once.
         batch_max: calls in one batch.
-        waiting_max: calls that may wait; one more is refused as OVERLOADED, at once.
+        waiting_max: the largest number of waiting calls; one more is refused as OVERLOADED, at once.
     """
 
     def __init__(
@@ -60,15 +61,15 @@ class Coalescer(Generic[Ask, Answer]):
         return len(self._waiting)
 
     def submit(self, ask: Ask) -> asyncio.Future[Answer]:
-        """Queues one call; the future gives its answer, or raises its ServiceError.
+        """Queues one call. The future gives its answer, or raises its ServiceError.
 
-        A call whose future is cancelled before a lane has taken it is never sent.
+        A call is never sent if its future is cancelled before a lane takes it.
 
         Raises:
-            ServiceError: OVERLOADED, when too many are waiting already.
+            ServiceError: OVERLOADED, when too many calls are waiting already.
         """
         while self._waiting and self._waiting[0][1].done():
-            self._waiting.popleft()  # its caller has left: it must not count while all lanes are stuck
+            self._waiting.popleft()  # its caller has left, so it must not count, even if all lanes are stuck
         if len(self._waiting) >= self._waiting_max:
             raise ServiceError(Reason.OVERLOADED, retry_after_seconds=1.0)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -76,14 +77,14 @@ class Coalescer(Generic[Ask, Answer]):
         self._submitted += 1
         if self._idle_lanes:
             self._idle_lanes -= 1
-            # An empty context: a lane serves many callers, and must not log or trace as the first of them.
+            # An empty context: a lane serves many callers, so its logs and spans must not name the first one.
             lane = asyncio.create_task(self._run_lane(), context=contextvars.Context())
             self._lanes_under_way.add(lane)
             lane.add_done_callback(self._lanes_under_way.discard)
         return future
 
     async def close(self) -> None:
-        """Waits until everything submitted has its answer."""
+        """Waits until every submitted call has its answer."""
         while self._lanes_under_way:
             await asyncio.wait(self._lanes_under_way)
 
@@ -101,7 +102,7 @@ class Coalescer(Generic[Ask, Answer]):
             self._idle_lanes += 1
 
     async def _let_gather(self) -> None:
-        """Wait until the fair share is there, or two iterations of the event loop bring no new call."""
+        """Waits until the fair share is waiting, or two iterations of the event loop bring no new call."""
         seen = -1
         while seen != self._submitted and len(self._waiting) < self._share():
             seen = self._submitted
@@ -109,7 +110,7 @@ class Coalescer(Generic[Ask, Answer]):
                 await asyncio.sleep(0)
 
     def _share(self) -> int:
-        """How many calls one lane should carry: all that wait or are in flight, divided by the lanes."""
+        """The fair share of one lane: the calls that wait or are in flight, divided by the lanes."""
         return min(self._batch_max, -(-(len(self._waiting) + self._in_flight) // self._lanes))
 
     def _take(self) -> list[tuple[Ask, asyncio.Future[Answer]]]:
@@ -132,7 +133,7 @@ class Coalescer(Generic[Ask, Answer]):
             answers = [error] * len(batch)
         except Exception:
             log.exception("batch_failed", calls=len(batch))
-        finally:  # also when the lane is cancelled: no caller may wait for an answer that cannot come
+        finally:  # also when the lane is cancelled: a caller must not wait for an answer that never comes
             for (_, future), answer in zip(batch, answers, strict=True):
                 if future.done():
                     continue

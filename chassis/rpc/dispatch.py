@@ -1,10 +1,10 @@
-"""From serialized requests to outcomes: admission before the handler, metrics and spans after it."""
+"""Dispatch: admits each serialized request, runs the handler on the batch, and records metrics and spans."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,12 +23,10 @@ from chassis.telemetry.tracing import RequestSpan, Tracing
 
 log = get_logger(__name__)
 
-# The figures of Boulder (grpc/interceptors.go): the time that the answer needs on its way back, and the least
-# time that must remain at the beginning.
+# Both values are Boulder's (grpc/interceptors.go): the time that the answer needs on its way back, and the
+# least time that must remain when a request arrives.
 WAY_BACK_SECONDS = 0.020
 REMAINING_SECONDS_MIN = 0.100
-# Methods that are shed last (completions and answers) are still admitted when all others are refused.
-SHED_LAST_HEADROOM = 1.25
 
 
 class Dispatcher:
@@ -36,7 +34,7 @@ class Dispatcher:
 
     Args:
         handlers: one for each method of each service that is served.
-        in_flight_max: requests in flight at once; more are refused as OVERLOADED, at once.
+        in_flight_max: the largest number of requests in flight; one more is refused as OVERLOADED, at once.
 
     Raises:
         TypeError: a method of a service has no handler, or one of the wrong kind.
@@ -60,7 +58,7 @@ class Dispatcher:
         metrics.gauge("requests_in_flight", "Requests in flight.", lambda: float(self._in_flight))
 
     async def run(self, method: Method, requests: Sequence[tuple[bytes, Context]]) -> list[Outcome]:
-        """Answers a batch of calls to one unary method; never raises for what a request contains."""
+        """Answers a batch of calls to one unary method. No content of a request makes it raise."""
         began = time.monotonic()
         self._metrics.observe_batch(method.path, len(requests))
         outcomes: list[Outcome | None] = [None] * len(requests)
@@ -86,7 +84,7 @@ class Dispatcher:
                 with self._tracing.batch([spans[place] for place in places]):
                     worked = await self._answered(method, items)
             except asyncio.CancelledError:
-                # The callers have left, or their time is over, or the process is stopping.
+                # The callers have left, their deadlines have passed, or the process is stopping.
                 for outcome, span in zip(outcomes, spans, strict=True):
                     code = outcome.reason.name if isinstance(outcome, ServiceError) else CANCELLED
                     self._end(method, code, span, began)
@@ -101,7 +99,7 @@ class Dispatcher:
         ]
 
     async def _answered(self, method: Method, items: Sequence[Item[Any]]) -> list[Outcome]:
-        """The handler's outcomes, serialized. Whatever it raises ends here."""
+        """The handler's outcomes, serialized. An exception of the handler becomes INTERNAL for each item."""
         try:
             outcomes = await self._unary[method.path].answer(items)
             if len(outcomes) != len(items):
@@ -111,16 +109,34 @@ class Dispatcher:
             return [ServiceError(Reason.INTERNAL)] * len(items)
         return [_serialized(method, outcome) for outcome in outcomes]
 
-    def stream(self, method: Method, payload: bytes, context: Context) -> AsyncIterator[Message]:
-        """Begins a server-streaming method.
+    async def stream(self, method: Method, payload: bytes, context: Context) -> AsyncGenerator[bytes]:
+        """Runs a server-streaming method; its span and its metrics end with the stream.
+
+        The stream's queries are no children of its span: a stream may live for days.
 
         Raises:
-            ServiceError: the request was refused.
+            ServiceError: the request was refused, or the stream failed.
         """
-        request = self._admit(method, payload, context, time.monotonic())
-        if isinstance(request, ServiceError):
-            raise request
-        return self._streams[method.path].follow(Item(context, request))
+        began = time.monotonic()
+        span = self._tracing.begin(method.path, traceparent=context.traceparent, kind=SpanKind.SERVER)
+        code = CANCELLED  # by its caller, or because the process is stopping
+        try:
+            request = self._admit(method, payload, context, began)
+            if isinstance(request, ServiceError):
+                raise request  # noqa: TRY301 - the handler below counts it
+            item = Item(_for_operation(context, span), request)
+            async for message in self._streams[method.path].follow(item):
+                yield message.SerializeToString()
+            code = OK
+        except ServiceError as error:
+            code = error.reason.name
+            raise
+        except Exception as error:
+            log.exception("stream_failed", method=method.path)
+            code = Reason.INTERNAL.name
+            raise ServiceError(Reason.INTERNAL) from error
+        finally:
+            self._end(method, code, span, began)
 
     def _admit(
         self, method: Method, payload: bytes, context: Context, now: float, *, ahead: int = 0
@@ -134,8 +150,7 @@ class Dispatcher:
             return ServiceError(Reason.PERMISSION_DENIED)
         if method.key_required and not context.idempotency_key:
             return ServiceError(Reason.IDEMPOTENCY_KEY_MISSING)
-        limit = self._in_flight_max * (SHED_LAST_HEADROOM if method.shed_last else 1.0)
-        if self._in_flight + ahead >= limit:
+        if self._in_flight + ahead >= method.in_flight_limit(self._in_flight_max):
             return ServiceError(Reason.OVERLOADED, retry_after_seconds=1.0)
         try:
             request = method.request_type.FromString(payload)
@@ -173,5 +188,5 @@ def _serialized(method: Method, outcome: Outcome) -> Outcome:
 
 
 def _for_operation(context: Context, span: RequestSpan) -> Context:
-    """The context for the operation: less time than the caller has, and our own span as the parent."""
+    """The context for the operation: a deadline before the caller's, and our own span as the parent."""
     return replace(context, deadline=context.deadline - WAY_BACK_SECONDS, traceparent=span.traceparent)

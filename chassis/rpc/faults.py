@@ -1,4 +1,4 @@
-"""What a failed message means: the one table for everything that a line, stream or channel of gRPC raises."""
+"""What a failed message means: one table for all errors of gRPC's channels and streams."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ log = get_logger(__name__)
 
 
 class LineLostError(Exception):
-    """The upstream ended a stream without an answer. Whether it has read the message is not known."""
+    """The upstream ended a stream without an answer. It may or may not have read the message."""
 
 
 class UnreadableAnswerError(Exception):
-    """The bytes that came are not an answer to the message that was sent."""
+    """The bytes that arrived are not an answer to the message that was sent."""
 
 
 class Fault(NamedTuple):
-    """What the callers of a failed message are told, and whether the upstream has given an answer at all."""
+    """The refusal for the callers of a failed message, and whether the upstream gave an answer at all."""
 
     error: ServiceError
     answered: bool
@@ -39,18 +39,18 @@ class _Meaning(NamedTuple):
     answered: bool
 
 
-# A status without our ErrorInfo comes from gRPC itself. Only these two codes say more than "no answer".
+# A status without our ErrorInfo comes from gRPC itself. Only these two codes mean more than "no answer".
 _WITHOUT_STATUS_OF_OURS: Mapping[grpc.StatusCode, _Meaning] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: _Meaning(Reason.DEADLINE_EXCEEDED, None, answered=False),
     # The server's limit of concurrent RPCs, or a message above its size limit.
     grpc.StatusCode.RESOURCE_EXHAUSTED: _Meaning(Reason.OVERLOADED, 1.0, answered=True),
 }
-# Everything else, of any type. A server that was killed shows as UNAVAILABLE, as CANCELLED, as UNKNOWN, or as
-# INTERNAL ("Internal error from Core", when a write was under way); a channel that is closed shows as
-# UsageError or CancelledError; a stream that has ended shows as InvalidStateError.
+# All other errors, of any type. A killed server causes UNAVAILABLE, CANCELLED, UNKNOWN, or INTERNAL
+# ("Internal error from Core", during a write). A closed channel causes UsageError or CancelledError. A stream
+# that has ended causes InvalidStateError.
 _NO_ANSWER = _Meaning(Reason.UNAVAILABLE, 0.1, answered=False)
 
-# These are ordinary when a process stops or dies, and are not worth a line in the log.
+# These errors are normal when a process stops or dies, so they are not logged.
 _ORDINARY_CODES = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
@@ -69,15 +69,15 @@ _ORDINARY_ERRORS = (
 
 
 def fault_of(error: BaseException, *, upstream: str) -> Fault:
-    """What this error of a message, a stream or a health check means.
+    """The meaning of an error of a message, a stream or a health check.
 
-    A status of ours (google.rpc.Status with our ErrorInfo) is an answer. What carries none is no answer:
-    UNAVAILABLE, or one of the few other meanings in the table. The caller must have excluded its own
-    cancellation; see `cancelled_by_caller`.
+    A status of ours (google.rpc.Status with our ErrorInfo) is an answer. An error without one is no answer:
+    it means UNAVAILABLE, or as the table says. The caller must first exclude its own cancellation with
+    `cancelled_by_caller`.
     """
     refusal = _refusal_of(error)
     if refusal is not None:
-        return Fault(_as_told(refusal, upstream=upstream), answered=True)
+        return Fault(_for_callers(refusal, upstream=upstream), answered=True)
     meaning = _meaning_of(error)
     _log_unusual(error, upstream=upstream)
     return Fault(
@@ -85,13 +85,14 @@ def fault_of(error: BaseException, *, upstream: str) -> Fault:
     )
 
 
-def cancelled_by_caller() -> bool:
-    """Whether somebody has cancelled the current task.
+def cancelled_by_caller(error: BaseException) -> bool:
+    """Whether this error is the cancellation of the current task.
 
-    A CancelledError also comes out of a stream whose channel was closed; nobody has cancelled the task then.
+    A CancelledError also comes from a stream whose channel was closed, and from another task that was
+    cancelled. The current task is not cancelled then.
     """
     task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 def _meaning_of(error: BaseException) -> _Meaning:
@@ -103,20 +104,20 @@ def _meaning_of(error: BaseException) -> _Meaning:
 
 
 def _refusal_of(error: BaseException) -> ServiceError | None:
-    """The refusal that a status of ours carries; None for every other error."""
+    """The refusal in a status of ours; None for every other error."""
     if not isinstance(error, grpc.aio.AioRpcError):
         return None
     try:
         status = rpc_status.from_call(error)
         return from_status(status) if status is not None and is_ours(status) else None
-    except (ValueError, DecodeError):  # details that contradict the code, or that are not a Status
+    except (ValueError, DecodeError):  # the details contradict the code, or are not a Status
         return None
 
 
-def _as_told(refusal: ServiceError, *, upstream: str) -> ServiceError:
+def _for_callers(refusal: ServiceError, *, upstream: str) -> ServiceError:
     if refusal.reason is not Reason.UNAUTHENTICATED:
         return refusal
-    # The service token is wrong. That is this process' own fault: the end user's login is fine.
+    # The service token is wrong. That is a fault of this process: the user's own token is valid.
     log.error("service_token_refused", upstream=upstream)
     return ServiceError(Reason.INTERNAL)
 

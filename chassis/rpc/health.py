@@ -1,4 +1,4 @@
-"""The health service of gRPC (grpc.health.v1): whether this process serves, for probes and load balancers."""
+"""The gRPC health service (grpc.health.v1): it tells probes and load balancers whether the process serves."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from grpc_health.v1 import health_pb2
 SERVICE = "grpc.health.v1.Health"
 CHECK = f"/{SERVICE}/Check"
 
-# Checks and watches have places of their own beside those of the calls: whoever watches, or opens checks and
-# never sends the request, takes no place from them.
+# Checks and watches have limits of their own. So a caller that watches, or that opens checks and never sends
+# the request, takes no room from the calls.
 CHECKS_MAX = 64
 WATCHES_MAX = 16
 REQUEST_SECONDS_MAX = 5.0
@@ -49,12 +49,12 @@ class HealthService:
         self._wake_watches()
 
     def set_ready(self, ready: bool) -> None:
-        """Whether the process could answer calls now; it is ready unless somebody says otherwise."""
+        """Sets whether the process could answer calls now; before the first call of this, it is ready."""
         self._ready = ready
         self._wake_watches()
 
     def stop(self) -> None:
-        """NOT_SERVING for good; the watches say so and end."""
+        """NOT_SERVING from now on. The watches send it and end."""
         self._stopped = True
         self._wake_watches()
 
@@ -76,13 +76,13 @@ class HealthService:
         self._watches += 1
         try:
             service = await _requested_service(context)
-            told = b""
+            sent = b""
             while True:
-                # Read together: the state may change again while the response is written.
+                # These three are read together: the state may change again while the response is written.
                 changed, stopped, response = self._changed, self._stopped, self._response(service)
-                if response != told:
+                if response != sent:
                     await context.write(response)
-                    told = response
+                    sent = response
                 if stopped:
                     return
                 await changed.wait()
@@ -104,8 +104,8 @@ class HealthService:
 
 
 async def _requested_service(context: RpcContext) -> str:
-    """The name in the request; ends the RPC when no request comes in time, or one that cannot be read."""
-    # Not cancelled when the time is over: gRPC's core may still write to the memory of a pending read.
+    """The name in the request. Ends the RPC when no request comes in time, or when it cannot be read."""
+    # The read is not cancelled after the time limit: gRPC's core may still write to the memory of the read.
     reading = asyncio.ensure_future(context.read())
     reading.add_done_callback(lambda done: done.cancelled() or done.exception())
     await asyncio.wait({reading}, timeout=REQUEST_SECONDS_MAX)

@@ -1,4 +1,4 @@
-"""Lines to one process: streams that carry a message and then its answer, one at a time."""
+"""Lines to one process. A line is an open stream that carries one message at a time, and then its answer."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ WRITE_FAILED = "Internal error from Core"  # what gRPC itself says of a failed w
 
 
 class Lines:
-    """Opens streams as they are needed, and keeps them for the next message.
+    """Opens streams when they are needed, and keeps them for the next message.
 
-    A unary RPC for each message takes three times the CPU and twice the time of a message on an open stream
-    (measured; ARCHITECTURE.md). A line whose message failed is not used again: the stream is cancelled, which
-    tells the other side to stop working on the message.
+    A unary RPC takes three times the CPU and twice the time of a message on an open stream (measured;
+    ARCHITECTURE.md). A line is not used again after a message on it failed. Its stream is cancelled, so that
+    the other side stops working on the message.
     """
 
     def __init__(self, channel: grpc.aio.Channel, *, metadata: tuple[tuple[str, str], ...]) -> None:
@@ -38,8 +38,8 @@ class Lines:
 
         Raises:
             TimeoutError: there was no answer in time.
-            LineLostError: the other side has ended the stream, as it does when it stops.
-            Exception: whatever else gRPC raises; `chassis.rpc.faults` says what it means.
+            LineLostError: the other side ended the stream, for example because it stops.
+            Exception: any other error of gRPC; `chassis.rpc.faults` has the meanings.
         """
         line = self._take()
         try:
@@ -58,7 +58,7 @@ class Lines:
         return bytes(answer)
 
     def close(self) -> None:
-        """Ends the idle lines now, and the others after their answers."""
+        """Ends the idle lines now, and each other line after its answer."""
         self._closed = True
         while self._idle:
             self._idle.pop().stream.cancel()
@@ -72,10 +72,10 @@ class Lines:
 
 
 class _Line:
-    """A stream, and the status that has ended it.
+    """A stream, and the status that ended it.
 
-    gRPC sets the status of a stream to INTERNAL when a write fails. The status that the other side has sent
-    comes before or after that, and it may be an answer: a refusal, or the limit of concurrent RPCs.
+    gRPC sets the status of a stream to INTERNAL when a write fails. The status from the other side may come
+    before or after that. It may be an answer: a refusal, or the limit of concurrent RPCs.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -108,7 +108,7 @@ class _Line:
 
 
 def _now(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """The result of a coroutine that waits for nothing, as the getters of a stream whose status is set."""
+    """The result of a coroutine that never waits: gRPC's getters do not wait once the status is set."""
     try:
         coroutine.send(None)
     except StopIteration as done:

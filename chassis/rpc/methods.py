@@ -1,4 +1,4 @@
-"""What the .proto files say of each method: who may call it, whether it is safe, whether it needs a key."""
+"""The methods of the contract and their policies: roles, safety, and whether a key is needed."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from google.protobuf.message import Message
 
 from protos.chassis.v1 import options_pb2
 
-# The largest body of an HTTP request, unless the method's policy says another size.
+# The largest body of an HTTP request, unless the method's policy has another limit.
 BODY_BYTES_MAX_DEFAULT = 64 * 1024
+# Methods that are shed last (completions and answers) get this much more room than the others.
+SHED_LAST_HEADROOM = 1.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +39,24 @@ class Method:
 
     @property
     def internal(self) -> bool:
-        """Only other Homeroom processes may call it."""
+        """Whether only other Homeroom processes may call it."""
         return self.roles == frozenset({"service"})
+
+    def in_flight_limit(self, in_flight_max: int) -> float:
+        """How many requests may be in flight before a call of this method is refused."""
+        return in_flight_max * (SHED_LAST_HEADROOM if self.shed_last else 1.0)
 
     @property
     def retryable(self) -> bool:
-        """Sending it again cannot count it twice: it is safe, naturally idempotent, or carries a key."""
+        """Whether it may be sent again: it is safe, naturally idempotent, or has a key, so it counts once."""
         return self.safe or self.idempotent or self.key_required
 
 
 def methods_of(service: str) -> list[Method]:
-    """The methods of a service, by its full name; its generated module must have been imported.
+    """The methods of a service with this full name. Its generated module must have been imported.
 
     Raises:
-        ValueError: a method has no policy, so nobody could say who may call it.
+        ValueError: a method has no policy, so it is not known who may call it.
     """
     descriptor = descriptor_pool.Default().FindServiceByName(service)
     return [_method(method) for method in descriptor.methods]

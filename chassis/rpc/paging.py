@@ -1,4 +1,4 @@
-"""Pages of lists, and the token that says after which row the next page begins."""
+"""Pages of lists, and page tokens. A token names the row after which the next page begins."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ TOKEN_CHARACTERS_MAX = 1000  # as in the contract
 _SEAL_BYTES = 12
 
 Position: TypeAlias = tuple[str | int, ...]
-"""The place of a row in its list: the values that the list is ordered by."""
+"""The position of a row in its list: the values that order the list."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The rows that are asked for: at most `limit`, after the position `after` (None: from the beginning)."""
+    """The rows that are wanted: at most `limit`, after the position `after` (None: from the beginning)."""
 
     after: Position | None
     limit: int
@@ -32,18 +32,18 @@ class Page:
 class PageTokens:
     """Writes and reads page tokens: a position, authenticated with a secret.
 
-    A token is valid only for the list that it was written for. So an operation only sees positions that were
-    written here, for its own list. When the shape of a list's position changes, the list needs a new name.
+    A token is valid only for the list that it was written for. So an operation only gets positions that this
+    class wrote for its own list. When the form of a list's position changes, the list needs a new name.
 
     Args:
-        secret: what the processes of one deployment share.
+        secret: the secret that the processes of one deployment share.
     """
 
     def __init__(self, *, secret: str) -> None:
         self._key = blake2b(secret.encode(), digest_size=32, person=b"homeroom-pages").digest()
 
     def write(self, list_name: str, position: Position) -> str:
-        """The token of a position in a list; URL-safe.
+        """The URL-safe token of a position in a list.
 
         Raises:
             ValueError: the token would be longer than the contract allows.
@@ -55,10 +55,10 @@ class PageTokens:
         return token
 
     def read(self, list_name: str, token: str) -> Position | None:
-        """The position in a token; None for an empty one, which asks for the first page.
+        """The position in a token; None for an empty token, which means the first page.
 
         Raises:
-            ServiceError: INVALID_ARGUMENT, when the token was not written here for this list.
+            ServiceError: INVALID_ARGUMENT, when the token was not written for this list with this secret.
         """
         if not token:
             return None
@@ -66,7 +66,7 @@ class PageTokens:
             raise _refused()
         try:
             sealed = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
-        except ValueError:  # binascii.Error is one, too
+        except ValueError:  # binascii.Error is a ValueError
             raise _refused() from None
         seal, payload = sealed[:_SEAL_BYTES], sealed[_SEAL_BYTES:]
         if not hmac.compare_digest(seal, self._seal(list_name, payload)):

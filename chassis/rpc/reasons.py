@@ -1,4 +1,4 @@
-"""What each reason is over gRPC and over HTTP: the one registry that both sides of the wire read."""
+"""The gRPC code and the HTTP status of each reason: one table for both ends of a call."""
 
 from __future__ import annotations
 

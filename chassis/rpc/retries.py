@@ -1,8 +1,7 @@
-"""When to retry: a budget, full jitter, and a breaker that stops calls to a dead upstream."""
+"""When to retry: a budget, and a breaker that stops calls to a dead upstream."""
 
 from __future__ import annotations
 
-import random
 import time
 
 from chassis.errors import Reason, ServiceError
@@ -12,16 +11,12 @@ BACKOFF_SECONDS = 0.05
 BACKOFF_SECONDS_MAX = 1.0
 
 
-def backoff_seconds(attempt: int) -> float:
-    """Full jitter, from attempt 1 on (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/)."""
-    return random.uniform(0, min(BACKOFF_SECONDS_MAX, BACKOFF_SECONDS * 2**attempt))  # noqa: S311 - no secret
-
-
 class RetryBudget:
-    """Limits retries to a share of all calls, so that they cannot turn a fault into a storm.
+    """Limits retries to a share of all calls, so that retries cannot overload an upstream that has a fault.
 
-    A token bucket as in gRPC's retry throttling (gRFC A6): each call earns `ratio` tokens, each retry spends
-    one. The bucket holds `burst` tokens and begins full, so that a client with few calls may retry, too.
+    A token bucket, as in gRPC's retry throttling (gRFC A6): each call earns `ratio` tokens, each retry spends
+    one token. The bucket has room for `burst` tokens and begins full, so that a client with few calls may
+    also retry.
     """
 
     def __init__(self, *, ratio: float = 0.1, burst: float = 20.0) -> None:
@@ -33,7 +28,7 @@ class RetryBudget:
         self._tokens = min(self._burst, self._tokens + self._ratio * calls)
 
     def spend(self) -> bool:
-        """Whether one more retry is within the budget; takes it if so."""
+        """Takes one retry from the budget; False when the budget is empty."""
         if self._tokens < 1.0:
             return False
         self._tokens -= 1.0
@@ -41,9 +36,9 @@ class RetryBudget:
 
 
 class Breaker:
-    """Opens after several failures in a row; then one probe at a time finds out whether it may close.
+    """A circuit breaker: it opens after several failures in a row, and closes when a probe succeeds.
 
-    A failure is a message that got no answer. A refusal is an answer.
+    A failure is a message without an answer. A refusal is an answer. One probe at a time is let through.
     """
 
     def __init__(self, *, failures_max: int = 5, cool_down_seconds: float = 0.5) -> None:
@@ -60,7 +55,7 @@ class Breaker:
         """Admits a call, or refuses it.
 
         Raises:
-            ServiceError: UNAVAILABLE, at once, with the time after which to retry.
+            ServiceError: UNAVAILABLE, with the time after which to retry.
         """
         if self._failures < self._failures_max:
             return
@@ -74,7 +69,7 @@ class Breaker:
         self._failures = 0
 
     def undecided(self) -> None:
-        """The message says nothing about the upstream: the next call may be the probe, at once."""
+        """The message shows nothing about the upstream: the next call may be the probe, without a pause."""
         self._probe_at = 0.0
 
     def failed(self) -> None:

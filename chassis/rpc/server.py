@@ -1,4 +1,4 @@
-"""The gRPC server of a process: it serves every method as a plain RPC and, if unary, through the carrier."""
+"""The gRPC server of a process: it serves each method as a plain RPC, and unary ones also by the carrier."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from grpc_reflection.v1alpha import reflection
 from chassis.batch import Outcome, Reply
 from chassis.context import Context
 from chassis.errors import Reason, ServiceError
-from chassis.rpc.authentication import Authentication, refuse
+from chassis.rpc.authentication import Authentication, not_served, refuse
 from chassis.rpc.dispatch import Dispatcher
 from chassis.rpc.health import CHECKS_MAX, SERVICE, WATCHES_MAX, HealthService
 from chassis.rpc.methods import Method
@@ -42,12 +42,12 @@ from chassis.telemetry.metrics import Metrics
 from chassis.telemetry.tracing import Tracing
 from protos.chassis.v1 import carrier_pb2
 
-# A plain unary call that names no deadline gets this one: every call has a deadline.
+# Every call has a deadline. A plain unary call without one gets this one.
 DEFAULT_TIMEOUT_SECONDS = 10.0
-# The least time between two pings of one caller; chassis.rpc.carrier sends them less often. gRPC's own limit
-# is five minutes, and it closes the connection of a caller that sends more.
+# The least time between two pings of one caller; chassis.rpc.carrier pings less often. gRPC's default is five
+# minutes, and it closes the connection of a caller that pings more often.
 PINGS_APART_MS = 1000
-# How long stopping waits until the callers of idle lines have been told; a caller may have stopped reading.
+# How long `stop` waits for the ends of idle lines to be sent: a caller may have stopped reading.
 END_LINES_SECONDS_MAX = 1.0
 
 log = get_logger(__name__)
@@ -56,16 +56,16 @@ RpcContext = grpc.aio.ServicerContext[Any, Any]
 
 
 class Server:
-    """Serves handlers over gRPC, with health and reflection, to callers that know the service token.
+    """Serves handlers over gRPC, with health and reflection, to callers that send the service token.
 
-    A health check needs no token: a probe has none.
+    A health check needs no token, because a probe has none.
 
     Args:
-        bind: host:port; port 0 takes a free one, which `port` then tells.
+        bind: host:port; port 0 takes a free port, and `port` is its number after `start`.
         handlers: one for each method of each service that is served.
         service_token: the secret that Homeroom's processes share; RPCs without it are refused.
-        in_flight_max: requests in flight at once, in all batches together.
-        concurrent_rpcs_max: plain RPCs and open streams at once; the idle lines of all callers count, too.
+        in_flight_max: requests in flight at once, over all batches.
+        concurrent_rpcs_max: plain RPCs and open streams at once; the idle lines of all callers also count.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Server:
         )
         self._server = grpc.aio.server(
             interceptors=[Authentication(service_token=service_token)],
-            # Checks and watches of the health service have limits of their own, on top.
+            # The checks and watches of the health service come on top; they have limits of their own.
             maximum_concurrent_rpcs=concurrent_rpcs_max + CHECKS_MAX + WATCHES_MAX,
             options=[
                 ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
@@ -109,36 +109,46 @@ class Server:
                 (grpc.method_handlers_generic_handler(service, service_handlers),)
             )
         reflection.enable_server_reflection([*rpc_handlers, reflection.SERVICE_NAME], self._server)
-        self.port = self._server.add_insecure_port(bind)
+        self._bind = bind
+        self._port = 0
+
+    @property
+    def port(self) -> int:
+        """The port listened on, from `start` on."""
+        return self._port
 
     async def start(self) -> None:
-        """Serves from now on, and says so in the health service."""
+        """Serves from now on, and reports it in the health service; raises OSError if it cannot listen."""
+        try:
+            self._port = self._server.add_insecure_port(self._bind)
+        except RuntimeError as error:  # the text of gRPC has no reason
+            raise OSError(f"cannot listen on {self._bind}") from error
         self._stalls.start()
         await self._server.start()
         self._health.start()
 
     async def set_serving(self, serving: bool) -> None:
-        """Tells the health service whether this process is ready, such as whether its database answers.
+        """Tells the health service whether this process is ready, for example whether its database answers.
 
-        Calls are accepted in either case: the health service is for whoever routes them. It says NOT_SERVING
-        before `start` and from `stop` on, whatever was told here.
+        The server accepts calls in both cases: the health service is for load balancers. Before `start` and
+        after `stop` it always reports NOT_SERVING.
         """
         self._health.set_ready(serving)
 
     async def stop(self, *, grace_seconds: float = 5.0) -> None:
-        """Says NOT_SERVING, takes no new calls, ends the streams and lets the calls in flight finish."""
+        """Reports NOT_SERVING, takes no new calls, ends the streams, and lets the calls in flight finish."""
         self._health.stop()
         self._stopping = True
-        for stream in self._streams:  # they would not end within any grace period
+        for stream in self._streams:  # streams do not end by themselves
             stream.cancel()
-        # The other lines end after their answers.
+        # Only the idle lines end here. Each other line ends after its answer.
         if endings := [asyncio.create_task(_end_line(line)) for line in self._idle_lines]:
             await asyncio.wait(endings, timeout=END_LINES_SECONDS_MAX)
         await self._server.stop(grace_seconds)
         self._stalls.stop()
 
     async def _carry_stream(self, _: object, context: RpcContext) -> None:
-        """Answers one message after the other, until the caller or this process ends the line."""
+        """Answers the messages of a line one by one, until the caller or this process ends the line."""
         while not self._stopping:
             self._idle_lines.add(context)
             try:
@@ -157,9 +167,7 @@ class Server:
             await refuse(context, ServiceError(Reason.INVALID_ARGUMENT, "This is not a CarryRequest"))
         method = self._dispatcher.methods.get(request.method)
         if method is None or method.server_streaming:
-            # A process of the version before does not know a new method yet: its successor will.
-            unknown = ServiceError(Reason.UNAVAILABLE, f"This process does not serve {request.method}")
-            return _carried([unknown] * len(request.calls))
+            return _carried([not_served(request.method)] * len(request.calls))
         sent_at = time.monotonic() - self._stalls.seconds()
         answers = await self._dispatcher.run(
             method,
@@ -200,20 +208,20 @@ class Server:
         assert task is not None  # noqa: S101 - a coroutine runs in a task
         self._streams.add(task)
         try:
-            if self._stopping:  # it came while the others were being cancelled
-                raise _stopping_error()  # noqa: TRY301 - the handler below tells the caller
-            async for message in self._dispatcher.stream(method, payload, _context_of(method, context)):
-                yield message.SerializeToString()
+            if self._stopping:  # the stream began after `stop` had cancelled the others
+                raise _stopping_error()
+            # Closed here: a caller who leaves between two messages ends the stream at once.
+            async with aclosing(
+                self._dispatcher.stream(method, payload, _context_of(method, context))
+            ) as messages:
+                async for message in messages:
+                    yield message
         except ServiceError as error:
             await refuse(context, error)
         except asyncio.CancelledError:
             if not self._stopping:
                 raise
             await refuse(context, _stopping_error())
-        except Exception:
-            # gRPC would send the exception's text to the caller.
-            log.exception("stream_failed", method=method.path)
-            await refuse(context, ServiceError(Reason.INTERNAL))
         finally:
             self._streams.discard(task)
 
@@ -221,9 +229,9 @@ class Server:
 def _context_of(method: Method, context: RpcContext) -> Context:
     """The context of a plain RPC, from its metadata."""
     metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-    remaining: float | None = context.time_remaining()  # None without a deadline, whatever the stub says
+    remaining: float | None = context.time_remaining()  # None without a deadline, which the type stub omits
     if remaining is None:
-        # A stream lives until its caller leaves; a unary call must end.
+        # A stream runs until its caller leaves. A unary call must end.
         remaining = math.inf if method.server_streaming else DEFAULT_TIMEOUT_SECONDS
     return Context(
         method=method.path,
@@ -237,7 +245,7 @@ def _context_of(method: Method, context: RpcContext) -> Context:
 
 
 async def _end_line(line: RpcContext) -> None:
-    with suppress(Exception):  # `refuse` raises what ends the RPC; its caller may also have left
+    with suppress(Exception):  # `refuse` ends the RPC by raising, and the caller may have left
         await refuse(line, _stopping_error())
 
 
@@ -246,7 +254,7 @@ def _stopping_error() -> ServiceError:
 
 
 def _carried(answers: Sequence[Outcome]) -> bytes:
-    """The carrier's response: an outcome for each call, in their order."""
+    """The carrier's response: an outcome for each call, in the same order."""
     response = carrier_pb2.CarryResponse()
     room_bytes = ANSWERS_BYTES_MAX
     for answer in answers:
@@ -259,15 +267,13 @@ def _carried(answers: Sequence[Outcome]) -> bytes:
 
 
 def _status_of(answer: Outcome) -> status_pb2.Status:
-    """The status of a refusal, or of an answer for which there is no room."""
+    """The status of a refusal, or of an answer for which the message has no room."""
+    if isinstance(answer, Reply):
+        answer = ServiceError(
+            Reason.OVERLOADED, "The answers of one message were too large together", retry_after_seconds=0.1
+        )
     try:
-        return to_status(answer if isinstance(answer, ServiceError) else _no_room())
+        return to_status(answer)
     except Exception:
         log.exception("refusal_not_rendered")
         return to_status(ServiceError(Reason.INTERNAL))
-
-
-def _no_room() -> ServiceError:
-    return ServiceError(
-        Reason.OVERLOADED, "The answers of one message were too large together", retry_after_seconds=0.1
-    )

@@ -1,8 +1,8 @@
-"""The one way to serve a method: convert each request, run the operation, render each answer.
+"""How a method is served: convert each request, run the operation, render each answer.
 
-A servicer is a list of handlers, made here by `plain`, `keyed`, `paged` and `streamed`. An error that one
-request of a batch causes is the outcome of that request alone, of whatever type it is, and wherever it is
-raised: in its conversion, in the operation, or in the rendering of its answer.
+A servicer is a list of handlers; `plain`, `keyed`, `paged` and `streamed` make them. If one request of a
+batch causes an error, only that request fails. This holds for every type of error, and for every step: the
+conversion, the operation, and the rendering of the answer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 from chassis.batch import Item, Outcome, Reply
 from chassis.errors import Reason, ServiceError
 from chassis.postgres.errors import DataRefused, LockTimeout, OutcomeUnknown
-from chassis.postgres.refusals import busy, refusal_of
+from chassis.postgres.refusals import ABOUT_ALL, busy, refusal_of
 from chassis.rpc.faults import cancelled_by_caller
 from chassis.rpc.methods import Method, find_method
 from chassis.rpc.paging import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, Page, PageTokens, Position
@@ -26,7 +26,7 @@ from chassis.telemetry.logs import get_logger
 
 # A page ends before its rows exceed this size, even if it has fewer than `page_size` rows.
 PAGE_BYTES_MAX = 1024 * 1024
-# Pages of one batch that are read side by side. More of them would only wait for a database connection.
+# Pages of one batch that are read at the same time. More of them would only wait for a database connection.
 PAGES_AT_ONCE_MAX = 16
 
 M = TypeVar("M", bound=Message)
@@ -35,14 +35,14 @@ V = TypeVar("V")
 
 # Converts a request message into the operation's own type; raises ServiceError if the request is wrong.
 Convert = Callable[[Item[M]], R]
-# Returns an outcome for each item, in their order. It may raise a ServiceError that is about the whole batch.
+# Returns an outcome for each item, in the same order. It may raise a ServiceError about the whole batch.
 PlainOperation = Callable[[Sequence[Item[R]]], Awaitable[Sequence[V | ServiceError]]]
-# The same for keyed mutations. The operation renders the answers with the function that it gets, because it
-# stores them with the keys.
+# The same for keyed mutations. The operation gets the render function, because it stores the answers with the
+# keys.
 KeyedOperation = Callable[[Sequence[Item[R]], Callable[[V], bytes]], Awaitable[Sequence[Outcome]]]
 # Returns the rows of one page: at most `page.limit`, after `page.after`.
 PagedOperation = Callable[[Item[R], Page], Awaitable[Sequence[V]]]
-# Yields what a caller follows, until that ends.
+# Yields the values of a stream, until the stream ends.
 StreamOperation = Callable[[Item[R]], AsyncIterator[V]]
 # Returns the serialized content of each name; see `Reply.content`.
 Contents = Callable[[Collection[str]], Awaitable[Mapping[str, bytes]]]
@@ -52,7 +52,7 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class UnaryHandler:
-    """Answers a batch of requests to one method: as many outcomes as items, in their order."""
+    """Answers a batch of requests to one method: one outcome for each item, in the same order."""
 
     method: Method
     answer: Callable[[Sequence[Item[Any]]], Awaitable[list[Outcome]]]
@@ -96,11 +96,11 @@ def keyed(
     *,
     contents: Contents | None = None,
 ) -> Handler:
-    """Serves a unary method that needs a key; its answers are stored, and repeated for the same key.
+    """Serves a unary method that needs a key. Its answers are stored, and repeated for the same key.
 
-    `contents` finds the content that an answer names, and it is appended to that answer: protobuf reads
+    `contents` finds the content that an answer names. The content is appended to the answer: protobuf reads
     concatenated encodings as one merged message (protobuf.dev/programming-guides/encoding, "Last One Wins").
-    An answer whose content is not found is UNAVAILABLE: its effect is committed, and a retry replays it.
+    If the content is not found, the outcome is UNAVAILABLE: the effect is committed, and a retry replays it.
     """
     method = find_method(path)
 
@@ -126,10 +126,10 @@ def paged(
     position: Callable[[V], Position],
     tokens: PageTokens,
 ) -> Handler:
-    """Serves a list, page by page: a page ends at `page_size` rows, or at PAGE_BYTES_MAX.
+    """Serves a list in pages. A page ends at `page_size` rows, or before PAGE_BYTES_MAX.
 
     The response message must have one repeated message field, for the rows, and `next_page_token`. `render`
-    makes one row. `position` gives the place of a row in the list, so that the next page can begin after it.
+    makes one row. `position` returns the position of a row in the list: the next page begins after it.
     """
     method = find_method(path)
     rows_field = _rows_field(method)
@@ -158,9 +158,9 @@ def paged(
             try:
                 async with asyncio.timeout(item.context.remaining_seconds()), places:
                     return await page_of(item)
-            except asyncio.CancelledError as error:
-                return _refusal_for(method, item, _not_ours(error))
-            except Exception as error:  # noqa: BLE001 - whatever it is, the neighbours go on
+            except (Exception, asyncio.CancelledError) as error:
+                if cancelled_by_caller(error):
+                    raise
                 return _refusal_for(method, item, error)
 
         return list(await asyncio.gather(*map(one, items)))
@@ -182,7 +182,7 @@ def streamed(
 
 
 def fingerprint(method: str, message: Message) -> bytes:
-    """16 bytes that tell one request from another: equal for equal messages to the same method."""
+    """A hash of 16 bytes that identifies a request: it is equal for equal messages to the same method."""
     digest = hashlib.blake2b(method.encode(), digest_size=16)
     digest.update(b"\0")
     digest.update(message.SerializeToString(deterministic=True))
@@ -195,14 +195,14 @@ async def _answer(
     convert: Callable[[Item[M]], Item[R]],
     run: Callable[[Sequence[Item[R]]], Awaitable[Sequence[Outcome]]],
 ) -> list[Outcome]:
-    """Converts each item, runs the operation on those that could be converted, and keeps the items' order."""
+    """Converts each item, and runs the operation on the items that could be converted. Keeps the order."""
     outcomes: list[Outcome | None] = []
     converted: list[Item[R]] = []
     for item in items:
         try:
             converted.append(convert(item))
             outcomes.append(None)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the neighbours go on
+        except Exception as error:  # noqa: BLE001 - no error may stop the other items
             outcomes.append(_refusal_for(method, item, error))
     answers = iter(await _bisecting(method, converted, run) if converted else ())
     return [next(answers) if outcome is None else outcome for outcome in outcomes]
@@ -213,18 +213,18 @@ async def _bisecting(
     items: Sequence[Item[R]],
     run: Callable[[Sequence[Item[R]]], Awaitable[Sequence[Outcome]]],
 ) -> list[Outcome]:
-    """Runs the operation. If it fails for a reason that one item may have caused, bisects the batch.
+    """Runs the operation. If it fails, and one item may be the reason, bisects the batch.
 
-    To run an operation again is safe: it finds, by keys and ids, what an earlier run has done.
+    An operation may safely run again: it finds the effects of an earlier run by keys and ids.
     """
     try:
         outcomes = list(await run(items))
         if len(outcomes) == len(items):
             return outcomes
-        problem: Exception = ValueError(f"{len(outcomes)} outcomes for {len(items)} items")
-    except asyncio.CancelledError as error:
-        problem = _not_ours(error)
-    except Exception as error:  # noqa: BLE001 - one item may have caused it, whatever it is
+        problem: BaseException = ValueError(f"{len(outcomes)} outcomes for {len(items)} items")
+    except (Exception, asyncio.CancelledError) as error:
+        if cancelled_by_caller(error):
+            raise
         problem = error
     if len(items) == 1 or _is_about_all(problem):
         return [_refusal_for(method, item, problem) for item in items]
@@ -233,39 +233,23 @@ async def _bisecting(
     return first + await _bisecting(method, items[middle:], run)
 
 
-def _not_ours(error: asyncio.CancelledError) -> Exception:
-    """What stands for a cancellation of something that an operation waited for.
-
-    Raises:
-        CancelledError: it was the operation itself that was cancelled.
-    """
-    if cancelled_by_caller():
-        raise error
-    problem = RuntimeError("something that the operation waited for was cancelled")
-    problem.__cause__ = error
-    return problem
-
-
-_ABOUT_ALL = frozenset({Reason.UNAVAILABLE, Reason.DEADLINE_EXCEEDED, Reason.OVERLOADED})
-
-
-def _first_of(error: Exception) -> Exception:
+def _first_of(error: BaseException) -> BaseException:
     """The error itself, or the first one of a task group."""
-    while isinstance(error, ExceptionGroup):
+    while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
 
 
-def _is_about_all(error: Exception) -> bool:
+def _is_about_all(error: BaseException) -> bool:
     """Whether the error is about the database, an upstream or the time, and not about one of the items."""
     error = _first_of(error)
     if isinstance(error, ServiceError):
-        return error.reason in _ABOUT_ALL
+        return error.reason in ABOUT_ALL
     return isinstance(error, OutcomeUnknown | LockTimeout | TimeoutError)
 
 
-def _refusal_for(method: Method, item: Item[Any], error: Exception) -> ServiceError:
-    """The refusal of one item, for an error that was raised for it."""
+def _refusal_for(method: Method, item: Item[Any], error: BaseException) -> ServiceError:
+    """The refusal of one item for this error."""
     error = _first_of(error)
     if isinstance(error, ServiceError):
         return error
@@ -301,7 +285,7 @@ async def _with_contents(outcomes: Sequence[Outcome], contents: Contents) -> lis
 
 
 async def _found(contents: Contents, names: Sequence[str]) -> dict[str, bytes]:
-    """The contents that can be found. One that cannot be rendered hides none of the others."""
+    """The contents that can be found. If one cannot be rendered, the others are still found."""
     try:
         return dict(await contents(names))
     except Exception as error:
@@ -327,5 +311,5 @@ def _rows_field(method: Method) -> str:
     fields = method.descriptor.output_type.fields
     rows = [field.name for field in fields if field.is_repeated and field.message_type is not None]
     if len(rows) != 1:
-        raise TypeError(f"{method.path} must answer with one repeated message field, to be served in pages")
+        raise TypeError(f"{method.path} is served in pages: its response needs one repeated message field")
     return rows[0]

@@ -1,4 +1,4 @@
-"""Event-loop lag: how long a message may have waited unread."""
+"""Event-loop lag: how long a message may have waited before the process read it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ TICK_SECONDS = 0.05
 
 
 class StallWatch:
-    """Measures the event-loop lag, with a timer that notices when it fires late.
+    """Measures the event-loop lag: how late a timer fires.
 
-    A unary RPC has a deadline that gRPC's own threads count from its arrival. A message on a stream has none.
-    Without this, a process that was stopped or overloaded would grant a call time that is over already.
+    gRPC's own threads count the deadline of a unary RPC from its arrival. A message on a stream has no
+    deadline. Without this measure, a process that was stopped or overloaded would give a call more time than
+    its caller waits.
     """
 
     def __init__(self) -> None:
@@ -30,9 +31,9 @@ class StallWatch:
             self._timer.cancel()
 
     def seconds(self) -> float:
-        """The longest time that a message which was just read may have waited; usually near 0.
+        """How long a message that was just read may have waited; usually near 0.
 
-        It is an upper bound: after a stall nobody knows when during it the message arrived.
+        It is an upper bound: the message may have arrived at any moment of the lag.
         """
         return max(self._late_seconds, time.monotonic() - self._due_at, 0.0)
 

@@ -1,4 +1,4 @@
-"""ServiceError ⇄ google.rpc.Status: the error model of https://google.aip.dev/193, rendered in one place."""
+"""ServiceError ⇄ google.rpc.Status, by the error model of https://google.aip.dev/193."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from chassis.errors import FieldViolation, Reason, ServiceError
 from chassis.rpc.reasons import CODES
 
 ERROR_DOMAIN = "homeroom"
-# Refusals of many calls travel in one message: a larger one is sent without its details.
+# One message has the refusals of many calls, so a larger refusal is sent without its details.
 STATUS_BYTES_MAX = 16 * 1024
 DETAIL_CHARACTERS_MAX = 1000
 
@@ -46,7 +46,7 @@ def _complete_status(error: ServiceError) -> status_pb2.Status:
         )
     ]
     if any(not isinstance(value, str) for value in error.metadata.values()):
-        # ErrorInfo knows only strings; the struct keeps numbers numbers on their way to the client.
+        # ErrorInfo has only strings. The struct keeps the types of numbers on the way to the client.
         typed = struct_pb2.Struct()
         typed.update({key: _known_to_a_struct(value) for key, value in error.metadata.items()})
         details.append(typed)
@@ -80,7 +80,7 @@ def _complete_status(error: ServiceError) -> status_pb2.Status:
 
 
 def from_status(status: status_pb2.Status) -> ServiceError:
-    """Reads back what `to_status` wrote; a status without a known reason is INTERNAL."""
+    """The refusal that `to_status` wrote. A status without a known reason is INTERNAL."""
     reason = Reason.INTERNAL
     metadata: dict[str, str | int | float] = {}
     violations: list[FieldViolation] = []
@@ -109,12 +109,12 @@ def from_status(status: status_pb2.Status) -> ServiceError:
 
 
 def _known_to_a_struct(value: Any) -> str | float:
-    # A value of another type, such as a UUID, must not make the refusal itself fail.
+    # A value of another type, such as a UUID, becomes text, so that the refusal itself does not fail.
     return value if isinstance(value, (str, int, float)) else str(value)
 
 
 def _number_or_text(value: Any) -> str | int | float:
-    # A Struct knows only doubles; counts come back as the integers they were.
+    # All numbers of a Struct are doubles. Whole numbers become integers again.
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value if isinstance(value, (str, float)) else str(value)

@@ -1,4 +1,4 @@
-"""Checks messages against their `buf.validate` rules; a violation names the field as JSON spells it."""
+"""Checks messages against their `buf.validate` rules. A violation names the field as in JSON."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 import protovalidate
 from google.protobuf.message import Message
 
-from chassis.errors import FieldViolation, Reason, ServiceError
+from chassis.errors import FieldViolation, ServiceError, invalid_fields
 
 # The violations that a client sees.
 VIOLATIONS_MAX = 100
-# A violation costs 32 µs, and a message may have some in each of thousands of elements. So all of them are
-# looked for only in a message with few elements; of a larger one, the first violation is shown.
+# A violation costs 32 µs, and a message may have violations in each of thousands of elements. So all
+# violations are collected only for a message with few elements. For a larger one, the first one is shown.
 ELEMENTS_EXPLAINED_MAX = 200
 
 
@@ -23,13 +23,12 @@ def validate(message: Message) -> ServiceError | None:
         return None
     if not _has_more_elements(message, ELEMENTS_EXPLAINED_MAX):
         found = protovalidate.collect_violations(message)
-    violations = [
-        FieldViolation(json_path(violation.proto.field, message.DESCRIPTOR), violation.proto.message)
-        for violation in found[:VIOLATIONS_MAX]
-    ]
-    first = violations[0]
-    detail = f"{first.field}: {first.description}" if first.field else first.description
-    return ServiceError(Reason.INVALID_ARGUMENT, detail, violations=violations)
+    return invalid_fields(
+        [
+            FieldViolation(json_path(violation.proto.field, message.DESCRIPTOR), violation.proto.message)
+            for violation in found[:VIOLATIONS_MAX]
+        ]
+    )
 
 
 def json_path(path: Any, descriptor: Any) -> str:
@@ -48,7 +47,7 @@ def json_path(path: Any, descriptor: Any) -> str:
 
 
 def _has_more_elements(message: Message, limit: int) -> bool:
-    """Whether the lists and maps of a message, nested ones included, have more elements than this."""
+    """Whether the lists and maps of a message have more elements than this, nested ones included."""
     count = 0
     pending = [message]
     while pending:

@@ -1,1 +1,1 @@
-"""What is seen of a process from outside: logs, traces, metrics, health."""
+"""The telemetry of a process: logs, traces, metrics and health."""

@@ -1,4 +1,4 @@
-"""Whether this process lives and may be sent requests: its checks and its operations pages."""
+"""The health of this process: its readiness checks and its operations pages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = get_logger(__name__)
 
 
 class NotReadyError(Exception):
-    """A check fails; the message says what is missing, and may be shown to everyone."""
+    """A check fails. The message says what is missing, and everybody may see it."""
 
 
 class Page(NamedTuple):
@@ -54,7 +54,7 @@ class _Check:
 
 
 class Health:
-    """Named checks of what the process needs; they run together, and their results are kept for a second."""
+    """Named checks of the things that the process needs. They run together; results are kept for a second."""
 
     def __init__(self, *, cache_seconds: float = CACHE_SECONDS) -> None:
         self._cache_seconds = cache_seconds
@@ -72,12 +72,12 @@ class Health:
         timeout_seconds: float = CHECK_TIMEOUT_SECONDS,
         required: bool = True,
     ) -> None:
-        """Add a check: it passes by returning, fails by raising. One that is not required is only shown."""
+        """Add a check: it passes if it returns, and fails if it raises. An optional check is only shown."""
         self._checks[name] = _Check(name, run, timeout_seconds, required)
         self._fresh_until = float("-inf")
 
     def drain(self) -> None:
-        """Answer "not ready" from now on, so that nobody sends new requests to a process that is stopping."""
+        """Answer "not ready" from now on, so that a stopping process gets no new requests."""
         self._draining = True
 
     @property
@@ -85,7 +85,7 @@ class Health:
         return self._draining
 
     async def results(self) -> list[CheckResult]:
-        """The result of each check, at most `cache_seconds` old; callers at the same time share one run."""
+        """The result of each check, at most `cache_seconds` old. Concurrent callers share one run."""
         if time.monotonic() >= self._fresh_until:
             if self._running is None or self._running.done():
                 self._running = asyncio.create_task(self._run_all(), name="health checks")
@@ -93,7 +93,7 @@ class Health:
         return self._results
 
     def is_ready(self, results: list[CheckResult]) -> bool:
-        """Whether requests may be sent here, given these results."""
+        """Whether, with these results, this process may get requests."""
         return not self._draining and all(result.ok or not result.required for result in results)
 
     async def _run_all(self) -> list[CheckResult]:
@@ -123,7 +123,7 @@ async def _run(check: _Check) -> CheckResult:
     except TimeoutError:
         problem = f"no answer within {check.timeout_seconds:g} s"
     except Exception as error:
-        # Only the kind: the text of a driver's error may name hosts and users.
+        # Only the type is shown: the text of a driver's error may contain hosts and users.
         problem = type(error).__name__
         log.debug("health_check_raised", check=check.name, exc_info=True)
     return CheckResult(check.name, not problem, check.required, problem, time.monotonic() - started)
@@ -150,7 +150,7 @@ class OpsPages:
         return None if page is None else await page()
 
     async def livez(self) -> Page:
-        """200 as long as the event loop runs; it checks nothing else."""
+        """200 while the event loop runs; it checks nothing else."""
         return _json(200, {"status": "alive", "service": self._service})
 
     async def readyz(self) -> Page:
@@ -178,15 +178,15 @@ def _json(status: int, value: dict[str, Any]) -> Page:
 
 
 class OpsServer:
-    """A small HTTP listener of its own for the pages, for processes that otherwise speak gRPC."""
+    """A small HTTP server for the operations pages, on a port of its own."""
 
-    def __init__(self, *, bind: str, service: str, version: str, health: Health, metrics: Metrics) -> None:
+    def __init__(self, *, bind: str, pages: OpsPages) -> None:
         self._host, self._port = split_host_port(bind)
-        self._pages = OpsPages(service=service, version=version, health=health, metrics=metrics)
+        self._pages = pages
         self._runner: web.ServerRunner | None = None
 
     async def start(self) -> None:
-        """Listen; raises OSError when the address is taken."""
+        """Listen; raises OSError when the address is in use."""
         runner = web.ServerRunner(web.Server(self._answer, access_log=None), shutdown_timeout=1.0)
         await runner.setup()
         self._runner = runner
@@ -199,7 +199,7 @@ class OpsServer:
 
     @property
     def port(self) -> int:
-        """The port listened on; chosen by the system when the bind address said 0."""
+        """The port of the server; the system chooses it when the bind address has port 0."""
         return self._port
 
     async def stop(self) -> None:

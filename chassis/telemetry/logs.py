@@ -1,4 +1,4 @@
-"""Logs as one JSON object per line on standard output, with request and trace ids and without secrets."""
+"""Logs: one JSON object per line on standard output, with request and trace ids, and without secrets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _configured = False
 
 
 class LogLevel(StrEnum):
-    """The least severe log line that is written."""
+    """The lowest severity of the log lines that are written."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -37,10 +37,10 @@ class LogLevel(StrEnum):
 
 
 def configure(*, service: str, version: str, level: LogLevel = LogLevel.INFO, hash_secret: str = "") -> None:
-    """Send this process's logs, structlog's and the standard library's, to standard output as JSON.
+    """Write the logs of this process, structlog's and the standard library's, to standard output as JSON.
 
-    `hash_secret` keys the hashes of idempotency keys; processes that share it write the same hashes.
-    A later call replaces an earlier one. Uncaught exceptions of the main and other threads are logged too.
+    `hash_secret` is the secret of the hashes of idempotency keys; processes with the same secret write the
+    same hashes. A later call replaces an earlier one. Uncaught exceptions of all threads are also logged.
     """
     global _redactor, _configured  # noqa: PLW0603 — logging is configured per process, as structlog itself is
     _redactor = Redactor(hash_secret=hash_secret)
@@ -85,7 +85,7 @@ def hashed(key: str) -> str:
 
 
 def bind_request(request_id: str, traceparent: str = "") -> Token[tuple[str, str]]:
-    """Put these ids on every line that this task logs from now on; `unbind_request` takes them off again."""
+    """Add these ids to every line that this task logs from now on; `unbind_request` removes them."""
     return _request.set((request_id, traceparent))
 
 
@@ -121,20 +121,20 @@ def _redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mapp
 def _render(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> bytes:
     try:
         return orjson.dumps(event, default=_shown, option=orjson.OPT_PASSTHROUGH_DATACLASS)
-    except TypeError:  # what orjson refuses (huge integers, lone surrogates) must not lose the line
+    except TypeError:  # orjson refuses huge integers and lone surrogates; the line is still written
         return json.dumps(event, default=_shown, ensure_ascii=True).encode("ascii")
 
 
 def _shown(value: object) -> str:
-    """A value that JSON cannot express, as text; the line is written even if `repr` raises."""
+    """A value that JSON cannot express, as text. The line is written even if `repr` raises."""
     try:
         return redacted(repr(value))
-    except Exception:  # noqa: BLE001 — whatever its repr does, the line is written
+    except Exception:  # noqa: BLE001 — `repr` may raise anything
         return f"<unprintable {type(value).__name__}>"
 
 
 class _StandardOutput:
-    """The end of the pipeline: one write per line; a failed write is no error for the caller."""
+    """The output of the pipeline: one write per line. A failed write is not an error for the caller."""
 
     def __init__(self, name: str = "") -> None:
         self.name = name
@@ -144,14 +144,14 @@ class _StandardOutput:
             stream = sys.stdout.buffer
             stream.write(line + b"\n")
             stream.flush()
-        except (OSError, ValueError):  # the reader is gone; the work goes on
+        except (OSError, ValueError):  # nobody reads the output any more; the process goes on
             return
 
     debug = info = warning = error = critical = exception = log = fatal = warn = msg
 
 
 class _ToStructlog(logging.Handler):
-    """Writes the log records of libraries, which use `logging`, as the same lines."""
+    """Writes the log records of libraries, which use `logging`, in the same form."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

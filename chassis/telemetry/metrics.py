@@ -1,8 +1,9 @@
 """Rate, errors and duration of every method, in Prometheus text.
 
-Counters and histograms are ours, because prometheus_client's are made for threads: an observation costs
-1.8 µs there and 0.3 µs here (`python -m bench.metrics`), several times per request. prometheus_client makes
-the page, of families that are built when it is asked for. One thread (the event loop's) counts and renders.
+Counters and histograms are our own, because prometheus_client's are made for threads: an observation costs
+1.8 µs there and 0.3 µs here (`python -m bench.metrics`), and a request needs several. prometheus_client
+renders the page, from families that are built for each request of the page. Only the thread of the event loop
+counts and renders.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 CALL_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 BATCH_BUCKETS_ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 NAMESPACE = "homeroom_"  # put before every name here
-SERIES_MAX = 2000  # of one metric; further label values are counted under "other"
+SERIES_MAX = 2000  # series of one metric; further label values are counted as "other"
 OTHER = "other"
-# How a call ended, beside the names of the reasons.
+# The codes of a call, besides the names of the reasons.
 OK = "OK"
 CANCELLED = "CANCELLED"
 INTERNAL = "INTERNAL"
@@ -50,7 +51,7 @@ class Counter:
         self._values: dict[Labels, float] = {}
 
     def add(self, *labels: str, amount: float = 1) -> None:
-        """Count something; the labels' values come in the order in which the counter names them."""
+        """Add to the count of these label values; they have the order of the counter's labels."""
         values = self._values
         if labels in values:
             values[labels] += amount
@@ -77,7 +78,7 @@ class Histogram:
         self._series: dict[Labels, list[float]] = {}  # a count per bucket, and the sum as last element
 
     def observe(self, labels: Labels, value: float) -> None:
-        """Count a value; the labels' values come in the order in which the histogram names them."""
+        """Count a value; the label values have the order of the histogram's labels."""
         try:
             series = self._series[labels]
         except KeyError:
@@ -142,12 +143,12 @@ class Metrics(Collector):
         )
         self._internal_errors = self.counter(
             "internal_errors",
-            "Calls that failed for a fault of ours, by method; anything but 0 is a bug.",
+            "Calls that failed because of a fault of ours, by method; each one is a bug.",
             ("method",),
         )
         self._batches = self.histogram(
             "batch_items",
-            "Requests that were carried out together, by method.",
+            "Requests in one batch, by method.",
             ("method",),
             BATCH_BUCKETS_ITEMS,
         )
@@ -163,11 +164,11 @@ class Metrics(Collector):
         self._batches.observe((method,), size)
 
     def counter(self, name: str, doc: str, labels: Sequence[str] = ()) -> Counter:
-        """Make a counter (without `_total`, which is added); asked for again, the same one is returned."""
+        """Make a counter, or return the one with this name. Its name gets the suffix `_total`."""
         return self._own(Counter(name, doc, labels), name)
 
     def histogram(self, name: str, doc: str, labels: Sequence[str], buckets: Sequence[float]) -> Histogram:
-        """Make a histogram with these upper bounds; asked for again, the same one is returned."""
+        """Make a histogram with these upper bounds, or return the one with this name."""
         return self._own(Histogram(name, doc, labels, buckets), name)
 
     def gauge(
@@ -177,14 +178,14 @@ class Metrics(Collector):
         read: Callable[[], float | Mapping[Labels, float]],
         labels: Sequence[str] = (),
     ) -> None:
-        """Show what `read` returns when the page is asked for: a number, or one per tuple of label values.
+        """Add a gauge: each page shows what `read` returns, a number or one number per tuple of label values.
 
-        Giving the same name again replaces the gauge.
+        A gauge with the same name is replaced.
         """
         self._sources[name] = _Gauge(name, doc, labels, read)
 
     def gauge_of(self, name: str, doc: str, read: Callable[[], float], *, label: str, value: str) -> None:
-        """Show one of several alike things, such as one upstream of many, under its own label value."""
+        """Add one series to a gauge that has several, such as one upstream of many."""
         readers = self._readers.setdefault(name, {})
         readers[(value,)] = read
         self.gauge(name, doc, lambda: {labels: each() for labels, each in readers.items()}, labels=(label,))
@@ -196,14 +197,14 @@ class Metrics(Collector):
     def collect(self) -> Iterable[Metric]:
         yield InfoMetricFamily(
             NAMESPACE + "process",
-            "Which process this is.",
+            "The name and the version of this process.",
             value={"service": self._service, "version": self._version},
         )
         for source in self._sources.values():
             yield source.family()
 
     def _own(self, made: _Source, name: str) -> _Source:
-        """Keep a metric, or return the one of that name and kind that is kept already."""
+        """Register a metric, or return the one of this name and kind."""
         source = self._sources.setdefault(name, made)
         if not isinstance(source, type(made)):
             raise TypeError(f"{name} is a {type(source).__name__} already")
@@ -211,7 +212,7 @@ class Metrics(Collector):
 
 
 def _within_limit(series: Mapping[Labels, object], labels: Labels, expected: int) -> Labels:
-    """The labels under which something new is counted; the number of series is bounded."""
+    """The label values of a new series: these, or "other" when there are too many series."""
     if len(labels) != expected:
         raise ValueError(f"{expected} label values are needed, not {len(labels)}")
     return labels if len(series) < SERIES_MAX else (OTHER,) * expected

@@ -1,4 +1,4 @@
-"""Removes secrets from logs and from texts that are shown to strangers."""
+"""Removes secrets from logs and from texts that clients see."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _KEY_NAMES = frozenset({"idempotency_key", "idempotency-key", "idempotencykey"})
 
 
 class Redactor:
-    """Hides secrets by the name of a field and by the look of a text; idempotency keys become hashes."""
+    """Hides secrets, by the names of fields and by patterns in texts. Idempotency keys become hashes."""
 
     def __init__(self, *, hash_secret: str = "") -> None:
-        # The hash is keyed, so that nobody can guess keys from the logs. Processes that share the secret
-        # write the same hash, so that one key can be followed through all of them.
+        # The hash has a secret, so that nobody can find keys by guessing them. Processes with the same secret
+        # write the same hash, so that the logs of all processes show the same key.
         self._hash_key = blake2b(hash_secret.encode(), digest_size=32, person=b"homeroom-logs").digest()
 
     def hashed(self, key: str) -> str:
-        """A short stand-in for an idempotency key, the same in all processes of a deployment."""
+        """A short hash of an idempotency key; it is the same in all processes of a deployment."""
         return blake2b(key.encode("utf-8", "replace"), key=self._hash_key, digest_size=8).hexdigest()
 
     def fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:

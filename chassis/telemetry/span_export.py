@@ -1,4 +1,4 @@
-"""Finished spans as JSON lines in a file of bounded size, for machines that have no collector."""
+"""Writes finished spans as JSON lines to a file of bounded size, for machines without a collector."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ FILE_BYTES_MAX = 256 * 1024 * 1024
 
 
 class FileSpanExporter(SpanExporter):
-    """Append one JSON object per finished span; several processes may share the file.
+    """Append one JSON object per finished span. Several processes may share the file.
 
-    A batch is one write under a lock to a descriptor opened with O_APPEND, so lines of different processes
-    do not mix. A file of `file_bytes_max` is renamed to `<name>.1`, replacing an older one, and a new
-    one begins; a file that someone else moved or removed is begun anew.
+    Each batch is one write, under a lock, with O_APPEND. So lines of different processes do not mix. A file
+    of `file_bytes_max` is renamed to `<name>.1`, which replaces an older one, and a new file begins. A new
+    file also begins when another process has moved or removed the file.
     """
 
     def __init__(self, path: Path, *, file_bytes_max: int = FILE_BYTES_MAX) -> None:
@@ -32,7 +32,7 @@ class FileSpanExporter(SpanExporter):
         self._descriptor: int | None = self._open()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Write the batch; runs on the span processor's thread, never on the event loop."""
+        """Write the batch. This runs in the span processor's thread, never in the event loop."""
         if self._descriptor is None:
             return SpanExportResult.FAILURE
         lines = b"".join(orjson.dumps(span_as_json(span), default=str) + b"\n" for span in spans)
@@ -56,9 +56,9 @@ class FileSpanExporter(SpanExporter):
         return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
     def _lock_file_with_room(self, descriptor: int) -> int:
-        """Lock the file that the path names now, moving a full one away first.
+        """Lock the file that is at the path now; a full file is moved away first.
 
-        Each attempt locks the file that the path names by then. Two are enough unless others rotate too.
+        Two attempts are enough, unless other processes also move the file at this moment.
         """
         for _ in range(8):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -69,7 +69,7 @@ class FileSpanExporter(SpanExporter):
             if is_current:
                 self._path.replace(self._full_path)
             reopened = self._open()
-            os.close(descriptor)  # also gives the lock back
+            os.close(descriptor)  # this also releases the lock
             self._descriptor = descriptor = reopened
         return descriptor
 
@@ -81,7 +81,7 @@ class FileSpanExporter(SpanExporter):
 
 
 def span_as_json(span: ReadableSpan) -> dict[str, Any]:
-    """Show a span as plain values: ids in hex as in `traceparent`, times in Unix nanoseconds."""
+    """A span as plain values: ids in hex as in `traceparent`, times in Unix nanoseconds."""
     context = span.get_span_context()
     return {
         "trace_id": format_trace_id(context.trace_id) if context else "",

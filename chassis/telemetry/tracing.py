@@ -1,12 +1,12 @@
 """Distributed traces, almost free for requests that are not sampled.
 
-A request's span is a `RequestSpan`: recorded through the OpenTelemetry SDK when the request is sampled,
-otherwise a small object that only passes the incoming `traceparent` on.
+The span of a request is a `RequestSpan`. The OpenTelemetry SDK records it when the request is sampled.
+Otherwise it is a small object that only passes the incoming `traceparent` on.
 
-Many requests travel in one batch, but a query runs once for all of them. Its span lives in the trace of
-the batch's FIRST sampled request and carries a link to each other sampled request; those requests' spans
-carry a link back to it. So every sampled request leads to its queries, and no query is counted twice
-(the OpenTelemetry convention for messaging batches).
+A batch has many requests, but a query runs once for all of them. The span of the query is in the trace of the
+FIRST sampled request of the batch, with a link to each other sampled request. The spans of those requests
+have a link back to it. So every sampled request leads to its queries, and no query is counted twice (this is
+the OpenTelemetry convention for messaging batches).
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ __all__ = ["AttributeValue", "BatchSpans", "RequestSpan", "SpanKind", "Tracing",
 
 EXPORT_DELAY_MS = 200
 EXPORT_QUEUE_SPANS = 8192
-OTLP_TIMEOUT_SECONDS = 3.0  # with its retries: a collector that is down must not delay the end of the process
+OTLP_TIMEOUT_SECONDS = 3.0  # retries included: a collector that is down must not delay the end of the process
 
 AttributeValue = str | bool | int | float
 
 _SAMPLED_FLAGS = frozenset("13579bdf")
-# https://www.w3.org/TR/trace-context/#traceparent-header: only versions after 00 may have more behind a dash.
+# https://www.w3.org/TR/trace-context/#traceparent-header: only versions after 00 may have more parts.
 _TRACEPARENT = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:(?<!^00.{53})-[!-~]*)?\Z"
 )
 _TRACEPARENT_LENGTH = 55
 
-# The header of a request that was not sampled at the edge. It is valid, and tells the next processes not to
+# The header of a request that the gateway decided not to sample. It is valid, and the next processes do not
 # decide again. Its ids name no trace, so one header per process is enough.
 _DECIDED_AGAINST = f"00-{random.getrandbits(127) + 1:032x}-{random.getrandbits(63) + 1:016x}-00"
 
@@ -64,7 +64,7 @@ _current_batch: ContextVar[BatchSpans | None] = ContextVar("current_batch", defa
 
 
 def current_batch() -> BatchSpans | None:
-    """The spans of the batch being worked on, or None when none of its requests is sampled."""
+    """The spans of the current batch, or None when none of its requests is sampled."""
     return _current_batch.get()
 
 
@@ -73,7 +73,7 @@ class RequestSpan(Protocol):
 
     @property
     def sampled(self) -> bool:
-        """Whether anything that is set here is recorded."""
+        """Whether this span is recorded."""
 
     @property
     def traceparent(self) -> str:
@@ -82,7 +82,7 @@ class RequestSpan(Protocol):
     def set(self, key: str, value: AttributeValue) -> None: ...
 
     def add_link(self, traceparent: str) -> None:
-        """Point to another request, such as the original of a replay; a malformed traceparent is ignored."""
+        """Link to another request, such as the original of a replay. A malformed traceparent is ignored."""
 
     def error(self, description: str) -> None: ...
 
@@ -96,7 +96,7 @@ class RequestSpan(Protocol):
 
 
 class _UnsampledSpan:
-    """A request that is not recorded: it only keeps the header for the next process."""
+    """The span of a request that is not recorded: it only has the header for the next process."""
 
     __slots__ = ("traceparent",)
     sampled = False
@@ -126,7 +126,7 @@ class _UnsampledSpan:
 
 
 class _SampledSpan:
-    """A request that is recorded."""
+    """The span of a request that is recorded."""
 
     __slots__ = ("otel_span", "traceparent")
     sampled = True
@@ -162,7 +162,7 @@ class _SampledSpan:
 
 
 class BatchSpans:
-    """The sampled requests of one batch, for spans of work that is done once for all of them."""
+    """The sampled requests of one batch. It makes the spans of work that is done once for all of them."""
 
     __slots__ = ("_links", "_others", "_parent", "_tracing")
 
@@ -174,14 +174,15 @@ class BatchSpans:
 
     @contextmanager
     def span(
-        self,
-        name: str,
-        attributes: Mapping[str, AttributeValue] | None = None,
-        kind: SpanKind = SpanKind.INTERNAL,
+        self, name: str, attributes: Mapping[str, AttributeValue] | None = None
     ) -> Iterator[RequestSpan]:
-        """Record work under the first sampled request, linked to the others; spans inside become children."""
+        """Record work as a child of the first sampled request, with links to the others."""
         otel_span = self._tracing.start(
-            name, parent=self._parent.get_span_context(), kind=kind, attributes=attributes, links=self._links
+            name,
+            parent=self._parent.get_span_context(),
+            kind=SpanKind.INTERNAL,
+            links=self._links,
+            attributes=attributes,
         )
         for other in self._others:
             other.add_link(otel_span.get_span_context())
@@ -204,7 +205,7 @@ class _BatchScope:
         self._token = None
 
     def __enter__(self) -> None:
-        # None is set too: a long-lived task may have inherited the batch of the request that started it.
+        # None is also set: a long-lived task may have inherited the batch of the request that started it.
         if self._batch is not None or _current_batch.get() is not None:
             self._token = _current_batch.set(self._batch)
 
@@ -239,7 +240,7 @@ class Tracing:
         if not exporters:
             return
         self._provider = TracerProvider(
-            sampler=ALWAYS_ON,  # `begin` has decided before the SDK is asked
+            sampler=ALWAYS_ON,  # `begin` decides what is sampled
             resource=Resource.create({"service.name": service, "service.version": version}),
             shutdown_on_exit=False,
         )
@@ -259,12 +260,12 @@ class Tracing:
         *,
         traceparent: str,
         kind: SpanKind = SpanKind.SERVER,
-        attributes: Mapping[str, AttributeValue] | None = None,
         links: Sequence[str] = (),
     ) -> RequestSpan:
-        """Begin a request's span: as its `traceparent` says, or without one as the ratio decides.
+        """Begin the span of a request. Its `traceparent` says whether it is sampled.
 
-        A malformed `traceparent` counts as none. `links` are traceparents of related requests.
+        Without a `traceparent`, or with a malformed one, the sample ratio decides. `links` are traceparents
+        of related requests.
         """
         if traceparent and _TRACEPARENT.match(traceparent):
             if self._provider is None or traceparent[54] not in _SAMPLED_FLAGS:
@@ -274,19 +275,11 @@ class Tracing:
             if self._ratio <= random.random():  # noqa: S311 — a coin, not a secret
                 return self._unsampled_at_edge
             parent = None
-        contexts = [context for context in map(_parse, links) if context is not None]
-        return _SampledSpan(
-            self.start(
-                name,
-                parent=parent,
-                kind=kind,
-                attributes=attributes,
-                links=[Link(context) for context in contexts],
-            )
-        )
+        related = [Link(context) for context in map(_parse, links) if context is not None]
+        return _SampledSpan(self.start(name, parent=parent, kind=kind, links=related))
 
     def batch(self, spans: Sequence[RequestSpan]) -> _BatchScope:
-        """Work done inside `with tracing.batch(spans)` belongs to these requests; see `current_batch`."""
+        """Inside `with tracing.batch(spans)`, the current batch has these requests; see `current_batch`."""
         sampled = [span.otel_span for span in spans if isinstance(span, _SampledSpan)]
         if not sampled:
             return _BatchScope(None)
@@ -300,22 +293,22 @@ class Tracing:
         *,
         parent: SpanContext | None,
         kind: SpanKind,
-        attributes: Mapping[str, AttributeValue] | None,
         links: Sequence[Link],
+        attributes: Mapping[str, AttributeValue] | None = None,
     ) -> Span:
-        """Start an SDK span; only for this module, which has decided that it is wanted."""
+        """Start a span of the SDK; only this module calls it, when the span is sampled."""
         context = Context()
         if parent is not None:
             context = set_span_in_context(NonRecordingSpan(parent), context)
         return self._tracer.start_span(name, context, kind=kind, attributes=attributes, links=links)
 
     async def flush(self) -> None:
-        """Write out every span that has ended."""
+        """Export every span that has ended."""
         if self._provider is not None:
             await asyncio.to_thread(self._provider.force_flush)
 
     async def close(self) -> None:
-        """Write out what is left and stop; what begins afterwards is not recorded."""
+        """Export the remaining spans and stop. Spans that begin afterwards are not recorded."""
         if self._provider is not None:
             provider, self._provider, self._ratio = self._provider, None, 0.0
             await asyncio.to_thread(provider.shutdown)
@@ -333,7 +326,7 @@ def _parse(traceparent: str) -> SpanContext | None:
 
 
 def _otlp_exporter(endpoint: str) -> SpanExporter:
-    # Imported only when needed: its HTTP client takes longer to load than all other imports.
+    # Imported only when it is needed: its HTTP client takes longer to load than all other imports.
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415 — see above
         OTLPSpanExporter,
     )

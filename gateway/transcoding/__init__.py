@@ -1,1 +1,1 @@
-"""JSON over HTTP ⇄ protobuf messages, compiled from the descriptors at start-up."""
+"""JSON over HTTP ⇄ protobuf messages; each type is compiled from its descriptor at the start."""

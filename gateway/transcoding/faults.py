@@ -1,18 +1,18 @@
-"""What is wrong with a request: each fault with the JSON path where the client finds it.
+"""The faults of a request, each with its JSON path.
 
-A hostile body may have a fault in each of its thousands of values, and names of its whole size. So a fault
-carries the steps of its path, faults are counted while they are found, and only a fault that is shown gets
-its path written out, up to PATH_LENGTH_MAX characters.
+A hostile body may have thousands of faults, and very long names. So a fault only keeps the steps of its path,
+the search stops after VIOLATIONS_MAX faults, and a path has at most PATH_LENGTH_MAX characters.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import NoReturn, TypeAlias
 
-from chassis.errors import FieldViolation, Reason, ServiceError
+from chassis.errors import FieldViolation, invalid_fields
 
-# A client that sends garbage learns enough from the first few faults.
+# The first few faults are enough for a client.
 VIOLATIONS_MAX = 20
 PATH_LENGTH_MAX = 300
 
@@ -21,7 +21,7 @@ Step: TypeAlias = str | int
 
 
 class Fault:
-    """What a value must be, and the steps to it, the innermost first."""
+    """What is wrong with a value, and the steps to the value, the innermost first."""
 
     __slots__ = ("description", "steps")
 
@@ -31,24 +31,24 @@ class Fault:
 
     @property
     def path(self) -> str:
-        """As the client would write it: `questions[3].prompt`, `metadata.a`."""
+        """The path as the client would write it: `questions[3].prompt`, `metadata.a`."""
         return path_of(self.steps[::-1])
 
 
-class Unfit(Exception):  # noqa: N818 — it says what a value is, as in "unfit for this field"
-    """A JSON value does not fit its field. Holds at most VIOLATIONS_MAX faults."""
+class Unfit(Exception):  # noqa: N818 — an adjective: the value is unfit for its field
+    """A JSON value does not fit its field. It has at most VIOLATIONS_MAX faults."""
 
     def __init__(self, faults: list[Fault]) -> None:
         self.faults = faults
 
     @classmethod
     def because(cls, description: str) -> Unfit:
-        """One fault, of the value itself."""
+        """An exception with one fault, of the value itself."""
         return cls([Fault(description)])
 
 
 class Faults:
-    """The faults found in one object or array, until there are enough of them."""
+    """Collects the faults of one object or array, at most VIOLATIONS_MAX."""
 
     __slots__ = ("found",)
 
@@ -56,19 +56,19 @@ class Faults:
         self.found: list[Fault] = []
 
     def add(self, step: Step, description: str) -> None:
-        """Notes a fault; raises Unfit when no more are needed."""
+        """Adds a fault; raises Unfit when there are enough."""
         self.found.append(Fault(description, step))
         self._stop_if_full()
 
     def add_below(self, step: Step, unfit: Unfit) -> None:
-        """Notes the faults of a value that is found under this name or index; raises Unfit as `add` does."""
+        """Adds the faults of the value with this name or index; raises Unfit when there are enough."""
         for fault in unfit.faults:
             fault.steps.append(step)
         self.found += unfit.faults
         self._stop_if_full()
 
     def check(self) -> None:
-        """Raises Unfit when there are any."""
+        """Raises Unfit when there are faults."""
         if self.found:
             raise Unfit(self.found)
 
@@ -78,7 +78,7 @@ class Faults:
 
 
 def path_of(steps: Sequence[Step]) -> str:
-    """Writes out a path, the outermost step first, until it has PATH_LENGTH_MAX characters."""
+    """The text of a path, from the outermost step on, with at most PATH_LENGTH_MAX characters."""
     parts: list[str] = []
     room = PATH_LENGTH_MAX
     for step in steps:
@@ -101,10 +101,6 @@ def refuse(description: str) -> NoReturn:
 
 def refuse_all(faults: Iterable[Fault]) -> NoReturn:
     """Raises ServiceError: INVALID_ARGUMENT, with the field of each of the first VIOLATIONS_MAX faults."""
-    violations = [
-        FieldViolation(fault.path, fault.description)
-        for fault, _ in zip(faults, range(VIOLATIONS_MAX), strict=False)
-    ]
-    first = violations[0]
-    detail = f"{first.field}: {first.description}" if first.field else first.description
-    raise ServiceError(Reason.INVALID_ARGUMENT, detail, violations=violations)
+    raise invalid_fields(
+        [FieldViolation(fault.path, fault.description) for fault in islice(faults, VIOLATIONS_MAX)]
+    )

@@ -1,6 +1,6 @@
-"""Reads JSON strictly: UTF-8, no key twice, no NaN, nothing after the end, and a bounded depth.
+"""Reads JSON strictly: UTF-8, no repeated key, no NaN, nothing after the end, and a limited depth.
 
-The cost is linear in the size of the body, also for a body that is refused.
+The cost is linear in the size of the body, even for a body that is refused.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from gateway.transcoding.faults import VIOLATIONS_MAX, Fault, Step, refuse, refu
 
 # protobuf reads 100 levels of messages; a level of a Struct takes three of them.
 DEPTH_MAX = 32
-# The longest number that any field can hold is far shorter; Python reads longer ones in quadratic time.
+# The longest number of any field is far shorter. Python reads long integers in quadratic time.
 _NUMBER_DIGITS_MAX = 400
 _TOO_DEEP = f"The body is nested too deeply: at most {DEPTH_MAX} levels"
 
@@ -32,28 +32,28 @@ def load(body: bytes) -> Any:
     try:
         value = _decode(_STRICT.decode, text)
     except _StrictnessError:
-        # The lenient reader goes on behind the first fault, and so may find other errors there.
+        # The lenient reader goes on after the first fault, so it may find more faults.
         faults = _Search().faults_of(_decode(_LENIENT.decode, text))
         refuse_all(faults or [Fault(_TOO_DEEP)])
-    # Counting the brackets is fast, and nearly always enough.
+    # Counting the brackets is fast; the exact check is rarely needed.
     if text.count("[") + text.count("{") > DEPTH_MAX and _is_too_deep(value):
         refuse(_TOO_DEEP)
     return value
 
 
 class _StrictnessError(Exception):
-    """The text holds something that Python's JSON reader would let pass."""
+    """The text has something that Python's JSON reader would accept."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Unreadable:
-    """Stands in the place of a value that is not allowed."""
+    """Replaces a value that is not allowed."""
 
     description: str
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """An object as it was written, with every key that was given twice."""
+    """The pairs of an object, with its repeated keys."""
 
 
 def _decode(decode: Callable[[str], Any], text: str) -> Any:
@@ -95,21 +95,21 @@ _LENIENT = json.JSONDecoder(
 
 
 class _Search:
-    """Looks for faults in what the lenient reader gave; knows the way to where it is."""
+    """Looks for faults in the result of the lenient reader."""
 
     def __init__(self) -> None:
-        self._way: list[Step] = []
+        self._steps: list[Step] = []  # to the current value
         self._faults: list[Fault] = []
 
     def faults_of(self, value: Any) -> list[Fault]:
-        """The first faults, in the order of the text; those below DEPTH_MAX are not looked for."""
+        """The first faults, in the order of the text. It does not look deeper than DEPTH_MAX."""
         self._visit(value)
         return self._faults
 
     def _visit(self, value: Any) -> None:
         if isinstance(value, _Unreadable):
             self._note(value.description)
-        elif len(self._way) < DEPTH_MAX:
+        elif len(self._steps) < DEPTH_MAX:
             if isinstance(value, _Pairs):
                 self._visit_pairs(value)
             elif isinstance(value, list):
@@ -120,27 +120,27 @@ class _Search:
         for name, value in pairs:
             if len(self._faults) >= VIOLATIONS_MAX:
                 return
-            self._way.append(name)
+            self._steps.append(name)
             if name in seen:
                 self._note("is given twice")
             seen.add(name)
             self._visit(value)
-            self._way.pop()
+            self._steps.pop()
 
     def _visit_below(self, elements: enumerate[Any]) -> None:
         for index, value in elements:
             if len(self._faults) >= VIOLATIONS_MAX:
                 return
-            self._way.append(index)
+            self._steps.append(index)
             self._visit(value)
-            self._way.pop()
+            self._steps.pop()
 
     def _note(self, description: str) -> None:
-        self._faults.append(Fault(description, *reversed(self._way)))
+        self._faults.append(Fault(description, *reversed(self._steps)))
 
 
 def _is_too_deep(value: Any) -> bool:
-    """Whether arrays and objects lie more than DEPTH_MAX deep in each other; goes from level to level."""
+    """Whether arrays and objects are nested more than DEPTH_MAX deep; it goes from level to level."""
     level = [value] if isinstance(value, dict | list) else []
     for _ in range(DEPTH_MAX):
         if not level:

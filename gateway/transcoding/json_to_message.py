@@ -1,7 +1,7 @@
-"""proto3 JSON as protobuf messages, strictly: faults are found in one pass, each with its JSON path.
+"""proto3 JSON to protobuf messages. It is strict, and finds all faults in one pass, each with its JSON path.
 
-What it accepts, `json_format.ParseDict` accepts with the same result; a test compares them. It also refuses
-`true` for a number, `1.5` for an enum, one field in both of its spellings, and the character NUL, which
+`json_format.ParseDict` accepts the same values with the same result; a test compares them. This reader also
+refuses `true` for a number, `1.5` for an enum, one field in both spellings, and the character NUL, which
 PostgreSQL cannot store. It takes a third of the time, because each type is compiled once.
 """
 
@@ -34,11 +34,11 @@ class _Field:
 
 
 class MessageReader:
-    """Makes messages of one type from what a JSON decoder gives."""
+    """Makes messages of one type from decoded JSON."""
 
     def __init__(self, descriptor: Descriptor, _known: dict[str, MessageReader] | None = None) -> None:
         known = {} if _known is None else _known
-        known[descriptor.full_name] = self  # before its fields: a type may contain itself
+        known[descriptor.full_name] = self  # this comes before the fields, because a type may contain itself
         self._type: Callable[..., Any] = message_factory.GetMessageClass(descriptor)
         self._fields: dict[str, _Field] = {}
         for field in descriptor.fields:
@@ -91,7 +91,7 @@ def _rules(field: FieldDescriptor) -> validate_pb2.FieldRules:
 
 
 def _list_conversion(one: Convert, items_max: int) -> Convert:
-    """Reads an array; one that validation would refuse for its length is not converted at all."""
+    """Reads an array. If its length is not valid, no element is converted."""
 
     def convert(values: Any) -> list[Any]:
         if not isinstance(values, list):

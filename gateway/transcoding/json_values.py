@@ -1,4 +1,4 @@
-"""JSON values as the values of protobuf fields: numbers, strings, enums, and protobuf's well-known types."""
+"""JSON values to values of protobuf fields: numbers, strings, enums, and protobuf's well-known types."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ _WELL_KNOWN_FORMS = {
 
 
 def scalar_conversion(field: FieldDescriptor) -> Convert:
-    """How the JSON of a field that is neither a message nor an enum is read."""
+    """The conversion for a field that is neither a message nor an enum."""
     if field.type in _INTEGER_BITS:
         return _integer_conversion(*_INTEGER_BITS[field.type])
     return _SCALARS.get(field.type, _string)
 
 
 def key_conversion(field: FieldDescriptor) -> Convert:
-    """How the key of a map is read; in JSON it is always a string."""
+    """The conversion for the key of a map, which is always a string in JSON."""
     return _bool_key if field.type == FieldDescriptor.TYPE_BOOL else scalar_conversion(field)
 
 
 def well_known_conversion(descriptor: Descriptor) -> Convert:
-    """How the JSON of a message of protobuf's own is read."""
+    """The conversion for a message of the package google.protobuf."""
     conversion = _WELL_KNOWN.get(descriptor.full_name)
     if conversion is not None:
         return conversion
@@ -65,14 +65,14 @@ def well_known_conversion(descriptor: Descriptor) -> Convert:
     def convert(value: Any) -> Message:
         try:
             return json_format.ParseDict(value, made())
-        except Exception:  # noqa: BLE001 — json_format lets TypeError, OverflowError and others through
+        except Exception:  # noqa: BLE001 — json_format also raises TypeError, OverflowError and others
             raise Unfit.because(form) from None
 
     return convert
 
 
 def enum_conversion(enum: EnumDescriptor) -> Convert:
-    """How the JSON of an enum is read: by its name, or by its number."""
+    """The conversion for an enum, from its name or its number."""
     numbers = {value.name: value.number for value in enum.values}
     choices = [value.name for value in enum.values if value.number != 0] or list(numbers)
     form = "must be one of " + ", ".join(choices)
@@ -84,7 +84,7 @@ def enum_conversion(enum: EnumDescriptor) -> Convert:
             if number is not None:
                 return number
         try:
-            # The number may be one that is not declared: enums are open, and validation decides.
+            # The number may be undeclared: enums are open, and validation decides.
             return int(integer(value))
         except Unfit:
             raise Unfit.because(form) from None
@@ -148,7 +148,7 @@ def _bool(value: Any) -> bool:
 def _bool_key(name: str) -> bool:
     if name in {"true", "false"}:
         return name == "true"
-    raise Unfit.because("must be under true or false")
+    raise Unfit.because("must have the key true or false")
 
 
 def _string(value: Any) -> str:
@@ -202,7 +202,7 @@ def _value(value: Any) -> Value:
 
 
 def _fill(made: Value, value: Any) -> None:
-    """Fills in place: json_format would copy the path to each value, and constructors each inner value."""
+    """Fills a Value in place. json_format would copy the path to each value, a constructor inner values."""
     if value is None:
         made.null_value = 0  # type: ignore[assignment] # the one value of NullValue
     elif isinstance(value, bool):

@@ -1,8 +1,8 @@
-"""Protobuf messages as proto3 JSON: lowerCamelCase, fields without presence always printed.
+"""Protobuf messages to proto3 JSON: lowerCamelCase names, fields without presence are always written.
 
 The result equals `json_format.MessageToDict(..., always_print_fields_with_no_presence=True)`; a test compares
-them. It takes a third of the time, because the names, getters and conversions of a type are compiled once.
-Maps are written in the order of their keys: in memory their order differs from process to process, and a
+them. This writer takes a third of the time, because the names, getters and conversions of a type are compiled
+once. Maps are written in the order of their keys: their order in memory differs between processes, and a
 replay must have the same bytes as the first answer.
 """
 
@@ -39,11 +39,11 @@ _INT64_KINDS = frozenset(
 
 
 class MessageWriter:
-    """Turns messages of one type into what `json.dumps` takes."""
+    """Turns messages of one type into values for a JSON encoder."""
 
     def __init__(self, descriptor: Descriptor, _known: dict[str, MessageWriter] | None = None) -> None:
         known = {} if _known is None else _known
-        known[descriptor.full_name] = self  # before its fields: a type may contain itself
+        known[descriptor.full_name] = self  # this comes before the fields, because a type may contain itself
         always = [field for field in descriptor.fields if not field.has_presence]
         self._names = tuple(field.json_name for field in always)
         self._values = _values_of([field.name for field in always])
@@ -71,7 +71,7 @@ class MessageWriter:
 
 
 def writer_of(descriptor: Descriptor, known: dict[str, MessageWriter] | None = None) -> Convert:
-    """The function that turns messages of this type into JSON; well-known types have forms of their own."""
+    """The function that turns messages of this type into JSON. Well-known types have special forms."""
     known = {} if known is None else known
     if descriptor.full_name == Timestamp.DESCRIPTOR.full_name:
         return write_timestamp
@@ -81,7 +81,7 @@ def writer_of(descriptor: Descriptor, known: dict[str, MessageWriter] | None = N
 
 
 def write_timestamp(timestamp: Timestamp) -> str:
-    """RFC 3339 in UTC, with 0, 3, 6 or 9 digits for the fraction of a second, as proto3 JSON wants it."""
+    """RFC 3339 in UTC, with 0, 3, 6 or 9 digits for the fraction of a second, as in proto3 JSON."""
     nanos = timestamp.nanos
     second = _second(timestamp.seconds)
     if nanos == 0:
@@ -103,7 +103,7 @@ def _write_well_known(message: Message) -> Any:
 
 
 def _in_order(value: Any) -> Any:
-    """The same JSON with the names of each object in order: the fields of a Struct are a map."""
+    """The same JSON with the names of each object sorted: the fields of a Struct are a map."""
     if isinstance(value, dict):
         return {name: _in_order(value[name]) for name in sorted(value)}
     return [_in_order(each) for each in value] if isinstance(value, list) else value
@@ -120,7 +120,7 @@ def _values_of(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
 
 
 def _field_conversion(field: FieldDescriptor, known: dict[str, MessageWriter]) -> Convert | None:
-    """How a field's value becomes JSON; None when it is JSON already."""
+    """The conversion of a field's value to JSON; None when the value needs none."""
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
         return _map_conversion(field.message_type, known)
     convert = _value_conversion(field, known)
@@ -176,7 +176,7 @@ def _write_double(value: float) -> float | str:
 
 
 def _write_float(value: float) -> float | str:
-    """The shortest text for a 32-bit number: 0.1, and not 0.10000000149011612, its value in 64 bits."""
+    """The shortest text of a 32-bit number: 0.1 instead of 0.10000000149011612, its value in 64 bits."""
     if math.isfinite(value):
         for digits in (6, 7, 8, 9):
             shorter = float(f"{value:.{digits}g}")

@@ -1,4 +1,4 @@
-"""A request message from the parts of an HTTP request: path variables, query parameters, body."""
+"""Makes a request message from an HTTP request: path variables, query parameters and body."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _BOOLEANS = {"true": True, "false": False}
 
 @dataclass(frozen=True, slots=True)
 class _TextField:
-    """A field that a piece of text can fill: a scalar, or a well-known type that is text in JSON."""
+    """A field that a text can fill: a scalar, or a well-known type that is a string in JSON."""
 
     path: tuple[str, ...]  # from the request message down, in lowerCamelCase
     proto_name: str
@@ -63,12 +63,12 @@ class _TextField:
         )
 
     def put(self, fields: dict[str, Any], text: str) -> bool:
-        """Adds the text as JSON would hold it; False when the field was given before."""
+        """Adds the text as a JSON value; False when the field was given before."""
         inside = fields
         for name in self.path[:-1]:
             inside = inside.setdefault(name, {})
             if not isinstance(inside, dict):
-                return True  # the body has a wrong value there, for which it is refused later
+                return True  # the body has a wrong value there, and is refused later
         name = self.path[-1]
         # proto3 JSON takes strings for numbers and enums, but not for booleans.
         value: Any = _BOOLEANS.get(text, text) if self.boolean else text
@@ -90,7 +90,7 @@ class RequestReader:
         body: the `body` of `google.api.http`: "*", the name of one field, or "" for none.
 
     Raises:
-        ContractError: the route names a field that does not exist, or that text cannot fill.
+        ContractError: the route names a field that does not exist, or that a text cannot fill.
     """
 
     def __init__(self, *, descriptor: Descriptor, variables: Sequence[str], body: str) -> None:
@@ -111,7 +111,7 @@ class RequestReader:
         """Makes the message and validates it; an empty body is the same as `{}`.
 
         Raises:
-            ServiceError: INVALID_ARGUMENT, with every field that is at fault.
+            ServiceError: INVALID_ARGUMENT, with the fields that are wrong.
         """
         fields = self._body_fields(body)
         faults: list[Fault] = []
@@ -160,7 +160,7 @@ class RequestReader:
                 return
 
     def _parameter(self, name: str) -> _TextField | None:
-        """The field of a query parameter; None when it does not exist, or path or body give it."""
+        """The field of a query parameter; None when it does not exist, or when the path or body has it."""
         if self._whole_body or name.count(".") >= DEPTH_MAX:
             return None
         try:

@@ -1,4 +1,4 @@
-"""An HTTP status and a JSON body from a response message."""
+"""Makes an HTTP status and a JSON body from a response message."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ResponseWriter:
 
     Args:
         method: the RPC; its policy says when success is 201.
-        response_body: the field of the response that becomes the body; "" for the whole response.
+        response_body: the field of the response that is the body; "" for the whole response.
 
     Raises:
         ContractError: the route or the policy names a field that does not exist, or of the wrong type.

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
-from homeroom.embedded.process import Owner, Program, end, end_leftover, spawn, until
+from homeroom.embedded.process import Owner, Program, Spawned, end, end_leftover, spawn, until
 from homeroom.embedded.sockets import claim, socket_directory
 from homeroom.embedded.system_user import database_owner, give, open_tree, open_way
 
@@ -45,11 +45,13 @@ _START_SECONDS_MAX = 120.0  # crash recovery is replayed before the server is re
 _STOP_SECONDS_MAX = 20.0
 
 
-class Cluster:
+class Cluster(Spawned):
     """One PostgreSQL cluster: created at its first start, and durable unless the settings say otherwise.
 
     Every client must give a password (scram), on the socket and on TCP.
     """
+
+    name = "postgres"
 
     def __init__(
         self,
@@ -69,32 +71,14 @@ class Cluster:
         self._tcp_port = tcp_port
         self._port = tcp_port or DEFAULT_PORT
         self._owner = database_owner(self._directory)
-        self._process: asyncio.subprocess.Process | None = None
         self.socket_directory = socket_directory(self._directory)
         self.opened: tuple[Path, ...] = ()
         """Folders that were closed to PostgreSQL's user until the last start."""
 
     @property
-    def name(self) -> str:
-        return "postgres"
-
-    @property
     def user(self) -> str:
         """The system user that the server runs as, if it cannot be ours; else empty."""
         return self._owner.name if self._owner else ""
-
-    @property
-    def pid(self) -> int | None:
-        """The postmaster's; None while it does not run."""
-        if self._process is None or self._process.returncode is not None:
-            return None
-        return self._process.pid
-
-    async def wait(self) -> int:
-        """The postmaster's exit code, once it has ended."""
-        if self._process is None:
-            raise RuntimeError("this PostgreSQL was never started")
-        return await self._process.wait()
 
     def dsn(self, database: str, *, user: str = SUPERUSER, password: str | None = None) -> str:
         """A libpq URI through the Unix socket."""

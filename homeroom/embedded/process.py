@@ -42,6 +42,26 @@ class Program:
     working_directory: Path | None = None
 
 
+class Spawned:
+    """The base of what is started as a child process, ended, and started again."""
+
+    name: str
+    _process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """None while it does not run."""
+        if self._process is None or self._process.returncode is not None:
+            return None
+        return self._process.pid
+
+    async def wait(self) -> int:
+        """The exit code, once it has ended."""
+        if self._process is None:
+            raise RuntimeError(f"{self.name} was never started")
+        return await self._process.wait()
+
+
 async def spawn(program: Program) -> asyncio.subprocess.Process:
     """Start the program as a child that ends with this process, out of reach of the terminal's Ctrl-C.
 

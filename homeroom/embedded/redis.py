@@ -10,7 +10,7 @@ import signal
 import time
 from pathlib import Path
 
-from homeroom.embedded.process import Program, end, end_leftover, spawn
+from homeroom.embedded.process import Program, Spawned, end, end_leftover, spawn
 from homeroom.embedded.sockets import claim, socket_directory
 
 _SETTINGS = {
@@ -28,33 +28,17 @@ _STOP_SECONDS_MAX = 5.0
 _POLL_SECONDS = 0.01
 
 
-class Redis:
+class Redis(Spawned):
     """One Redis on a Unix socket, as a child process of ours."""
+
+    name = "redis"
 
     def __init__(self, binary: Path, *, run: Path, log: Path) -> None:
         self._binary = binary
         self._lock = run / "redis.lock"
         self._log = log
-        self._process: asyncio.subprocess.Process | None = None
         self._socket_directory = socket_directory(run)
         self._socket = self._socket_directory / "redis.sock"
-
-    @property
-    def name(self) -> str:
-        return "redis"
-
-    @property
-    def pid(self) -> int | None:
-        """None while it does not run."""
-        if self._process is None or self._process.returncode is not None:
-            return None
-        return self._process.pid
-
-    async def wait(self) -> int:
-        """The server's exit code, once it has ended."""
-        if self._process is None:
-            raise RuntimeError("this Redis was never started")
-        return await self._process.wait()
 
     @property
     def url(self) -> str:

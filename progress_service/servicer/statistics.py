@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from chassis.batch import Item
-from chassis.errors import invalid_field
 from chassis.rpc.servicing import Handler, plain
+from chassis.rpc.timestamps import moment_of, timestamp
 from progress_service.domain.statistics import Recording, SessionId, SessionResult, UserId, Verdict
 from progress_service.operations.results import ResultOperations
 from progress_service.operations.statistics import LearnerStats, StatisticsOperations
@@ -45,15 +41,8 @@ def _session_result(item: Item[progress_pb2.RecordSessionResultRequest]) -> Sess
         score=request.score,
         passed=request.passed,
         xp=request.xp,
-        closed_at=_time(request.closed_at),
+        closed_at=moment_of(request.closed_at, "closedAt"),
     )
-
-
-def _time(closed_at: Timestamp) -> datetime:
-    try:
-        return closed_at.ToDatetime(tzinfo=UTC)
-    except ValueError as error:  # the contract bounds the seconds, and knows no rule for the nanoseconds
-        raise invalid_field("closedAt", "must have 0 to 999,999,999 nanoseconds") from error
 
 
 def _recorded_response(recording: Recording) -> progress_pb2.RecordSessionResultResponse:
@@ -64,7 +53,7 @@ def _recorded_response(recording: Recording) -> progress_pb2.RecordSessionResult
 
 def _stats_response(stats: LearnerStats) -> progress_pb2.GetStatsResponse:
     totals = stats.statistics
-    response = progress_pb2.GetStatsResponse(
+    return progress_pb2.GetStatsResponse(
         stats=progress_pb2.Stats(
             user_id=totals.user_id,
             completed_sessions=_shown(totals.completed_sessions),
@@ -74,11 +63,9 @@ def _stats_response(stats: LearnerStats) -> progress_pb2.GetStatsResponse:
             xp=_shown(totals.xp),
             streak_days=stats.streak_days,
             version=_shown(totals.version),
+            updated_at=timestamp(totals.updated_at),
         )
     )
-    if totals.updated_at is not None:
-        response.stats.updated_at.FromDatetime(totals.updated_at)
-    return response
 
 
 def _shown(count: int) -> int:

@@ -8,9 +8,9 @@ from datetime import date, datetime
 from uuid import UUID
 
 from chassis.batch import Item
-from chassis.postgres import Connection, Database
+from chassis.postgres import PATIENCE, Connection, Database
 from chassis.postgres.isolation import Locked
-from chassis.postgres.rows import as_rows
+from chassis.postgres.rows import as_rows, from_row, names
 from progress_service.domain.statistics import (
     Decision,
     Recording,
@@ -21,22 +21,18 @@ from progress_service.domain.statistics import (
     decide,
 )
 
-# A statement outside a transaction has no other lock timeout; see `insert_learners`.
-LOCK_TIMEOUT = "250ms"
-
-RESULT_TYPES = """
+RESULT = """
     user_id text, session_id text, test_id text, specialization text, completed boolean, answered integer,
     total integer, answers integer, correct integer, score float8, passed boolean, xp integer,
     closed_at timestamptz
 """
-"""The fields of SessionResult, as `json_to_recordset` reads them."""
-RESULT_COLUMNS = ", ".join(column.split()[0] for column in RESULT_TYPES.split(","))
+RESULT_COLUMNS = names(RESULT)
 
 TOTALS = ("completed_sessions", "questions_answered", "answers", "correct", "xp", "version")
 """The totals of a learner: the numbers of Statistics."""
 
-_INSERT_LEARNERS = """
-    WITH patience AS MATERIALIZED (SELECT set_config('lock_timeout', $2, true))
+_INSERT_LEARNERS = f"""
+    WITH {PATIENCE}
     INSERT INTO learner_statistics (user_id)
     SELECT user_id
       FROM (SELECT DISTINCT unnest($1::text[]) AS user_id) AS learner
@@ -72,7 +68,7 @@ _SELECT_RESULTS = f"""
 _INSERT_RESULTS = f"""
     INSERT INTO session_results ({RESULT_COLUMNS})
     SELECT {RESULT_COLUMNS}
-      FROM json_to_recordset($1) AS result ({RESULT_TYPES})
+      FROM json_to_recordset($1) AS result ({RESULT})
 """
 
 _INSERT_XP_ENTRIES = """
@@ -127,7 +123,7 @@ class ResultStore:
         its own lock timeout, so that such a transaction delays the batch for a quarter of a second at most.
         """
         await self._database.execute_write(
-            _INSERT_LEARNERS, list(user_ids), LOCK_TIMEOUT, deadline=deadline, name="insert_learners"
+            _INSERT_LEARNERS, list(user_ids), deadline=deadline, name="insert_learners"
         )
 
     async def insert_results(
@@ -171,7 +167,7 @@ async def _lock_learners(
 
 async def _select_statistics(connection: Connection, user_ids: Sequence[UserId]) -> dict[UserId, Statistics]:
     rows = await connection.fetch(_SELECT_STATISTICS, user_ids)
-    return {UserId(row["user_id"]): Statistics(**row) for row in rows}
+    return {UserId(row["user_id"]): from_row(Statistics, row) for row in rows}
 
 
 async def _select_results(
@@ -180,7 +176,7 @@ async def _select_results(
     """The results of these sessions that were recorded before."""
     keys = [{"user_id": result.user_id, "session_id": result.session_id} for result in results]
     rows = await connection.fetch(_SELECT_RESULTS, as_rows(keys))
-    recorded = [SessionResult(**row) for row in rows]
+    recorded = [from_row(SessionResult, row) for row in rows]
     return {result.key: result for result in recorded}
 
 

@@ -9,6 +9,7 @@ from datetime import date
 import asyncpg
 
 from chassis.postgres import Connection, Database
+from chassis.postgres.rows import from_row
 from progress_service.domain.statistics import Statistics, UserId
 from progress_service.domain.streaks import Run
 
@@ -79,15 +80,5 @@ class StatisticsStore:
 
 
 def _report(row: asyncpg.Record) -> LearnerReport:
-    statistics = Statistics(
-        user_id=UserId(row["user_id"]),
-        completed_sessions=row["completed_sessions"],
-        questions_answered=row["questions_answered"],
-        answers=row["answers"],
-        correct=row["correct"],
-        xp=row["xp"],
-        version=row["version"],
-        updated_at=row["updated_at"],
-    )
-    latest_run = Run(row["first_day"], row["last_day"]) if row["last_day"] is not None else None
-    return LearnerReport(statistics, latest_run, row["today"])
+    latest_run = None if row["last_day"] is None else from_row(Run, row)
+    return LearnerReport(from_row(Statistics, row), latest_run, row["today"])

@@ -19,7 +19,7 @@ class HoldState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HoldRequest:
-    """What a start takes: zero units still ask whether the account may use anything."""
+    """What a start takes. A request for zero units still checks that the account is active."""
 
     user_id: str
     hold_id: HoldId
@@ -66,7 +66,7 @@ class OpenHold:
 
 @dataclass(frozen=True, slots=True)
 class SubjectTaken:
-    """In place of a hold: another open hold of the learner has the subject, and nothing was taken.
+    """The outcome of a placement that took nothing: another open hold of the learner has the subject.
 
     `rival` is that hold, if subscription_service names it.
     """
@@ -91,8 +91,7 @@ def hold_request(
 ) -> HoldRequest:
     """What the `attempt`-th session of a test takes.
 
-    The subject is what makes two starts of one test under two keys take one unit: a learner has at most one
-    open hold per subject.
+    A learner has at most one open hold per subject. So two starts of one test under two keys take one unit.
     """
     return HoldRequest(
         user_id=user_id,

@@ -18,7 +18,7 @@ def hold_id_of(user_id: str, method: str, key: str) -> HoldId:
 
 
 def parse_session_id(text: str) -> SessionId | None:
-    """The session that a client means; None when no session could be called so."""
+    """The session id that this text spells; None for any other text."""
     try:
         parsed = uuid.UUID(text)
     except ValueError:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from chassis.errors import Reason, ServiceError
+from session_service.domain.holds import HoldName
 from session_service.domain.ids import HoldId, SessionId
 from session_service.domain.states import LIVE_STATES, SessionState, require_move
 from session_service.domain.tests import Definition, Edition, Kind
@@ -48,6 +49,14 @@ class CloseRequest:
 
     session_id: SessionId
     question_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ListRequest:
+    """Which of the caller's sessions to list; None does not restrict."""
+
+    state: SessionState | None
+    test_id: str | None
 
 
 class SessionRequest(Protocol):
@@ -104,6 +113,11 @@ class Session:
         return SessionKey(self.user_id, self.session_id)
 
     @property
+    def hold(self) -> HoldName:
+        """The hold that pays for it."""
+        return HoldName(self.user_id, self.hold_id)
+
+    @property
     def live(self) -> bool:
         return self.state in LIVE_STATES
 
@@ -117,11 +131,11 @@ class Session:
         return self.solved / self.total if self.total else 0.0
 
     def overdue(self, now: datetime) -> bool:
-        """Whether its deadline has passed, though nobody has closed it yet."""
+        """Whether its deadline has passed, and it is still live."""
         return self.live and self.deadline_at is not None and now >= self.deadline_at
 
     def idle(self, now: datetime, allowed: timedelta) -> bool:
-        """Whether it has no deadline, and nothing has happened in it for longer than is allowed."""
+        """Whether it is live, has no deadline, and nothing has happened in it for the allowed time."""
         return self.live and self.deadline_at is None and now - self.last_activity_at >= allowed
 
 
@@ -157,7 +171,7 @@ class JudgedAnswer:
 
 @dataclass(frozen=True, slots=True)
 class LatestAnswer:
-    """How the learner last answered a question: the `attempt`-th time."""
+    """A learner's latest answer to a question, the `attempt`-th one."""
 
     attempt: int
     correct: bool
@@ -223,7 +237,7 @@ def require_open(session: Session) -> None:
 
 
 def with_answer(session: Session, *, correct: bool, previous: LatestAnswer | None, now: datetime) -> Session:
-    """The session after one more answer to a question that was last answered as `previous` says."""
+    """The session after one more answer to a question; `previous` is the answer before it, if any."""
     solved_before = previous is not None and previous.correct
     return replace(
         session,
@@ -251,14 +265,14 @@ def abandon(session: Session, *, now: datetime) -> Session:
 
 
 def expire(session: Session) -> Session:
-    """The session after its deadline, whenever that is noticed; ServiceError with ILLEGAL_TRANSITION."""
+    """The session, ended at its deadline, however late that is noticed; raises like `abandon`."""
     if session.deadline_at is None:
         raise ValueError("a session without a deadline does not expire")
     return _close(session, SessionState.EXPIRED, CloseReason.DEADLINE, passed=False, at=session.deadline_at)
 
 
 def expire_idle(session: Session, allowed: timedelta) -> Session:
-    """The session after its idle time, whenever that is noticed; ServiceError with ILLEGAL_TRANSITION."""
+    """The session, ended after its idle time, however late that is noticed; raises like `abandon`."""
     ended_at = session.last_activity_at + allowed
     return _close(session, SessionState.EXPIRED, CloseReason.IDLE, passed=False, at=ended_at)
 
@@ -277,7 +291,7 @@ def spends_hold(session: Session) -> bool:
 
 
 def earned_xp(session: Session, definition: Definition) -> int:
-    """What the session is worth: nothing unless it was completed and passed."""
+    """The XP that the session earns: none unless it was completed and passed."""
     return definition.xp or 0 if session.state is SessionState.COMPLETED and session.passed else 0
 
 

@@ -10,9 +10,10 @@ from chassis.errors import invalid_field
 
 QUESTIONS_PER_TEST_MAX = 20_000
 
-# A session shows all its questions, and no public answer is larger than 4 MiB: the rest is for the session.
+# A session shows all its questions, and no public answer is larger than 4 MiB. The difference is left for the
+# session itself.
 SHOWN_BYTES_MAX = 3_670_016
-# For the memory of a process, which keeps the accepted answers of a test beside its questions.
+# Bounds the memory of a process, which keeps the accepted answers of a test beside its questions.
 ACCEPTED_BYTES_MAX = 4_194_304
 
 
@@ -26,7 +27,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """What an administrator says of a test. What is None has no limit, or is not asked for."""
+    """An administrator's definition of a test. A field that is None sets no limit and no requirement."""
 
     title: str
     kind: Kind

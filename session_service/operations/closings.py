@@ -1,4 +1,4 @@
-"""What the other services are told when a session has ended."""
+"""The events that tell the other services how a session has ended."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from session_service.subscription_client import commit_event, release_event
 def closing_events(session: Session, definition: Definition, *, traceparent: str) -> list[OutboxEvent]:
     """A session that counts commits its hold and sends its result; any other one releases its hold."""
     if not spends_hold(session):
-        return [release_event(session.user_id, session.hold_id, traceparent=traceparent)]
+        return [release_event(session.hold, traceparent=traceparent)]
     return [
-        commit_event(session.user_id, session.hold_id, traceparent=traceparent),
+        commit_event(session.hold, traceparent=traceparent),
         result_event(session, definition, traceparent=traceparent),
     ]

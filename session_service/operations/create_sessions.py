@@ -15,7 +15,7 @@ from session_service.domain.holds import HoldState
 from session_service.domain.sessions import StartRequest
 from session_service.operations.placing import HoldPlacing
 from session_service.operations.resolve_holds import LostStarts
-from session_service.operations.session_changes import SessionChanges, ended_unspent, hold_of
+from session_service.operations.session_changes import SessionChanges, ended_unspent
 from session_service.operations.start_rounds import PendingStart, Render, Round
 from session_service.store.starts import StartStore
 from session_service.subscription_client import SubscriptionClient
@@ -68,7 +68,7 @@ class SessionStarts:
         return [busy() if each.outcome is None else each.outcome for each in starts]
 
     async def _settle(self, starts: Sequence[PendingStart], render: Render, *, tries: int) -> None:
-        """Go round until each start has its outcome; those that the database refuses together go alone."""
+        """Repeat rounds until each start has its outcome. Starts that fail together are settled alone."""
         pause, pauses_left = PAUSE_SECONDS, PAUSES_SECONDS_MAX
         while unsettled := [each for each in starts if each.outcome is None]:
             try:
@@ -76,8 +76,8 @@ class SessionStarts:
             except ServiceError as error:
                 _refuse(unsettled, error)
             except (DataRefused, LockTimeout, OutcomeUnknown) as trouble:
-                # Another request was faster, or the outcome is unknown. The next look at the keys tells.
-                # Should a write whose answer was lost be committed later, the keys refuse the second write.
+                # Another request was faster, or the outcome is unknown: the next look at the keys shows it.
+                # If the write whose answer was lost is committed later, the keys refuse our second write.
                 tries -= 1
                 if tries > 0 and not isinstance(trouble, InvalidValue | LockTimeout):
                     continue
@@ -96,7 +96,7 @@ class SessionStarts:
                 pause *= 2
 
     async def _settle_alone(self, starts: Sequence[PendingStart], render: Render) -> None:
-        """Each by itself, a few learners at once, those of one learner in their order."""
+        """Settle each start alone: a few learners at a time, the starts of one learner in their order."""
         by_learner: dict[str, list[PendingStart]] = {}
         for each in starts:
             by_learner.setdefault(each.claim.user_id, []).append(each)
@@ -133,7 +133,7 @@ class SessionStarts:
         if not this_round.overdue:
             return False
         closed = await self._changes.close_overdue(sorted(this_round.overdue), deadline=deadline)
-        unspent = [hold_of(session) for session in closed if ended_unspent(session)]
+        unspent = [session.hold for session in closed if ended_unspent(session)]
         if unspent:
             await self._subscription.give_back(unspent)
         return len(closed) < len(this_round.overdue)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chassis.context import Claim
 from chassis.errors import ServiceError
 from chassis.postgres import DataRefused, LockTimeout, OutcomeUnknown
+from chassis.process.background import step_deadline
 from chassis.telemetry.logs import get_logger
 from chassis.telemetry.metrics import Metrics
 from session_service.domain.holds import HoldName, OpenHold
 from session_service.domain.sessions import Session, spends_hold
-from session_service.operations.session_changes import hold_of
 from session_service.store.holds import HoldStore
 from session_service.subscription_client import SubscriptionClient
-
-STEP_SECONDS_MAX = 5.0
 
 log = get_logger(__name__)
 
@@ -42,9 +39,9 @@ class Resolution:
 
 
 class HoldResolver:
-    """Resolves holds that nobody else will resolve, any number of times and from any number of replicas.
+    """Resolves holds that were left behind. Any number of replicas may do so, any number of times.
 
-    A hold without a session is left by a start that ended between its hold and its commit. The key is
+    A start that ended between its hold and its commit leaves a hold without a session. The key is
     aborted first, and the hold is released only after that is committed. So a start that is merely slow
     either has its session already, or can never get one: the unique key decides. If this is interrupted in
     between, the next look finds the aborted key and releases the hold.
@@ -82,8 +79,8 @@ class HoldResolver:
         ended = [session for session in sessions.values() if not session.live]
         return Decision(
             released=[hold.name for hold in orphans if hold.name not in sessions]
-            + [hold_of(session) for session in ended if not spends_hold(session)],
-            committed=[hold_of(session) for session in ended if spends_hold(session)],
+            + [session.hold for session in ended if not spends_hold(session)],
+            committed=[session.hold for session in ended if spends_hold(session)],
             undecided=undecided,
         )
 
@@ -105,7 +102,7 @@ class HoldResolver:
         return {hold for hold, refusal in zip(holds, outcomes, strict=True) if refusal is not None}
 
     async def _sessions_of(self, holds: Sequence[OpenHold]) -> dict[HoldName, Session]:
-        return await self._holds.sessions_of_holds([hold.name for hold in holds], deadline=_deadline())
+        return await self._holds.sessions_of_holds([hold.name for hold in holds], deadline=step_deadline())
 
     async def _abort(self, holds: Sequence[OpenHold]) -> tuple[set[Claim], set[Claim]]:
         """Abort the keys of these holds; returns those that are aborted, and those that are unknown yet.
@@ -114,13 +111,13 @@ class HoldResolver:
         """
         claims = [_claim(hold) for hold in holds]
         try:
-            return await self._holds.abort_keys(claims, deadline=_deadline()), set()
+            return await self._holds.abort_keys(claims, deadline=step_deadline()), set()
         except (LockTimeout, DataRefused, OutcomeUnknown):
             aborted: set[Claim] = set()
             unknown: set[Claim] = set()
             for claim in claims:
                 try:
-                    aborted |= await self._holds.abort_keys([claim], deadline=_deadline())
+                    aborted |= await self._holds.abort_keys([claim], deadline=step_deadline())
                 except (LockTimeout, DataRefused, OutcomeUnknown):
                     unknown.add(claim)
             return aborted, unknown
@@ -128,7 +125,3 @@ class HoldResolver:
 
 def _claim(hold: OpenHold) -> Claim:
     return Claim(hold.user_id, hold.method, hold.key)
-
-
-def _deadline() -> float:
-    return time.monotonic() + STEP_SECONDS_MAX

@@ -10,7 +10,6 @@ from chassis.batch import Item, latest_deadline
 from chassis.errors import Reason, ServiceError
 from chassis.postgres.errors import LockTimeout
 from chassis.postgres.isolation import Locked, run_isolated
-from chassis.rpc.paging import Page
 from session_service.domain.tests import ImportCounts, NamedTest, Question, plan_import, require_distinct
 from session_service.store.catalog import CatalogChange, CatalogStore, CurrentTest
 
@@ -46,11 +45,6 @@ class CatalogAdministration:
         """Each test as it stands now."""
         found = await self._tests.get_tests([item.request for item in items], deadline=latest_deadline(items))
         return [found.get(item.request) or _not_found(item.request) for item in items]
-
-    async def list_tests(self, item: Item[None], page: Page) -> list[NamedTest]:
-        """The tests of one page, in the order of their ids."""
-        after = "" if page.after is None else str(page.after[0])
-        return await self._tests.list_tests(after=after, limit=page.limit, deadline=item.deadline)
 
     async def _put(self, item: Item[NamedTest], wait: bool) -> NamedTest:
         wanted = item.request
@@ -88,8 +82,7 @@ async def _one_by_one(
 ) -> list[T | ServiceError]:
     """Makes one change after the other, each in a transaction and by a deadline of its own.
 
-    Nobody waits for a test that another transaction has locked, except those who change the same test. The
-    changes of one test are made in their order.
+    Only the changes of a locked test wait for its lock. The changes of one test are made in their order.
     """
     done: dict[int, T | ServiceError] = {}
 

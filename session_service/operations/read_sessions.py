@@ -1,31 +1,19 @@
-"""Read sessions: one, or a learner's own, page by page; and what sessions ask."""
+"""Read sessions, and what they ask."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from uuid import UUID
 
 from chassis.batch import Item, latest_deadline
 from chassis.errors import Reason, ServiceError
-from chassis.rpc.paging import Page
 from session_service.domain.ids import SessionId
 from session_service.domain.sessions import Session, SessionKey, revision_named
-from session_service.domain.states import SessionState
 from session_service.domain.tests import Edition
 from session_service.store.editions import EditionKey
 from session_service.store.sessions import SessionStore
 
 CONTENTS_SECONDS_MAX = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class ListRequest:
-    """Which of the caller's sessions; None does not restrict."""
-
-    state: SessionState | None
-    test_id: str | None
 
 
 class SessionReads:
@@ -41,17 +29,6 @@ class SessionReads:
         keys = [SessionKey(item.user_id, item.request) for item in items]
         found = await self._sessions.get_sessions(set(keys), deadline=latest_deadline(items))
         return [found.get(key) or ServiceError(Reason.NOT_FOUND, "There is no such session") for key in keys]
-
-    async def list_sessions(self, item: Item[ListRequest], page: Page) -> list[Session]:
-        """The caller's sessions, newest first."""
-        return await self._sessions.list_sessions(
-            item.user_id,
-            state=item.request.state,
-            test_id=item.request.test_id,
-            before=None if page.after is None else SessionId(UUID(str(page.after[0]))),
-            limit=page.limit,
-            deadline=item.deadline,
-        )
 
     async def get_contents(self, names: Collection[str]) -> dict[str, Edition]:
         """What the sessions with these content names ask; see `content_name`."""

@@ -7,15 +7,16 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from chassis.process.background import AT_ONCE
+from chassis.process.background import AT_ONCE, step_deadline
 from chassis.telemetry.logs import get_logger
 from session_service.domain.holds import HoldName, HoldPosition, OpenHold
-from session_service.operations.hold_resolution import STEP_SECONDS_MAX, HoldResolver
+from session_service.operations.hold_resolution import HoldResolver
 from session_service.store.holds import HoldStore
 from session_service.subscription_client import HoldPage, SubscriptionClient
 
 HOLDS_PER_PAGE = 500
-# Longer than a placement can take from its clock to its commit, and than two databases' clocks can differ.
+# Longer than a placement takes from its reading of the clock to its commit, and longer than the clocks of two
+# databases can differ.
 SETTLING = timedelta(seconds=15)
 LOST_STARTS_MAX = 10_000
 LOST_STARTS_PER_ROUND = 100
@@ -118,7 +119,7 @@ class HoldJanitor:
     async def resolve_holds(self) -> None:
         """Look again at the postponed holds, then at all that have become old enough since the last round."""
         await self._look_again()
-        after = await self._holds.read_watermark(self._method, deadline=_deadline())
+        after = await self._holds.read_watermark(self._method, deadline=step_deadline())
         more = True
         while more:
             page = await self._page(after)
@@ -132,7 +133,7 @@ class HoldJanitor:
                 after,
                 settling=SETTLING,
                 postponed=resolution.postponed,
-                deadline=_deadline(),
+                deadline=step_deadline(),
             )
 
     async def _page(self, after: HoldPosition | None) -> HoldPage:
@@ -144,13 +145,9 @@ class HoldJanitor:
         )
 
     async def _look_again(self) -> None:
-        due = await self._holds.due_postponed(self._method, HOLDS_PER_PAGE, deadline=_deadline())
+        due = await self._holds.due_postponed(self._method, HOLDS_PER_PAGE, deadline=step_deadline())
         if not due:
             return
         postponed = (await self._resolver.resolve(due)).postponed
         settled = {hold.name for hold in due} - {hold.name for hold in postponed}
-        await self._holds.settle_postponed(settled, postponed, deadline=_deadline())
-
-
-def _deadline() -> float:
-    return time.monotonic() + STEP_SECONDS_MAX
+        await self._holds.settle_postponed(settled, postponed, deadline=step_deadline())

@@ -128,13 +128,8 @@ class SessionChanges:
             raise
         if changes.events:
             self._wake_relay()
-        unspent += [hold_of(session) for session in changes.sessions if ended_unspent(session)]
+        unspent += [session.hold for session in changes.sessions if ended_unspent(session)]
         return outcomes
-
-
-def hold_of(session: Session) -> HoldName:
-    """The hold that pays for a session."""
-    return HoldName(session.user_id, session.hold_id)
 
 
 def ended_unspent(session: Session) -> bool:

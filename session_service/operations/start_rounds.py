@@ -13,7 +13,7 @@ from chassis.postgres import idempotency
 from chassis.postgres.idempotency import CompletedCall
 from chassis.postgres.keyed import completed_call
 from chassis.postgres.outbox import OutboxEvent
-from session_service.domain.holds import HoldRequest, HoldState, OpenHold, hold_request
+from session_service.domain.holds import HoldName, HoldRequest, HoldState, OpenHold, hold_request
 from session_service.domain.ids import SessionId, hold_id_of
 from session_service.domain.sessions import (
     Session,
@@ -47,9 +47,9 @@ class PendingStart:
         self.item = item
         self.claim = item.claim
         self.hold_id = hold_id_of(*self.claim)
-        self.hold: HoldState | None = None  # as subscription_service last told
-        self.asked_at: datetime | None = None  # when a hold was asked for that may exist
-        self.completed: CompletedCall | None = None  # what was last tried to be stored
+        self.hold: HoldState | None = None  # as subscription_service last reported it
+        self.asked_at: datetime | None = None  # when a hold was requested that may exist
+        self.completed: CompletedCall | None = None  # what the last write tried to store
         self.outcome: Outcome | None = None
         # Each of these is tried once.
         self.releases_delivered = False
@@ -146,7 +146,7 @@ class Round:
         return self._now is not None and self._now - rival.placed_at > START_AGE_MAX
 
     def asking(self, pending: PendingStart) -> None:
-        """Note that a hold is asked for: it may exist, whatever the answer says."""
+        """Note that a hold is requested now. From now on it may exist, whatever the answer is."""
         pending.asked_at = self._now
 
     def share_refusals(self) -> None:
@@ -166,10 +166,9 @@ class Round:
         self._claiming[pending.claim] = pending
         self._resumed.append(pending)
         event = None
-        if pending.hold is HoldState.OPEN and session.hold_id != pending.hold_id:  # it lost after it had paid
-            event = release_event(
-                pending.claim.user_id, pending.hold_id, traceparent=pending.item.context.traceparent
-            )
+        if pending.hold is HoldState.OPEN and session.hold_id != pending.hold_id:  # another start won
+            hold = HoldName(pending.claim.user_id, pending.hold_id)
+            event = release_event(hold, traceparent=pending.item.context.traceparent)
             self.releases.append(event)
         event_id = None if event is None else event.event_id
         self.resumes.append(Resume(pending.claim.user_id, pending.claim.key, session.session_id, event_id))

@@ -1,18 +1,17 @@
-"""Background work on sessions: closes those that have ended, though nobody came back to them."""
+"""Background work on sessions: closes those whose deadline, or idle time, has passed."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
+from chassis.process.background import step_deadline
 from chassis.telemetry.metrics import Metrics
 from session_service.domain.sessions import Session, SessionKey
 from session_service.operations.session_changes import SessionChanges
 from session_service.store.sessions import SessionStore, SweepPosition
 
 SESSIONS_PER_PAGE = 200
-STEP_SECONDS_MAX = 5.0
 
 
 class SessionSweep:
@@ -40,10 +39,10 @@ class SessionSweep:
         """Close the sessions whose deadline has passed; returns how many."""
 
         async def page(after: SweepPosition | None) -> list[SweepPosition]:
-            return await self._sessions.list_overdue(after, SESSIONS_PER_PAGE, deadline=_deadline())
+            return await self._sessions.list_overdue(after, SESSIONS_PER_PAGE, deadline=step_deadline())
 
         async def close(keys: list[SessionKey]) -> list[Session]:
-            return await self._changes.close_overdue(keys, deadline=_deadline())
+            return await self._changes.close_overdue(keys, deadline=step_deadline())
 
         return await self._sweep("deadline", page, close)
 
@@ -52,11 +51,11 @@ class SessionSweep:
 
         async def page(after: SweepPosition | None) -> list[SweepPosition]:
             return await self._sessions.list_idle(
-                self._idle_allowed, after, SESSIONS_PER_PAGE, deadline=_deadline()
+                self._idle_allowed, after, SESSIONS_PER_PAGE, deadline=step_deadline()
             )
 
         async def close(keys: list[SessionKey]) -> list[Session]:
-            return await self._changes.close_idle(keys, self._idle_allowed, deadline=_deadline())
+            return await self._changes.close_idle(keys, self._idle_allowed, deadline=step_deadline())
 
         return await self._sweep("idle", page, close)
 
@@ -76,7 +75,3 @@ class SessionSweep:
                 break
             after = found[-1]
         return closed
-
-
-def _deadline() -> float:
-    return time.monotonic() + STEP_SECONDS_MAX

@@ -49,7 +49,7 @@ def named_test(item: Item[tests_pb2.PutTestRequest]) -> NamedTest:
 
 
 def import_request(item: Item[tests_pb2.ImportQuestionsRequest]) -> ImportRequest:
-    """The questions to import; raises ServiceError for a test or a text that could not exist."""
+    """The questions to import; raises ServiceError for an id or a text that cannot be stored."""
     return ImportRequest(
         test_id=_existing(item.request.test_id),
         questions=[
@@ -60,7 +60,7 @@ def import_request(item: Item[tests_pb2.ImportQuestionsRequest]) -> ImportReques
 
 
 def test_id_of(item: Item[tests_pb2.GetTestRequest]) -> str:
-    """The test meant; raises ServiceError with NOT_FOUND when none could be called so."""
+    """The id of a test; raises ServiceError with NOT_FOUND if no test can have it."""
     return _existing(item.request.test_id)
 
 
@@ -85,16 +85,6 @@ def test_message(test: NamedTest) -> tests_pb2.Test:
     )
 
 
-def put_response(test: NamedTest) -> tests_pb2.PutTestResponse:
-    """The answer to a definition."""
-    return tests_pb2.PutTestResponse(test=test_message(test))
-
-
-def get_response(test: NamedTest) -> tests_pb2.GetTestResponse:
-    """The answer to the question for a test."""
-    return tests_pb2.GetTestResponse(test=test_message(test))
-
-
 def import_response(counts: ImportCounts) -> tests_pb2.ImportQuestionsResponse:
     """The answer to an import."""
     return tests_pb2.ImportQuestionsResponse(
@@ -117,7 +107,7 @@ def _question(message: tests_pb2.ImportedQuestion, field: str) -> Question:
 
 
 def _existing(test_id: str) -> str:
-    """PostgreSQL takes no NUL, not even to look for it: a batch with one such id would fail as a whole."""
+    """The id, if it has no NUL: PostgreSQL refuses a NUL even in a lookup, and with it the whole batch."""
     if "\0" in test_id:
         raise ServiceError(Reason.NOT_FOUND, "There is no such test")
     return test_id

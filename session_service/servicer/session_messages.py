@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from datetime import datetime
-from functools import lru_cache
 from weakref import WeakKeyDictionary
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
+from chassis.rpc.timestamps import timestamp
 from protos.session.v1 import sessions_pb2
-from session_service.domain.sessions import JudgedAnswer, Session, StartedSession
+from session_service.domain.sessions import JudgedAnswer, Session
 from session_service.domain.states import SessionState
 from session_service.domain.tests import Edition
 from session_service.servicer.catalog_messages import KINDS
@@ -73,33 +70,6 @@ def question_messages(edition: Edition) -> list[sessions_pb2.Session.Question]:
     return messages
 
 
-@lru_cache(maxsize=64)
-def timestamp(moment: datetime | None) -> Timestamp | None:
-    """A moment as protobuf has it; the sessions of a batch share theirs, so it is seldom converted."""
-    if moment is None:
-        return None
-    message = Timestamp()
-    message.FromDatetime(moment)
-    return message
-
-
-def created(started: StartedSession) -> sessions_pb2.CreateSessionResponse:
-    """The answer to a start, without the questions."""
-    return sessions_pb2.CreateSessionResponse(
-        session=session_message(started.session, resumed=started.resumed)
-    )
-
-
-def completed(session: Session) -> sessions_pb2.CompleteSessionResponse:
-    """The answer to a completion, without the questions."""
-    return sessions_pb2.CompleteSessionResponse(session=session_message(session))
-
-
-def abandoned(session: Session) -> sessions_pb2.AbandonSessionResponse:
-    """The answer to an abandonment, without the questions."""
-    return sessions_pb2.AbandonSessionResponse(session=session_message(session))
-
-
 def judged(judged: JudgedAnswer) -> sessions_pb2.AnswerQuestionResponse:
     """The answer to an answer."""
     return sessions_pb2.AnswerQuestionResponse(
@@ -110,12 +80,6 @@ def judged(judged: JudgedAnswer) -> sessions_pb2.AnswerQuestionResponse:
         total=judged.session.total,
         score_so_far=judged.session.score_so_far,
     )
-
-
-def got(found: tuple[Session, Edition]) -> sessions_pb2.GetSessionResponse:
-    """A session with its questions."""
-    session, edition = found
-    return sessions_pb2.GetSessionResponse(session=session_message(session, edition))
 
 
 class QuestionContents:

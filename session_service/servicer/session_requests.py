@@ -1,35 +1,29 @@
-"""Requests about sessions as domain objects, and what only this conversion can find wrong with them."""
+"""Requests about sessions as domain objects, with the checks that the contract cannot state."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
-
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from chassis.batch import Item
 from chassis.errors import Reason, ServiceError, invalid_field
+from chassis.rpc.timestamps import moment_of
 from protos.session.v1 import sessions_pb2
 from session_service.domain.ids import SessionId, parse_session_id
-from session_service.domain.sessions import AnswerRequest, CloseRequest, StartRequest
+from session_service.domain.sessions import AnswerRequest, CloseRequest, ListRequest, StartRequest
 from session_service.domain.states import SessionState
-from session_service.operations.read_sessions import ListRequest
 from session_service.servicer.session_messages import STATES
 
 METADATA_BYTES_MAX = 4096
-# As in the contract: from 2000-01-01, before 2100-01-01.
-MOMENT_SECONDS_MIN = 946_684_800
-MOMENT_SECONDS_MAX = 4_102_444_800
 NUL = "holds a NUL character"
 
 _STATE_OF: Mapping[Any, SessionState] = {number: state for state, number in STATES.items()}
 
 
 def start_request(item: Item[sessions_pb2.CreateSessionRequest]) -> StartRequest:
-    """What a learner wants to start; raises ServiceError for what the database could not keep.
+    """What a learner wants to start; raises ServiceError for a text that the database cannot store.
 
-    Elsewhere the database finds that out. Here it must be known before the hold is placed.
+    Other requests leave this check to the database. A start needs it before its hold is placed.
     """
     message = item.request
     metadata = dict(message.metadata)
@@ -48,23 +42,23 @@ def start_request(item: Item[sessions_pb2.CreateSessionRequest]) -> StartRequest
 
 
 def answer_request(item: Item[sessions_pb2.AnswerQuestionRequest]) -> AnswerRequest:
-    """An answer; raises ServiceError for a session id that is none, or a time out of range."""
+    """An answer; raises ServiceError for a malformed session id or time."""
     message = item.request
     return AnswerRequest(
         session_id=_session_id(message.session_id),
         question_id=message.question_id,
         choice=message.choice,
-        occurred_at=_moment("occurredAt", message.occurred_at) if message.HasField("occurred_at") else None,
+        occurred_at=moment_of(message.occurred_at, "occurredAt") if message.HasField("occurred_at") else None,
     )
 
 
 def close_request(item: Item[Any]) -> CloseRequest:
-    """The end of a session; raises ServiceError for a session id that is none."""
+    """The end of a session; raises ServiceError for a malformed session id."""
     return CloseRequest(session_id=_session_id(item.request.session_id))
 
 
 def session_id_of(item: Item[sessions_pb2.GetSessionRequest]) -> SessionId:
-    """The session meant; raises ServiceError with NOT_FOUND when none could be called so."""
+    """The id of a session; raises ServiceError with NOT_FOUND if it is malformed."""
     return _session_id(item.request.session_id)
 
 
@@ -89,12 +83,3 @@ def _bytes_in(metadata: Mapping[str, str]) -> int:
 def _field_with_nul(message: sessions_pb2.CreateSessionRequest) -> str:
     named = {"testId": message.test_id, "title": message.title, "difficulty": message.difficulty}
     return next((field for field, text in named.items() if "\0" in text), "metadata")
-
-
-def _moment(field: str, moment: Timestamp) -> datetime:
-    if not MOMENT_SECONDS_MIN <= moment.seconds < MOMENT_SECONDS_MAX:
-        raise invalid_field(field, "must lie between the years 2000 and 2100")
-    try:
-        return moment.ToDatetime(tzinfo=UTC)
-    except ValueError as error:  # the contract bounds the seconds, and has no rule for the nanoseconds
-        raise invalid_field(field, "must have 0 to 999,999,999 nanoseconds") from error

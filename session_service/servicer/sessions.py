@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from chassis.rpc.paging import PageTokens, Position
-from chassis.rpc.servicing import Handler, keyed, paged, plain
-from session_service.domain.sessions import Session
+from chassis.rpc.paging import PageTokens
+from chassis.rpc.servicing import Handler, PagedOperation, keyed, paged, plain
+from protos.session.v1 import sessions_pb2 as pb
+from session_service.domain.sessions import ListRequest, Session
 from session_service.operations.change_sessions import SessionActions
 from session_service.operations.create_sessions import SessionStarts
 from session_service.operations.read_sessions import SessionReads
 from session_service.servicer.session_messages import (
     QuestionContents,
-    abandoned,
-    completed,
-    created,
-    got,
     judged,
     session_message,
 )
@@ -25,43 +22,57 @@ from session_service.servicer.session_requests import (
     start_request,
 )
 
-_SERVICE = "/homeroom.session.v1.SessionService"
-CREATE_SESSION = f"{_SERVICE}/CreateSession"
+SERVICE = "/homeroom.session.v1.SessionService"
+CREATE_SESSION = f"{SERVICE}/CreateSession"
 
 
 def handlers(
-    *, starts: SessionStarts, actions: SessionActions, reads: SessionReads, tokens: PageTokens
+    *,
+    starts: SessionStarts,
+    actions: SessionActions,
+    reads: SessionReads,
+    list_sessions: PagedOperation[ListRequest, Session],
+    tokens: PageTokens,
 ) -> list[Handler]:
-    """A learner's sessions."""
+    """A learner's sessions. The answers that are stored with their keys show no questions; see `contents`."""
     contents = QuestionContents(reads.get_contents)
     return [
-        keyed(CREATE_SESSION, start_request, starts.create_sessions, created, contents=contents),
-        plain(f"{_SERVICE}/GetSession", session_id_of, reads.get_sessions, got),
+        keyed(
+            CREATE_SESSION,
+            start_request,
+            starts.create_sessions,
+            lambda started: pb.CreateSessionResponse(
+                session=session_message(started.session, resumed=started.resumed)
+            ),
+            contents=contents,
+        ),
+        plain(
+            f"{SERVICE}/GetSession",
+            session_id_of,
+            reads.get_sessions,
+            lambda found: pb.GetSessionResponse(session=session_message(*found)),
+        ),
         paged(
-            f"{_SERVICE}/ListSessions",
+            f"{SERVICE}/ListSessions",
             list_request,
-            reads.list_sessions,
+            list_sessions,
             session_message,
-            position=_position,
+            position=lambda session: (str(session.session_id),),
             tokens=tokens,
         ),
-        keyed(f"{_SERVICE}/AnswerQuestion", answer_request, actions.answer_questions, judged),
+        keyed(f"{SERVICE}/AnswerQuestion", answer_request, actions.answer_questions, judged),
         keyed(
-            f"{_SERVICE}/CompleteSession",
+            f"{SERVICE}/CompleteSession",
             close_request,
             actions.complete_sessions,
-            completed,
+            lambda session: pb.CompleteSessionResponse(session=session_message(session)),
             contents=contents,
         ),
         keyed(
-            f"{_SERVICE}/AbandonSession",
+            f"{SERVICE}/AbandonSession",
             close_request,
             actions.abandon_sessions,
-            abandoned,
+            lambda session: pb.AbandonSessionResponse(session=session_message(session)),
             contents=contents,
         ),
     ]
-
-
-def _position(session: Session) -> Position:
-    return (str(session.session_id),)

@@ -6,11 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TypeVar
 
+from chassis.batch import Item
 from chassis.postgres import Connection, Database
 from chassis.postgres.rows import as_rows
+from chassis.rpc.paging import Page
 from session_service.domain.tests import AskedSize, Definition, NamedTest, Question
 from session_service.store.catalog_rows import (
+    DEFINITION,
     DEFINITION_COLUMNS,
+    QUESTION,
     QUESTION_COLUMNS,
     definition_from,
     question_from,
@@ -104,14 +108,15 @@ class CatalogStore:
 
         return await self._database.read(work, deadline=deadline, name="get_tests")
 
-    async def list_tests(self, *, after: str, limit: int, deadline: float) -> list[NamedTest]:
-        """Tests in the order of their ids, those after `after`."""
+    async def list_tests(self, item: Item[None], page: Page) -> list[NamedTest]:
+        """Tests in the order of their ids."""
+        (after,) = page.after or ("",)
 
         async def work(connection: Connection) -> list[NamedTest]:
-            rows = await connection.fetch(_LIST_TESTS, after, limit)
+            rows = await connection.fetch(_LIST_TESTS, after, page.limit)
             return [NamedTest(row["test_id"], definition_from(row)) for row in rows]
 
-        return await self._database.read(work, deadline=deadline, name="list_tests")
+        return await self._database.read(work, deadline=item.deadline, name="list_tests")
 
 
 _TESTS = f"SELECT test_id, revision, question_total, {DEFINITION_COLUMNS} FROM tests"
@@ -143,21 +148,17 @@ _ASKED_QUESTIONS = """
      LIMIT $2
 """
 
-_QUESTION_ROWS = """(
-    question_id text, prompt text, choices text[], accepted text[], difficulty text, subject text
-)"""
-
 _INSERT_QUESTIONS = f"""
     INSERT INTO questions (test_id, since_revision, position, {QUESTION_COLUMNS})
     SELECT $1, $2, $3 + place - 1, {QUESTION_COLUMNS}
-      FROM ROWS FROM (json_to_recordset($4) AS {_QUESTION_ROWS})
+      FROM ROWS FROM (json_to_recordset($4) AS ({QUESTION}))
            WITH ORDINALITY AS created ({QUESTION_COLUMNS}, place)
 """
 
 # A mended question keeps its place.
 _REPLACE_QUESTIONS = f"""
     WITH mended AS (
-        SELECT {QUESTION_COLUMNS} FROM json_to_recordset($3) AS mended {_QUESTION_ROWS}
+        SELECT {QUESTION_COLUMNS} FROM json_to_recordset($3) AS mended ({QUESTION})
     ), ended AS (
         UPDATE questions
            SET until_revision = $2, updated_at = now()
@@ -175,12 +176,7 @@ _REPLACE_QUESTIONS = f"""
 _INSERT_REVISION = f"""
     INSERT INTO test_revisions (test_id, revision, question_ids, {DEFINITION_COLUMNS})
     SELECT $1, $2, $3, {DEFINITION_COLUMNS}
-      FROM json_to_recordset($4) AS revision (
-               title text, kind text, difficulty text, question_count integer, time_limit_seconds integer,
-               max_attempts integer, credit_cost integer, counts_toward_daily_limit boolean,
-               pass_score double precision, specialization text, xp integer, min_engaged_seconds integer,
-               identity_checks integer
-           )
+      FROM json_to_recordset($4) AS revision ({DEFINITION})
 """
 
 _MOVE_ON = """

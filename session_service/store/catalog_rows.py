@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncpg
 
+from chassis.postgres.rows import from_row, names
 from session_service.domain.tests import Definition, Kind, Question
 
-DEFINITION_COLUMNS = """
-    title, kind, difficulty, question_count, time_limit_seconds, max_attempts, credit_cost,
-    counts_toward_daily_limit, pass_score, specialization, xp, min_engaged_seconds, identity_checks
+DEFINITION = """
+    title text, kind text, difficulty text, question_count integer, time_limit_seconds integer,
+    max_attempts integer, credit_cost integer, counts_toward_daily_limit boolean, pass_score double precision,
+    specialization text, xp integer, min_engaged_seconds integer, identity_checks integer
 """
-"""The columns of `test_revisions` that are the fields of `Definition`."""
-
-QUESTION_COLUMNS = "question_id, prompt, choices, accepted, difficulty, subject"
-"""The columns of `questions` that are the fields of `Question`."""
+DEFINITION_COLUMNS = names(DEFINITION)
+QUESTION = "question_id text, prompt text, choices text[], accepted text[], difficulty text, subject text"
+QUESTION_COLUMNS = names(QUESTION)
 
 HOLDS_FOR_REVISION = """
     questions.since_revision <= revisions.revision
@@ -24,30 +25,9 @@ HOLDS_FOR_REVISION = """
 
 def definition_from(row: asyncpg.Record) -> Definition:
     """A definition from a row that has DEFINITION_COLUMNS."""
-    return Definition(
-        title=row["title"],
-        kind=Kind(row["kind"]),
-        difficulty=row["difficulty"],
-        question_count=row["question_count"],
-        time_limit_seconds=row["time_limit_seconds"],
-        max_attempts=row["max_attempts"],
-        credit_cost=row["credit_cost"],
-        counts_toward_daily_limit=row["counts_toward_daily_limit"],
-        pass_score=row["pass_score"],
-        specialization=row["specialization"],
-        xp=row["xp"],
-        min_engaged_seconds=row["min_engaged_seconds"],
-        identity_checks=row["identity_checks"],
-    )
+    return from_row(Definition, row, kind=Kind(row["kind"]))
 
 
 def question_from(row: asyncpg.Record) -> Question:
     """A question from a row that has QUESTION_COLUMNS."""
-    return Question(
-        question_id=row["question_id"],
-        prompt=row["prompt"],
-        choices=tuple(row["choices"]),
-        accepted=tuple(row["accepted"]),
-        difficulty=row["difficulty"],
-        subject=row["subject"],
-    )
+    return from_row(Question, row, choices=tuple(row["choices"]), accepted=tuple(row["accepted"]))

@@ -22,17 +22,16 @@ from chassis.postgres.idempotency import (
     stored_from,
 )
 from chassis.postgres.outbox import APPEND_ROWS, OutboxEvent, append_from, append_rows
-from chassis.postgres.rows import as_rows
+from chassis.postgres.rows import as_rows, names
 from session_service.domain.sessions import GivenAnswer, LatestAnswer, Session, SessionKey, SessionRequest
 from session_service.domain.tests import Edition
 from session_service.store.editions import EditionCache, EditionKey
 from session_service.store.session_rows import (
-    ANSWER_TYPES,
+    ANSWER,
+    CHANGED,
     CHANGED_COLUMNS,
+    SESSION,
     SESSION_COLUMNS,
-    SESSION_TYPES,
-    listed,
-    recordset,
     session_from,
 )
 
@@ -218,13 +217,13 @@ _SESSION_OF_WANTED = f"""
 """
 
 _READ_LOCKED = f"""
-    SELECT clock_timestamp() AS now, {listed(SESSION_TYPES, "session")}
+    SELECT clock_timestamp() AS now, {names(SESSION, of="session")}
       FROM json_to_recordset($1) AS wanted (user_id text, session_id uuid)
     {_SESSION_OF_WANTED}
 """
 
 _READ_FACTS = f"""
-    SELECT clock_timestamp() AS now, {STORED_COLUMNS}, {listed(SESSION_TYPES, "session")},
+    SELECT clock_timestamp() AS now, {STORED_COLUMNS}, {names(SESSION, of="session")},
            answer.attempt AS answer_attempt, answer.correct AS answer_correct
       FROM ROWS FROM (
                json_to_recordset($1)
@@ -250,13 +249,13 @@ _WRITE = f"""
         UPDATE sessions
            SET {", ".join(f"{column} = new.{column}" for column in CHANGED_COLUMNS)}
           FROM json_to_recordset($2) AS new (
-                   {recordset(SESSION_TYPES, ("user_id", "session_id", *CHANGED_COLUMNS))}
+                   {CHANGED}
                )
          WHERE sessions.user_id = new.user_id AND sessions.session_id = new.session_id
     ), given AS (
-        INSERT INTO answers ({listed(ANSWER_TYPES)})
-        SELECT {listed(ANSWER_TYPES)}
-          FROM json_to_recordset($3) AS answer ({recordset(ANSWER_TYPES)})
+        INSERT INTO answers ({names(ANSWER)})
+        SELECT {names(ANSWER)}
+          FROM json_to_recordset($3) AS answer ({ANSWER})
     )
     {append_from(f"json_to_recordset($4) {APPEND_ROWS}")}
 """

@@ -8,11 +8,11 @@ from datetime import timedelta
 from chassis.context import Claim
 from chassis.postgres import Connection, Database, idempotency, outbox
 from chassis.postgres.outbox import OutboxEvent
-from chassis.postgres.rows import as_rows
+from chassis.postgres.rows import as_rows, names
 from session_service.domain.holds import HoldName, HoldPosition, OpenHold
 from session_service.domain.ids import HoldId
 from session_service.domain.sessions import Session
-from session_service.store.session_rows import SESSION_COLUMNS, SESSION_TYPES, listed, session_from
+from session_service.store.session_rows import SESSION, SESSION_COLUMNS, session_from
 
 
 class HoldStore:
@@ -120,7 +120,7 @@ def _postponed_rows(holds: Collection[OpenHold]) -> str:
 
 
 _SESSIONS_OF_HOLDS = f"""
-    SELECT {listed(SESSION_TYPES, "session")}
+    SELECT {names(SESSION, of="session")}
       FROM json_to_recordset($1) AS wanted (user_id text, hold_id uuid)
      CROSS JOIN LATERAL (
            SELECT {SESSION_COLUMNS}

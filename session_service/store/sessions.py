@@ -1,4 +1,4 @@
-"""Sessions as they are read, outside of any change to them."""
+"""Reads of sessions, which change nothing."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from chassis.batch import Item
 from chassis.postgres import Connection, Database
-from chassis.postgres.rows import as_rows
+from chassis.postgres.rows import as_rows, names
+from chassis.rpc.paging import Page
 from session_service.domain.ids import SessionId
-from session_service.domain.sessions import Session, SessionKey, as_of
-from session_service.domain.states import SessionState
+from session_service.domain.sessions import ListRequest, Session, SessionKey, as_of
 from session_service.domain.tests import Edition
 from session_service.store.editions import EditionCache, EditionKey
-from session_service.store.session_rows import LIVE, SESSION_COLUMNS, SESSION_TYPES, listed, session_from
+from session_service.store.session_rows import LIVE, SESSION, SESSION_COLUMNS, session_from
 
 
 class SweepPosition(NamedTuple):
@@ -61,23 +62,18 @@ class SessionStore:
 
         return await self._database.read(work, deadline=deadline, name="get_editions")
 
-    async def list_sessions(
-        self,
-        user_id: str,
-        *,
-        state: SessionState | None,
-        test_id: str | None,
-        before: SessionId | None,
-        limit: int,
-        deadline: float,
-    ) -> list[Session]:
-        """The learner's sessions, newest first (their ids sort by time), those before `before`."""
+    async def list_sessions(self, item: Item[ListRequest], page: Page) -> list[Session]:
+        """The caller's sessions, newest first: their ids sort by time."""
+        (before,) = page.after or (None,)
+        wanted = item.request
 
         async def work(connection: Connection) -> list[Session]:
-            rows = await connection.fetch(_LIST_SESSIONS, user_id, state, test_id, before, limit)
+            rows = await connection.fetch(
+                _LIST_SESSIONS, item.user_id, wanted.state, wanted.test_id, before, page.limit
+            )
             return [as_of(session_from(row), row["now"]) for row in rows]
 
-        return await self._database.read(work, deadline=deadline, name="list_sessions")
+        return await self._database.read(work, deadline=item.deadline, name="list_sessions")
 
     async def list_overdue(
         self, after: SweepPosition | None, limit: int, *, deadline: float
@@ -101,7 +97,7 @@ class SessionStore:
 
 
 _GET_SESSIONS = f"""
-    SELECT now() AS now, {listed(SESSION_TYPES, "session")}
+    SELECT now() AS now, {names(SESSION, of="session")}
       FROM json_to_recordset($1) AS wanted (user_id text, session_id uuid)
      CROSS JOIN LATERAL (
            SELECT {SESSION_COLUMNS}

@@ -11,7 +11,7 @@ from uuid import UUID
 import asyncpg
 
 from chassis.batch import Item
-from chassis.postgres import Connection, Database
+from chassis.postgres import PATIENCE, Connection, Database
 from chassis.postgres.idempotency import (
     CLAIM_ROWS,
     STORED_COLUMNS,
@@ -23,26 +23,16 @@ from chassis.postgres.idempotency import (
     stored_from,
 )
 from chassis.postgres.outbox import APPEND_ROWS, OutboxEvent, append_from, append_rows
-from chassis.postgres.rows import as_rows
+from chassis.postgres.rows import as_rows, names
 from session_service.domain.ids import SessionId
 from session_service.domain.sessions import Session, StartRequest
 from session_service.domain.tests import Edition
 from session_service.store.editions import EditionCache, EditionKey
-from session_service.store.session_rows import (
-    LIVE,
-    SESSION_COLUMNS,
-    SESSION_TYPES,
-    listed,
-    recordset,
-    session_from,
-)
-
-# The statement is a transaction of its own, so it sets its lock timeout itself.
-LOCK_TIMEOUT = "250ms"
+from session_service.store.session_rows import LIVE, SESSION, SESSION_COLUMNS, session_from
 
 
 class Resume(NamedTuple):
-    """A key that is to be answered with a session under way; the event is written only together with that."""
+    """A key to answer with a session under way. The event is written only if that answer is."""
 
     user_id: str
     key: str
@@ -121,7 +111,6 @@ class StartStore:
             as_rows([each._asdict() for each in sorted(resumes, key=lambda each: each[:3])])
             if resumes
             else "[]",
-            LOCK_TIMEOUT,
             deadline=deadline,
             name="insert_sessions",
         )
@@ -150,7 +139,7 @@ class _Fact:
 
 _READ_FACTS = f"""
     SELECT now() AS now, {STORED_COLUMNS}, wanted.test_id AS wanted_test_id,
-           tests.revision AS current_revision, {listed(SESSION_TYPES, "latest")}
+           tests.revision AS current_revision, {names(SESSION, of="latest")}
       FROM ROWS FROM (
                json_to_recordset($1) AS (user_id text, method text, key text, test_id text)
            ) WITH ORDINALITY AS wanted (user_id, method, key, test_id, place)
@@ -171,12 +160,10 @@ _READ_FACTS = f"""
      ORDER BY wanted.place
 """
 
-# `patience` sets the lock timeout before anything is locked: the locked rows of one learner must not hold up
-# the whole batch. FOR SHARE waits for a change of the session that is under way, and sees its result.
+# The lock timeout is set first: the locked rows of one learner must not hold up the whole batch. FOR SHARE
+# waits for a change of the session that is under way, and sees its result.
 _INSERT_SESSIONS = f"""
-    WITH patience AS MATERIALIZED (
-        SELECT set_config('lock_timeout', $5, true) AS lock_timeout
-    ), resumed AS MATERIALIZED (
+    WITH {PATIENCE}, resumed AS MATERIALIZED (
         SELECT resume.user_id, resume.key, resume.event_id, live.session_id IS NULL AS ended
           FROM patience
          CROSS JOIN json_to_recordset($4)
@@ -202,7 +189,7 @@ _INSERT_SESSIONS = f"""
     ), started AS (
         INSERT INTO sessions ({SESSION_COLUMNS})
         SELECT {SESSION_COLUMNS}
-          FROM json_to_recordset($2) AS session ({recordset(SESSION_TYPES)})
+          FROM json_to_recordset($2) AS session ({SESSION})
          CROSS JOIN patience
     ), told AS (
         {

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from enum import StrEnum
+from typing import NamedTuple
 from uuid import UUID
 
 from chassis.errors import Reason, ServiceError
@@ -75,9 +76,8 @@ class HoldReference:
     hold_id: UUID
 
 
-@dataclass(frozen=True, slots=True)
-class OpenHoldPosition:
-    """A place in the list of open holds, which is ordered by these three."""
+class HoldPosition(NamedTuple):
+    """Where a hold is among the open holds, which are ordered by these three."""
 
     placed_at: datetime
     user_id: str
@@ -90,7 +90,7 @@ class OpenHoldsQuery:
 
     method: str
     older_than_seconds: float
-    placed_after: OpenHoldPosition | None
+    placed_after: HoldPosition | None
 
 
 @dataclass(slots=True)

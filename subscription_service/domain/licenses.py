@@ -219,7 +219,7 @@ class LicenseRecord:
         return new
 
     def _widen(self, license_: License, reached: LevelReached) -> License:
-        """Note that the catalog has grown, so that the same level is not the highest any more."""
+        """Take over a higher `max_level`: the catalog has grown, so the same level completes it no more."""
         if reached.level < license_.level or reached.max_level <= license_.max_level:
             return license_
         widened = License(

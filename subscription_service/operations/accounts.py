@@ -26,7 +26,7 @@ class AccountOperations:
         ) -> list[Account | ServiceError | Locked]:
             for _ in range(LOOKS_MAX):
                 try:
-                    return await self._store.put_accounts(some, wait=wait)
+                    return await self._store.put_accounts(some, wait)
                 except AccountsAppeared:
                     continue
             raise busy("Another request is creating the account")
@@ -45,7 +45,7 @@ class AccountOperations:
         return [found.get(item.request, missing) for item in items]
 
     async def get_own_accounts(self, items: Sequence[Item[str]]) -> list[Account | ServiceError]:
-        """The accounts of the callers. A token without an account is refused, it is not a missing page."""
+        """The accounts of the callers. A caller without an account is refused; it is not NOT_FOUND."""
         found = await self._found(items)
         return [found.get(item.request) or invalid_user_reference() for item in items]
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from chassis.batch import Item, Outcome
-from chassis.errors import ServiceError
-from chassis.postgres.isolation import Locked, run_isolated
+from chassis.postgres.isolation import run_isolated
 from chassis.rpc.paging import Page
 from subscription_service.domain.accounts import ListOwner, invalid_user_reference
 from subscription_service.domain.credits import CreditEntry, CreditOrder, operation_known
@@ -26,13 +26,9 @@ class CreditOperations:
         self, items: Sequence[Item[CreditOrder]], render: Callable[[CreditEntry], bytes]
     ) -> list[Outcome]:
         """Carry out each order once per key."""
-
-        async def attempt(some: Sequence[Item[CreditOrder]], wait: bool) -> list[Outcome | Locked]:
-            return await self._store.adjust_credits(some, render=render, wait=wait)
-
         return await run_isolated(
             items,
-            attempt,
+            partial(self._store.adjust_credits, render=render),
             owner_of=lambda item: item.request.user_id,
             meanings={OPERATION_CONSTRAINT: operation_known},
         )
@@ -44,7 +40,6 @@ class CreditOperations:
             ServiceError: INVALID_USER_REFERENCE.
         """
         user_id = item.request.user_id
-        before = None if page.after is None else int(page.after[0])
         standings = await self._entitlements.read_standings([user_id], deadline=item.deadline)
         standing = standings.get(user_id)
         if standing is None:
@@ -53,19 +48,14 @@ class CreditOperations:
             )
             if not known:
                 raise invalid_user_reference()
-        elif before is None:
+        elif page.after is None:
             await self._settle(standing, deadline=item.deadline)
-        return await self._store.list_entries(
-            user_id=user_id, before=before, limit=page.limit, deadline=item.deadline
-        )
+        return await self._store.list_entries(item, page)
 
     async def _settle(self, standing: Standing, *, deadline: float) -> None:
         if not standing.credits_due:
             return
-
-        async def attempt(some: Sequence[str], wait: bool) -> list[ServiceError | Locked | None]:
-            return await self._store.settle_credits(some, wait=wait, deadline=deadline)
-
+        attempt = partial(self._store.settle_credits, deadline=deadline)
         (outcome,) = await run_isolated([standing.user_id], attempt, owner_of=lambda user_id: user_id)
         if outcome is not None:
             raise outcome

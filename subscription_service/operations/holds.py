@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from chassis import failpoints
 from chassis.batch import Item
 from chassis.errors import ServiceError
-from chassis.postgres.isolation import run_isolated
+from chassis.postgres.isolation import Attempt, run_isolated
 from subscription_service.domain.holds import Hold, HoldReference, Placed, Placement
-from subscription_service.store.holds import HoldStore, PlaceOutcome, ResolveOutcome
+from subscription_service.store.holds import HoldStore
+
+R = TypeVar("R", Placement, HoldReference)
+Outcome = TypeVar("Outcome", Placed, Hold)
 
 
 class HoldOperations:
@@ -20,26 +24,18 @@ class HoldOperations:
 
     async def place_holds(self, items: Sequence[Item[Placement]]) -> list[Placed | ServiceError]:
         """Place each, or refuse it."""
-
-        async def attempt(some: Sequence[Item[Placement]], wait: bool) -> list[PlaceOutcome]:
-            return await self._store.place_holds(some, wait=wait)
-
-        outcomes = await run_isolated(items, attempt, owner_of=lambda item: item.request.user_id)
-        failpoints.hit("subscription.after_commit")
-        return outcomes
+        return await _run(items, self._store.place_holds)
 
     async def commit_holds(self, items: Sequence[Item[HoldReference]]) -> list[Hold | ServiceError]:
-        async def attempt(some: Sequence[Item[HoldReference]], wait: bool) -> list[ResolveOutcome]:
-            return await self._store.commit_holds(some, wait=wait)
-
-        outcomes = await run_isolated(items, attempt, owner_of=lambda item: item.request.user_id)
-        failpoints.hit("subscription.after_commit")
-        return outcomes
+        """Spend the units of each."""
+        return await _run(items, self._store.commit_holds)
 
     async def release_holds(self, items: Sequence[Item[HoldReference]]) -> list[Hold | ServiceError]:
-        async def attempt(some: Sequence[Item[HoldReference]], wait: bool) -> list[ResolveOutcome]:
-            return await self._store.release_holds(some, wait=wait)
+        """Give the units of each back."""
+        return await _run(items, self._store.release_holds)
 
-        outcomes = await run_isolated(items, attempt, owner_of=lambda item: item.request.user_id)
-        failpoints.hit("subscription.after_commit")
-        return outcomes
+
+async def _run(items: Sequence[Item[R]], attempt: Attempt[Item[R], Outcome]) -> list[Outcome | ServiceError]:
+    outcomes = await run_isolated(items, attempt, owner_of=lambda item: item.request.user_id)
+    failpoints.hit("subscription.after_commit")
+    return outcomes

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from chassis.batch import Item, Outcome
 from chassis.errors import ServiceError
-from chassis.postgres.isolation import Locked, run_isolated
+from chassis.postgres.isolation import run_isolated
 from chassis.rpc.paging import Page
 from subscription_service.domain.accounts import AccountStatus, ListOwner, invalid_user_reference
 from subscription_service.domain.licenses import (
@@ -35,13 +36,9 @@ class LicenseOperations:
         self, items: Sequence[Item[LevelReached | LevelReset]]
     ) -> list[License | ServiceError]:
         """Apply levels and resets, each once per event."""
-
-        async def attempt(
-            some: Sequence[Item[LevelReached | LevelReset]], wait: bool
-        ) -> list[License | ServiceError | Locked]:
-            return await self._store.change_licenses(some, wait=wait)
-
-        outcomes = await run_isolated(items, attempt, owner_of=lambda item: item.request.user_id)
+        outcomes = await run_isolated(
+            items, self._store.change_licenses, owner_of=lambda item: item.request.user_id
+        )
         self._feed.wake()
         return outcomes
 
@@ -49,10 +46,7 @@ class LicenseOperations:
         self, items: Sequence[Item[LevelAdvance]], render: Callable[[License], bytes]
     ) -> list[Outcome]:
         """Raise licenses by hand, each once per key."""
-
-        async def attempt(some: Sequence[Item[LevelAdvance]], wait: bool) -> list[Outcome | Locked]:
-            return await self._store.advance_licenses(some, render=render, wait=wait)
-
+        attempt = partial(self._store.advance_licenses, render=render)
         outcomes = await run_isolated(items, attempt, owner_of=lambda item: item.request.user_id)
         self._feed.wake()
         return outcomes
@@ -64,11 +58,8 @@ class LicenseOperations:
             ServiceError: INVALID_USER_REFERENCE.
         """
         owner = item.request
-        (after,) = page.after or ("",)
         await self._check_account(owner.user_id, also_inactive=owner.also_inactive, deadline=item.deadline)
-        return await self._reader.list_licenses(
-            user_id=owner.user_id, after=str(after), limit=page.limit, deadline=item.deadline
-        )
+        return await self._reader.list_licenses(item, page)
 
     async def list_history(self, item: Item[str], page: Page) -> list[SequencedProgression]:
         """The changes of the caller's license in a specialization, newest first.
@@ -76,15 +67,8 @@ class LicenseOperations:
         Raises:
             ServiceError: INVALID_USER_REFERENCE.
         """
-        before = None if page.after is None else int(page.after[0])
         await self._check_account(item.user_id, also_inactive=False, deadline=item.deadline)
-        return await self._reader.list_history(
-            user_id=item.user_id,
-            specialization=item.request,
-            before=before,
-            limit=page.limit,
-            deadline=item.deadline,
-        )
+        return await self._reader.list_history(item, page)
 
     async def _check_account(self, user_id: str, *, also_inactive: bool, deadline: float) -> None:
         account = (await self._accounts.get_accounts([user_id], deadline=deadline)).get(user_id)

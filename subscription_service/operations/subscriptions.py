@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from chassis.batch import Item, Outcome
-from chassis.postgres.isolation import Locked, run_isolated
+from chassis.postgres.isolation import run_isolated
 from subscription_service.domain.subscriptions import Subscription, SubscriptionOrder
 from subscription_service.store.subscriptions import SubscriptionStore
 
@@ -18,8 +19,5 @@ class SubscriptionOperations:
         self, items: Sequence[Item[SubscriptionOrder]], render: Callable[[Subscription], bytes]
     ) -> list[Outcome]:
         """Carry out each order once per key."""
-
-        async def attempt(some: Sequence[Item[SubscriptionOrder]], wait: bool) -> list[Outcome | Locked]:
-            return await self._store.set_subscriptions(some, render=render, wait=wait)
-
+        attempt = partial(self._store.set_subscriptions, render=render)
         return await run_isolated(items, attempt, owner_of=lambda item: item.request.user_id)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC
-
 from chassis.batch import Item
 from chassis.rpc.paging import PageTokens
 from chassis.rpc.servicing import Handler, PagedOperation, keyed, paged, plain
+from chassis.rpc.timestamps import moment_of, timestamp
 from protos.subscription.v1 import accounts_pb2 as pb
 from subscription_service.domain.accounts import Account, AccountDetails, AccountStatus
 from subscription_service.domain.entitlements import Entitlements
@@ -19,7 +18,6 @@ from subscription_service.domain.subscriptions import (
 from subscription_service.operations.accounts import AccountOperations
 from subscription_service.operations.entitlements import EntitlementOperations
 from subscription_service.operations.subscriptions import SubscriptionOperations
-from subscription_service.servicer.values import timestamp
 
 SERVICE = "/homeroom.subscription.v1.AccountService"
 _ACCOUNT_STATUSES = {
@@ -133,7 +131,7 @@ def _order(item: Item[pb.SetSubscriptionRequest]) -> SubscriptionOrder:
         user_id=request.user_id,
         plan_id=request.plan_id,
         status=_STATUSES_BY_NUMBER[request.status],
-        period_end=request.period_end.ToDatetime(UTC) if request.HasField("period_end") else None,
+        period_end=moment_of(request.period_end, "periodEnd") if request.HasField("period_end") else None,
         by=item.user_id,
     )
 

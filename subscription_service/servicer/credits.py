@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC
 from uuid import UUID
 
 from chassis.batch import Item
 from chassis.rpc.paging import PageTokens
 from chassis.rpc.servicing import Handler, keyed, paged
+from chassis.rpc.timestamps import moment_of, timestamp
 from protos.subscription.v1 import credits_pb2 as pb
 from subscription_service.domain.accounts import ListOwner
 from subscription_service.domain.credits import CreditEntry, CreditOrder, EntryKind
 from subscription_service.operations.credits import CreditOperations
-from subscription_service.servicer.values import operation_id, timestamp
+from subscription_service.servicer.operation_ids import operation_id
 
 SERVICE = "/homeroom.subscription.v1.CreditService"
 _KINDS = {
@@ -58,7 +58,7 @@ def _order(item: Item[pb.AdjustCreditsRequest]) -> CreditOrder:
         user_id=request.user_id,
         amount=request.amount,
         reason=request.reason,
-        expires_at=request.expires_at.ToDatetime(UTC) if request.HasField("expires_at") else None,
+        expires_at=moment_of(request.expires_at, "expiresAt") if request.HasField("expires_at") else None,
         operation_id=f"adjust:{operation_id(item.claim)}",
         refund_of=UUID(request.refund_hold_id) if request.refund_hold_id else None,
     )

@@ -8,18 +8,18 @@ from uuid import UUID
 from chassis.batch import Item
 from chassis.rpc.paging import PageTokens, Position
 from chassis.rpc.servicing import Handler, PagedOperation, paged, plain
+from chassis.rpc.timestamps import moment_of, timestamp
 from protos.subscription.v1 import holds_pb2 as pb
 from subscription_service.domain.holds import (
     Hold,
+    HoldPosition,
     HoldReference,
     HoldState,
-    OpenHoldPosition,
     OpenHoldsQuery,
     Placed,
     Placement,
 )
 from subscription_service.operations.holds import HoldOperations
-from subscription_service.servicer.values import timestamp
 
 SERVICE = "/homeroom.subscription.v1.HoldService"
 _STATES = {
@@ -84,8 +84,8 @@ def _query(item: Item[pb.ListOpenHoldsRequest]) -> OpenHoldsQuery:
     request = item.request
     after = None
     if request.HasField("placed_after"):
-        after = OpenHoldPosition(
-            request.placed_after.placed_at.ToDatetime(UTC),
+        after = HoldPosition(
+            moment_of(request.placed_after.placed_at, "placedAfter.placedAt"),
             request.placed_after.user_id,
             UUID(request.placed_after.hold_id),
         )

@@ -7,6 +7,7 @@ from uuid import UUID
 from chassis.batch import Item
 from chassis.rpc.paging import PageTokens
 from chassis.rpc.servicing import Handler, StreamOperation, keyed, paged, plain, streamed
+from chassis.rpc.timestamps import timestamp
 from protos.subscription.v1 import licenses_pb2 as pb
 from subscription_service.domain.accounts import ListOwner
 from subscription_service.domain.licenses import (
@@ -18,7 +19,7 @@ from subscription_service.domain.licenses import (
     SequencedProgression,
 )
 from subscription_service.operations.licenses import LicenseOperations
-from subscription_service.servicer.values import operation_id, timestamp
+from subscription_service.servicer.operation_ids import operation_id
 
 SERVICE = "/homeroom.subscription.v1.LicenseService"
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-import asyncpg
-
 from chassis.batch import Item, latest_deadline
 from chassis.errors import ServiceError
 from chassis.postgres import Connection, Database
 from chassis.postgres.isolation import Locked
-from chassis.postgres.rows import as_rows
+from chassis.postgres.rows import as_rows, from_row, names
 from subscription_service.domain.accounts import Account, AccountDetails, AccountStatus, Directory
 from subscription_service.domain.subscriptions import (
     SubscriptionOrder,
@@ -18,7 +16,6 @@ from subscription_service.domain.subscriptions import (
     SubscriptionStatus,
 )
 from subscription_service.store.clock import PinnedTime, database_time
-from subscription_service.store.columns import names
 from subscription_service.store.locks import lock_learners
 from subscription_service.store.subscriptions import write_subscriptions
 
@@ -38,7 +35,7 @@ class AccountStore:
         self._pinned_time = pinned_time
 
     async def put_accounts(
-        self, items: Sequence[Item[AccountDetails]], *, wait: bool
+        self, items: Sequence[Item[AccountDetails]], wait: bool
     ) -> list[Account | ServiceError | Locked]:
         """Create or replace these in their order. A new account is subscribed to the default plan.
 
@@ -99,7 +96,7 @@ async def _accounts(connection: Connection, user_ids: Collection[str]) -> dict[s
         """,
         list(user_ids),
     )
-    return {row["user_id"]: _account(row) for row in rows}
+    return {row["user_id"]: from_row(Account, row, status=AccountStatus(row["status"])) for row in rows}
 
 
 async def _write(connection: Connection, directory: Directory, creators: dict[str, str]) -> None:
@@ -171,15 +168,3 @@ async def _subscribe_to_default(
         record.order(order, frozenset({plan_id}))
         records.append(record)
     await write_subscriptions(connection, records)
-
-
-def _account(row: asyncpg.Record) -> Account:
-    return Account(
-        user_id=row["user_id"],
-        email=row["email"],
-        display_name=row["display_name"],
-        email_verified=row["email_verified"],
-        status=AccountStatus(row["status"]),
-        created_at=row["created_at"],
-        updated_at=row["updated_at"],
-    )

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from uuid import UUID
 
-import asyncpg
-
 from chassis.batch import Item, Outcome
 from chassis.errors import ServiceError
 from chassis.postgres import Connection, Database
 from chassis.postgres.isolation import Locked
 from chassis.postgres.keyed import Render, write_keyed
-from chassis.postgres.rows import as_rows
+from chassis.postgres.rows import as_rows, from_row
+from chassis.rpc.paging import Page
+from subscription_service.domain.accounts import ListOwner
 from subscription_service.domain.credits import CreditEntry, CreditOrder, EntryKind, RefundableHold
 from subscription_service.store.clock import PinnedTime, database_time
 from subscription_service.store.locks import LockedLearners, lock_learners
@@ -27,7 +27,7 @@ class CreditStore:
         self._pinned_time = pinned_time
 
     async def adjust_credits(
-        self, items: Sequence[Item[CreditOrder]], *, render: Render[CreditEntry], wait: bool
+        self, items: Sequence[Item[CreditOrder]], wait: bool, *, render: Render[CreditEntry]
     ) -> list[Outcome | Locked]:
         """Carry out these orders in their sequence, each once per key.
 
@@ -56,7 +56,7 @@ class CreditStore:
         )
 
     async def settle_credits(
-        self, user_ids: Sequence[str], *, wait: bool, deadline: float
+        self, user_ids: Sequence[str], wait: bool, *, deadline: float
     ) -> list[ServiceError | Locked | None]:
         """Enter into the ledgers what is due by now: expiries, and the credits of the month."""
 
@@ -70,10 +70,9 @@ class CreditStore:
 
         return await self._database.write(work, deadline=deadline, name="settle_credits")
 
-    async def list_entries(
-        self, *, user_id: str, before: int | None, limit: int, deadline: float
-    ) -> list[CreditEntry]:
-        """A learner's ledger, newest first, before the entry with this number."""
+    async def list_entries(self, item: Item[ListOwner], page: Page) -> list[CreditEntry]:
+        """A learner's ledger, newest first."""
+        (before,) = page.after or (None,)
 
         async def work(connection: Connection) -> list[CreditEntry]:
             rows = await connection.fetch(
@@ -84,13 +83,13 @@ class CreditStore:
                  ORDER BY entry_number DESC
                  LIMIT $3
                 """,
-                user_id,
+                item.request.user_id,
                 before,
-                limit,
+                page.limit,
             )
-            return [_entry(row) for row in rows]
+            return [from_row(CreditEntry, row, kind=EntryKind(row["kind"])) for row in rows]
 
-        return await self._database.read(work, deadline=deadline, name="list_credit_entries")
+        return await self._database.read(work, deadline=item.deadline, name="list_credit_entries")
 
 
 async def _refundable_holds(
@@ -123,17 +122,3 @@ async def _refundable_holds(
         (row["user_id"], row["hold_id"]): RefundableHold(row["hold_id"], row["credits"], row["refunded"])
         for row in rows
     }
-
-
-def _entry(record: asyncpg.Record) -> CreditEntry:
-    return CreditEntry(
-        user_id=record["user_id"],
-        entry_number=record["entry_number"],
-        operation_id=record["operation_id"],
-        kind=EntryKind(record["kind"]),
-        amount=record["amount"],
-        reason=record["reason"],
-        created_at=record["created_at"],
-        expires_at=record["expires_at"],
-        balance_after=record["balance_after"],
-    )

@@ -7,6 +7,7 @@ from collections.abc import Collection
 import asyncpg
 
 from chassis.postgres import Connection, Database
+from chassis.postgres.rows import from_row
 from subscription_service.domain.entitlements import Standing, StoredCredits
 from subscription_service.domain.plans import Plan
 from subscription_service.domain.quota import DayUsage
@@ -78,26 +79,8 @@ def _standing(row: asyncpg.Record) -> Standing:
         now=row["now"],
         status=SubscriptionStatus(row["status"]),
         period_end=row["period_end"],
-        plan=Plan(
-            row["plan_id"],
-            row["name"],
-            row["daily_test_limit"],
-            row["monthly_credits"],
-            tuple(row["features"]),
-        ),
-        default_plan=Plan(
-            row["default_plan_id"],
-            row["default_name"],
-            row["default_daily_test_limit"],
-            row["default_monthly_credits"],
-            tuple(row["default_features"]),
-        ),
+        plan=from_row(Plan, row, features=tuple(row["features"])),
+        default_plan=from_row(Plan, row, prefix="default_", features=tuple(row["default_features"])),
         usage=DayUsage(row["today"], row["usage_held"], row["usage_used"]),
-        credits=StoredCredits(
-            balance=row["balance"],
-            held=row["credits_held"],
-            lapsed=row["lapsed"],
-            month=row["month"],
-            month_granted=row["month_granted"],
-        ),
+        credits=from_row(StoredCredits, row, held=row["credits_held"]),
     )

@@ -8,9 +8,8 @@ from typing import Any
 import asyncpg
 
 from chassis.postgres import Connection
-from chassis.postgres.rows import as_rows
+from chassis.postgres.rows import as_rows, from_row, names
 from subscription_service.domain.holds import Hold, HoldState, LearnerHolds
-from subscription_service.store.columns import names
 from subscription_service.store.wallets import insert_held_credits, write_wallets
 
 Books = dict[str, LearnerHolds]
@@ -71,16 +70,4 @@ def _usages(books: Iterable[LearnerHolds], holds: Iterable[Hold]) -> list[dict[s
 
 
 def hold_from(row: asyncpg.Record, prefix: str = "") -> Hold:
-    return Hold(
-        row[f"{prefix}user_id"],
-        row[f"{prefix}hold_id"],
-        HoldState(row[f"{prefix}state"]),
-        row[f"{prefix}tests"],
-        row[f"{prefix}credits"],
-        row[f"{prefix}subject"],
-        row[f"{prefix}method"],
-        row[f"{prefix}idempotency_key"],
-        row[f"{prefix}day"],
-        row[f"{prefix}placed_at"],
-        row[f"{prefix}resolved_at"],
-    )
+    return from_row(Hold, row, prefix=prefix, state=HoldState(row[f"{prefix}state"]))

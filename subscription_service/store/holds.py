@@ -10,21 +10,20 @@ from chassis.batch import Item, latest_deadline
 from chassis.errors import ServiceError
 from chassis.postgres import Connection, Database
 from chassis.postgres.isolation import Locked
-from chassis.postgres.rows import as_rows
+from chassis.postgres.rows import as_rows, names
 from chassis.rpc.paging import Page
 from subscription_service.domain.holds import (
     Hold,
+    HoldPosition,
     HoldReference,
     HoldState,
     LearnerHolds,
-    OpenHoldPosition,
     OpenHoldsQuery,
     Placed,
     Placement,
 )
 from subscription_service.domain.quota import DayUsage
 from subscription_service.store.clock import PinnedTime, database_time
-from subscription_service.store.columns import names
 from subscription_service.store.hold_rows import HOLD, HOLD_COLUMNS, Books, hold_from, write_books
 from subscription_service.store.locks import lock_learners
 from subscription_service.store.placing import Placing
@@ -42,12 +41,12 @@ class HoldStore:
         self._pinned_time = pinned_time
         self._placing = Placing(database=database, pinned_time=pinned_time)
 
-    async def place_holds(self, items: Sequence[Item[Placement]], *, wait: bool) -> list[PlaceOutcome]:
+    async def place_holds(self, items: Sequence[Item[Placement]], wait: bool) -> list[PlaceOutcome]:
         """Place these in their order.
 
-        Most placements need no transaction of several statements: a first statement reads what they depend
-        on, and a second one writes those of which nothing has changed since. The others are decided again,
-        under locks.
+        Most placements need no transaction of several statements. One statement reads what they depend on,
+        and a second one writes those that pass an optimistic check: nothing has changed since the read. The
+        others are decided again, under locks.
         """
         placements = [item.request for item in items]
         deadline = latest_deadline(items)
@@ -65,21 +64,18 @@ class HoldStore:
             outcomes.update(zip(places, locked, strict=True))
         return [outcomes[place] for place in range(len(placements))]
 
-    async def commit_holds(self, items: Sequence[Item[HoldReference]], *, wait: bool) -> list[ResolveOutcome]:
+    async def commit_holds(self, items: Sequence[Item[HoldReference]], wait: bool) -> list[ResolveOutcome]:
         """Spend the units of these, in their order."""
         return await self._resolve(items, LearnerHolds.commit, wait, "commit_holds")
 
-    async def release_holds(
-        self, items: Sequence[Item[HoldReference]], *, wait: bool
-    ) -> list[ResolveOutcome]:
+    async def release_holds(self, items: Sequence[Item[HoldReference]], wait: bool) -> list[ResolveOutcome]:
         """Give the units of these back, in their order. An unknown hold is released before it is placed."""
         return await self._resolve(items, LearnerHolds.release, wait, "release_holds")
 
     async def list_open_holds(self, item: Item[OpenHoldsQuery], page: Page) -> list[Hold]:
         """Open holds, the oldest first."""
         query = item.request
-        after = _position_of(page) or query.placed_after
-        behind = (after.placed_at, after.user_id, after.hold_id) if after else (None, None, None)
+        after = _position_of(page) or query.placed_after or (None, None, None)
 
         async def work(connection: Connection) -> list[Hold]:
             rows = await connection.fetch(
@@ -96,7 +92,7 @@ class HoldStore:
                 query.method,
                 self._pinned_time(),
                 query.older_than_seconds,
-                *behind,
+                *after,
                 page.limit,
             )
             return [hold_from(row) for row in rows]
@@ -186,8 +182,8 @@ _READ_FOR_RESOLVING = f"""
 """
 
 
-def _position_of(page: Page) -> OpenHoldPosition | None:
+def _position_of(page: Page) -> HoldPosition | None:
     if page.after is None:
         return None
     placed_at, user_id, hold_id = map(str, page.after)
-    return OpenHoldPosition(datetime.fromisoformat(placed_at), user_id, UUID(hold_id))
+    return HoldPosition(datetime.fromisoformat(placed_at), user_id, UUID(hold_id))

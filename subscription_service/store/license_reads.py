@@ -6,15 +6,17 @@ from collections.abc import Sequence
 
 import asyncpg
 
+from chassis.batch import Item
 from chassis.postgres import Connection, Database
-from chassis.postgres.rows import as_rows
+from chassis.postgres.rows import as_rows, from_row, names
+from chassis.rpc.paging import Page
+from subscription_service.domain.accounts import ListOwner
 from subscription_service.domain.licenses import (
     License,
     LicenseOrder,
     Progression,
     SequencedProgression,
 )
-from subscription_service.store.columns import names
 
 LICENSE = """user_id text, specialization text, level integer, max_level integer, epoch integer,
              updated_at timestamptz"""
@@ -37,15 +39,16 @@ async def read_licenses(connection: Connection, orders: Sequence[LicenseOrder]) 
         """,
         as_rows(orders),
     )
-    return [_license(row) for row in rows]
+    return [from_row(License, row) for row in rows]
 
 
 class LicenseReader:
     def __init__(self, *, database: Database) -> None:
         self._database = database
 
-    async def list_licenses(self, *, user_id: str, after: str, limit: int, deadline: float) -> list[License]:
-        """A learner's licenses by specialization, behind the given one."""
+    async def list_licenses(self, item: Item[ListOwner], page: Page) -> list[License]:
+        """A learner's licenses by specialization."""
+        (after,) = page.after or ("",)
 
         async def work(connection: Connection) -> list[License]:
             rows = await connection.fetch(
@@ -56,18 +59,17 @@ class LicenseReader:
                  ORDER BY specialization
                  LIMIT $3
                 """,
-                user_id,
+                item.request.user_id,
                 after,
-                limit,
+                page.limit,
             )
-            return [_license(row) for row in rows]
+            return [from_row(License, row) for row in rows]
 
-        return await self._database.read(work, deadline=deadline, name="list_licenses")
+        return await self._database.read(work, deadline=item.deadline, name="list_licenses")
 
-    async def list_history(
-        self, *, user_id: str, specialization: str, before: int | None, limit: int, deadline: float
-    ) -> list[SequencedProgression]:
-        """How a license came to be, newest first, before a sequence number."""
+    async def list_history(self, item: Item[str], page: Page) -> list[SequencedProgression]:
+        """The changes of the caller's license in a specialization, newest first."""
+        (before,) = page.after or (None,)
 
         async def work(connection: Connection) -> list[SequencedProgression]:
             rows = await connection.fetch(
@@ -78,14 +80,14 @@ class LicenseReader:
                  ORDER BY sequence DESC
                  LIMIT $4
                 """,
-                user_id,
-                specialization,
+                item.user_id,
+                item.request,
                 before,
-                limit,
+                page.limit,
             )
             return [_progression(row) for row in rows]
 
-        return await self._database.read(work, deadline=deadline, name="list_license_history")
+        return await self._database.read(work, deadline=item.deadline, name="list_license_history")
 
     async def read_feed(self, *, after: int, limit: int, deadline: float) -> list[SequencedProgression]:
         """The changes of all licenses after a sequence number, as far as they are complete.
@@ -128,29 +130,5 @@ async def raise_feed_origin(database: Database, *, deadline: float) -> None:
     )
 
 
-def _license(row: asyncpg.Record) -> License:
-    return License(
-        row["user_id"],
-        row["specialization"],
-        row["level"],
-        row["max_level"],
-        row["epoch"],
-        row["updated_at"],
-    )
-
-
 def _progression(row: asyncpg.Record) -> SequencedProgression:
-    return SequencedProgression(
-        row["sequence"],
-        Progression(
-            user_id=row["user_id"],
-            specialization=row["specialization"],
-            from_level=row["from_level"],
-            to_level=row["to_level"],
-            max_level=row["max_level"],
-            changed_by=row["changed_by"],
-            reason=row["reason"],
-            event_id=row["event_id"],
-            changed_at=row["changed_at"],
-        ),
-    )
+    return SequencedProgression(row["sequence"], from_row(Progression, row))

@@ -10,7 +10,7 @@ from chassis.errors import ServiceError
 from chassis.postgres import Connection, Database
 from chassis.postgres.isolation import Locked
 from chassis.postgres.keyed import Render, write_keyed
-from chassis.postgres.rows import as_rows
+from chassis.postgres.rows import as_rows, names
 from subscription_service.domain.accounts import AccountStatus, invalid_user_reference
 from subscription_service.domain.licenses import (
     LevelAdvance,
@@ -22,7 +22,6 @@ from subscription_service.domain.licenses import (
     LicenseRecord,
 )
 from subscription_service.store.clock import PinnedTime, database_time
-from subscription_service.store.columns import names
 from subscription_service.store.license_reads import (
     LICENSE,
     LICENSE_COLUMNS,
@@ -46,7 +45,7 @@ class LicenseStore:
         self._pinned_time = pinned_time
 
     async def change_licenses(
-        self, items: Sequence[Item[LevelReached | LevelReset]], *, wait: bool
+        self, items: Sequence[Item[LevelReached | LevelReset]], wait: bool
     ) -> list[License | ServiceError | Locked]:
         """Carry out these in their sequence, each once per event.
 
@@ -60,7 +59,7 @@ class LicenseStore:
         return await self._database.write(work, deadline=latest_deadline(items), name="change_licenses")
 
     async def advance_licenses(
-        self, items: Sequence[Item[LevelAdvance]], *, render: Render[License], wait: bool
+        self, items: Sequence[Item[LevelAdvance]], wait: bool, *, render: Render[License]
     ) -> list[Outcome | Locked]:
         """Carry out these in their sequence, each once per key."""
 

@@ -6,7 +6,10 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import NamedTuple
 
+import asyncpg
+
 from chassis.postgres import Connection
+from chassis.postgres.rows import from_row
 from subscription_service.domain.plans import Limits
 from subscription_service.domain.subscriptions import SubscriptionStatus, limits_at
 
@@ -42,16 +45,18 @@ async def read_limits(
         list(user_ids),
         pinned,
     )
-    found: dict[str, LimitsAt] = {}
-    for row in rows:
-        limits = Limits(row["default_daily_test_limit"], row["default_monthly_credits"])
-        if row["status"] is not None:
-            limits = limits_at(
-                SubscriptionStatus(row["status"]),
-                row["period_end"],
-                row["now"],
-                plan=Limits(row["daily_test_limit"], row["monthly_credits"]),
-                default=limits,
-            )
-        found[row["user_id"]] = LimitsAt(row["now"], limits)
-    return found
+    return {row["user_id"]: LimitsAt(row["now"], limits_from(row)) for row in rows}
+
+
+def limits_from(row: asyncpg.Record) -> Limits:
+    """The limits that a row shows: a subscription (its status is NULL without one), its plan, the default."""
+    default = Limits(row["default_daily_test_limit"], row["default_monthly_credits"])
+    if row["status"] is None:
+        return default
+    return limits_at(
+        SubscriptionStatus(row["status"]),
+        row["period_end"],
+        row["now"],
+        plan=from_row(Limits, row),
+        default=default,
+    )

@@ -1,4 +1,4 @@
-"""What the placing of a hold depends on, and the statement that writes it if nothing has changed since."""
+"""Optimistic placement of holds: a read of what it depends on, and a write if nothing has changed since."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ import asyncpg
 
 from chassis.errors import ServiceError
 from chassis.postgres import Connection, ConstraintViolation, Database
-from chassis.postgres.rows import as_rows
+from chassis.postgres.rows import as_rows, names
 from subscription_service.domain.accounts import AccountStatus, invalid_user_reference
 from subscription_service.domain.holds import LearnerHolds, Placed, Placement
-from subscription_service.domain.plans import Limits
 from subscription_service.domain.quota import DayUsage
-from subscription_service.domain.subscriptions import SubscriptionStatus, limits_at
 from subscription_service.store.clock import PinnedTime
-from subscription_service.store.columns import names, prefixed
 from subscription_service.store.hold_rows import HOLD, HOLD_COLUMNS, Books, hold_from
+from subscription_service.store.limits import limits_from
 from subscription_service.store.wallets import read_wallets
 
 
@@ -151,17 +149,18 @@ def _new_hold(book: LearnerHolds) -> _NewHold:
     )
 
 
+_RIVAL = ", ".join(f"rival.{column} AS rival_{column}" for column in HOLD_COLUMNS.split(", "))
 # One row per placement. Each lookup is forced to be one index probe by its LIMIT 1.
 _READ = f"""
     SELECT wanted.user_id AS learner, clock.now, (clock.now AT TIME ZONE 'utc')::date AS today,
            account.status AS account_status,
-           subscription.status AS subscription_status, subscription.period_end,
+           subscription.status, subscription.period_end,
            subscription.daily_test_limit, subscription.monthly_credits,
            coalesce(subscription.changes, 0) AS subscription_changes,
            fallback.daily_test_limit AS default_daily_test_limit,
            fallback.monthly_credits AS default_monthly_credits,
            coalesce(usage.held, 0) AS usage_held, coalesce(usage.used, 0) AS usage_used,
-           {prefixed(HOLD, of="rival")},
+           {_RIVAL},
            {names(HOLD, of="hold")}
       FROM json_to_recordset($1) AS wanted (user_id text, hold_id uuid, subject text)
      CROSS JOIN (SELECT coalesce($2::timestamptz, statement_timestamp()) AS now) AS clock
@@ -244,17 +243,8 @@ def _simple(placements: Sequence[Placement]) -> dict[str, list[int]]:
 
 def _book(row: asyncpg.Record) -> LearnerHolds:
     now, today = row["now"], row["today"]
-    limits = Limits(row["default_daily_test_limit"], row["default_monthly_credits"])
-    if row["subscription_status"] is not None:
-        limits = limits_at(
-            SubscriptionStatus(row["subscription_status"]),
-            row["period_end"],
-            now,
-            plan=Limits(row["daily_test_limit"], row["monthly_credits"]),
-            default=limits,
-        )
     active = AccountStatus(row["account_status"]) is AccountStatus.ACTIVE
-    book = LearnerHolds(row["learner"], now, today, limits if active else None)
+    book = LearnerHolds(row["learner"], now, today, limits_from(row) if active else None)
     book.days[today] = DayUsage(today, row["usage_held"], row["usage_used"])
     book.subscription_changes = row["subscription_changes"]
     return book

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import asyncpg
-
 from chassis.batch import Item, latest_deadline
 from chassis.postgres import Connection, Database
-from chassis.postgres.rows import as_rows
+from chassis.postgres.rows import as_rows, from_row, names
 from chassis.rpc.paging import Page
 from subscription_service.domain.plans import Plan
-from subscription_service.store.columns import names
 
 PLAN = "plan_id text, name text, daily_test_limit integer, monthly_credits integer, features text[]"
 PLAN_COLUMNS = names(PLAN)
@@ -42,7 +39,7 @@ class PlanStore:
                 after,
                 page.limit,
             )
-            return [_plan(row) for row in rows]
+            return [from_row(Plan, row, features=tuple(row["features"])) for row in rows]
 
         return await self._database.read(work, deadline=item.deadline, name="list_plans")
 
@@ -56,13 +53,3 @@ _PUT = f"""
                monthly_credits = excluded.monthly_credits, features = excluded.features,
                updated_at = now()
 """
-
-
-def _plan(row: asyncpg.Record) -> Plan:
-    return Plan(
-        plan_id=row["plan_id"],
-        name=row["name"],
-        daily_test_limit=row["daily_test_limit"],
-        monthly_credits=row["monthly_credits"],
-        features=tuple(row["features"]),
-    )

@@ -11,7 +11,7 @@ from chassis.errors import ServiceError
 from chassis.postgres import Connection, Database
 from chassis.postgres.isolation import Locked
 from chassis.postgres.keyed import Render, write_keyed
-from chassis.postgres.rows import as_rows
+from chassis.postgres.rows import as_rows, from_row, names
 from chassis.rpc.paging import Page
 from subscription_service.domain.subscriptions import (
     Subscription,
@@ -21,7 +21,6 @@ from subscription_service.domain.subscriptions import (
     SubscriptionStatus,
 )
 from subscription_service.store.clock import PinnedTime, database_time
-from subscription_service.store.columns import names
 from subscription_service.store.locks import LockedLearners, lock_learners
 from subscription_service.store.wallets import read_settled_wallets, write_wallets
 
@@ -38,7 +37,7 @@ class SubscriptionStore:
         self._pinned_time = pinned_time
 
     async def set_subscriptions(
-        self, items: Sequence[Item[SubscriptionOrder]], *, render: Render[Subscription], wait: bool
+        self, items: Sequence[Item[SubscriptionOrder]], wait: bool, *, render: Render[Subscription]
     ) -> list[Outcome | Locked]:
         """Carry out these orders in their sequence, each once per key."""
 
@@ -154,14 +153,9 @@ _WRITE = f"""
 
 def _change(row: asyncpg.Record) -> SubscriptionChange:
     from_status = row["from_status"]
-    return SubscriptionChange(
-        user_id=row["user_id"],
-        change_number=row["change_number"],
-        from_plan_id=row["from_plan_id"],
-        to_plan_id=row["to_plan_id"],
+    return from_row(
+        SubscriptionChange,
+        row,
         from_status=None if from_status is None else SubscriptionStatus(from_status),
         to_status=SubscriptionStatus(row["to_status"]),
-        period_end=row["period_end"],
-        changed_by=row["changed_by"],
-        changed_at=row["changed_at"],
     )

@@ -8,11 +8,10 @@ from datetime import datetime
 from uuid import UUID
 
 from chassis.postgres import Connection
-from chassis.postgres.rows import as_rows
+from chassis.postgres.rows import as_rows, names
 from subscription_service.domain.credits import Grant, HeldCredits, Wallet
 from subscription_service.domain.holds import HoldReference
 from subscription_service.domain.utc_calendar import month_of
-from subscription_service.store.columns import names
 from subscription_service.store.limits import read_limits
 
 ENTRY = """user_id text, entry_number integer, operation_id text, kind text, amount integer, reason text,

@@ -188,19 +188,20 @@ async def running_gateway(
     connections = Connections(limits=connection_limits or ConnectionLimits(), metrics=metrics)
     background.add("sweep_connections", connections.sweep, interval_seconds=0.05)
     admission = Admission(limits=limits or Limits(), metrics=metrics)
+    pages = OpsPages(service="gateway", version="0", health=health, metrics=metrics)
     application = Application(
         routes=RouteTable(routes_of(public_methods(), UPSTREAMS)),
         authenticator=Authenticator(keys=keys, issuer=ISSUER, audience=AUDIENCE),
         admission=admission,
         bodies=BodyReader(admission=admission, seconds_max=body_seconds_max),
         upstreams=upstreams,
-        pages=OpsPages(service="gateway", version="0", health=health, metrics=metrics),
+        pages=pages,
         tracing=tracing,
         trace_callers=Networks(trace_networks),
         metrics=metrics,
         draining=lambda: health.draining,
     )
-    ops = OpsServer(bind="127.0.0.1:0", service="gateway", version="0", health=health, metrics=metrics)
+    ops = OpsServer(bind="127.0.0.1:0", pages=pages)
     listener = Listener(
         bind="127.0.0.1:0",
         application=application,

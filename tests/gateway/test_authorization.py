@@ -118,7 +118,7 @@ async def test_internal_methods_cannot_be_reached(gateway: Gateway, backend: Bac
     assert not backend.items
 
 
-async def test_the_services_hear_who_asked_and_in_which_roles(gateway: Gateway, backend: Backend) -> None:
+async def test_the_services_get_the_user_id_and_the_roles(gateway: Gateway, backend: Backend) -> None:
     token = gateway.identity.token("grace", ("admin", "learner", "service", "visitor"))
     await gateway.request("GET", "/v1/stats", token=token)
     assert backend.only_item.context.user_id == "grace"

@@ -1,4 +1,4 @@
-"""The cost of a body is linear in its size, whatever its shape: work is counted, not timed.
+"""The cost of a body is linear in its size, for every shape. The test counts work, not time.
 
 Counted are the calls that Python makes, and the characters of names that are copied or joined.
 """

@@ -21,7 +21,7 @@ from tests.support.waiting import eventually
 SOON = {"Request-Timeout": "0.5"}
 
 
-async def test_without_a_wish_there_are_ten_seconds(gateway: Gateway, backend: Backend) -> None:
+async def test_the_default_timeout_is_ten_seconds(gateway: Gateway, backend: Backend) -> None:
     await gateway.request("GET", "/v1/stats")
     assert 5.0 < backend.only_item.context.remaining_seconds() < 10.0
 
@@ -60,7 +60,7 @@ async def test_a_time_limit_out_of_bounds_is_refused(gateway: Gateway, backend: 
     assert not backend.items
 
 
-async def test_what_never_answers_is_given_up_on(gateway: Gateway, backend: Backend) -> None:
+async def test_a_call_without_an_answer_ends_at_its_deadline(gateway: Gateway, backend: Backend) -> None:
     backend.gate.clear()
     answers = await asyncio.gather(
         gateway.request("GET", "/v1/stats", headers=SOON),
@@ -72,7 +72,7 @@ async def test_what_never_answers_is_given_up_on(gateway: Gateway, backend: Back
     assert (await gateway.request("GET", "/v1/stats")).status == 200
 
 
-async def test_one_that_hangs_does_not_hold_up_its_neighbours(gateway: Gateway, backend: Backend) -> None:
+async def test_a_call_that_hangs_does_not_delay_the_others(gateway: Gateway, backend: Backend) -> None:
     backend.gate.clear()
     hanging = asyncio.create_task(gateway.request("GET", "/v1/stats", headers={"Request-Timeout": "30"}))
     await eventually(lambda: bool(backend.items))
@@ -94,7 +94,9 @@ def patient(gateway: Gateway, method: str, path: str) -> asyncio.Task[Answer]:
     return asyncio.create_task(gateway.request(method, path, headers={"Request-Timeout": "60"}))
 
 
-async def test_an_upstream_that_is_down_is_told_at_once_and_found_again(identity: IdentityProvider) -> None:
+async def test_an_upstream_that_is_down_is_unavailable_at_once_and_found_again(
+    identity: IdentityProvider,
+) -> None:
     (port,) = free_ports(1)
     async with gateway_to(port, identity) as gateway:
         async with asyncio.timeout(20):
@@ -156,7 +158,9 @@ async def test_a_service_that_hangs_does_not_make_the_gateway_unready(
             writer.transport.abort()
 
 
-async def test_what_is_not_valid_is_refused_without_asking_the_upstream(identity: IdentityProvider) -> None:
+async def test_an_invalid_request_is_refused_without_a_call_to_the_upstream(
+    identity: IdentityProvider,
+) -> None:
     (port,) = free_ports(1)
     async with gateway_to(port, identity) as gateway:
         answer = await gateway.request("POST", "/v1/sessions", body={"testId": "", "durationMinutes": -1})

@@ -1,4 +1,4 @@
-"""Whatever a client sends, it is never the gateway's fault: no 5xx, and a 4xx is a problem."""
+"""No request of a client causes a 5xx, and each 4xx is a problem."""
 
 from __future__ import annotations
 

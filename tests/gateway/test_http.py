@@ -71,13 +71,13 @@ async def test_head_is_get_without_a_body(gateway: Gateway, backend: Backend, pa
     assert len(backend.items) in {0, 2}
 
 
-async def test_head_does_not_reach_what_is_not_get(gateway: Gateway, backend: Backend) -> None:
+async def test_head_works_only_where_get_works(gateway: Gateway, backend: Backend) -> None:
     assert (await gateway.request("HEAD", "/v1/sessions/s1:complete")).status == 405
     assert not backend.items
 
 
 @pytest.mark.parametrize("method", ["TRACE", "CONNECTX", "get", "PROPFIND"])
-async def test_methods_nobody_offers_are_not_allowed(gateway: Gateway, backend: Backend, method: str) -> None:
+async def test_unknown_http_methods_are_not_allowed(gateway: Gateway, backend: Backend, method: str) -> None:
     told = problem_in(await gateway.raw(request_text(gateway, method=method, more="Connection: close\r\n")))
     assert told["status"] in {400, 405}
     assert not backend.items
@@ -139,7 +139,7 @@ async def test_a_broken_chunk_is_refused(gateway: Gateway, backend: Backend) -> 
     assert not backend.items
 
 
-async def test_a_body_that_never_comes_is_not_waited_for_forever(gateway: Gateway, backend: Backend) -> None:
+async def test_a_body_that_never_arrives_has_a_time_limit(gateway: Gateway, backend: Backend) -> None:
     more = (
         "Content-Type: application/json\r\nIdempotency-Key: k\r\nContent-Length: 20\r\n"
         "Request-Timeout: 0.5\r\n"
@@ -165,7 +165,7 @@ async def test_a_body_without_an_end_is_refused_once_it_is_too_large(
     assert not backend.items
 
 
-async def test_headers_that_never_end_are_not_waited_for_forever(gateway: Gateway, backend: Backend) -> None:
+async def test_headers_that_never_end_have_a_time_limit(gateway: Gateway, backend: Backend) -> None:
     async with running_gateway(
         upstream_port=backend.port,
         identity=gateway.identity,
@@ -176,7 +176,7 @@ async def test_headers_that_never_end_are_not_waited_for_forever(gateway: Gatewa
     assert not backend.items
 
 
-async def test_a_client_may_ask_before_it_sends_its_body(gateway: Gateway, backend: Backend) -> None:
+async def test_a_client_may_expect_100_continue_before_its_body(gateway: Gateway, backend: Backend) -> None:
     body = b'{"testId": "t"}'
     more = (
         f"Content-Type: application/json\r\nIdempotency-Key: k\r\nContent-Length: {len(body)}\r\n"
@@ -210,7 +210,7 @@ async def test_http_1_0_is_answered_and_the_connection_closed(gateway: Gateway, 
     assert backend.items
 
 
-async def test_a_client_that_leaves_does_not_stop_what_it_asked_for(
+async def test_a_request_is_carried_out_although_its_client_leaves(
     gateway: Gateway, backend: Backend
 ) -> None:
     finished: list[str] = []
@@ -233,7 +233,7 @@ async def test_a_client_that_leaves_does_not_stop_what_it_asked_for(
     assert (await gateway.request("GET", "/v1/stats")).status == 200
 
 
-async def test_stopping_lets_what_is_under_way_finish(backend: Backend, gateway: Gateway) -> None:
+async def test_stopping_lets_requests_in_flight_finish(backend: Backend, gateway: Gateway) -> None:
     async with running_gateway(upstream_port=backend.port, identity=gateway.identity) as stopping:
         backend.gate.clear()
         asked = asyncio.create_task(stopping.request("GET", "/v1/stats"))
@@ -258,7 +258,7 @@ async def _refuses_connections(port: int) -> bool:
     return False
 
 
-async def test_more_than_can_be_carried_is_refused_but_completions_still_enter(
+async def test_overload_is_refused_but_completions_are_still_admitted(
     backend: Backend, gateway: Gateway
 ) -> None:
     async with running_gateway(

@@ -1,4 +1,4 @@
-"""A rude client beside sixty polite ones: nothing that the rude one does changes their answers."""
+"""One misbehaving client beside sixty normal ones: their answers do not change."""
 
 from __future__ import annotations
 
@@ -40,9 +40,7 @@ def answer_much(backend: Backend) -> None:
     backend.answers["GetSession"] = lambda _item: Reply(sessions_pb2.GetSessionResponse(session=session))
 
 
-async def test_bodies_that_never_come_cost_only_the_one_who_sends_them(
-    gateway: Gateway, backend: Backend
-) -> None:
+async def test_bodies_that_never_arrive_limit_only_their_sender(gateway: Gateway, backend: Backend) -> None:
     async with gateway_with(backend, gateway, body_seconds_max=60.0) as made:
         text = head(made, "rude", length=5000, more="Request-Timeout: 60\r\n") + b'{"testId"'
         async with crowd(made, RUDE, text):
@@ -69,7 +67,7 @@ async def test_a_body_has_a_time_limit_of_its_own(gateway: Gateway, backend: Bac
     assert not backend.items
 
 
-async def test_what_bodies_hold_together_is_bounded(gateway: Gateway, backend: Backend) -> None:
+async def test_the_size_of_all_bodies_together_has_a_limit(gateway: Gateway, backend: Backend) -> None:
     async with gateway_with(backend, gateway, limits=Limits(received_bytes_max=100_000)) as made:
         text = head(made, "rude", length=60_000) + b" " * 50_000
         async with crowd(made, 1, text), crowd(made, 1, head(made, "also-rude", length=60_000)) as second:
@@ -81,9 +79,7 @@ async def test_what_bodies_hold_together_is_bounded(gateway: Gateway, backend: B
         await eventually(lambda: made.parts.admission._received_bytes == 0)
 
 
-async def test_headers_that_come_slowly_cost_only_the_one_who_sends_them(
-    gateway: Gateway, backend: Backend
-) -> None:
+async def test_slow_headers_close_only_their_own_connection(gateway: Gateway, backend: Backend) -> None:
     limits = ConnectionLimits(head_seconds_max=1.0)
     async with gateway_with(backend, gateway, connection_limits=limits) as made:
         async with crowd(made, 1000, b"GET /v1/stats HTTP/1.1\r\nHost: x\r\nX-Slow: ") as slow:
@@ -118,7 +114,7 @@ async def test_headers_have_a_size_limit_together(gateway: Gateway, backend: Bac
     assert not backend.items
 
 
-async def test_an_answer_that_is_never_read_costs_only_the_one_who_asked(
+async def test_an_answer_that_is_never_read_closes_only_its_own_connection(
     gateway: Gateway, backend: Backend
 ) -> None:
     answer_much(backend)
@@ -154,7 +150,7 @@ def _unread(connection: Connection) -> int:
     return connection._wire.get_write_buffer_size()
 
 
-async def test_what_one_connection_can_make_us_hold_is_bounded(gateway: Gateway, backend: Backend) -> None:
+async def test_the_memory_for_one_connection_has_a_limit(gateway: Gateway, backend: Backend) -> None:
     answer_much(backend)
     async with gateway_with(backend, gateway) as made:
         text = head(made, "rude", method="GET", path="/v1/sessions/s1") * 200
@@ -221,7 +217,7 @@ async def test_one_address_is_limited(gateway: Gateway, backend: Backend) -> Non
 
 
 @pytest.mark.parametrize("limits", [{"connections_max": 5}, {"connections_per_address_max": 5}], ids=str)
-async def test_one_connection_too_many_is_told_so(
+async def test_a_connection_above_the_limit_gets_a_refusal(
     gateway: Gateway, backend: Backend, limits: dict[str, int]
 ) -> None:
     async with gateway_with(backend, gateway, connection_limits=ConnectionLimits(**limits)) as made:

@@ -73,7 +73,7 @@ async def test_metadata_cannot_pass_for_the_problems_own_members(gateway: Gatewa
     assert (answer.status, answer.reason, answer.json()["from"]) == (409, "ILLEGAL_TRANSITION", "PAUSED")
 
 
-async def test_field_violations_of_a_service_are_told(gateway: Gateway, backend: Backend) -> None:
+async def test_field_violations_of_a_service_are_shown(gateway: Gateway, backend: Backend) -> None:
     error = ServiceError(Reason.INVALID_ARGUMENT, violations=[FieldViolation("testId", "is not a test")])
     assert (await refused_with(gateway, backend, error)).fields == {"testId": "is not a test"}
 
@@ -106,7 +106,7 @@ async def test_a_fault_of_the_gateway_says_nothing_and_logs_everything(
     assert backend.items
 
 
-async def test_a_log_tells_neither_tokens_nor_keys(
+async def test_a_log_has_neither_tokens_nor_keys(
     gateway: Gateway, backend: Backend, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     configure(service="gateway", version="0")

@@ -105,7 +105,7 @@ async def end_of(child: asyncio.subprocess.Process) -> tuple[int | None, str]:
     ],
     ids=str,
 )
-async def test_it_does_not_start_without_knowing_whom_to_believe_and_whom_to_call(
+async def test_it_does_not_start_without_keys_issuer_audience_and_targets(
     settings: dict[str, str], change: dict[str, str], names: str
 ) -> None:
     async with started({**settings, **change}) as child:
@@ -123,7 +123,7 @@ async def test_production_does_not_start_with_private_keys(
     async with started({**settings, "HOMEROOM_JWKS": str(jwks)}) as child:
         code, output = await end_of(child)
     assert code == CONFIGURATION_ERROR
-    assert "HOMEROOM_JWKS cannot be used: the JWKS holds private keys" in output
+    assert "HOMEROOM_JWKS cannot be used: the JWKS contains private keys" in output
     assert "Traceback" not in output
 
 

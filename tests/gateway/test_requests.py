@@ -92,7 +92,7 @@ async def test_a_malformed_body_is_refused_naming_the_field(
     assert not backend.items
 
 
-async def test_half_a_character_in_a_name_can_be_told(gateway: Gateway, backend: Backend) -> None:
+async def test_half_a_surrogate_pair_in_a_name_can_be_shown(gateway: Gateway, backend: Backend) -> None:
     answer = await start(gateway, b'{"\\ud800": 1, "testId": "t"}')
     assert answer.status == 400
     assert b'{"field": "\\ud800", "description": "is not a known field"}' in answer.body
@@ -118,7 +118,7 @@ async def test_a_fault_inside_a_list_is_named_by_its_index(gateway: Gateway, bac
     assert not backend.items
 
 
-async def test_only_the_first_faults_of_many_are_told(gateway: Gateway, backend: Backend) -> None:
+async def test_only_the_first_faults_of_many_are_shown(gateway: Gateway, backend: Backend) -> None:
     answer = await gateway.request("POST", "/v1/sessions", body={f"{n}x" * 200: n for n in range(90)})
     assert len(answer.fields) == 20
     assert all(len(field) <= 300 for field in answer.fields)
@@ -191,7 +191,7 @@ async def test_a_body_must_be_json(
         assert answer.reason == "UNSUPPORTED_MEDIA_TYPE"
 
 
-async def test_a_compressed_body_is_not_unfolded(gateway: Gateway, backend: Backend) -> None:
+async def test_a_compressed_body_is_not_decompressed(gateway: Gateway, backend: Backend) -> None:
     for encoding in ("gzip", "deflate", "br"):
         answer = await start(gateway, b"\x1f\x8b", headers={"Content-Encoding": encoding})
         assert (answer.status, answer.reason) == (415, "UNSUPPORTED_MEDIA_TYPE")
@@ -212,7 +212,7 @@ async def test_a_get_takes_no_body(gateway: Gateway, backend: Backend) -> None:
 
 @pytest.mark.parametrize("name", ["userId", "user_id"])
 @pytest.mark.parametrize("value", ["bob", "eve", None])
-async def test_what_the_path_says_the_body_may_not(
+async def test_the_body_must_not_have_a_field_of_the_path(
     gateway: Gateway, backend: Backend, name: str, value: Any
 ) -> None:
     answer = await gateway.request(
@@ -289,7 +289,9 @@ async def test_a_wrong_query_is_refused_naming_the_parameter(
     assert not backend.items
 
 
-async def test_where_path_or_body_say_it_the_query_may_not(gateway: Gateway, backend: Backend) -> None:
+async def test_the_query_must_not_have_a_field_of_the_path_or_the_body(
+    gateway: Gateway, backend: Backend
+) -> None:
     answer = await gateway.request("POST", "/v1/sessions?testId=t", body={})
     assert answer.fields["testId"] == "is not a query parameter of this request"
     answer = await gateway.request("GET", "/v1/sessions/s1?sessionId=s2")

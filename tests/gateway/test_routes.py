@@ -158,7 +158,7 @@ async def test_an_unknown_path_is_not_found(gateway: Gateway) -> None:
         ("/livez", "GET, HEAD, OPTIONS"),
     ],
 )
-async def test_another_method_hears_which_are_allowed(gateway: Gateway, path: str, allowed: str) -> None:
+async def test_a_refused_method_gets_the_allowed_ones(gateway: Gateway, path: str, allowed: str) -> None:
     answer = await gateway.request("DELETE", path)
     assert (answer.status, answer.reason) == (405, "METHOD_NOT_ALLOWED")
     assert answer.headers["Allow"] == allowed

@@ -1,4 +1,4 @@
-"""Where the keys that sign tokens come from, and what happens when they change or cannot be had."""
+"""Where the keys that sign tokens come from, and what happens when they change or cannot be read."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ async def test_while_the_provider_is_away_known_keys_stay_good(
                 assert (await get_stats(gateway, identity.token()))[0] == 200
 
 
-async def test_before_any_key_could_be_loaded_tokens_are_neither_good_nor_bad(
+async def test_tokens_are_unavailable_until_a_key_was_loaded(
     backend: Backend, identity: IdentityProvider
 ) -> None:
     async with jwks_server(b"") as server:

@@ -1,4 +1,4 @@
-"""Which tokens are believed: attacks, claims, forgetting, and keys that change."""
+"""Which tokens are valid: attacks, claims, the cache, and keys that change."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def claims_of(token: str) -> bytes:
     return base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
 
 
-async def test_a_token_that_demands_what_nobody_understands_is_refused(
+async def test_a_token_with_an_unknown_critical_extension_is_refused(
     gateway: Gateway, backend: Backend
 ) -> None:
     claims = claims_of(gateway.identity.token())
@@ -111,7 +111,7 @@ async def test_a_token_that_demands_what_nobody_understands_is_refused(
 @pytest.mark.parametrize(
     "payload", [b'{"x":' + b"[" * 5000, b"", b"{}", b"[]", b"5", b"{", b"\xff", b'{"exp": NaN}', b"[" * 4000]
 )
-async def test_a_signature_makes_no_claims_of_what_are_none(
+async def test_a_signed_payload_that_is_not_claims_is_refused(
     gateway: Gateway, backend: Backend, payload: bytes
 ) -> None:
     await assert_refused(gateway, backend, gateway.identity.signed({}, payload))

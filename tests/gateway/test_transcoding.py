@@ -228,7 +228,7 @@ def test_what_proto3_json_allows_is_read(field: str, value: Any, expected: Any) 
         ({"byString": {"k": 1}}, "byString.k", "must be a string"),
         ({"byString": {"k": None}}, "byString.k", "must be a string"),
         ({"ofInt32": {"x": "a"}}, "ofInt32.x", "must be a whole number from -2147483648 to 2147483647"),
-        ({"ofBool": {"yes": "a"}}, "ofBool.yes", "must be under true or false"),
+        ({"ofBool": {"yes": "a"}}, "ofBool.yes", "must have the key true or false"),
         ({"aSelf": "x"}, "aSelf", "must be an object"),
         (
             {"aSelf": {"manySelf": [{}, {"aInt32": {}}]}},

@@ -17,6 +17,9 @@ QUOTED = re.compile(r"`([^`\s]+)`")
 PATH = re.compile(r"[\w.*/-]+")
 PLACEHOLDER = re.compile(r"NNN|XXX")
 
+STEP = re.compile(r"^\*\*\d\. [^*]+\*\*, `([^`]+)`", re.MULTILINE)
+EXCERPT = re.compile(r"^```(?:proto|python)\n(?P<lines>.*?)^```", re.MULTILINE | re.DOTALL)
+
 STATES_HEADING = "## The states of a session"
 DIAGRAM = re.compile(r"```mermaid\nstateDiagram-v2\n(?P<lines>.*?)```", re.DOTALL)
 MOVE = re.compile(r"\s*(?P<before>\S+) --> (?P<after>[^\s:]+)(\s*:.*)?")
@@ -66,3 +69,21 @@ def test_the_diagram_of_a_session_is_its_table_of_moves() -> None:
     begins = {(OUTSIDE, SessionState.ACTIVE.value)}
     ends = {(state.value, OUTSIDE) for state in CLOSED_STATES}
     assert drawn == moves | begins | ends
+
+
+def test_each_excerpt_of_contributing_stands_in_the_file_of_its_step() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    excerpts = list(EXCERPT.finditer(text))
+    assert len(excerpts) == 9, "an excerpt begins with ```proto or ```python"
+    faults = []
+    for excerpt in excerpts:
+        path = STEP.findall(text[: excerpt.start()])[-1]
+        source = (ROOT / path).read_text(encoding="utf-8")
+        if without_indentation(excerpt["lines"]) not in without_indentation(source):
+            faults.append(f"{path} does not have these lines:\n{excerpt['lines']}")
+    assert not faults, told(faults)
+
+
+def without_indentation(text: str) -> str:
+    """The lines without what a formatter makes of an excerpt: indentation, and blank lines."""
+    return "\n".join(filter(None, map(str.strip, text.splitlines())))

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: durable, closed to strangers, and able to start whatever happened before."""
+"""The embedded PostgreSQL: durable, closed to other users, and able to start after any kind of end."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ async def test_what_was_claimed_is_found_with_its_response(database: Database) -
     }
 
 
-async def test_nothing_asked_is_nothing_found(database: Database) -> None:
+async def test_a_lookup_without_keys_finds_nothing(database: Database) -> None:
     assert await find(database) == {}
     assert await abort(database) == set()
     await claim(database, [])
@@ -120,12 +120,12 @@ async def test_a_completed_key_cannot_be_aborted(database: Database) -> None:
     assert (await find(database, named("ann", "done")))[named("ann", "done")].state is KeyState.COMPLETED
 
 
-async def test_aborting_again_says_again_that_it_is_certain(database: Database) -> None:
+async def test_aborting_again_returns_the_key_again(database: Database) -> None:
     await abort(database, named("ann", "k"))
     assert await abort(database, named("ann", "k"), named("ann", "k")) == {named("ann", "k")}
 
 
-async def test_a_claim_under_way_decides_against_an_abort_that_meets_it(
+async def test_an_abort_waits_for_a_concurrent_claim_and_does_not_abort_it(
     database: Database, admin: Connection
 ) -> None:
     await _race(database, admin, commit=True, aborted=set())
@@ -269,7 +269,7 @@ def test_another_request_under_the_same_key_is_refused() -> None:
     assert error.reason is Reason.IDEMPOTENCY_KEY_REUSED
 
 
-def test_a_request_under_an_aborted_key_is_told_to_take_a_new_one() -> None:
+def test_a_request_with_an_aborted_key_is_refused_as_aborted() -> None:
     error = idempotency.check(StoredResponse(b"", KeyState.ABORTED, b"", ""), b"print")
     assert isinstance(error, ServiceError)
     assert error.reason is Reason.REQUEST_ABORTED

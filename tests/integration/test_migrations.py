@@ -57,7 +57,7 @@ async def versions(connection: Connection) -> list[tuple[str, int, str]]:
     return [(row["component"], row["version"], row["name"]) for row in rows]
 
 
-async def test_what_is_missing_is_applied_in_order_and_only_once(
+async def test_missing_migrations_are_applied_in_order_and_only_once(
     empty_database: ServiceDatabase, owner: Connection, write: Write
 ) -> None:
     folders = {
@@ -149,7 +149,7 @@ async def test_a_file_that_ends_its_own_transaction_is_refused(
     empty_database: ServiceDatabase, owner: Connection, write: Write
 ) -> None:
     folders = write({"001_create_notes.sql": f"{CREATE_NOTES} COMMIT;"})
-    with pytest.raises(MigrationError, match="ends its transaction itself"):
+    with pytest.raises(MigrationError, match="must not end its transaction itself"):
         await migrate(empty_database.owner, folders)
 
 
@@ -205,7 +205,7 @@ async def test_an_older_program_refuses_a_newer_database(
         await migrate(empty_database.owner, folders)
 
 
-async def test_a_table_in_use_is_not_waited_for_long_but_tried_again(
+async def test_a_migration_of_a_table_in_use_gives_up_soon_and_tries_again(
     empty_database: ServiceDatabase, owner: Connection, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(migrations, "DDL_LOCK_TIMEOUT_MS", 50)

@@ -1,4 +1,4 @@
-"""Committed events arrive, soon and each by itself, however many relays there are."""
+"""Committed events arrive soon and independently, with any number of relays."""
 
 from __future__ import annotations
 
@@ -107,14 +107,6 @@ async def test_a_wake_during_a_delivery_is_not_lost(database: Database, admin: C
         sending.wake()
         go_on.set()
         await eventually(empty(admin))
-
-
-async def test_a_backlog_says_how_much_waits_and_for_how_long(database: Database, admin: Connection) -> None:
-    await append(database, event("ann"), event("bob"))
-    await admin.execute("UPDATE outbox SET created_at = now() - interval '90 s' WHERE user_id = 'ann'")
-    backlog = await outbox.backlog(database)
-    assert (backlog.waiting, backlog.parked) == (2, 0)
-    assert backlog.oldest_waiting_seconds >= 90
 
 
 async def test_a_receiver_that_is_slow_delays_no_other_topic(database: Database, admin: Connection) -> None:

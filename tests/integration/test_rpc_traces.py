@@ -1,4 +1,4 @@
-"""The spans of calls between processes: who is whose parent, and what is told of retries and refusals."""
+"""The spans of calls between processes: their parents, and how they show retries and refusals."""
 
 from __future__ import annotations
 
@@ -13,13 +13,29 @@ import pytest
 from chassis.batch import Reply
 from chassis.errors import ServiceError
 from chassis.rpc.client import Upstream
+from chassis.rpc.server import Server
+from chassis.rpc.servicing import streamed
+from chassis.telemetry.metrics import Metrics
 from chassis.telemetry.tracing import current_batch
-from protos.subscription.v1 import credits_pb2
-from tests.support.rpc import ADJUST, Credits, adjust, call, calling, serving, tracing
+from protos.subscription.v1 import credits_pb2, licenses_pb2
+from tests.support.rpc import (
+    ADJUST,
+    WATCH,
+    Credits,
+    adjust,
+    call,
+    calling,
+    license_handlers,
+    serving,
+    tracing,
+    unconverted,
+    unrendered,
+)
 from tests.support.waiting import eventually
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 ROOT = "00f067aa0ba902b7"
+SERVICE = ("service",)
 SAMPLED = f"00-{TRACE}-{ROOT}-01"
 
 
@@ -169,3 +185,63 @@ async def test_a_replay_is_linked_to_the_call_it_repeats(tmp_path):
     (span,) = [orjson.loads(line) for line in (tmp_path / "trace.jsonl").read_bytes().splitlines()]
     assert span["attributes"]["homeroom.replayed"] is True
     assert [link["trace_id"] for link in span["links"]] == ["1" * 32]
+
+
+def of_watches(metrics: Metrics) -> set[str]:
+    """Each way in which streams have ended so far, and how often: `code count`."""
+    pattern = rf'homeroom_calls?_seconds_count{{code="(\w+)",method="{WATCH}"}} (\S+)'
+    return {" ".join(found) for found in re.findall(pattern, metrics.render().decode())}
+
+
+async def test_a_stream_is_counted_with_its_code_and_has_a_span_when_it_ends(tmp_path):
+    file, metrics = tmp_path / "trace.jsonl", Metrics(service="test")
+    of_server = tracing(file)
+
+    async def failing(item):
+        yield licenses_pb2.WatchLicensesResponse(sequence=1)
+        raise RuntimeError("a bug")
+
+    async def watch(server: Server, *, roles: tuple[str, ...] = SERVICE) -> int:
+        async with calling(server.port) as client:
+            request = licenses_pb2.WatchLicensesRequest()
+            context = call(roles=roles, traceparent=SAMPLED)
+            return len([message async for message in client.stream(WATCH, request, context)])
+
+    async with serving(tracing=of_server, metrics=metrics) as server:
+        assert await watch(server) == 3
+        with pytest.raises(ServiceError):
+            await watch(server, roles=())
+        assert of_watches(metrics) == {"OK 1.0", "PERMISSION_DENIED 1.0"}
+    broken = [
+        streamed(WATCH, unconverted, failing, unrendered) if each.method.path == WATCH else each
+        for each in license_handlers()
+    ]
+    metrics = Metrics(service="test")
+    async with serving(handlers=broken, tracing=of_server, metrics=metrics) as server:
+        with pytest.raises(ServiceError):
+            await watch(server)
+        assert of_watches(metrics) == {"INTERNAL 1.0"}
+    await of_server.close()
+    spans = [orjson.loads(line) for line in file.read_bytes().splitlines()]
+    assert {(span["name"], span["kind"], span["trace_id"]) for span in spans} == {(WATCH, "SERVER", TRACE)}
+    assert [span["status_description"] for span in spans] == [None, "PERMISSION_DENIED", "INTERNAL"]
+
+
+@pytest.mark.parametrize("who", ["caller", "process"])
+async def test_a_stream_that_is_broken_off_is_counted_and_its_span_ends(tmp_path, who):
+    file, metrics = tmp_path / "trace.jsonl", Metrics(service="test")
+    of_server = tracing(file)
+    async with (
+        serving(endless=True, tracing=of_server, metrics=metrics) as server,
+        calling(server.port) as client,
+    ):
+        context = call(roles=SERVICE, traceparent=SAMPLED)
+        watch = client.stream(WATCH, licenses_pb2.WatchLicensesRequest(), context)
+        assert (await anext(watch)).sequence == 1
+        assert of_watches(metrics) == set()
+        await (watch.aclose() if who == "caller" else server.stop(grace_seconds=0))
+        await eventually(lambda: of_watches(metrics) == {"CANCELLED 1.0"})
+        await watch.aclose()
+    await of_server.close()
+    (span,) = [orjson.loads(line) for line in file.read_bytes().splitlines()]
+    assert (span["name"], span["kind"], span["status_description"]) == (WATCH, "SERVER", "CANCELLED")

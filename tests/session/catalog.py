@@ -38,11 +38,13 @@ class Catalog:
     truth: Connection
 
     def __post_init__(self) -> None:
-        administration = CatalogAdministration(tests=CatalogStore(database=self.database))
+        store = CatalogStore(database=self.database)
         self.tokens = PageTokens(secret=SECRET)
         self._handlers = {
             handler.method.name: handler
-            for handler in tests.handlers(catalog=administration, tokens=self.tokens)
+            for handler in tests.handlers(
+                catalog=CatalogAdministration(tests=store), list_tests=store.list_tests, tokens=self.tokens
+            )
             if isinstance(handler, UnaryHandler)
         }
 
@@ -104,7 +106,7 @@ class Catalog:
 
 def item(method: str, request: Message, *, seconds: float) -> Item[Any]:
     context = Context(
-        method=f"/{tests.NAME}/{method}",
+        method=f"{tests.SERVICE}/{method}",
         user_id="admin",
         roles=frozenset({"admin"}),
         idempotency_key="",

@@ -6,6 +6,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any
 
+import asyncpg
 import pytest
 
 from chassis.errors import Reason, ServiceError
@@ -45,7 +46,7 @@ async def test_a_time_at_the_end_of_the_range_is_accepted(
 
 
 @pytest.mark.parametrize("moment", OUT_OF_RANGE)
-async def test_a_time_that_gets_past_the_contract_is_refused_by_the_table_and_costs_no_neighbour(
+async def test_a_time_that_gets_past_the_contract_is_refused_and_costs_no_neighbour(
     subscriptions: Subscriptions, moment: datetime
 ) -> None:
     users = await subscriptions.accounts(STRANGERS + 1)
@@ -69,6 +70,52 @@ async def test_a_time_that_gets_past_the_contract_is_refused_by_the_table_and_co
     refused(outcomes.pop(POISONED), Reason.INVALID_ARGUMENT)
     assert all(outcome.balance == 1 for outcome in outcomes)
     assert await subscriptions.discrepancies() == []
+
+
+@pytest.mark.parametrize("moment", ["-infinity", "infinity", "1999-12-31 23:59:59+00", "2100-01-01 00:00+00"])
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        ("subscriptions", "period_end"),
+        ("subscription_changes", "period_end"),
+        ("credit_entries", "expires_at"),
+        ("credit_grants", "expires_at"),
+    ],
+)
+async def test_a_table_refuses_a_time_out_of_range(
+    subscriptions: Subscriptions, table: str, column: str, moment: str
+) -> None:
+    ann = await subscriptions.account("ann")
+    grant = credits_pb2.AdjustCreditsRequest(user_id=ann, amount=1, reason="r")
+    await subscriptions.one(CREDITS, "AdjustCredits", grant, key="k")
+    with pytest.raises(asyncpg.CheckViolationError) as refusal:
+        await subscriptions.truth.execute(
+            f"UPDATE {table} SET {column} = $1::text::timestamptz WHERE user_id = $2",  # noqa: S608 - ours
+            moment,
+            ann,
+        )
+    assert refusal.value.constraint_name == f"{table}_{column}_in_range"
+
+
+@pytest.mark.parametrize("nanos", [-1, 10**9])
+async def test_a_time_with_impossible_nanoseconds_names_its_field(
+    subscriptions: Subscriptions, nanos: int
+) -> None:
+    ann = await subscriptions.account("ann")
+    never = {"seconds": 1_900_000_000, "nanos": nanos}
+    order = set_subscription(ann, period_end=never)
+    grant = credits_pb2.AdjustCreditsRequest(user_id=ann, amount=1, reason="r", expires_at=never)
+    holds = holds_pb2.ListOpenHoldsRequest(
+        method="/m", placed_after={"placed_at": never, "user_id": ann, "hold_id": str(uuid.uuid4())}
+    )
+    for service, method, request, field in (
+        (ACCOUNTS, "SetSubscription", order, "periodEnd"),
+        (CREDITS, "AdjustCredits", grant, "expiresAt"),
+        (HOLDS, "ListOpenHolds", holds, "placedAfter.placedAt"),
+    ):
+        (outcome,) = await subscriptions.batch(service, method, [request], keys=["k"])
+        refused(outcome, Reason.INVALID_ARGUMENT)
+        assert [violation.field for violation in outcome.violations] == [field]
 
 
 async def test_a_request_that_cannot_be_converted_costs_no_neighbour(subscriptions: Subscriptions) -> None:

@@ -1,4 +1,4 @@
-"""Background work goes on whatever a round raises, shows how it does, and stops in order."""
+"""Background work goes on after any exception, has metrics, and stops in order."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ async def test_a_task_that_is_cancelled_inside_a_round_does_not_end_the_job(
 async def test_a_job_that_fails_is_not_driven_by_wakes(
     background: Background, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_backoff_seconds", lambda _failures: NEVER)
+    monkeypatch.setattr(module, "full_jitter", lambda _failures, **_limits: NEVER)
     rounds, beside = Rounds(failing(RuntimeError())), Rounds(nothing)
     job = background.add("relay", rounds, interval_seconds=NEVER)
     other = background.add("beside", beside, interval_seconds=NEVER)
@@ -176,15 +176,7 @@ async def test_a_job_that_fails_is_not_driven_by_wakes(
     assert rounds.count == 1
 
 
-@pytest.mark.parametrize(("failures", "ceiling"), [(1, 1.0), (2, 2.0), (4, 8.0), (10, 60.0), (10_000, 60.0)])
-def test_the_pause_after_failures_grows_to_a_limit(
-    monkeypatch: pytest.MonkeyPatch, failures: int, ceiling: float
-) -> None:
-    monkeypatch.setattr(module.random, "uniform", lambda _low, high: high)
-    assert module._backoff_seconds(failures) == ceiling
-
-
-async def test_a_job_that_hangs_holds_up_no_other(background: Background) -> None:
+async def test_a_job_that_hangs_does_not_delay_the_others(background: Background) -> None:
     rounds = Rounds(nothing)
     background.add("stuck", Rounds(asyncio.Event().wait), interval_seconds=0.001, cancel_at_stop=True)
     background.add("tidy", rounds, interval_seconds=0.001)
@@ -215,7 +207,7 @@ async def test_stopping_waits_for_the_round_under_way_and_begins_no_other(backgr
 async def test_stopping_does_not_wait_for_a_pause(
     background: Background, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_backoff_seconds", lambda _failures: NEVER)
+    monkeypatch.setattr(module, "full_jitter", lambda _failures, **_limits: NEVER)
     resting = background.add("resting", Rounds(nothing), interval_seconds=NEVER)
     failed = background.add("failed", Rounds(failing(RuntimeError())), interval_seconds=NEVER)
     waiting = Rounds(lambda: NEVER)

@@ -1,4 +1,4 @@
-"""Calls gather while a batch is under way; each gets its own answer, in order, or its own refusal."""
+"""Calls are collected while a batch is in flight. Each gets its own answer, in order, or its own refusal."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def test_lanes_work_side_by_side_and_no_batch_exceeds_the_max():
     assert await asyncio.gather(*futures) == [n * 10 for n in range(8)]
 
 
-async def test_lanes_share_what_is_there():
+async def test_lanes_share_the_waiting_calls():
     line = Line()
     gathering = coalescer(line, lanes=2)
     futures = [gathering.submit(n) for n in range(8)]
@@ -111,7 +111,7 @@ async def test_a_call_does_not_wait_for_others_that_do_not_come():
     await asyncio.gather(*first, alone)
 
 
-async def test_a_refused_call_hurts_no_neighbour():
+async def test_a_refused_call_does_not_affect_its_batch():
     line = Line()
     gathering = coalescer(line)
     good, bad, other = (gathering.submit(n) for n in (1, -1, 2))
@@ -124,7 +124,7 @@ async def test_a_refused_call_hurts_no_neighbour():
     assert caught.value.reason is Reason.NOT_FOUND
 
 
-async def test_a_caller_that_left_before_its_batch_has_asked_nothing():
+async def test_the_call_of_a_caller_that_left_before_its_batch_is_not_sent():
     line = Line()
     gathering = coalescer(line)
     first = gathering.submit(1)
@@ -148,7 +148,7 @@ async def test_a_caller_that_left_during_its_batch_does_not_disturb_it():
     assert await stayed == 30
 
 
-async def test_beyond_the_bound_a_call_is_refused_at_once():
+async def test_a_call_above_the_limit_is_refused_at_once():
     line = Line()
     gathering = coalescer(line, waiting_max=2)
     first = gathering.submit(1)
@@ -198,7 +198,7 @@ async def test_callers_that_left_do_not_count_against_the_bound():
     assert line.batches == [[1], [3, 4]]
 
 
-async def test_a_line_that_miscounts_fails_its_batch_and_serves_the_next():
+async def test_a_line_with_a_wrong_number_of_answers_fails_its_batch_and_serves_the_next():
     async def send(asks):
         return [1] if len(asks) > 1 else list(asks)
 
@@ -223,7 +223,7 @@ async def test_a_lane_that_is_cancelled_leaves_nobody_waiting():
     assert await again == 30
 
 
-async def test_a_lane_does_not_work_in_the_context_of_whoever_came_first():
+async def test_a_lane_does_not_run_in_the_context_of_its_first_caller():
     request_id = contextvars.ContextVar("request_id", default="nobody's")
     seen = []
 

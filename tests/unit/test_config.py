@@ -1,4 +1,4 @@
-"""Configuration is read once, wholly, and says everything that is wrong with it."""
+"""Configuration is read once, and all its problems are reported together."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ from chassis.process.config import (
 from chassis.telemetry.logs import LogLevel
 
 TOKEN = "0123456789abcdef-shared"
-MINIMAL = {"HOMEROOM_BIND": "127.0.0.1:0", "HOMEROOM_SERVICE_TOKEN": TOKEN}
+BINDS = {"HOMEROOM_BIND": "127.0.0.1:0", "HOMEROOM_OPS_BIND": "127.0.0.1:0"}
+MINIMAL = {**BINDS, "HOMEROOM_SERVICE_TOKEN": TOKEN}
 
 
 class Colour(StrEnum):
@@ -38,11 +39,10 @@ class Everything:
     name: str
     count: int = field(default=3, metadata=rules(minimum=1, maximum=9))
     ratio: float = 0.5
-    enabled: bool = False
     folder: Path | None = None
     colour: Colour = Colour.RED
     password: Secret | None = None
-    hosts: tuple[str, ...] = field(default_factory=lambda: ("localhost",))
+    hosts: tuple[str, ...] = ("localhost",)
 
 
 def test_each_type_is_read_from_its_variable() -> None:
@@ -52,7 +52,6 @@ def test_each_type_is_read_from_its_variable() -> None:
             "HOMEROOM_NAME": " maths ",
             "HOMEROOM_COUNT": "7",
             "HOMEROOM_RATIO": "0.25",
-            "HOMEROOM_ENABLED": "Yes",
             "HOMEROOM_FOLDER": "/var/lib/homeroom",
             "HOMEROOM_COLOUR": "BLUE",
             "HOMEROOM_PASSWORD": "s3cret",
@@ -63,7 +62,6 @@ def test_each_type_is_read_from_its_variable() -> None:
         name="maths",
         count=7,
         ratio=0.25,
-        enabled=True,
         folder=Path("/var/lib/homeroom"),
         colour=Colour.BLUE,
         password=Secret("s3cret"),
@@ -88,14 +86,13 @@ def test_every_problem_is_reported_at_once_with_its_variable() -> None:
             {
                 "HOMEROOM_COUNT": "many",
                 "HOMEROOM_RATIO": "nan",
-                "HOMEROOM_ENABLED": "perhaps",
                 "HOMEROOM_COLOUR": "green",
                 "HOMEROOM_PASSWORD_FILE": "/nonexistent/password",
             },
         )
-    for variable in ("NAME", "COUNT", "RATIO", "ENABLED", "COLOUR", "PASSWORD_FILE"):
+    for variable in ("NAME", "COUNT", "RATIO", "COLOUR", "PASSWORD_FILE"):
         assert f"HOMEROOM_{variable}" in str(caught.value)
-    assert len(caught.value.problems) == 6
+    assert len(caught.value.problems) == 5
     assert "choose one of red, blue" in str(caught.value)
 
 
@@ -150,7 +147,7 @@ def test_a_refused_value_of_a_secret_is_not_shown() -> None:
     assert "tooshort" not in str(caught.value)
 
 
-def test_production_is_the_mode_unless_told_otherwise() -> None:
+def test_production_is_the_default_mode() -> None:
     config = load(ProcessConfig, MINIMAL)
     assert config.mode is Mode.PRODUCTION
     assert config.trace_sample_ratio == 0.01
@@ -162,6 +159,7 @@ def test_production_refuses_a_missing_token_and_failpoints_in_one_message() -> N
         load(ProcessConfig, {"HOMEROOM_FAILPOINTS_DIR": "/failpoints"})
     assert [problem.split()[0] for problem in caught.value.problems] == [
         "HOMEROOM_BIND",
+        "HOMEROOM_OPS_BIND",
         "HOMEROOM_SERVICE_TOKEN",
         "HOMEROOM_FAILPOINTS_DIR",
     ]
@@ -170,7 +168,7 @@ def test_production_refuses_a_missing_token_and_failpoints_in_one_message() -> N
 def test_development_needs_neither_token_nor_refuses_failpoints(tmp_path: Path) -> None:
     config = load(
         ProcessConfig,
-        {"HOMEROOM_MODE": "development", "HOMEROOM_BIND": ":8080", "HOMEROOM_FAILPOINTS_DIR": str(tmp_path)},
+        {**BINDS, "HOMEROOM_MODE": "development", "HOMEROOM_FAILPOINTS_DIR": str(tmp_path)},
     )
     assert config.service_token is None
     assert config.failpoints_dir == tmp_path
@@ -178,17 +176,17 @@ def test_development_needs_neither_token_nor_refuses_failpoints(tmp_path: Path) 
 
 def test_a_mode_that_cannot_be_read_is_not_taken_for_development() -> None:
     with pytest.raises(ConfigError, match="HOMEROOM_MODE is 'dev': choose one of production, development"):
-        load(ProcessConfig, {"HOMEROOM_MODE": "dev", "HOMEROOM_BIND": ":1"})
+        load(ProcessConfig, {**BINDS, "HOMEROOM_MODE": "dev"})
 
 
-def test_a_service_must_be_told_where_to_show_its_health() -> None:
+def test_a_process_needs_an_address_for_its_operations_pages() -> None:
     with pytest.raises(ConfigError, match="HOMEROOM_OPS_BIND is missing: set it to host:port"):
-        load(ServiceConfig, MINIMAL)
+        load(ProcessConfig, MINIMAL | {"HOMEROOM_OPS_BIND": ""})
 
 
 def test_a_subclass_adds_rules_between_fields() -> None:
     with pytest.raises(ConfigError) as caught:
-        load(_Ordered, {"HOMEROOM_BIND": ":1", "HOMEROOM_LOW": "5", "HOMEROOM_HIGH": "4"})
+        load(_Ordered, {**BINDS, "HOMEROOM_LOW": "5", "HOMEROOM_HIGH": "4"})
     assert len(caught.value.problems) == 2
 
 
@@ -239,11 +237,7 @@ def test_a_collector_url_is_accepted() -> None:
     assert config.otlp_endpoint == "http://collector:4318"
 
 
-DATABASE = {
-    **MINIMAL,
-    "HOMEROOM_OPS_BIND": "127.0.0.1:0",
-    "HOMEROOM_DATABASE_URL": "postgresql://localhost/db",
-}
+DATABASE = {**MINIMAL, "HOMEROOM_DATABASE_URL": "postgresql://localhost/db"}
 
 
 def test_prepared_statements_are_kept_unless_they_are_switched_off() -> None:

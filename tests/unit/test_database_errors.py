@@ -1,4 +1,4 @@
-"""Each SQLSTATE and driver error has one meaning, whatever its text says."""
+"""Each SQLSTATE and driver error has one meaning, which does not depend on its text."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_connection_that_is_gone_makes_the_database_unavailable(error: Excepti
 
 
 @pytest.mark.parametrize("sqlstate", ["40001", "40P01"])
-def test_a_conflict_is_worth_another_run_and_unavailability_when_it_stays(sqlstate: str) -> None:
+def test_a_conflict_is_retried_and_unavailable_if_it_stays(sqlstate: str) -> None:
     error = from_server(sqlstate)
     assert is_conflict(error)
     assert not is_lost_connection(error)
@@ -86,7 +86,7 @@ def test_a_conflict_is_worth_another_run_and_unavailability_when_it_stays(sqlsta
         ("23000", ViolationKind.OTHER),
     ],
 )
-def test_a_violated_constraint_is_told_by_name_and_kind(sqlstate: str, kind: ViolationKind) -> None:
+def test_a_violated_constraint_has_its_name_and_kind(sqlstate: str, kind: ViolationKind) -> None:
     told = translate(from_server(sqlstate, constraint="notes_once", table="notes", column="body"))
     assert isinstance(told, ConstraintViolation)
     assert isinstance(told, DataRefused)
@@ -132,7 +132,7 @@ def test_a_server_without_disk_or_memory_is_unavailable_but_connected(sqlstate: 
     [KeyError("work"), RuntimeError(), asyncio.CancelledError()],
     ids=repr,
 )
-def test_what_is_not_the_databases_stays_as_it_is(error: BaseException) -> None:
+def test_an_error_from_outside_the_database_is_not_translated(error: BaseException) -> None:
     assert translate(error) is error
     assert not is_lost_connection(error)
 
@@ -234,12 +234,12 @@ def test_a_lost_prepared_statement_names_the_setting(sqlstate: str) -> None:
 
 
 @pytest.mark.parametrize("sqlstate", ["0A000", "26000", "42P01", "58030", "XX000"])
-def test_what_an_operator_should_see_is_logged(sqlstate: str) -> None:
+def test_an_error_for_an_operator_is_logged(sqlstate: str) -> None:
     assert is_server_fault(from_server(sqlstate))
 
 
 @pytest.mark.parametrize("sqlstate", ["08006", "21000", "22003", "23505", "40001", "53100", "55P03", "57P01"])
-def test_what_needs_no_operator_is_not_logged(sqlstate: str) -> None:
+def test_an_error_without_need_for_an_operator_is_not_logged(sqlstate: str) -> None:
     assert not is_server_fault(from_server(sqlstate))
 
 
@@ -256,7 +256,7 @@ def test_what_needs_no_operator_is_not_logged(sqlstate: str) -> None:
     ],
     ids=repr,
 )
-def test_a_connection_that_is_refused_for_good_is_a_matter_of_configuration(error: Exception) -> None:
+def test_a_permanently_refused_connection_is_a_wrong_configuration(error: Exception) -> None:
     assert isinstance(translate_connecting(error), DatabaseMisconfigured)
 
 
@@ -271,5 +271,5 @@ def test_a_connection_that_is_refused_for_good_is_a_matter_of_configuration(erro
     ],
     ids=repr,
 )
-def test_a_database_that_is_only_down_is_not_a_matter_of_configuration(error: Exception) -> None:
+def test_a_database_that_is_down_is_not_a_wrong_configuration(error: Exception) -> None:
     assert type(translate_connecting(error)) is DatabaseUnavailable

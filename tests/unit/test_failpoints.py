@@ -90,7 +90,7 @@ def test_an_unknown_point_cannot_be_armed(directory: Path) -> None:
         failpoints.arm(directory, "session.typo", "kill")
 
 
-async def test_a_hold_stops_only_its_task_until_it_is_let_go(directory: Path) -> None:
+async def test_a_hold_stops_only_its_task_until_its_file_is_removed(directory: Path) -> None:
     failpoints.arm(directory, NAME, "hold")
     held = directory / f"{NAME}.held"
     task = asyncio.create_task(failpoints.hit_async(NAME))
@@ -151,7 +151,7 @@ def test_a_kill_ends_the_process_at_once(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_of_many_processes_exactly_one_acts(tmp_path: Path) -> None:
+async def test_only_one_of_many_processes_carries_out_the_action(tmp_path: Path) -> None:
     points, stop = tmp_path / "points", tmp_path / "stop"
     points.mkdir()
     code = (

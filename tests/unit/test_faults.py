@@ -1,4 +1,4 @@
-"""Whatever gRPC raises without a status of ours is no answer: UNAVAILABLE, and a failure for the breaker."""
+"""An error of gRPC without a status of ours is no answer: UNAVAILABLE, and a failure for the breaker."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_any_other_error_is_no_answer(error):
     assert fault_of(error, upstream="test").error.retry_after_seconds
 
 
-def test_our_own_time_limit_is_a_deadline():
+def test_our_own_timeout_is_deadline_exceeded():
     assert seen(TimeoutError()) == (Reason.DEADLINE_EXCEEDED, False)
 
 
@@ -128,21 +128,21 @@ async def test_what_is_no_answer_opens_the_breaker(error, seconds, opens):
 
 
 async def test_a_cancellation_by_the_caller_is_told_apart_from_a_cancelled_stream():
-    told = []
+    seen = []
 
     async def waits_for_a_stream_that_is_cancelled() -> None:
         stream = asyncio.get_running_loop().create_future()
         stream.cancel()
         try:
             await stream
-        except asyncio.CancelledError:
-            told.append(cancelled_by_caller())
+        except asyncio.CancelledError as error:
+            seen.append(cancelled_by_caller(error))
 
     async def is_cancelled() -> None:
         try:
             await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            told.append(cancelled_by_caller())
+        except asyncio.CancelledError as error:
+            seen.append(cancelled_by_caller(error))
             raise
 
     await asyncio.create_task(waits_for_a_stream_that_is_cancelled())
@@ -150,4 +150,4 @@ async def test_a_cancellation_by_the_caller_is_told_apart_from_a_cancelled_strea
     await asyncio.sleep(0)
     task.cancel()
     await asyncio.wait({task})
-    assert told == [False, True]
+    assert seen == [False, True]

@@ -94,7 +94,7 @@ async def test_checks_run_side_by_side() -> None:
     assert read(await pages_of(health).readyz())[0] == 200
 
 
-async def test_many_askers_share_one_run_and_its_result(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_concurrent_callers_share_one_run_and_its_result(monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[int] = []
     go_on = asyncio.Event()
 
@@ -160,10 +160,7 @@ async def test_a_change_of_health_is_logged_once(capsys: pytest.CaptureFixture[s
 async def url() -> AsyncIterator[str]:
     health = Health()
     health.add("postgres", passes)
-    metrics = Metrics(service="session_service")
-    server = OpsServer(
-        bind="127.0.0.1:0", service="session_service", version="1.2.3", health=health, metrics=metrics
-    )
+    server = OpsServer(bind="127.0.0.1:0", pages=pages_of(health))
     await server.start()
     yield f"http://127.0.0.1:{server.port}"
     await server.stop()
@@ -178,7 +175,7 @@ async def test_the_pages_are_served_over_http(url: str) -> None:
             assert (answer.status, (await answer.json())["status"]) == (200, "ready")
             assert answer.headers["Cache-Control"] == "no-store"
         async with client.get("/version") as answer:
-            assert await answer.json() == {"service": "session_service", "version": "1.2.3"}
+            assert await answer.json() == {"service": "gateway", "version": "1.2.3"}
         async with client.get("/metrics") as answer:
             assert answer.headers["Content-Type"] == CONTENT_TYPE
             assert "homeroom_process_info" in await answer.text()
@@ -194,18 +191,12 @@ async def test_other_pages_and_methods_are_refused(url: str) -> None:
             assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
 
 
-async def test_a_path_that_is_no_page_is_left_to_the_caller() -> None:
+async def test_a_path_without_a_page_has_no_answer() -> None:
     assert await pages_of(Health()).get("/v1/sessions") is None
 
 
 async def test_an_address_in_use_is_an_error_and_leaves_nothing_open(url: str) -> None:
-    server = OpsServer(
-        bind=url.removeprefix("http://"),
-        service="x",
-        version="1",
-        health=Health(),
-        metrics=Metrics(service="x"),
-    )
+    server = OpsServer(bind=url.removeprefix("http://"), pages=pages_of(Health()))
     with pytest.raises(OSError):
         await server.start()
     await server.stop()

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from chassis.telemetry.health import Health, OpsServer
+from chassis.telemetry.health import Health, OpsPages, OpsServer
 from chassis.telemetry.metrics import Metrics
 from homeroom import ops_pages
 from homeroom.ports import free_ports
 
 
 def serving(metrics: Metrics) -> OpsServer:
-    return OpsServer(bind="127.0.0.1:0", service="test", version="1", health=Health(), metrics=metrics)
+    pages = OpsPages(service="test", version="1", health=Health(), metrics=metrics)
+    return OpsServer(bind="127.0.0.1:0", pages=pages)
 
 
 async def test_internal_errors_are_summed_over_the_methods_of_each_process() -> None:

@@ -1,4 +1,4 @@
-"""Root lends PostgreSQL a user: one that is there, one that it makes, or nobody; and opens the way for it."""
+"""For PostgreSQL, root uses an existing user, a new user, or "nobody", and gives it access to the folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bad or a locked request hurts none of its neighbours, and nothing overtakes what it should follow."""
+"""A bad or a locked request does not affect the others, and the requests of one owner keep their order."""
 
 from __future__ import annotations
 
@@ -92,12 +92,12 @@ async def test_a_batch_without_trouble_is_one_attempt(table):
     assert table.attempts == [("1 2 3", False)]
 
 
-async def test_an_empty_batch_is_none(table):
+async def test_an_empty_batch_makes_no_attempt(table):
     assert await table.run("") == []
     assert table.attempts == []
 
 
-async def test_what_is_refused_is_halved_until_the_guilty_one_is_alone(table):
+async def test_a_refused_batch_is_bisected_until_the_bad_request_is_alone(table):
     table.poison = {"6"}
     assert await table.run("a:1 b:2 c:3 d:4 e:5 f:6 g:7 h:8") == ["1", "2", "3", "4", "5", BAD, "7", "8"]
     assert [what for what, _ in table.attempts] == [
@@ -111,7 +111,7 @@ async def test_what_is_refused_is_halved_until_the_guilty_one_is_alone(table):
     ]
 
 
-async def test_each_guilty_one_gets_a_refusal_of_its_own(table):
+async def test_each_bad_request_gets_a_refusal_of_its_own(table):
     table.poison = {"1", "3"}
     outcomes = await run_isolated(
         requests("ann:1 ann:2 bob:3"), table.attempt, owner_of=lambda r: r.owner, meanings=MEANINGS
@@ -123,13 +123,13 @@ async def test_each_guilty_one_gets_a_refusal_of_its_own(table):
     ]
 
 
-async def test_the_requests_of_an_owner_act_in_order_also_while_a_bad_one_is_searched_for(table):
+async def test_the_requests_of_an_owner_run_in_order_even_when_the_batch_is_bisected(table):
     table.poison = {"4"}
     await table.run("ann:1 bob:2 ann:3 ann:4 bob:5 ann:6 ann:7")
     assert [request.what for request in table.done if request.owner == "ann"] == ["1", "3", "6", "7"]
 
 
-async def test_a_locked_owner_is_passed_over_and_then_waited_for_alone(table):
+async def test_a_locked_owner_is_skipped_and_then_gets_a_transaction_of_its_own(table):
     table.locked = {"bob"}
 
     async def unlock(wait: bool) -> None:
@@ -141,7 +141,7 @@ async def test_a_locked_owner_is_passed_over_and_then_waited_for_alone(table):
     assert table.attempts == [("1 2 3 4", False), ("2 4", True)]
 
 
-async def test_an_owner_who_stays_locked_is_told_to_come_back(table):
+async def test_an_owner_who_stays_locked_is_refused_as_unavailable(table):
     table.locked = {"bob"}
     (error, ann) = await run_isolated(
         requests("bob:1 ann:2"), table.attempt, owner_of=lambda r: r.owner, meanings=MEANINGS
@@ -154,7 +154,7 @@ async def test_an_owner_who_stays_locked_is_told_to_come_back(table):
     assert table.attempts == [("1 2", False), ("1", True)]
 
 
-async def test_nothing_overtakes_what_was_passed_over_though_its_lock_is_given_up_meanwhile(table):
+async def test_later_requests_of_a_skipped_owner_do_not_overtake_even_if_the_lock_is_released(table):
     table.locked = {"ann"}
     table.poison = {"bad"}
 
@@ -167,7 +167,7 @@ async def test_nothing_overtakes_what_was_passed_over_though_its_lock_is_given_u
     assert table.attempts == [("1 2 bad 3", False), ("1 2", False), ("bad", False), ("1 3", True)]
 
 
-async def test_a_bad_request_of_an_owner_who_was_waited_for_is_found_too(table):
+async def test_a_bad_request_of_a_locked_owner_is_also_found(table):
     table.locked = {"ann"}
 
     async def unlock_and_poison(wait: bool) -> None:
@@ -179,7 +179,7 @@ async def test_a_bad_request_of_an_owner_who_was_waited_for_is_found_too(table):
     assert await table.run("ann:1 ann:bad ann:2 bob:3") == ["1", BAD, "2", "3"]
 
 
-async def test_an_owner_whose_lock_is_lost_again_is_not_waited_for_request_by_request(table):
+async def test_an_owner_whose_lock_is_taken_again_does_not_wait_for_each_request(table):
     table.locked = {"ann"}
 
     async def poison_the_first(wait: bool) -> None:
@@ -190,7 +190,7 @@ async def test_an_owner_whose_lock_is_lost_again_is_not_waited_for_request_by_re
     assert table.attempts == [("1 2 3 4", False), ("1 2 3 4", True), ("1 2", True)]
 
 
-async def test_a_lock_that_nobody_can_name_sends_each_owner_its_own_way(table):
+async def test_after_a_lock_timeout_without_a_known_holder_each_owner_is_tried_alone(table):
     async def lock_out_the_batch(wait: bool) -> None:
         if not wait:
             raise LockTimeout
@@ -200,7 +200,7 @@ async def test_a_lock_that_nobody_can_name_sends_each_owner_its_own_way(table):
     assert table.attempts == [("1 2 3", False), ("1 3", True), ("2", True)]
 
 
-async def test_a_few_owners_at_once_are_waited_for(table):
+async def test_only_a_few_owners_wait_for_locks_at_once(table):
     table.locked = {f"u{number}" for number in range(10)}
     waiting, most = 0, 0
 
@@ -217,7 +217,7 @@ async def test_a_few_owners_at_once_are_waited_for(table):
     assert most == isolation.WAITING_OWNERS_MAX
 
 
-async def test_after_a_time_no_further_owner_is_waited_for(table, monkeypatch):
+async def test_no_owner_begins_to_wait_after_the_limit(table, monkeypatch):
     now = 1000.0
     monkeypatch.setattr("chassis.postgres.isolation.time.monotonic", lambda: now)
     table.locked = {f"u{number}" for number in range(10)}
@@ -233,7 +233,7 @@ async def test_after_a_time_no_further_owner_is_waited_for(table, monkeypatch):
     assert [wait for _, wait in table.attempts] == [False, True, True]
 
 
-async def test_an_unknown_outcome_is_asked_for_again_and_found(table):
+async def test_an_unknown_outcome_is_found_by_a_second_attempt(table):
     table.lost = 1
     assert await table.run("ann:1 bob:2") == ["1", "2"]
     assert table.attempts == [("1 2", False)] * 2
@@ -243,7 +243,7 @@ async def test_an_unknown_outcome_is_asked_for_again_and_found(table):
 @pytest.mark.parametrize(
     "second", [OutcomeUnknown(), ServiceError(Reason.UNAVAILABLE, "nothing was written")]
 )
-async def test_what_nobody_can_tell_is_not_told_as_a_fact(table, second):
+async def test_an_outcome_that_stays_unknown_is_refused_as_unavailable(table, second):
     async def lose(_wait: bool) -> None:
         if len(table.attempts) == 2:
             raise second
@@ -252,12 +252,13 @@ async def test_what_nobody_can_tell_is_not_told_as_a_fact(table, second):
     (outcome,) = await run_isolated(
         requests("ann:1"), table.attempt, owner_of=lambda r: r.owner, meanings=MEANINGS
     )
-    assert (outcome.reason, outcome.detail) == (Reason.UNAVAILABLE, "The outcome is not known; ask again")
+    assert outcome.reason is Reason.UNAVAILABLE
+    assert outcome.detail == "The outcome is not known; send the request again"
     assert outcome.retry_after_seconds == BUSY_RETRY_AFTER_SECONDS
     assert len(table.attempts) == 2
 
 
-async def test_what_refuses_the_whole_batch_is_told_to_each_and_not_searched_for(table):
+async def test_a_refusal_about_the_whole_batch_goes_to_each_request_without_bisecting(table):
     async def away(_wait: bool) -> None:
         raise ServiceError(Reason.DEADLINE_EXCEEDED)
 
@@ -267,7 +268,7 @@ async def test_what_refuses_the_whole_batch_is_told_to_each_and_not_searched_for
 
 
 @pytest.mark.parametrize("seed", range(50))
-async def test_whatever_comes_together_each_owner_is_served_in_order(table, seed):
+async def test_in_any_mix_of_faults_each_owner_is_served_in_order(table, seed):
     print("seed", seed)
     chance = random.Random(seed)
     owners = ["ann", "bob", "cy", "dan"]
@@ -292,7 +293,7 @@ async def test_whatever_comes_together_each_owner_is_served_in_order(table, seed
 
 
 @pytest.mark.parametrize("bug", [RuntimeError("a bug"), TypeError("naive"), KeyError("row"), TimeoutError()])
-async def test_whatever_one_request_raises_costs_that_request_alone(table, bug):
+async def test_any_exception_of_one_request_fails_only_that_request(table, bug):
     async def fail_for_six(_wait: bool) -> None:
         if "6" in table.attempts[-1][0]:
             raise bug
@@ -301,7 +302,7 @@ async def test_whatever_one_request_raises_costs_that_request_alone(table, bug):
     assert await table.run("a:1 b:2 c:3 d:4 e:5 f:6 g:7 h:8") == ["1", "2", "3", "4", "5", BUG, "7", "8"]
 
 
-async def test_a_bug_that_shows_while_an_owner_is_waited_for_costs_no_one_else_what_is_committed(table):
+async def test_a_bug_during_the_wait_for_an_owner_does_not_change_committed_outcomes(table):
     table.locked = {"bob", "dan"}
 
     async def fail_for_bob(wait: bool) -> None:
@@ -313,7 +314,7 @@ async def test_a_bug_that_shows_while_an_owner_is_waited_for_costs_no_one_else_w
     assert await table.run("ann:1 bob:2 cy:3 dan:4 bob:5") == ["1", BUG, "3", "4", "5"]
 
 
-async def test_a_request_without_an_owner_costs_itself_alone(table):
+async def test_a_request_without_an_owner_fails_alone(table):
     def owner_of(request: Request) -> str:
         if request.what == "2":
             raise AttributeError("no owner")
@@ -323,7 +324,7 @@ async def test_a_request_without_an_owner_costs_itself_alone(table):
     assert [told(each) for each in outcomes] == ["1", BUG, "3"]
 
 
-async def test_a_refusal_of_one_request_is_not_told_to_its_neighbours(table):
+async def test_a_refusal_of_one_request_does_not_reach_the_other_requests(table):
     async def refuse_two(_wait: bool) -> None:
         if "2" in table.attempts[-1][0]:
             raise ServiceError(Reason.INVALID_ARGUMENT, "two")
@@ -332,7 +333,7 @@ async def test_a_refusal_of_one_request_is_not_told_to_its_neighbours(table):
     assert await table.run("ann:1 bob:2 cy:3") == ["1", BAD, "3"]
 
 
-async def test_an_attempt_that_answers_for_fewer_requests_costs_only_whom_it_forgets(table):
+async def test_an_attempt_with_too_few_outcomes_fails_only_the_forgotten_requests(table):
     async def forgetful(some: Sequence[Request], _wait: bool) -> list[str]:
         return [request.what for request in some if request.what != "2"]
 
@@ -340,7 +341,7 @@ async def test_an_attempt_that_answers_for_fewer_requests_costs_only_whom_it_for
     assert [told(each) for each in outcomes] == ["1", BUG, "3"]
 
 
-async def test_what_is_logged_for_one_request_names_it(capsys):
+async def test_a_log_line_about_one_request_has_its_ids(capsys):
     logs.configure(service="test", version="1")
     context = service_context("/m", timeout_seconds=1, request_id="r-2")
     good = replace(context, request_id="r-1")

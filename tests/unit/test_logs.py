@@ -44,7 +44,7 @@ def lines_of(code: str, *, level: str = "INFO") -> list[dict[str, Any]]:
     return [json.loads(line) for line in finished.stdout.splitlines()]
 
 
-def test_a_line_says_what_where_when_and_who() -> None:
+def test_a_line_has_event_logger_time_and_service() -> None:
     [line] = lines_of("log.info('started', port=8080)")
     assert line.pop("timestamp").endswith("Z")
     assert line.pop("pid") > 1
@@ -132,7 +132,7 @@ warnings.warn("old ways")
     assert "old ways" in lines[1]["event"]
 
 
-def test_chatter_of_libraries_is_not_written() -> None:
+def test_unimportant_lines_of_libraries_are_not_written() -> None:
     assert lines_of("logging.getLogger('asyncio').info('Using selector')", level="INFO") == []
 
 

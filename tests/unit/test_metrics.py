@@ -107,7 +107,7 @@ def test_a_gauge_that_fails_costs_only_itself(metrics: Metrics, capsys: pytest.C
     assert "broken" in capsys.readouterr().out
 
 
-def test_a_flood_of_label_values_is_gathered_under_other(metrics: Metrics) -> None:
+def test_too_many_label_values_are_counted_as_other(metrics: Metrics) -> None:
     counter = metrics.counter("flood", "Flood.", ("who",))
     for number in range(SERIES_MAX + 50):
         counter.add(str(number))
@@ -142,7 +142,7 @@ def test_two_processes_in_one_interpreter_do_not_mix_their_counts(metrics: Metri
     assert value(other, "homeroom_call_seconds_count", method="/svc/A", code="OK") is None
 
 
-def test_things_of_one_kind_share_a_gauge_under_their_own_labels():
+def test_one_gauge_has_a_series_for_each_label():
     metrics = Metrics(service="gateway")
     for number, upstream in enumerate(("session_service", "progress_service")):
         metrics.gauge_of("waiting", "Waiting.", partial(float, number), label="upstream", value=upstream)

@@ -1,4 +1,4 @@
-"""Lists in pages: nothing is lost or repeated, a page has a bound, and a forged token hurts nobody else."""
+"""Lists in pages: no row is lost or repeated, a page has a limit, and a forged token is refused alone."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def numbers(pages) -> list[int]:
 
 
 @pytest.mark.parametrize("count", [0, 1, 9, 10, 11, 20, 21])
-async def test_a_walk_through_the_pages_sees_each_row_once_in_order(count):
+async def test_all_pages_together_have_each_row_once_in_order(count):
     made, _ = listing([Row(n) for n in range(count)])
     pages = await walk(made, size=10)
     assert numbers(pages) == list(range(count))
@@ -106,7 +106,7 @@ async def test_the_size_of_a_page_has_a_default_and_a_bound():
         assert asked[-1].limit == expected + 1
 
 
-async def test_a_page_ends_at_its_bytes_and_goes_on_with_its_token():
+async def test_a_page_ends_at_its_size_limit_and_the_token_continues_it():
     rows = [Row(n, "x" * 300_000) for n in range(10)]
     made, _ = listing(rows)
     pages = await walk(made, size=500)
@@ -164,7 +164,7 @@ def forged() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", forged())
-async def test_a_forged_token_is_refused_and_hurts_no_neighbour(name):
+async def test_a_forged_token_is_refused_and_other_requests_are_answered(name):
     made, asked = listing([Row(n) for n in range(10)])
     first, bad, other = await made.answer([item(), item(token=forged()[name]), item()])
     assert [len(outcome.message.entries) for outcome in (first, other)] == [10, 10]
@@ -173,7 +173,7 @@ async def test_a_forged_token_is_refused_and_hurts_no_neighbour(name):
     assert len(asked) == 2  # no operation has seen it
 
 
-def test_a_token_gives_its_position_back():
+def test_a_token_has_the_position_that_was_written():
     for position in [(5,), ("a", 2**63 - 1), ("é\0", -(2**63)), ()]:
         token = TOKENS.write(LIST, position)
         assert PageTokens(secret="s").read(LIST, token) == position
@@ -200,7 +200,7 @@ def test_a_token_that_the_contract_would_refuse_is_not_written():
     ids=lambda value: type(value).__name__,
 )
 @pytest.mark.parametrize("where", ["conversion", "operation", "rendering"])
-async def test_whatever_one_page_raises_costs_that_page_alone(where, error, reason):
+async def test_any_exception_of_one_page_fails_only_that_page(where, error, reason):
     def fail_if(poisonous: bool) -> None:
         if poisonous:
             raise error
@@ -239,7 +239,7 @@ async def test_a_page_that_is_out_of_time_fails_alone():
     ]
 
 
-async def test_the_pages_that_are_read_at_once_are_bounded():
+async def test_only_a_limited_number_of_pages_is_read_at_once():
     running = most = 0
 
     async def operation(item_, page_):

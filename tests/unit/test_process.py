@@ -122,16 +122,16 @@ async def main(shutdown):
     assert (code, plain) == (0, ["closed"])
 
 
-def test_a_part_that_asks_for_the_end_chooses_the_exit_code() -> None:
+def test_only_the_first_request_to_end_is_logged() -> None:
     code, _, logged, _ = finish(
         start("""
 async def main(shutdown):
-    shutdown.request("the relay is gone", exit_code=3)
-    shutdown.request("too late", exit_code=4)
+    shutdown.request("the relay is gone")
+    shutdown.request("too late")
     await shutdown.wait()
 """)
     )
-    assert code == 3
+    assert code == 0
     assert [line["reason"] for line in logged] == ["the relay is gone"]
 
 
@@ -148,7 +148,7 @@ async def main(shutdown):
     assert "LookupError: no such thing" in str(logged[0]["exception"])
 
 
-def test_a_configuration_that_cannot_work_is_said_in_plain_words() -> None:
+def test_a_wrong_configuration_is_explained_as_text() -> None:
     code, plain, _, errors = finish(
         start("""
 async def main(shutdown):
@@ -241,7 +241,7 @@ async def main(shutdown):
     assert (code, plain) == (0, ["drained", "stopped"])
 
 
-def test_a_task_whose_error_nobody_took_is_logged() -> None:
+def test_an_unretrieved_error_of_a_task_is_logged() -> None:
     code, _, logged, errors = finish(
         start("""
 async def fail(): raise OSError("unseen")
@@ -261,7 +261,7 @@ async def main(shutdown):
     assert "ZeroDivisionError" in str(unhandled[1]["exception"])
 
 
-def test_start_up_is_out_of_the_collectors_sight_afterwards() -> None:
+def test_objects_of_the_start_are_excluded_from_garbage_collection() -> None:
     _, plain, _, _ = finish(
         start("""
 async def main(shutdown):
@@ -354,7 +354,7 @@ async def main(shutdown):
     assert (code, plain) == (0, ["closed", "cleaned up"])
 
 
-def test_a_start_that_must_be_tried_later_is_one_line() -> None:
+def test_a_start_error_is_one_log_line() -> None:
     code, plain, logged, errors = finish(
         start("""
 async def main(shutdown):
@@ -437,7 +437,7 @@ async def main(shutdown):
     assert plain == ["True"]
 
 
-async def test_waiting_ends_when_the_end_is_asked_for() -> None:
+async def test_waiting_ends_when_the_end_is_requested() -> None:
     shutdown = Shutdown()
     waiting = asyncio.create_task(shutdown.wait())
     await asyncio.sleep(0)

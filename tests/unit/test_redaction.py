@@ -1,4 +1,4 @@
-"""Secrets do not reach a log, whichever way they come."""
+"""Secrets do not reach a log in any form."""
 
 from __future__ import annotations
 

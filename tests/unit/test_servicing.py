@@ -1,4 +1,4 @@
-"""Items of a batch share a message, never a fate: whatever one of them causes is its own outcome."""
+"""The items of a batch are isolated: an error that one item causes is the outcome of that item alone."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def kind(request) -> str:
 
 
 @pytest.mark.parametrize(("error", "reason"), OF_ONE_ITEM, ids=named)
-async def test_a_conversion_that_raises_costs_its_item_alone(kind, error, reason):
+async def test_a_conversion_that_raises_fails_only_its_item(kind, error, reason):
     if isinstance(error, asyncio.CancelledError):
         return  # a conversion waits for nothing
     convert = raising(error, lambda value: value)
@@ -144,7 +144,7 @@ async def test_a_conversion_that_raises_costs_its_item_alone(kind, error, reason
 
 
 @pytest.mark.parametrize(("error", "reason"), OF_ONE_ITEM, ids=named)
-async def test_an_operation_that_raises_for_one_item_costs_that_item_alone(kind, error, reason, logged):
+async def test_an_operation_that_raises_for_one_item_fails_only_that_item(kind, error, reason, logged):
     runs = []
 
     def fails(items_):
@@ -170,7 +170,7 @@ async def test_an_error_about_the_whole_batch_is_shared_and_not_bisected(kind, e
 
 
 @pytest.mark.parametrize("error", [TypeError(), OverflowError()], ids=named)
-async def test_an_answer_that_cannot_be_rendered_costs_its_item_alone(kind, error):
+async def test_an_answer_that_cannot_be_rendered_fails_only_its_item(kind, error):
     outcomes = await handler(kind, render=raising(error, balance)).answer(items())
     assert told(outcomes) == all_but_one(Reason.INTERNAL)
 
@@ -196,7 +196,7 @@ async def test_refusals_among_the_values_are_outcomes(kind):
 
 
 @pytest.mark.parametrize("answered", [[], [1], None, [1] * 61])
-async def test_an_operation_that_miscounts_a_batch_with_one_item_costs_that_item_alone(answered):
+async def test_an_operation_with_a_wrong_number_of_outcomes_fails_only_the_item_that_causes_it(answered):
     async def miscounting(items_):
         return answered if any(item.request == POISON for item in items_) else await echo(items_)
 
@@ -275,14 +275,14 @@ async def test_content_is_appended_to_the_answers_that_name_it_in_one_lookup():
     assert asked == [["c1", "c2"]]
 
 
-async def test_content_that_is_missing_costs_the_answer_that_names_it_alone():
+async def test_missing_content_fails_only_the_answer_that_names_it():
     async def contents(names):
         return {name: entry(name) for name in names if name != f"c{POISON}"}
 
     assert told(await naming_contents(contents).answer(items())) == all_but_one(Reason.UNAVAILABLE)
 
 
-async def test_content_that_cannot_be_rendered_costs_the_answer_that_names_it_alone():
+async def test_content_that_cannot_be_rendered_fails_only_the_answer_that_names_it():
     async def contents(names):
         if f"c{POISON}" in names:
             raise TypeError
@@ -291,7 +291,7 @@ async def test_content_that_cannot_be_rendered_costs_the_answer_that_names_it_al
     assert told(await naming_contents(contents).answer(items())) == all_but_one(Reason.UNAVAILABLE)
 
 
-async def test_content_of_a_wrong_type_costs_the_answer_that_names_it_alone():
+async def test_content_of_a_wrong_type_fails_only_the_answer_that_names_it():
     async def contents(names):
         return {name: "no bytes" if name == f"c{POISON}" else entry(name) for name in names}
 
@@ -351,7 +351,7 @@ def _unused(path: str):
     return plain(path, lambda item: item, echo, lambda value: value)
 
 
-async def test_a_reply_that_cannot_be_serialized_costs_its_item_alone():
+async def test_a_reply_that_cannot_be_serialized_fails_only_its_item():
     async def operation(items_, render):
         return [
             None if number == 1 else Reply(object()) if number == 2 else Reply(render(item.request))
@@ -363,7 +363,7 @@ async def test_a_reply_that_cannot_be_serialized_costs_its_item_alone():
     assert told(outcomes) == [1, Reason.INTERNAL, Reason.INTERNAL, 4]
 
 
-async def test_a_request_whose_validation_itself_fails_costs_its_item_alone(monkeypatch):
+async def test_a_validation_that_raises_fails_only_its_item(monkeypatch):
     def validate(message):
         if message.amount == 2:
             raise RuntimeError("a rule that cannot be evaluated")

@@ -33,7 +33,7 @@ def test_a_message_that_is_wrong_everywhere_has_a_bounded_number_of_violations()
     assert error.violations[0].field == "questions[0].questionId"
 
 
-def test_of_a_large_message_only_the_first_violation_is_looked_for():
+def test_only_the_first_violation_of_a_large_message_is_reported():
     error = validate(wrong_everywhere(questions=1000))
     assert [violation.field for violation in error.violations] == ["questions[0].questionId"]
 

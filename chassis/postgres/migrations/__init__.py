@@ -1,4 +1,4 @@
-"""Bring a database to the schema that a service knows, and refuse to serve on any other."""
+"""Migrations: bring a database to the schema of a service, and check that it has this schema."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pathlib import Path
 import asyncpg
 
 from chassis.postgres import Connection, Database
-from chassis.postgres.errors import DatabaseUnavailable, translate_connecting
+from chassis.postgres.errors import DatabaseUnavailable, raise_translated, translate_connecting
 
 FOLDER = Path(__file__).parent
-"""The chassis' own tables (idempotency keys, outbox), for a service to put among its folders."""
+"""The migrations of the chassis' own tables: idempotency keys and outbox. Each service adds this folder."""
 
 MIGRATE_SECONDS_MAX = 600.0
 CHECK_SECONDS_MAX = 10.0
-# A waiting ALTER TABLE makes everyone who comes after it wait too: give up soon, and come back.
+# A waiting ALTER TABLE blocks all later statements on the table. So it gives up soon, and tries again later.
 DDL_LOCK_TIMEOUT_MS = 2000
 RETRY_SECONDS_MAX = 2.0
 
@@ -40,11 +40,11 @@ _LEDGER = """
 
 
 class MigrationError(Exception):
-    """The migration files contradict themselves or what was applied before; nothing was changed."""
+    """The migration files contradict each other, or the applied migrations; nothing was changed."""
 
 
 class SchemaMismatch(Exception):  # noqa: N818 — named for what is found
-    """The schema of the database is not the one that this program knows; the message says what to do."""
+    """The database has another schema than this program needs; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Migration:
 def load(folders: Mapping[str, Path]) -> list[Migration]:
     """Read `NNN_verb_noun.sql`, numbered 001, 002, … in each component's folder, in the order to apply them.
 
-    Components come in the order of the mapping. Raises MigrationError on a name that does not fit or a gap.
+    Components come in the order of the mapping. Raises MigrationError for a wrong name or a gap.
     """
     migrations: list[Migration] = []
     for component, folder in folders.items():
@@ -72,7 +72,7 @@ def load(folders: Mapping[str, Path]) -> list[Migration]:
                 raise MigrationError(f"{path} is not named NNN_verb_noun.sql")
             if int(match["version"]) != expected:
                 raise MigrationError(f"{path} should be number {expected:03d}: no gap, no number twice")
-            sql = path.read_text(encoding="utf-8")  # universal newlines: the same checksum on every checkout
+            sql = path.read_text(encoding="utf-8")  # universal newlines: every checkout has the same checksum
             checksum = hashlib.sha256(sql.encode()).hexdigest()
             migrations.append(Migration(component, expected, match["name"], checksum, sql))
         if not any(migration.component == component for migration in migrations):
@@ -81,12 +81,12 @@ def load(folders: Mapping[str, Path]) -> list[Migration]:
 
 
 async def migrate(dsn: str, folders: Mapping[str, Path]) -> list[Migration]:
-    """Apply what is missing, in order, and return it; safe to run from many processes at once.
+    """Apply the missing migrations, in order, and return them. Many processes may run this at once.
 
-    Each file is one transaction together with its record, under a transaction-level advisory lock (which
-    also works behind pgbouncer). A file that cannot get its locks soon is rolled back and tried again, so
-    that it never stalls the traffic. Raises MigrationError when an applied file has changed or the database
-    is newer, DatabaseUnavailable, DatabaseMisconfigured, and TimeoutError after ten minutes.
+    One transaction applies a file and records it, under a transaction-level advisory lock (which also works
+    behind pgbouncer). A file that does not get its locks soon is rolled back and tried again, so that it does
+    not block other statements. Raises MigrationError when an applied file has changed or the database is
+    newer, DatabaseUnavailable, DatabaseMisconfigured, and TimeoutError after ten minutes.
     """
     migrations = load(folders)
     applied: list[Migration] = []
@@ -127,11 +127,8 @@ async def _connect(dsn: str) -> Connection:
             statement_cache_size=0,
             server_settings={"application_name": "homeroom migrate"},
         )
-    except Exception as error:
-        translated = translate_connecting(error)
-        if translated is error:
-            raise
-        raise translated from error
+    except Exception as error:  # noqa: BLE001 - raised again, translated
+        raise_translated(error, translate_connecting(error))
 
 
 async def _apply_next_when_unlocked(
@@ -157,7 +154,7 @@ async def _apply_next(connection: Connection, migrations: Sequence[Migration]) -
         await connection.execute(f"SET LOCAL lock_timeout = {DDL_LOCK_TIMEOUT_MS:d}")
         await connection.execute(migration.sql)
         if not connection.is_in_transaction():
-            raise MigrationError(f"{migration} ends its transaction itself; it must not")
+            raise MigrationError(f"{migration} must not end its transaction itself")
         await connection.execute(
             "INSERT INTO schema_migrations (component, version, name, checksum) VALUES ($1, $2, $3, $4)",
             migration.component,
@@ -183,7 +180,7 @@ def _refuse_contradictions(
     for key, row in sorted(recorded.items()):
         component, version = key
         if component not in components:
-            continue  # another program's tables in the same database are its own business
+            continue  # the component belongs to another program in the same database
         label = f"{component} {version:03d}_{row['name']}"
         if key not in known:
             raise error(f"the database is newer than this program: it has {label}; deploy the newer program")

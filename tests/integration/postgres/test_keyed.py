@@ -1,4 +1,4 @@
-"""A keyed change has one effect and one answer, however many requests with its key arrive at once."""
+"""A keyed change has one effect and one answer, even if many requests with its key arrive at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A write is reported as done, as not done or as unknown, and the report is true, whatever is lost."""
+"""A write is reported as done, not done or unknown. The report is true for every kind of lost connection."""
 
 from __future__ import annotations
 

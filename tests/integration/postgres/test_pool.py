@@ -16,6 +16,7 @@ from chassis.postgres import (
 from chassis.postgres.pool import Pool
 from homeroom.embedded.provisioning import ServiceDatabase
 from tests.support.notes import INSERT, insert, one, opened, soon, written
+from tests.support.postgres_proxy import PostgresProxy
 from tests.support.waiting import eventually
 
 
@@ -52,6 +53,40 @@ async def test_who_finds_no_free_connection_until_the_deadline_is_told_so(
         await database.read(hold, deadline=soon())
         assert await database.read(one, deadline=soon()) == 1
         assert (database.pool_size, database.pool_idle) == (1, 1)
+
+
+async def test_a_busy_pool_answers_a_ping(empty_database: ServiceDatabase) -> None:
+    async with opened(empty_database.service, minimum=1, maximum=1, waiting_max=1) as database:
+
+        async def hold(_connection: Connection) -> None:
+            waiting = asyncio.create_task(database.read(one, deadline=soon()))
+            await eventually_waiting(database, 1)
+            await database.ping()  # the connection has answered lately
+            database._pool.answered_at -= 60
+            await database.ping()  # it has not, and the database is asked over another one
+            assert (database.pool_size, database.pool_waiting) == (1, 1)
+            asked.append(waiting)
+
+        asked: list[asyncio.Task[int]] = []
+        await database.read(hold, deadline=soon())
+        assert await asked[0] == 1
+
+
+async def test_a_busy_pool_does_not_hide_that_the_database_is_gone(empty_database: ServiceDatabase) -> None:
+    async with (
+        PostgresProxy(empty_database.service).running() as proxy,
+        opened(proxy.dsn, minimum=1, maximum=1) as database,
+    ):
+
+        async def hold(_connection: Connection) -> None:
+            proxy.refuse = True
+            database._pool.answered_at -= 60
+            with pytest.raises(DatabaseUnavailable):
+                await database.ping()
+            proxy.refuse = False
+
+        await database.read(hold, deadline=soon())
+        await database.ping()
 
 
 async def eventually_waiting(database: Database, count: int) -> None:

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from chassis.errors import Reason, ServiceError
-from chassis.postgres import Connection, Database, OutcomeUnknown
-from tests.support.notes import INSERT, insert, one, soon, written
+from chassis.postgres import Connection, Database, DatabaseUnavailable, OutcomeUnknown
+from homeroom.embedded.postgres import Cluster
+from homeroom.embedded.provisioning import ServiceDatabase
+from tests.support.notes import INSERT, insert, one, opened, soon, written
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.fault
@@ -66,6 +68,21 @@ async def test_a_ping_gives_up_by_itself(database: Database) -> None:
         with stopped(pid), pytest.raises(ServiceError) as caught:
             await database.ping()
     assert caught.value.reason is Reason.DEADLINE_EXCEEDED
+
+
+async def test_a_ping_of_a_busy_pool_gives_up_by_itself(
+    empty_database: ServiceDatabase, postgres: Cluster
+) -> None:
+    assert postgres.pid is not None
+    async with opened(empty_database.service, minimum=1, maximum=1) as database:
+
+        async def hold(_connection: Connection) -> None:
+            database._pool.answered_at -= 60
+            with stopped(postgres.pid), pytest.raises(DatabaseUnavailable, match="does not answer"):
+                await database.ping()
+
+        await database.read(hold, deadline=soon(30))
+        await database.ping()
 
 
 @pytest.mark.usefixtures("patient_cleaning")
