@@ -140,11 +140,19 @@ class Connection(web.RequestHandler):
         if self._request_count != before:
             self._head_since = 0.0
             self._head_bytes = 0
-        elif self._head_since or self._waiter is not None:  # no request is in progress: these are headers
+        elif self._head_since or self._waits_for_request():
             self._head_since = self._head_since or time.monotonic()
             self._head_bytes += len(data)
             if self._head_bytes > self._connections.limits.head_bytes_max:
                 self.cut_off()
+
+    def _waits_for_request(self) -> bool:
+        """Whether no request is under way, so that what comes in are headers.
+
+        The waiter is done as soon as headers are complete, and is gone when the event loop comes round. In
+        between, more of a large body may arrive.
+        """
+        return self._waiter is not None and not self._waiter.done()
 
     def overdue(self, now: float) -> str:
         """The reason to close this connection now; empty when there is none."""
@@ -182,8 +190,10 @@ class Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("A part of the answer was sent already")
         if status == CODES[Reason.INVALID_ARGUMENT].http:
-            log.debug("request_unreadable", remote=request.remote, problem=message)
-            error = ServiceError(Reason.INVALID_ARGUMENT, f"The request cannot be read as HTTP: {message}")
+            # Behind a colon the parser quotes what it read, and that may be a token.
+            fault = (message or "").partition(":")[0]
+            log.debug("request_unreadable", remote=request.remote, problem=fault)
+            error = ServiceError(Reason.INVALID_ARGUMENT, f"The request cannot be read as HTTP: {fault}")
         else:
             log.error("request_failed_outside_application", exc_info=exc)
             error = ServiceError(Reason.INTERNAL)

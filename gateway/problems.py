@@ -71,5 +71,5 @@ def _shortened(text: str, length_max: int) -> str:
 def _json(members: Mapping[str, Any]) -> bytes:
     try:
         return orjson.dumps(members)
-    except TypeError:  # the client sent half of a surrogate pair in the name of a field
-        return json.dumps(members).encode("ascii")
+    except TypeError:  # a field's name has half a surrogate pair: strict JSON readers refuse its escape
+        return json.dumps(members, ensure_ascii=False).encode(errors="replace")

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Mapping
 
 from homeroom import probe
 
 _INTERNAL_ERRORS = re.compile(rb"^homeroom_internal_errors_total\{[^}]*\} ([0-9.e+]+)$", re.MULTILINE)
+
+
+def all_well(readyz: bytes) -> bool:
+    """Whether a `/readyz` shows no failed check, not even one that the process can serve without."""
+    return all(check["ok"] for check in json.loads(readyz).get("checks", ()))
 
 
 async def internal_errors(ops_ports: Mapping[str, int]) -> dict[str, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shutil
 import signal
@@ -141,13 +140,7 @@ class Stack:
         await self._watches["postgres"].restart(lambda: self._cluster.stop(immediately=immediately))
 
     async def wait_ready(self, *, seconds_max: float = READY_SECONDS_MAX) -> None:
-        """Return when every process is ready and reaches each process that it calls.
-
-        The gateway says that it is ready as soon as it reaches any service; whoever starts a stack wants all
-        of them. Without this, the first requests got 503.
-
-        Raises StackError with the end of the log of a process that is not ready in time.
-        """
+        """Return when every process is ready and reaches those it calls; StackError with its log if not."""
         deadline = time.monotonic() + seconds_max
         await together(*(self._wait_ready(name, deadline) for name in self._services))
 
@@ -263,7 +256,7 @@ class Stack:
         pause = _POLL_SECONDS_FIRST
         while True:
             answer = await probe.get(port, "/readyz")
-            if answer is not None and answer.status == 200 and _every_check_passes(answer.body):
+            if answer is not None and answer.status == 200 and ops_pages.all_well(answer.body):
                 return
             if not self._ready and self._watches[name].deaths_in_a_row >= _DEATHS_BEFORE_READY_MAX:
                 raise StackError(f"{name} dies again and again:\n{self._end_of_log(name)}")
@@ -309,12 +302,6 @@ async def together(*parts: Coroutine[None, None, None]) -> None:
                 group.create_task(part)
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None
-
-
-def _every_check_passes(page: bytes) -> bool:
-    """Whether a `/readyz` page shows no failed check, also none of those that readiness does not require."""
-    checks: list[dict[str, object]] = json.loads(page)["checks"]
-    return all(check["ok"] for check in checks)
 
 
 def _opened_way(folders: Iterable[Path], user: str) -> str:

@@ -23,6 +23,7 @@ from chassis.rpc.authentication import Authentication, not_served, refuse
 from chassis.rpc.dispatch import Dispatcher
 from chassis.rpc.health import CHECKS_MAX, SERVICE, WATCHES_MAX, HealthService
 from chassis.rpc.methods import Method
+from chassis.rpc.room import in_turns, no_room
 from chassis.rpc.servicing import Handler
 from chassis.rpc.stalls import StallWatch
 from chassis.rpc.status import to_status
@@ -167,7 +168,8 @@ class Server:
             await refuse(context, ServiceError(Reason.INVALID_ARGUMENT, "This is not a CarryRequest"))
         method = self._dispatcher.methods.get(request.method)
         if method is None or method.server_streaming:
-            return _carried([not_served(request.method)] * len(request.calls))
+            count = len(request.calls)
+            return _carried([not_served(request.method)] * count, [""] * count)
         sent_at = time.monotonic() - self._stalls.seconds()
         answers = await self._dispatcher.run(
             method,
@@ -187,7 +189,7 @@ class Server:
                 for carried in request.calls
             ],
         )
-        return _carried(answers)
+        return _carried(answers, [carried.user_id for carried in request.calls])
 
     def _plain_handler(self, method: Method) -> grpc.RpcMethodHandler[Any, Any]:
         async def unary(payload: bytes, context: RpcContext) -> bytes:
@@ -253,27 +255,36 @@ def _stopping_error() -> ServiceError:
     return ServiceError(Reason.UNAVAILABLE, "This process is stopping", retry_after_seconds=0.1)
 
 
-def _carried(answers: Sequence[Outcome]) -> bytes:
-    """The carrier's response: an outcome for each call, in the same order."""
+def _carried(answers: Sequence[Outcome], users: Sequence[str]) -> bytes:
+    """The carrier's response: an outcome for each call, in their order; `in_turns` decides who has room."""
+    payloads = [answer.payload() if isinstance(answer, Reply) else b"" for answer in answers]
+    too_many = sum(map(len, payloads)) > ANSWERS_BYTES_MAX
+    refused = _without_room(payloads, users) if too_many else frozenset()
     response = carrier_pb2.CarryResponse()
-    room_bytes = ANSWERS_BYTES_MAX
-    for answer in answers:
-        if isinstance(answer, Reply) and len(payload := answer.payload()) <= room_bytes:
-            room_bytes -= len(payload)
+    for place, (answer, payload) in enumerate(zip(answers, payloads, strict=True)):
+        if isinstance(answer, Reply) and place not in refused:
             response.outcomes.add(response=payload, replayed=answer.replayed)
         else:
             response.outcomes.add(error=_status_of(answer))
     return response.SerializeToString()
 
 
+def _without_room(payloads: Sequence[bytes], users: Sequence[str]) -> frozenset[int]:
+    """The places of the answers that do not fit into the message."""
+    refused: set[int] = set()
+    room_bytes = ANSWERS_BYTES_MAX
+    for place in in_turns(users):
+        if len(payloads[place]) <= room_bytes:
+            room_bytes -= len(payloads[place])
+        else:
+            refused.add(place)
+    return frozenset(refused)
+
+
 def _status_of(answer: Outcome) -> status_pb2.Status:
     """The status of a refusal, or of an answer for which the message has no room."""
-    if isinstance(answer, Reply):
-        answer = ServiceError(
-            Reason.OVERLOADED, "The answers of one message were too large together", retry_after_seconds=0.1
-        )
     try:
-        return to_status(answer)
+        return to_status(answer if isinstance(answer, ServiceError) else no_room())
     except Exception:
         log.exception("refusal_not_rendered")
         return to_status(ServiceError(Reason.INTERNAL))

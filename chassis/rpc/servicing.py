@@ -22,6 +22,8 @@ from chassis.postgres.refusals import ABOUT_ALL, busy, refusal_of
 from chassis.rpc.faults import cancelled_by_caller
 from chassis.rpc.methods import Method, find_method
 from chassis.rpc.paging import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, Page, PageTokens, Position
+from chassis.rpc.room import in_turns, no_room
+from chassis.rpc.wire import ANSWERS_BYTES_MAX
 from chassis.telemetry.logs import get_logger
 
 # A page ends before its rows exceed this size, even if it has fewer than `page_size` rows.
@@ -77,11 +79,7 @@ def plain(
 
     async def answer(items: Sequence[Item[M]]) -> list[Outcome]:
         async def run(converted: Sequence[Item[R]]) -> Sequence[Outcome]:
-            values = await operation(converted)
-            return [
-                value if isinstance(value, ServiceError) else _rendered(method, value, render)
-                for value in values
-            ]
+            return _rendered_in_room(method, converted, await operation(converted), render)
 
         return await _answer(method, items, lambda item: item.asking(convert(item)), run)
 
@@ -112,7 +110,7 @@ def keyed(
 
     async def answer(items: Sequence[Item[M]]) -> list[Outcome]:
         outcomes = await _answer(method, items, with_key, lambda converted: operation(converted, rendered))
-        return outcomes if contents is None else await _with_contents(outcomes, contents)
+        return outcomes if contents is None else await _with_contents(items, outcomes, contents)
 
     return UnaryHandler(method, answer)
 
@@ -263,6 +261,28 @@ def _refusal_for(method: Method, item: Item[Any], error: BaseException) -> Servi
     return ServiceError(Reason.INTERNAL)
 
 
+def _rendered_in_room(
+    method: Method,
+    items: Sequence[Item[R]],
+    values: Sequence[V | ServiceError],
+    render: Callable[[V], Message],
+) -> list[Outcome]:
+    """Renders in turns until the message is full: an answer that cannot be sent must not take memory."""
+    outcomes: list[Outcome] = [value if isinstance(value, ServiceError) else no_room() for value in values]
+    if len(values) != len(items):
+        return outcomes  # `_bisecting` refuses them
+    room_bytes = ANSWERS_BYTES_MAX
+    for place in in_turns([item.user_id for item in items]):
+        value = values[place]
+        if room_bytes <= 0:
+            break
+        if not isinstance(value, ServiceError):
+            outcome = outcomes[place] = _rendered(method, value, render)
+            if isinstance(outcome, Reply) and isinstance(outcome.message, Message):
+                room_bytes -= outcome.message.ByteSize()
+    return outcomes
+
+
 def _rendered(method: Method, value: V, render: Callable[[V], Message]) -> Outcome:
     try:
         return Reply(render(value))
@@ -273,15 +293,22 @@ def _rendered(method: Method, value: V, render: Callable[[V], Message]) -> Outco
         return ServiceError(Reason.INTERNAL)
 
 
-async def _with_contents(outcomes: Sequence[Outcome], contents: Contents) -> list[Outcome]:
+async def _with_contents(
+    items: Sequence[Item[Any]], outcomes: Sequence[Outcome], contents: Contents
+) -> list[Outcome]:
+    """The outcomes with their contents appended, in turns, as long as there is room in their message."""
     names = {outcome.content for outcome in outcomes if isinstance(outcome, Reply) and outcome.content}
     if not names:
         return list(outcomes)
     found = await _found(contents, sorted(names))
-    return [
-        _with_content(outcome, found) if isinstance(outcome, Reply) and outcome.content else outcome
-        for outcome in outcomes
-    ]
+    complete = list(outcomes)
+    room_bytes = ANSWERS_BYTES_MAX
+    for place in in_turns([item.user_id for item in items]):
+        outcome = outcomes[place]
+        if isinstance(outcome, Reply) and outcome.content:
+            complete[place] = outcome = _with_content(outcome, found) if room_bytes > 0 else no_room()
+            room_bytes -= len(outcome.payload()) if isinstance(outcome, Reply) else 0
+    return complete
 
 
 async def _found(contents: Contents, names: Sequence[str]) -> dict[str, bytes]:

@@ -122,7 +122,7 @@ def _render(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> byte
     try:
         return orjson.dumps(event, default=_shown, option=orjson.OPT_PASSTHROUGH_DATACLASS)
     except TypeError:  # orjson refuses huge integers and lone surrogates; the line is still written
-        return json.dumps(event, default=_shown, ensure_ascii=True).encode("ascii")
+        return json.dumps(event, default=_shown, ensure_ascii=False).encode(errors="replace")
 
 
 def _shown(value: object) -> str:

@@ -284,3 +284,12 @@ def test_the_installed_aiohttp_has_what_the_connection_uses() -> None:
     assert {"_waiter", "_request_count", "_close"} <= set(web.RequestHandler.__slots__)
     for name in ("force_close", "handle_error", "data_received", "connection_made", "connection_lost"):
         assert callable(getattr(web.RequestHandler, name))
+
+
+async def test_a_request_that_cannot_be_read_is_not_quoted(gateway: Gateway) -> None:
+    token = gateway.identity.token("ada")
+    text = f"GET /v1/stats HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\x7f\r\n\r\n".encode()
+    answer = await gateway.raw(text)
+    assert b"400 Bad Request" in answer
+    assert b"cannot be read as HTTP" in answer
+    assert token[:10].encode() not in answer

@@ -150,6 +150,24 @@ def _unread(connection: Connection) -> int:
     return connection._wire.get_write_buffer_size()
 
 
+async def test_a_body_that_comes_right_behind_its_headers_is_not_taken_for_headers(
+    gateway: Gateway, backend: Backend
+) -> None:
+    """uvloop reads several times before it runs the task that waits for the headers."""
+    body = b'{"testId": "t"}' + b" " * 60_000
+    async with gateway_with(backend, gateway) as made, crowd(made, 1, b"") as one:
+        (connection,) = await eventually(lambda: connections_of(made))
+        ((reader, _),) = one.streams
+        for _ in range(2):
+            await eventually(lambda: connection._waiter is not None)
+            connection.data_received(head(made, length=len(body)))
+            for piece in (body[:30_000], body[30_000:]):
+                connection.data_received(piece)
+            answer = await reader.readuntil(b"\r\n\r\n")
+            assert b" 201 " in answer.splitlines()[0]
+            await reader.readexactly(int(answer.split(b"Content-Length: ")[1].split(b"\r\n")[0]))
+
+
 async def test_the_memory_for_one_connection_has_a_limit(gateway: Gateway, backend: Backend) -> None:
     answer_much(backend)
     async with gateway_with(backend, gateway) as made:

@@ -162,3 +162,11 @@ def test_a_storm_of_faults_is_not_a_storm_of_lines(
     assert b'"left_out":995' in lines[-1]
     assert not log.wants(404, 0.1)
     assert log.wants(200, 1.5)
+
+
+async def test_half_a_surrogate_pair_in_a_name_leaves_a_problem_that_strict_readers_can_read(
+    gateway: Gateway,
+) -> None:
+    answer = await gateway.request("POST", "/v1/sessions", data=b'{"\\ud800": 1}')
+    assert answer.reason == "INVALID_ARGUMENT"
+    assert answer.json()["errors"][0]["field"] == "?"

@@ -297,7 +297,7 @@ async def test_an_upstream_that_is_something_else_is_no_answer():
     "answer", [b"\xff", b"", b"\x0a\x00\x0a\x00"], ids=["cut short", "too few", "too many"]
 )
 async def test_an_answer_that_does_not_fit_its_message_is_no_answer(monkeypatch, answer):
-    monkeypatch.setattr("chassis.rpc.server._carried", lambda _answers: answer)
+    monkeypatch.setattr("chassis.rpc.server._carried", lambda *_: answer)
     async with serving() as server, calling(server.port, attempts=1) as client:
         assert {await reason_of(client) for _ in range(5)} == {Reason.UNAVAILABLE}
         assert client.breaker_open

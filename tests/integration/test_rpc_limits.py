@@ -98,6 +98,20 @@ async def test_answers_that_are_too_large_together_cost_only_the_last_of_them(mo
     assert [getattr(outcome, "reason", None) for outcome in outcomes] == [None, None, Reason.OVERLOADED]
 
 
+async def test_many_large_answers_of_one_caller_leave_room_for_the_others(monkeypatch):
+    monkeypatch.setattr("chassis.rpc.server.ANSWERS_BYTES_MAX", 3500)
+    servicer = Credits()
+    servicer.entry_characters = 1000
+    request = credits_pb2.ListMyCreditEntriesRequest()
+    rude = call(roles=("learner",))
+    polite = [dataclasses.replace(rude, user_id=user) for user in ("bob", "eve")]
+    async with serving(servicer) as server, calling(server.port) as client:
+        calls = [(request, context) for context in (*[rude] * 5, *polite)]
+        outcomes = await client.call_many(LIST_MINE, calls)
+    reasons = [getattr(outcome, "reason", None) for outcome in outcomes]
+    assert reasons == [None, *[Reason.OVERLOADED] * 4, None, None]
+
+
 async def test_text_that_is_none_hurts_no_neighbour(send):
     async with serving() as server, calling(server.port) as client:
         odd = dataclasses.replace(call(), user_id="a\udcffb")

@@ -91,3 +91,16 @@ async def test_the_table_bounds_when_an_answer_was_given(world: World, moment: s
             moment,
         )
     assert refusal.value.constraint_name == "answers_times_in_range"
+
+
+@pytest.mark.parametrize(
+    ("column", "longest"), [("user_id", 128), ("test_id", 128), ("title", 300), ("difficulty", 50)]
+)
+async def test_the_table_bounds_the_texts_of_a_session(world: World, column: str, longest: int) -> None:
+    await world.truth.execute(INSERT_SESSION, "active", 1, NOON, None, None, None)
+    one = "(SELECT session_id FROM sessions LIMIT 1)"
+    change = f"UPDATE sessions SET {column} = repeat('é', $1) WHERE session_id = {one}"  # noqa: S608 - our own names
+    await world.truth.execute(change, longest)
+    with pytest.raises(asyncpg.CheckViolationError) as refusal:
+        await world.truth.execute(change, longest + 1)
+    assert refusal.value.constraint_name == "sessions_texts_bounded"

@@ -218,3 +218,35 @@ async def test_a_number_beyond_its_bound_is_refused_by_the_contract(
     assert validate(request_) is None
     setattr(request_, field, largest + 1)
     assert validate(request_) is not None
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "longest"),
+    [
+        ("accounts", "email", 254),
+        ("accounts", "display_name", 200),
+        ("plans", "name", 200),
+        ("subscription_changes", "changed_by", 128),
+        ("holds", "subject", 300),
+        ("holds", "method", 200),
+        ("holds", "idempotency_key", 255),
+        ("credit_entries", "reason", 500),
+        ("license_changes", "changed_by", 128),
+        ("license_changes", "reason", 500),
+    ],
+)
+async def test_the_tables_have_the_bounds_that_the_contract_has_for_texts(
+    subscriptions: Subscriptions, table: str, column: str, longest: int
+) -> None:
+    ann = await subscriptions.account("ann")
+    grant = credits_pb2.AdjustCreditsRequest(user_id=ann, amount=1, reason="r")
+    await subscriptions.one(CREDITS, "AdjustCredits", grant, key="k")
+    await subscriptions.one(HOLDS, "PlaceHold", placement(ann))
+    level = licenses_pb2.ApplyLicenseLevelRequest(
+        user_id=ann, specialization="arts", level=1, max_level=2, event_id=str(uuid.uuid4()), reason="r"
+    )
+    await subscriptions.one(LICENSES, "ApplyLicenseLevel", level)
+    change = f"UPDATE {table} SET {column} = repeat('é', $1)"  # noqa: S608 - our own names
+    await subscriptions.truth.execute(change, longest)
+    with pytest.raises(asyncpg.CheckViolationError):
+        await subscriptions.truth.execute(change, longest + 1)

@@ -49,3 +49,22 @@ async def test_a_count_is_read_however_it_is_written(count: int) -> None:
         assert await ops_pages.internal_errors({"test": server.port}) == {"test": count}
     finally:
         await server.stop()
+
+
+async def test_a_failed_check_is_seen_even_if_the_process_can_serve_without_it() -> None:
+    health, answers = Health(cache_seconds=0.0), [False, True]
+
+    async def reach_neighbour() -> None:
+        if not answers.pop(0):
+            raise ConnectionError
+
+    health.add("neighbour", reach_neighbour, required=False)
+    metrics = Metrics(service="test")
+    pages = OpsPages(service="test", version="1", health=health, metrics=metrics)
+    page = await pages.get("/readyz")
+    assert page is not None
+    assert page.status == 200
+    assert not ops_pages.all_well(page.body)
+    page = await pages.get("/readyz")
+    assert page is not None
+    assert ops_pages.all_well(page.body)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from homeroom.ports import free_ports
 from homeroom.services import SERVICES
-from homeroom.supervisor import Stack, _every_check_passes, _opened_way
+from homeroom.supervisor import Stack, _opened_way
 
 
 def test_every_process_gets_two_ports_of_its_own_and_the_gateway_the_wanted_one(tmp_path: Path) -> None:
@@ -25,11 +24,3 @@ def test_root_is_told_what_was_opened_for_whom_and_that_nothing_need_be_done() -
     assert "another system user (postgres)" in line
     assert "/root, /root/work (chmod o+x), but not list" in line
     assert line.endswith("You need not do anything.")
-
-
-def test_a_stack_is_ready_only_when_its_processes_reach_all_whom_they_call() -> None:
-    database = {"name": "database", "ok": True, "required": True}
-    for reached in (True, False):
-        service = {"name": "session_service", "ok": reached, "required": False}
-        page = json.dumps({"status": "ready", "checks": [database, service]}).encode()
-        assert _every_check_passes(page) is reached

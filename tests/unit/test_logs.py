@@ -152,7 +152,7 @@ log.info("two\\nlines")
     assert lines[0]["kinds"] == [1, 2]
     assert lines[0]["names"] == {"5": "five"}
     assert lines[1]["number"] == 1 << 80
-    assert lines[2]["event"] == "surrogate \ud800"
+    assert lines[2]["event"] == "surrogate ?"  # strict readers of JSON refuse the escape of half a pair
     assert lines[3]["event"] == "two\nlines"
 
 

@@ -310,6 +310,42 @@ async def test_contents_that_cannot_be_read_now_are_asked_for_once():
     assert len(asked) == 1
 
 
+def of_a_rude_one_and_a_polite_one() -> list[Item[credits_pb2.AdjustCreditsRequest]]:
+    *rude, polite = items()
+    return [*rude, replace(polite, context=replace(polite.context, user_id="polite"))]
+
+
+async def test_answers_beyond_the_room_of_their_message_are_not_rendered(monkeypatch):
+    monkeypatch.setattr("chassis.rpc.servicing.ANSWERS_BYTES_MAX", 1)
+    rendered = []
+
+    def render(value):
+        rendered.append(value)
+        return credits_pb2.AdjustCreditsResponse(balance=value, entry={"entry_id": "large"})
+
+    outcomes = await handler("plain", render=render).answer(of_a_rude_one_and_a_polite_one())
+    assert rendered == [0]
+    assert told(outcomes) == [0, *[Reason.OVERLOADED] * (BATCH - 1)]
+
+
+async def test_the_room_for_answers_is_given_in_turns(monkeypatch):
+    size = len(balance(BATCH).SerializeToString())
+    monkeypatch.setattr("chassis.rpc.servicing.ANSWERS_BYTES_MAX", size)
+    outcomes = await handler("plain").answer(of_a_rude_one_and_a_polite_one())
+    assert told(outcomes) == [0, *[Reason.OVERLOADED] * (BATCH - 2), BATCH - 1]
+
+
+async def test_contents_are_appended_in_turns_until_their_message_is_full(monkeypatch):
+    async def contents(names):
+        return {name: entry(name) for name in names}
+
+    size = len(balance(BATCH).SerializeToString() + entry(f"c{BATCH}"))
+    monkeypatch.setattr("chassis.rpc.servicing.ANSWERS_BYTES_MAX", size)
+    outcomes = await naming_contents(contents).answer(of_a_rude_one_and_a_polite_one())
+    # The first item names no content, and so it takes no room.
+    assert told(outcomes) == [0, *[Reason.OVERLOADED] * (BATCH - 2), BATCH - 1]
+
+
 async def test_a_stream_converts_and_renders():
     async def following(item):
         for number in range(item.request):

@@ -1,0 +1,9 @@
+ALTER TABLE accounts VALIDATE CONSTRAINT accounts_texts_bounded;
+ALTER TABLE plans VALIDATE CONSTRAINT plans_texts_bounded;
+ALTER TABLE subscription_changes VALIDATE CONSTRAINT subscription_changes_by_bounded;
+ALTER TABLE holds VALIDATE CONSTRAINT holds_texts_bounded;
+ALTER TABLE holds VALIDATE CONSTRAINT holds_amounts_bounded;
+ALTER TABLE credit_entries VALIDATE CONSTRAINT credit_entries_reason_bounded;
+ALTER TABLE licenses VALIDATE CONSTRAINT licenses_specialization_bounded;
+ALTER TABLE license_events VALIDATE CONSTRAINT license_events_texts_bounded;
+ALTER TABLE license_changes VALIDATE CONSTRAINT license_changes_texts_bounded;
