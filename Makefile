@@ -17,8 +17,9 @@ up: $(RUN)  ## run a whole stack: PostgreSQL, Redis and the four processes (ARGS
 test: $(DEV)  ## run every test against real PostgreSQL, Redis and gRPC (ARGS="-k start")
 	$(VENV)/bin/python -m pytest $(ARGS)
 
-test-nightly: $(DEV)  ## the model-based tests, much longer
+test-nightly: $(DEV)  ## the model-based tests and the storms, much longer
 	HYPOTHESIS_PROFILE=nightly $(VENV)/bin/python -m pytest -p no:cacheprovider --timeout 7200 tests/subscription $(ARGS)
+	$(VENV)/bin/python -m pytest -p no:cacheprovider -m nightly tests/acceptance $(ARGS)
 
 check: $(DEV)  ## formatting, lint, types, layers, migrations, contract, names
 	$(VENV)/bin/ruff format --check .

@@ -28,7 +28,8 @@ from rich.text import Text
 
 from bench.replay.errors import ReplayError
 from bench.replay.killer import Killer, schedule
-from bench.replay.log import read_log
+from bench.replay.log import PracticeLog, read_log
+from bench.replay.passes import joined, log_of_pass
 from bench.replay.report import Outcome, Storm, as_json, show
 from bench.replay.run import TOKEN_SECONDS, Disturb, Order, replay
 from homeroom.commands.options import running
@@ -72,7 +73,8 @@ def main(
         typer.Option(
             min=0,
             max=1000,
-            help="Kill processes of a stack of our own at random: so often, or until the log is played.",
+            help="Kill processes of a stack of our own at random so often. The log is played again, with new "
+            "learners, until all kills have happened.",
         ),
     ] = 0,
     seed: Annotated[int | None, typer.Option(help="Of the kills; a random one is chosen and told.")] = None,
@@ -88,7 +90,7 @@ def main(
         log = read_log(folder)
         order = Order(log if learners is None else log.first(learners), at_once=at_once, twice=twice)
         if kills:
-            _refuse_foreign_stack(data, url)
+            _refuse_impossible_storm(order.log, data, url)
             seed = random.randrange(2**32) if seed is None else seed
             outcome = asyncio.run(_run_in_storm(order, kills=kills, seed=seed, terminal=terminal))
         else:
@@ -104,20 +106,27 @@ def main(
         raise typer.Exit(EXIT_DIFFERENCES)
 
 
-def _refuse_foreign_stack(data: Path | None, url: str | None) -> None:
+def _refuse_impossible_storm(log: PracticeLog, data: Path | None, url: str | None) -> None:
     if data is not None or url is not None:
         raise ReplayError(
             "--kills kills processes, so it starts a stack of its own: leave out --data and --url"
         )
+    if not log.answer_count:
+        raise ReplayError("the log has no answers, so there is no time for a kill")
 
 
 async def _run_in_storm(order: Order, *, kills: int, seed: int, terminal: Console) -> Outcome:
     terminal.print(f"starting a stack of our own, to kill its processes {kills} times (seed {seed})")
     async with Stack(ephemeral=True) as stack:
         killer = Killer(stack, schedule(seed, kills), say=lambda line: terminal.print(f"[dim]{line}[/]"))
-        outcome = await _replay(order, stack.gateway_url, stack.token, terminal, disturb=killer.at_work)
+        outcomes: list[Outcome] = []
+        while not (outcomes and killer.done):
+            of_pass = replace(order, log=log_of_pass(order.log, len(outcomes) + 1))
+            outcomes.append(
+                await _replay(of_pass, stack.gateway_url, stack.token, terminal, disturb=killer.at_work)
+            )
         storm = Storm(seed, dict(killer.killed), await stack.internal_errors())
-        return replace(outcome, storm=storm)
+        return replace(joined(outcomes), storm=storm)
 
 
 async def _run(order: Order, *, data: Path | None, url: str | None, terminal: Console) -> Outcome:

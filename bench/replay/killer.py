@@ -82,6 +82,11 @@ class Killer:
         self._say = say
         self.killed: Counter[tuple[str, Way]] = Counter()
 
+    @property
+    def done(self) -> bool:
+        """Whether every kill of the schedule was carried out."""
+        return self._due is None
+
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
         """Kill until the block ends. The kill under way is finished first: nothing is left half restarted.

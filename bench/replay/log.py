@@ -9,7 +9,7 @@ import uuid
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,9 @@ class LoggedLearner:
     name: str
     sessions: tuple[LoggedSession, ...]
 
+    def renamed(self, name: str) -> LoggedLearner:
+        return LoggedLearner(name, tuple(replace(session, learner=name) for session in self.sessions))
+
 
 @dataclass(frozen=True, slots=True)
 class PracticeLog:
@@ -81,6 +84,16 @@ class PracticeLog:
     def first(self, learners: int) -> PracticeLog:
         """The same log with only so many learners."""
         return PracticeLog(self.questions, self.learners[:learners])
+
+    def with_new_learners(self, mark: str) -> PracticeLog:
+        """The same log, played by learners of other names: to the server it is another log."""
+        return PracticeLog(
+            self.questions, tuple(learner.renamed(f"{learner.name}-{mark}") for learner in self.learners)
+        )
+
+    def and_also(self, other: PracticeLog) -> PracticeLog:
+        """The learners of both; the questions are the same."""
+        return PracticeLog(self.questions, (*self.learners, *other.learners))
 
 
 def read_log(folder: Path) -> PracticeLog:

@@ -47,7 +47,10 @@ class Storm:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Everything that a replay has found out; `second` is None if the log was played once."""
+    """Everything that a replay has found out; `second` is None if the log was played once.
+
+    `passes` counts how often the log was gone through, each time with new learners; `log` is all of that.
+    """
 
     log: PracticeLog
     plays: Sequence[Play]
@@ -56,6 +59,7 @@ class Outcome:
     second: Replayed | None
     statuses: Mapping[str, int] = field(default_factory=dict)
     storm: Storm | None = None
+    passes: int = 1
 
     @property
     def differences(self) -> list[Difference]:
@@ -98,6 +102,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "learners": len(outcome.log.learners),
         "sessions": outcome.log.session_count,
         "answers": outcome.log.answer_count,
+        "passes": outcome.passes,
         "plays": [_play_as_json(play, outcome.log) for play in outcome.plays],
         "allCounted": outcome.all_counted,
         "totals": {
@@ -125,6 +130,8 @@ def show(console: Console, outcome: Outcome) -> None:
     """The table of totals, the plays, and every difference."""
     for name, play in zip(("played", "played again"), outcome.plays, strict=False):
         console.print(_sentence(name, play, outcome.log))
+    if outcome.passes > 1:
+        console.print(f"that is {outcome.passes} passes over the log, each with new learners")
     console.print(_table(outcome.comparison))
     if not outcome.all_counted:
         console.print("[red]/v1/stats did not count every session in time; what it says is above[/red]")

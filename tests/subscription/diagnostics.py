@@ -25,13 +25,17 @@ class DiagnosticStore:
         """Up to `limit` discrepancies. It reads all tables from end to end."""
 
         async def work(connection: Connection) -> list[Discrepancy]:
-            rows = await connection.fetch(_DISCREPANCIES, limit)
-            return [
-                Discrepancy(row["what"], row["user_id"], row["about"], row["kept"], row["counted"])
-                for row in rows
-            ]
+            return await read_discrepancies(connection, limit=limit)
 
         return await self._database.read(work, deadline=deadline, name="select_discrepancies")
+
+
+async def read_discrepancies(connection: Connection, *, limit: int = 100) -> list[Discrepancy]:
+    """The same, over a connection that the caller has."""
+    rows = await connection.fetch(_DISCREPANCIES, limit)
+    return [
+        Discrepancy(row["what"], row["user_id"], row["about"], row["kept"], row["counted"]) for row in rows
+    ]
 
 
 _DISCREPANCIES = """

@@ -47,6 +47,7 @@ async def pgbouncer(*dsns: str, pool_size: int = SERVER_CONNECTIONS_MAX) -> Asyn
                 "pool_mode = transaction",
                 f"default_pool_size = {pool_size}",
                 "max_client_conn = 1000",
+                "server_login_retry = 1",  # a server that was away is tried again after so many seconds
                 f"logfile = {folder}/log",
                 "",
             )

@@ -18,6 +18,7 @@ from bench.replay.books import Books
 from bench.replay.comparison import Comparison, compare, compare_plays
 from bench.replay.errors import ReplayError
 from bench.replay.log import PracticeLog, read_log
+from bench.replay.passes import joined, log_of_pass
 from bench.replay.play import Play, Seen, SessionSeen
 from bench.replay.report import Outcome, as_json, replayed, show
 
@@ -364,3 +365,43 @@ def test_the_report_shows_the_totals_and_every_difference(log: PracticeLog) -> N
     plain = json.loads(json.dumps(as_json(outcome)))
     assert plain["totals"]["stats"]["right_answers"] == 8
     assert [each["what"] for each in plain["differences"]] == ["right answers"]
+
+
+def test_each_pass_over_a_log_has_learners_and_keys_of_its_own(log: PracticeLog) -> None:
+    passes = [log_of_pass(log, number) for number in (1, 2, 3)]
+    assert passes[0] == log
+    assert [each.answer_count for each in passes] == [log.answer_count] * 3
+    names = [learner.name for each in passes for learner in each.learners]
+    assert len(set(names)) == 3 * len(log.learners)
+    keys = [
+        session.key("start") for each in passes for learner in each.learners for session in learner.sessions
+    ]
+    assert len(set(keys)) == 3 * log.session_count
+
+
+def test_the_outcome_of_several_passes_is_their_sum_and_hides_no_difference(log: PracticeLog) -> None:
+    outcomes = []
+    for number in (1, 2, 3):
+        played = log_of_pass(log, number)
+        play, books = right_play(played), right_books(played)
+        first = played.learners[0].name
+        if number == 2:
+            wrong = {**books[first].stats, "xp": 0}
+            books[first] = Books(wrong, books[first].sessions)
+        comparison = compared(played, play, books)
+        outcomes.append(
+            Outcome(
+                played, (play,), comparison, all_counted=number != 3, second=None, statuses={"200": number}
+            )
+        )
+    outcome = joined(outcomes)
+    assert joined(outcomes[:1]) is outcomes[0]
+    assert (outcome.passes, outcome.log.answer_count) == (3, 3 * log.answer_count)
+    assert outcome.comparison.log.answers == 3 * log.answer_count
+    assert outcome.comparison.answers_of_gateway.answers == 3 * log.answer_count
+    assert outcome.differences == outcomes[1].differences != []
+    assert not outcome.all_counted
+    assert not outcome.sound
+    assert outcome.statuses == {"200": 6}
+    assert set(outcome.plays[0].sessions) == {learner.name for learner in outcome.log.learners}
+    assert as_json(outcome)["passes"] == 3

@@ -156,6 +156,15 @@ async def test_a_second_play_goes_on_with_the_schedule() -> None:
     assert [note for note in stack.notes if note != "ready"] == ["kill gateway", "kill session_service"]
 
 
+async def test_the_schedule_is_done_when_its_last_kill_was_carried_out() -> None:
+    at_work = Killer(Stack(), iter([at_once("gateway"), at_once("session_service")]), say=lambda _: None)
+    await play_until(at_work, 1)
+    assert at_work.done == (at_work.killed.total() == 2)
+    await play_until(at_work, 2)
+    assert at_work.done
+    assert Killer(Stack(), iter(()), say=lambda _: None).done
+
+
 app = typer.Typer()
 app.command()(command.main)
 
@@ -172,6 +181,13 @@ def test_a_stack_that_is_not_ours_is_not_killed(tmp_path: Path, options: list[st
 def test_a_number_of_kills_that_makes_no_sense_is_refused(tmp_path: Path, kills: str) -> None:
     write_empty_log(tmp_path)
     assert CliRunner().invoke(app, [str(tmp_path), "--kills", kills]).exit_code == 2
+
+
+def test_a_log_without_answers_is_not_played_for_ever(tmp_path: Path) -> None:
+    write_empty_log(tmp_path)
+    result = CliRunner().invoke(app, [str(tmp_path), "--kills", "3"])
+    assert result.exit_code == command.EXIT_FAILED
+    assert "no answers" in result.output
 
 
 def write_empty_log(folder: Path) -> None:

@@ -1,0 +1,171 @@
+"""Learners who do everything a learner can do, and retry as README.md says, while a test disturbs the stack.
+
+Each learner ends with the same totals, whatever was killed meanwhile, or something was lost or counted twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+
+from tests.support.http_client import Answer, HttpClient, unique
+
+REQUESTS_PER_SECOND = 200
+WORKERS = 50
+PATIENCE_SECONDS = 120.0
+CREDITS = 50
+PRICE = 5
+# The default plan's daily limit, and so the tests that each learner spends.
+SPENT = 3
+
+
+class MixedLoad:
+    """About 200 requests a second: accounts, credits, starts, answers, ends, lists.
+
+    `answered` counts final answers, `statuses` every answer. `surprises` are answers that README.md does not
+    tell a client to expect; `learners` have come to the end of their day.
+    """
+
+    def __init__(self, http: HttpClient) -> None:
+        self.answered = 0
+        self.statuses: Counter[str] = Counter()
+        self.surprises: list[str] = []
+        self.learners: list[str] = []
+        self._http = http
+        self._prefix = unique("mixed")
+        self._tests = [f"{self._prefix}-t{number}" for number in range(SPENT + 1)]
+        self._stopping = False
+        self._workers: list[asyncio.Task[None]] = []
+
+    async def begin(self) -> None:
+        for test in self._tests:
+            await self._http.put_test(test, questions=2, creditCost=PRICE)
+        self._workers = [asyncio.create_task(self._work(number)) for number in range(WORKERS)]
+
+    async def end(self) -> None:
+        """Let the learners under way come to the end of their day."""
+        self._stopping = True
+        await asyncio.gather(*self._workers)
+
+    async def _work(self, worker: int) -> None:
+        number = 0
+        while not self._stopping:
+            number += 1
+            user = f"{self._prefix}-{worker}-{number}"
+            await _Day(self, user, self._tests).run()
+            self.learners.append(user)
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        user: str,
+        expected: int = 200,
+        json: Mapping[str, Any] | None = None,
+        key: str | None = None,
+        admin: bool = False,
+    ) -> Answer | None:
+        """The final answer; None, and a surprise, if it is not the one expected."""
+        await asyncio.sleep(random.uniform(0, 2 * WORKERS / REQUESTS_PER_SECOND))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while True:
+                answer = await self._send(method, path, user=user, json=json, key=key, admin=admin)
+                reason = answer.body.get("reason", "") if answer is not None and answer.body else ""
+                self.statuses[f"{answer.status} {reason}".strip() if answer is not None else "none"] += 1
+                if answer is None or answer.status in {503, 504}:
+                    await asyncio.sleep(random.uniform(0.05, 0.4))
+                elif reason == "REQUEST_ABORTED" and key is not None:
+                    key = f"{key}-again"
+                else:
+                    break
+        self.answered += 1
+        if answer.status == expected:
+            return answer
+        self.surprises.append(f"{user} {method} {path} {key}: {answer.text}")
+        return None
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        user: str,
+        json: Mapping[str, Any] | None,
+        key: str | None,
+        admin: bool,
+    ) -> Answer | None:
+        sender, roles = ("root", ("admin",)) if admin else (user, ("learner",))
+        try:
+            return await self._http.send(method, path, user=sender, roles=roles, json=json, key=key)
+        except (aiohttp.ClientError, TimeoutError):
+            return None
+
+
+class _Day:
+    """One learner's day; it ends at the first surprise."""
+
+    def __init__(self, load: MixedLoad, user: str, tests: list[str]) -> None:
+        self._load = load
+        self._user = user
+        self._tests = tests
+
+    async def run(self) -> None:
+        user, load = self._user, self._load
+        account = f"/v1/accounts/{user}"
+        body = {"email": f"{user}@example.org", "displayName": user, "emailVerified": True}
+        await load.ask("PUT", account, user=user, json=body, admin=True)
+        grant = {"amount": CREDITS, "reason": "welcome"}
+        await load.ask("POST", f"{account}/credits", user=user, json=grant, key=f"{user}-grant", admin=True)
+        await self._session(self._tests[0], "a", answers=("2", "4"), end="complete")
+        # The unit of a session without an answer is there again for the start that follows at once.
+        await self._session(self._tests[1], "b", answers=(), end="abandon")
+        await self._session(self._tests[1], "c", answers=("wrong",), end="abandon")
+        await self._session(self._tests[2], "d", answers=("2", "wrong"), end="complete")
+        start = {"testId": self._tests[3]}
+        await load.ask("POST", "/v1/sessions", user=user, json=start, key="e-start", expected=429)
+        await load.ask("GET", "/v1/sessions?pageSize=3", user=user)
+        await load.ask("GET", "/v1/entitlements", user=user)
+        await load.ask("GET", "/v1/credits/entries", user=user)
+        await load.ask("GET", "/v1/stats", user=user)
+
+    async def _session(self, test: str, name: str, *, answers: tuple[str, ...], end: str) -> None:
+        user, load = self._user, self._load
+        start = {"testId": test}
+        started = await load.ask(
+            "POST", "/v1/sessions", user=user, json=start, key=f"{name}-start", expected=201
+        )
+        if started is None:
+            return
+        path = f"/v1/sessions/{started.body['sessionId']}"
+        for number, choice in enumerate(answers, start=1):
+            body = {"questionId": f"q{number}", "choice": choice}
+            await load.ask("POST", f"{path}/answers", user=user, json=body, key=f"{name}-{number}")
+        await load.ask("POST", f"{path}:{end}", user=user, json={}, key=f"{name}-{end}")
+
+
+async def wrong_days(http: HttpClient, load: MixedLoad) -> list[str]:
+    """The learners whose totals are not those of their day."""
+    turns = asyncio.Semaphore(WORKERS)
+
+    async def wrong(user: str) -> str:
+        async with turns:
+            entitlements, stats = await http.entitlements(user), await http.stats(user)
+            listed = await http.send("GET", "/v1/sessions", user=user)
+        states = Counter(session["state"] for session in listed.body["sessions"])
+        left = CREDITS - SPENT * PRICE
+        found = (
+            (entitlements["tests"]["used"], entitlements["tests"]["held"]),
+            (entitlements["credits"]["balance"], entitlements["credits"]["held"]),
+            (stats["completedSessions"], stats["answers"], stats["correct"]),
+            dict(states),
+        )
+        due = ((SPENT, 0), (left, 0), (2, 5, 3), {"COMPLETED": 2, "ABANDONED": 2})
+        return "" if found == due else f"{user}: {found} instead of {due}"
+
+    return [each for each in await asyncio.gather(*(wrong(user) for user in load.learners)) if each]
