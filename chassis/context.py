@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 SERVICE_ROLES = frozenset({"service"})
@@ -49,7 +49,15 @@ class Context:
 
     def on_behalf(self, method: str) -> Context:
         """The context of our own call to another service: with the deadline and the trace of this request."""
-        return replace(self, method=method, user_id="", roles=SERVICE_ROLES, idempotency_key="")
+        return Context(
+            method=method,
+            user_id="",
+            roles=SERVICE_ROLES,
+            idempotency_key="",
+            request_id=self.request_id,
+            deadline=self.deadline,
+            traceparent=self.traceparent,
+        )
 
 
 def service_context(

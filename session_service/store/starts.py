@@ -28,7 +28,7 @@ from session_service.domain.ids import SessionId
 from session_service.domain.sessions import Session, StartRequest
 from session_service.domain.tests import Edition
 from session_service.store.editions import EditionCache, EditionKey
-from session_service.store.session_rows import LIVE, SESSION, SESSION_COLUMNS, session_from
+from session_service.store.session_rows import LIVE, SESSION, SESSION_COLUMNS, STARTED, session_from
 
 
 class Resume(NamedTuple):
@@ -64,7 +64,17 @@ class StartStore:
 
     async def read_facts(self, items: Sequence[Item[StartRequest]], *, deadline: float) -> list[StartFacts]:
         """What is known of each start, in their order, all at one moment."""
-        wanted = as_rows([{**item.claim._asdict(), "test_id": item.request.test_id} for item in items])
+        wanted = as_rows(
+            [
+                {
+                    "user_id": item.context.user_id,
+                    "method": item.context.method,
+                    "key": item.context.idempotency_key,
+                    "test_id": item.request.test_id,
+                }
+                for item in items
+            ]
+        )
 
         async def work(connection: Connection) -> list[StartFacts]:
             facts = [_Fact.of(row) for row in await connection.fetch(_READ_FACTS, wanted)]
@@ -187,9 +197,9 @@ _INSERT_SESSIONS = f"""
                 WHERE resumed.ended AND resumed.user_id = call.user_id AND resumed.key = call.key)''')
 }
     ), started AS (
-        INSERT INTO sessions ({SESSION_COLUMNS})
-        SELECT {SESSION_COLUMNS}
-          FROM json_to_recordset($2) AS session ({SESSION})
+        INSERT INTO sessions ({names(STARTED)})
+        SELECT {names(STARTED)}
+          FROM json_to_recordset($2) AS session ({STARTED})
          CROSS JOIN patience
     ), told AS (
         {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -13,7 +13,7 @@ from chassis.errors import ServiceError
 from chassis.postgres import Connection, ConstraintViolation, Database
 from chassis.postgres.rows import as_rows, names
 from subscription_service.domain.accounts import AccountStatus, invalid_user_reference
-from subscription_service.domain.holds import LearnerHolds, Placed, Placement
+from subscription_service.domain.holds import Hold, LearnerHolds, Placed, Placement
 from subscription_service.domain.quota import DayUsage
 from subscription_service.store.clock import PinnedTime
 from subscription_service.store.hold_rows import HOLD, HOLD_COLUMNS, Books, hold_from
@@ -64,7 +64,7 @@ class Placing:
         for place, book in writing.items():
             if book.user_id in placed_at:
                 hold = book.holds[placements[place].hold_id]
-                outcomes[place] = Placed(replace(hold, placed_at=placed_at[book.user_id]))
+                outcomes[place] = Placed(_placed_at(hold, placed_at[book.user_id]))
         return outcomes
 
     async def read(self, connection: Connection, placements: Sequence[Placement]) -> Books:
@@ -131,6 +131,23 @@ class _NewHold:
 
 _NEW_HOLD = """user_id text, hold_id uuid, tests integer, subject text, method text, idempotency_key text,
                held integer, used integer, changes integer"""
+
+
+def _placed_at(hold: Hold, placed_at: datetime) -> Hold:
+    """An open hold with another time. `replace` would take three times as long, in each start."""
+    return Hold(
+        hold.user_id,
+        hold.hold_id,
+        hold.state,
+        hold.tests,
+        hold.credits,
+        hold.subject,
+        hold.method,
+        hold.idempotency_key,
+        hold.day,
+        placed_at,
+        None,
+    )
 
 
 def _new_hold(book: LearnerHolds) -> _NewHold:
