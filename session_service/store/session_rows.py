@@ -21,7 +21,7 @@ SESSION = """
     close_reason text, score double precision, passed boolean
 """
 SESSION_COLUMNS = names(SESSION)
-# The columns of a new session. The others begin with their defaults, and each column costs time in every start.
+# The columns of a new session. The others begin with their defaults: each column costs time in every start.
 STARTED = """
     user_id text, session_id uuid, hold_id uuid, test_id text, revision integer, attempt integer, state text,
     title text, kind text, difficulty text, metadata jsonb, total integer, started_at timestamptz,
