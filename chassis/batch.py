@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from chassis.context import Claim, Context
 from chassis.errors import ServiceError
@@ -14,8 +13,7 @@ Req = TypeVar("Req")
 Res = TypeVar("Res")
 
 
-@dataclass(frozen=True, slots=True)
-class Item(Generic[Req]):
+class Item(NamedTuple, Generic[Req]):
     """One request of a batch, and its context.
 
     `fingerprint` shows whether another request with the same key is the same request. It is empty when the
@@ -49,8 +47,7 @@ def latest_deadline(items: Iterable[Item[Any]]) -> float:
     return max(item.context.deadline for item in items)
 
 
-@dataclass(frozen=True, slots=True)
-class Reply(Generic[Res]):
+class Reply(NamedTuple, Generic[Res]):
     """An answer: a response message, or its serialized bytes.
 
     `original` is the traceparent of the call that a replay repeats; it is empty when that call was not

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import NamedTuple
 
 SERVICE_ROLES = frozenset({"service"})
@@ -17,9 +16,8 @@ class Claim(NamedTuple):
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
-    """The context of one request.
+class Context(NamedTuple):
+    """The context of one request. A tuple, because each process makes several for each request.
 
     `deadline` is in seconds, on the `time.monotonic()` clock of this process. `user_id` is the authenticated
     caller; it is empty when a service calls for itself. `idempotency_key` and `traceparent` are empty when

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import msgspec
 import orjson
-from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.util import urlsafe_b64decode
 
@@ -17,7 +16,7 @@ from gateway.problems import HttpRefusal
 from gateway.signing_keys import SigningKey, SigningKeys
 
 # Only these two. The algorithm belongs to the key; the token cannot choose it.
-_VERIFIERS = {algorithm: jws.JWSRegistry.algorithms[algorithm] for algorithm in ("RS256", "ES256")}
+ALGORITHMS = frozenset({"RS256", "ES256"})
 # The roles that a token can give. The role "service" is missing: only our own processes have it.
 TOKEN_ROLES = frozenset({"learner", "instructor", "admin"})
 LEEWAY_SECONDS = 30
@@ -125,7 +124,7 @@ class Authenticator:
         if not isinstance(header, dict) or "crit" in header:
             raise _refused("The token is a JWT with an unknown extension, or with a wrong header")
         key_id, algorithm = header.get("kid"), header.get("alg")
-        if not isinstance(algorithm, str) or algorithm not in _VERIFIERS:
+        if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
             raise _refused("The token must be signed with RS256 or ES256")
         if not isinstance(key_id, str | None):
             raise _refused("The token's kid is not a string")
@@ -149,15 +148,13 @@ class Authenticator:
 def _verified_claims(token: str, key: SigningKey) -> _Claims:
     """The claims of a token, after its signature was verified with this key (RFC 7515, section 5.2).
 
-    joserfc verifies the signature. Its `jwt.decode` could also do the rest, but it reads the header again,
-    chooses the algorithm from the header, and takes 38 µs; this takes 24 µs.
+    joserfc's `jwt.decode` could do all of this, but it reads the header again, chooses the algorithm from the
+    header, and takes twice as long.
     """
     signed, _, signature = token.rpartition(".")
     _, _, payload = signed.partition(".")
     try:
-        if not _VERIFIERS[key.algorithm].verify(
-            signed.encode("ascii"), urlsafe_b64decode(signature.encode("ascii")), key.key
-        ):
+        if not key.verifies(signed.encode("ascii"), urlsafe_b64decode(signature.encode("ascii"))):
             raise _refused("The token's signature is wrong")
         return _read_claims(urlsafe_b64decode(payload.encode("ascii")))
     except msgspec.ValidationError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 from google.protobuf.message import DecodeError, Message
@@ -296,7 +295,7 @@ def _traced(item: Item[bytes], span: RequestSpan) -> Item[bytes]:
     """The same call with the span as its parent. The decision not to sample is passed on as well."""
     if span.traceparent == item.context.traceparent:
         return item
-    return replace(item, context=replace(item.context, traceparent=span.traceparent))
+    return item._replace(context=item.context._replace(traceparent=span.traceparent))
 
 
 def _outcome(method: Method, answer: Carried | ServiceError) -> Outcome:

@@ -114,7 +114,7 @@ class Placing:
         return {row["user_id"]: row["placed_at"] for row in rows}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _NewHold:
     """A hold to write; `held` and `used` are the day's counters after it, `changes` what was read before."""
 

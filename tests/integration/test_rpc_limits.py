@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import gc
 import math
 import weakref
@@ -104,7 +103,7 @@ async def test_many_large_answers_of_one_caller_leave_room_for_the_others(monkey
     servicer.entry_characters = 1000
     request = credits_pb2.ListMyCreditEntriesRequest()
     rude = call(roles=("learner",))
-    polite = [dataclasses.replace(rude, user_id=user) for user in ("bob", "eve")]
+    polite = [rude._replace(user_id=user) for user in ("bob", "eve")]
     async with serving(servicer) as server, calling(server.port) as client:
         calls = [(request, context) for context in (*[rude] * 5, *polite)]
         outcomes = await client.call_many(LIST_MINE, calls)
@@ -114,7 +113,7 @@ async def test_many_large_answers_of_one_caller_leave_room_for_the_others(monkey
 
 async def test_text_that_is_none_hurts_no_neighbour(send):
     async with serving() as server, calling(server.port) as client:
-        odd = dataclasses.replace(call(), user_id="a\udcffb")
+        odd = call()._replace(user_id="a\udcffb")
         answers = await send(
             client,
             (adjust(1), call()),
@@ -128,7 +127,7 @@ async def test_text_that_is_none_hurts_no_neighbour(send):
 
 async def test_a_context_that_is_too_long_hurts_no_neighbour(send):
     async with serving() as server, calling(server.port) as client:
-        long = dataclasses.replace(call(), user_id="u" * MEBIBYTE)
+        long = call()._replace(user_id="u" * MEBIBYTE)
         answers = await send(
             client,
             (adjust(1), call()),
@@ -220,7 +219,7 @@ async def test_an_unreadable_answer_hurts_no_neighbour(monkeypatch):
     class Old(Credits):
         def answer(self, item):
             reply = super().answer(item)
-            return dataclasses.replace(reply, message=b"\xff") if item.request.amount == 2 else reply
+            return reply._replace(message=b"\xff") if item.request.amount == 2 else reply
 
     async with serving(Old()) as server, calling(server.port) as client:
         outcomes = await client.call_many(ADJUST, [(adjust(n), call()) for n in (1, 2, 3)])

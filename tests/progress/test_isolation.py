@@ -69,7 +69,7 @@ async def test_stats_of_a_learner_who_cannot_exist_are_refused_alone(progress: P
     get_stats, _ = handlers(results=progress.results, statistics=progress.statistics)
     assert isinstance(get_stats, UnaryHandler)
     items = [
-        Item(replace(asked(None).context, user_id=user_id), progress_pb2.GetStatsRequest())
+        Item(asked(None).context._replace(user_id=user_id), progress_pb2.GetStatsRequest())
         for user_id in ("a\0b", neighbour)
     ]
 
@@ -77,7 +77,7 @@ async def test_stats_of_a_learner_who_cannot_exist_are_refused_alone(progress: P
 
     assert isinstance(refused, ServiceError)
     assert refused.reason is Reason.INVALID_ARGUMENT
-    assert answered.message.stats.completed_sessions == 1
+    assert progress_pb2.GetStatsResponse.FromString(answered.payload()).stats.completed_sessions == 1
 
 
 async def test_a_transaction_that_is_about_to_add_a_learner_delays_nobody_but_that_learner(

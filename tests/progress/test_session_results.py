@@ -161,10 +161,13 @@ async def test_totals_beyond_32_bits_stay_exact_and_are_shown_as_the_largest_num
     get_stats, _ = handlers(results=progress.results, statistics=progress.statistics)
     assert isinstance(get_stats, UnaryHandler)
     items = [
-        Item(replace(asked(None).context, user_id=user_id), progress_pb2.GetStatsRequest())
+        Item(asked(None).context._replace(user_id=user_id), progress_pb2.GetStatsRequest())
         for user_id in (ada, bob)
     ]
-    shown, neighbour = [outcome.message.stats for outcome in await get_stats.answer(items)]
+    shown, neighbour = [
+        progress_pb2.GetStatsResponse.FromString(outcome.payload()).stats
+        for outcome in await get_stats.answer(items)
+    ]
     assert (shown.xp, shown.answers, shown.questions_answered) == (2**31 - 1,) * 3
     assert shown.completed_sessions == 2148
     assert (neighbour.xp, neighbour.completed_sessions) == (10, 1)

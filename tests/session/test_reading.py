@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -118,8 +117,8 @@ async def test_a_read_out_of_time_does_not_hurt_its_batch(world: World, method: 
         else sessions_pb2.ListSessionsRequest()
     )
     items = [world.item(f"/{SESSIONS}/{method}", request, user=user) for _ in range(3)]
-    late = replace(items[1].context, deadline=time.monotonic() - 1)
-    outcomes = await world.send([items[0], replace(items[1], context=late), items[2]])
+    late = items[1].context._replace(deadline=time.monotonic() - 1)
+    outcomes = await world.send([items[0], items[1]._replace(context=late), items[2]])
     assert (reasons(outcomes)[0], reasons(outcomes)[2]) == (None, None)
     assert reasons(outcomes)[1] in {None, Reason.DEADLINE_EXCEEDED}
 

@@ -312,7 +312,7 @@ async def test_contents_that_cannot_be_read_now_are_asked_for_once():
 
 def of_a_rude_one_and_a_polite_one() -> list[Item[credits_pb2.AdjustCreditsRequest]]:
     *rude, polite = items()
-    return [*rude, replace(polite, context=replace(polite.context, user_id="polite"))]
+    return [*rude, polite._replace(context=polite.context._replace(user_id="polite"))]
 
 
 async def test_answers_beyond_the_room_of_their_message_are_not_rendered(monkeypatch):
