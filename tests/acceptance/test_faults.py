@@ -35,6 +35,7 @@ class Storm:
     tests: list[str]
     answers: dict[tuple[str, str], str] = field(default_factory=dict)
     statuses: Counter[int] = field(default_factory=Counter)
+    aborted: int = 0
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -51,7 +52,13 @@ class Storm:
         await asyncio.gather(*self.tasks)
 
     async def start(self, learner: str, test: str) -> None:
-        answer = await self.http.start_until_answered(learner, test, key=f"start-{test}")
+        key = f"start-{test}"
+        answer = await self.http.start_until_answered(learner, test, key=key)
+        while answer.status == 409 and answer.body["reason"] == "REQUEST_ABORTED":
+            # On a slow machine a client may be without an answer for longer than the janitor waits.
+            self.aborted += 1
+            key += "-again"
+            answer = await self.http.start_until_answered(learner, test, key=key)
         self.statuses[answer.status] += 1
         if answer.status == 201:
             self.answers[learner, test] = answer.body["sessionId"]
@@ -103,8 +110,9 @@ async def test_10_kills_under_200_starts_a_second_lose_and_double_nothing(stack,
         await eventually(going_again, seconds=60)
     storm.stopping.set()
     await running
-    # Every client that retried with its key got its session.
+    # Every client got its session: nearly all with their first key, the others as the README says.
     assert set(storm.statuses) == {201}, storm.statuses
+    assert storm.aborted <= storm.statuses[201] / 50
 
     async def settled():
         books = await read_books(stack)
