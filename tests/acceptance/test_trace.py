@@ -21,7 +21,6 @@ def tree(spans: list[dict]) -> dict:
     children = defaultdict(list)
     for span in spans:
         children[span["parent_span_id"]].append(span)
-    ids = {span["span_id"] for span in spans}
 
     def below(span):
         return {
@@ -33,8 +32,14 @@ def tree(spans: list[dict]) -> dict:
             ],
         }
 
-    (root,) = [span for span in spans if span["parent_span_id"] not in ids]
+    (root,) = roots(spans)
     return below(root)
+
+
+def roots(spans: list[dict]) -> list[dict]:
+    """The spans whose parents are not here: one when every span has been written."""
+    ids = {span["span_id"] for span in spans}
+    return [span for span in spans if span["parent_span_id"] not in ids]
 
 
 def find(node: dict, service: str, kind: str | None = None) -> list[dict]:
@@ -55,7 +60,7 @@ async def test_a_start_is_one_trace_through_three_processes_with_their_queries(s
     async def complete():
         spans = read_spans(stack.spans, trace_id)
         services = {span["service"] for span in spans}
-        whole = {"gateway", "session_service", "subscription_service"} <= services
+        whole = {"gateway", "session_service", "subscription_service"} <= services and len(roots(spans)) == 1
         return spans if whole and sum(span["service"] == "gateway" for span in spans) >= 2 else None
 
     root = tree(await eventually(complete))
