@@ -1,7 +1,7 @@
 """Who gets what on a whole stack: every caller on every route, with requests that are valid.
 
-The routes, the roles and the request bodies come from the contract, so a new RPC is covered at once. What its path
-names must be known here: somebody's own thing, which others do not find, or a thing for everybody.
+The routes, the roles and the request bodies come from the contract, so a new RPC is covered at once. What its
+path names must be known here: somebody's own thing, which others do not find, or a thing for everybody.
 """
 
 from __future__ import annotations
@@ -100,6 +100,10 @@ async def ask(school: School, route: Route, caller: Caller) -> Answer:
     )
 
 
+def is_let_in(status: int, reason: str) -> bool:
+    return status < 500 and status != 401 and reason != "PERMISSION_DENIED"
+
+
 def expected(route: Route, caller: Caller) -> Callable[[int, str], bool]:
     """Whether an answer, by status and reason, is right for this caller."""
     if caller.role is None:
@@ -109,10 +113,8 @@ def expected(route: Route, caller: Caller) -> Callable[[int, str], bool]:
     if caller.name == "other learner" and OWNED.intersection(variables(route)):
         return lambda status, reason: (status, reason) == (404, "NOT_FOUND")
     if caller.name == "learner" and OWNED.intersection(variables(route)):
-        return lambda status, reason: (
-            status < 500 and status not in {401, 404} and not reason == "PERMISSION_DENIED"
-        )
-    return lambda status, reason: status < 500 and status != 401 and reason != "PERMISSION_DENIED"
+        return lambda status, reason: is_let_in(status, reason) and status != 404
+    return is_let_in
 
 
 # The owner comes last: some routes end what the path names.
