@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import orjson
 
-from chassis.postgres.rows import from_row, names
+from chassis.postgres.rows import RowType, from_row, names
 from session_service.domain.sessions import CloseReason, Session
 from session_service.domain.states import LIVE_STATES, SessionState
 from session_service.domain.tests import Kind
@@ -22,11 +22,14 @@ SESSION = """
 """
 SESSION_COLUMNS = names(SESSION)
 # The columns of a new session. The others begin with their defaults: each column costs time in every start.
-STARTED = """
+STARTED = RowType(
+    "started_session",
+    """
     user_id text, session_id uuid, hold_id uuid, test_id text, revision integer, attempt integer, state text,
     title text, kind text, difficulty text, metadata jsonb, total integer, started_at timestamptz,
     deadline_at timestamptz
-"""
+    """,
+)
 # What answers and endings change, behind the key; the rest of a session stays as it began.
 CHANGED = """
     user_id text, session_id uuid, state text, answered integer, solved integer, answers_given integer,
