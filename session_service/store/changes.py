@@ -106,7 +106,7 @@ class ChangeStore:
             facts = await self._read(connection, items, [key in locked for key in keys])
             result, changes = decide(facts)
             if changes:
-                await _write(connection, changes)
+                await write_changes(connection, changes)
             return result
 
         return await self._database.write(work, deadline=deadline, name="change_sessions")
@@ -131,7 +131,7 @@ class ChangeStore:
                 events=[event for each in decided for event in each.events],
             )
             if changes:
-                await _write(connection, changes)
+                await write_changes(connection, changes)
             return list(changes.sessions)
 
         return await self._database.write(work, deadline=deadline, name="change_free_sessions")
@@ -182,7 +182,8 @@ async def _lock(connection: Connection, keys: Collection[SessionKey], *, wait: b
     return {SessionKey(row["user_id"], row["session_id"]) for row in rows}
 
 
-async def _write(connection: Connection, changes: Changes) -> None:
+async def write_changes(connection: Connection, changes: Changes) -> None:
+    """Write all of it in one statement; the sessions are locked."""
     await connection.execute(
         _WRITE,
         claim_rows(changes.calls),
