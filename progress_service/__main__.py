@@ -71,7 +71,7 @@ async def serve(shutdown: Shutdown) -> None:
     # Without subscription_service the licenses follow later; progress is recorded all the same.
     process.health.add("subscription_service", to_subscription.check_health, required=False)
     subscription = SubscriptionClient(upstream=to_subscription)
-    relay = Relay(database, {LICENSE_TOPIC: subscription.deliver_orders})
+    relay = Relay(database, {LICENSE_TOPIC: subscription.deliver_orders}, in_order={LICENSE_TOPIC})
     service.add_relay(relay)
     raising = process.background.add(
         "raise_levels",
