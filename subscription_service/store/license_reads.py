@@ -14,6 +14,7 @@ from subscription_service.domain.accounts import ListOwner
 from subscription_service.domain.licenses import (
     License,
     LicenseOrder,
+    Origin,
     Progression,
     SequencedProgression,
 )
@@ -22,7 +23,8 @@ LICENSE = """user_id text, specialization text, level integer, max_level integer
              updated_at timestamptz"""
 LICENSE_COLUMNS = names(LICENSE)
 PROGRESSION = """user_id text, specialization text, from_level integer, to_level integer, max_level integer,
-                 changed_by text, reason text, event_id uuid, changed_at timestamptz"""
+                 changed_by text, reason text, event_id uuid, changed_at timestamptz, epoch integer,
+                 origin text"""
 PROGRESSION_COLUMNS = names(PROGRESSION)
 
 
@@ -131,4 +133,5 @@ async def raise_feed_origin(database: Database, *, deadline: float) -> None:
 
 
 def _progression(row: asyncpg.Record) -> SequencedProgression:
-    return SequencedProgression(row["sequence"], from_row(Progression, row))
+    origin = None if row["origin"] is None else Origin(row["origin"])
+    return SequencedProgression(row["sequence"], from_row(Progression, row, origin=origin))
