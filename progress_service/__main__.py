@@ -20,12 +20,14 @@ from chassis.telemetry.metrics import Metrics
 from progress_service.config import Config
 from progress_service.domain.license_orders import LICENSE_TOPIC
 from progress_service.operations.catalog_changes import LevelRaising
+from progress_service.operations.license_following import LicenseFollowing
 from progress_service.operations.results import ResultOperations
 from progress_service.operations.specializations import SpecializationOperations
 from progress_service.operations.statistics import StatisticsOperations
 from progress_service.servicer import achievements, specializations, statistics
 from progress_service.store.achievements import AchievementStore
 from progress_service.store.catalog_changes import CatalogChangeStore
+from progress_service.store.license_feed import LicenseFeedStore
 from progress_service.store.results import ResultStore
 from progress_service.store.specializations import SpecializationStore
 from progress_service.store.statistics import StatisticsStore
@@ -33,6 +35,7 @@ from progress_service.subscription_client import SubscriptionClient
 
 SERVICE = "progress_service"
 RAISE_LEVELS_INTERVAL_SECONDS = 5.0
+FOLLOW_LICENSES_INTERVAL_SECONDS = 1.0
 MIGRATIONS = {"chassis": chassis.postgres.migrations.FOLDER, SERVICE: Path(__file__).parent / "migrations"}
 
 
@@ -77,6 +80,17 @@ async def serve(shutdown: Shutdown) -> None:
         "raise_levels",
         LevelRaising(store=CatalogChangeStore(database), wake_relay=relay.wake).raise_due,
         interval_seconds=RAISE_LEVELS_INTERVAL_SECONDS,
+    )
+    process.background.add(
+        "follow_licenses",
+        LicenseFollowing(
+            store=LicenseFeedStore(database),
+            subscription=subscription,
+            wake_relay=relay.wake,
+            metrics=process.metrics,
+        ).follow,
+        interval_seconds=FOLLOW_LICENSES_INTERVAL_SECONDS,
+        cancel_at_stop=True,
     )
     await service.listen(
         handlers(
