@@ -150,7 +150,8 @@ def test_a_run_that_played_a_keyed_request_twice_is_invalid():
     run = Run(
         system="answers", connections=64, repeat=1, seconds=5.0, rate=1.0, p50_ms=1.0, p90_ms=1.0, p99_ms=1.0,
         max_ms=1.0, sent=60_000, succeeded=60_000, counts={}, cpu_us_per_start={},
-        generator_cpu_us_per_start=0.0, bystanders_cores=0.0, elsewhere_cores=0.0, stolen_cores=0.0, problems=[],
+        generator_cpu_us_per_start=0.0, bystanders_cores=0.0, elsewhere_cores=0.0, stolen_cores=0.0,
+        problems=[],
     )  # fmt: skip
     good, bad = refuse_repetitions([run, run], {"answers": 120_000})
     assert (good.problems, bad.problems) == ([], ["requests were played twice: measure for a shorter time"])
