@@ -8,7 +8,19 @@ from enum import StrEnum
 from typing import NamedTuple, NewType
 from uuid import UUID, uuid5
 
-from progress_service.domain.desyncs import Action, Desync, Direction, Key, Kind, Levels, plan
+from progress_service.domain.desyncs import (
+    LICENSE_AFTER_RESET,
+    LICENSE_BEFORE_RESET,
+    Action,
+    Desync,
+    Direction,
+    Key,
+    Kind,
+    Levels,
+    ProgressLevel,
+    plan,
+)
+from progress_service.domain.earnings import Gain
 from progress_service.domain.statistics import UserId
 
 RunId = NewType("RunId", UUID)
@@ -16,6 +28,8 @@ RunId = NewType("RunId", UUID)
 SYNC_EVENTS = UUID("5b0a4cde-6f0b-4b8b-9f0a-2f6f4f0c7d35")
 BY_SCHEDULE = "progress_service"
 """Who orders the scheduled runs, as the history of a license shows it."""
+REASON = "brought into step with the progress"
+"""Why a run changes a license, as its history shows it."""
 
 
 class Outcome(StrEnum):
@@ -87,6 +101,13 @@ class Lease(NamedTuple):
     compared_all: bool
 
 
+class ProgressNow(NamedTuple):
+    """A learner's level in a specialization under the learner's lock; 0 if there is none."""
+
+    level: int
+    epoch: int
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """What a run makes of one disagreement. A level of 0 is none."""
@@ -134,6 +155,37 @@ class Change:
     def failing(self, reason: str) -> Change:
         """The same change, which the other store refused."""
         return self.ending(Outcome.FAILED, before=self.before, after=self.before, reason=reason)
+
+    def mirrored(self, progress: ProgressLevel, *, license_before: int, license_after: int) -> Change:
+        """The same change after the license has followed the progress."""
+        before, after = Levels(progress.level, license_before), Levels(progress.level, license_after)
+        if license_after < progress.level:
+            return self.ending(Outcome.NEEDS_DECISION, before=before, after=after, reason=LICENSE_AFTER_RESET)
+        return self.ending(
+            Outcome.UNCHANGED if before == after else Outcome.APPLIED, before=before, after=after
+        )
+
+    def granted(self, progress: ProgressNow) -> tuple[Change, Gain | None]:
+        """The same change after the progress has followed the license, and the grant that this takes.
+
+        A license only falls when the progress is reset. So a license that was read before a reset shows an
+        older epoch, and its level is not granted any more.
+        """
+        before = Levels(progress.level, self.license_before)
+        if self.license_epoch < progress.epoch:
+            return self.ending(
+                Outcome.NEEDS_DECISION, before=before, after=before, reason=LICENSE_BEFORE_RESET
+            ), None
+        if progress.level >= self.license_before:
+            return self.ending(Outcome.UNCHANGED, before=before, after=before), None
+        gain = Gain(
+            user_id=self.user_id,
+            specialization=self.specialization,
+            granted_level=self.license_before,
+            epoch=progress.epoch,
+        )
+        after = Levels(self.license_before, self.license_before)
+        return self.ending(Outcome.APPLIED, before=before, after=after), gain
 
     def event_id(self, run_id: RunId) -> UUID:
         """The id of this change for the other store, the same however often it is sent."""

@@ -8,7 +8,7 @@ import asyncpg
 
 from chassis.batch import Item
 from chassis.postgres import Connection, Database
-from chassis.postgres.rows import from_row, names
+from chassis.postgres.rows import from_row
 from chassis.rpc.paging import Page
 from progress_service.domain.desyncs import Action, Kind
 from progress_service.domain.sync_runs import Change, Outcome, Run, RunId

@@ -30,7 +30,7 @@ LEASE_SECONDS = 30.0
 """Longer than a step takes. A replica that is slower loses the run to another one, and harms nothing."""
 
 RUNS_UNDER_WAY_MAX = 256
-"""Orders that may be under way at once. The bound is not exact: two orders at once may both be the last one."""
+"""Orders that may be under way at once. It is not exact: two orders at once may both be the last one."""
 
 _BEGIN = f"""
     INSERT INTO sync_runs ({ORDER_COLUMNS}, slot, state, worked_at, started_at)
@@ -41,8 +41,8 @@ _BEGIN = f"""
     RETURNING run_id
 """
 
-# A slot is a multiple of the interval since 2000, by the database's clock. While a scheduled run is under way,
-# no other one begins.
+# A slot is a multiple of the interval since 2000, by the database's clock. While a scheduled run is under
+# way, no other one begins.
 _BEGIN_DUE = f"""
     INSERT INTO sync_runs ({ORDER_COLUMNS}, slot, state, worked_at, started_at)
     SELECT {ORDER_COLUMNS}, date_bin($2::interval, clock_timestamp(), '2000-01-01 00:00:00+00'), 'running',
@@ -110,25 +110,24 @@ _RELEASE = """
 
 SELECT_RUN = f"SELECT {ORDER_COLUMNS}, state, {COUNTS}, started_at, finished_at FROM sync_runs"
 
-_PURGE_CHANGES = """
+_OLDEST_RUN = """
+    SELECT run_id
+      FROM sync_runs
+     WHERE state = 'finished' AND started_at < clock_timestamp() - $1::interval
+     ORDER BY started_at
+     LIMIT 1
+"""
+_PURGE_CHANGES = f"""
     DELETE FROM sync_changes
      WHERE ctid = ANY (ARRAY(SELECT change.ctid
                                FROM sync_changes AS change
-                              WHERE change.run_id = (SELECT run_id
-                                                       FROM sync_runs
-                                                      WHERE state = 'finished' AND started_at < clock_timestamp() - $1
-                                                      ORDER BY started_at
-                                                      LIMIT 1)
+                              WHERE change.run_id = ({_OLDEST_RUN})
                               LIMIT $2))
     RETURNING 1
 """
-_PURGE_RUN = """
+_PURGE_RUN = f"""
     DELETE FROM sync_runs AS run
-     WHERE run.run_id = (SELECT run_id
-                           FROM sync_runs
-                          WHERE state = 'finished' AND started_at < clock_timestamp() - $1
-                          ORDER BY started_at
-                          LIMIT 1)
+     WHERE run.run_id = ({_OLDEST_RUN})
        AND NOT EXISTS (SELECT 1 FROM sync_changes AS change WHERE change.run_id = run.run_id)
     RETURNING 1
 """
@@ -155,7 +154,7 @@ class SyncRunStore:
         return bool(rows)
 
     async def lease(self, run_id: RunId | None, *, deadline: float) -> Lease | None:
-        """Take the right to work on this run, or on the one that has waited longest; None if there is none."""
+        """Take the right to work on this run, or on the one that has waited longest; None if none is free."""
         rows = await self._database.execute_write(
             _LEASE, run_id, timedelta(seconds=LEASE_SECONDS), deadline=deadline, name="lease_sync_run"
         )
