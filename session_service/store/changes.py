@@ -12,7 +12,7 @@ import asyncpg
 from chassis.batch import Item
 from chassis.postgres import Connection, Database
 from chassis.postgres.idempotency import (
-    CLAIM_ROWS,
+    COMPLETED_CALL,
     STORED_COLUMNS,
     STORED_OF_WANTED,
     CompletedCall,
@@ -106,7 +106,7 @@ class ChangeStore:
             facts = await self._read(connection, items, [key in locked for key in keys])
             result, changes = decide(facts)
             if changes:
-                await _write(connection, changes)
+                await write_changes(connection, changes)
             return result
 
         return await self._database.write(work, deadline=deadline, name="change_sessions")
@@ -131,7 +131,7 @@ class ChangeStore:
                 events=[event for each in decided for event in each.events],
             )
             if changes:
-                await _write(connection, changes)
+                await write_changes(connection, changes)
             return list(changes.sessions)
 
         return await self._database.write(work, deadline=deadline, name="change_free_sessions")
@@ -182,7 +182,8 @@ async def _lock(connection: Connection, keys: Collection[SessionKey], *, wait: b
     return {SessionKey(row["user_id"], row["session_id"]) for row in rows}
 
 
-async def _write(connection: Connection, changes: Changes) -> None:
+async def write_changes(connection: Connection, changes: Changes) -> None:
+    """Write all of it in one statement; the sessions are locked."""
     await connection.execute(
         _WRITE,
         claim_rows(changes.calls),
@@ -244,7 +245,7 @@ _READ_FACTS = f"""
 
 _WRITE = f"""
     WITH claimed AS (
-        {claim_from(f"json_to_recordset($1) {CLAIM_ROWS}")}
+        {claim_from(COMPLETED_CALL.unnest(1))}
     ), changed AS (
         UPDATE sessions
            SET {", ".join(f"{column} = new.{column}" for column in CHANGED_COLUMNS)}
