@@ -136,7 +136,9 @@ class CourseChange:
     removed_modules: frozenset[str]
 
 
-def plan_course(draft: CourseDraft, current: Edition | None, owners: Mapping[str, str]) -> CourseChange | None:
+def plan_course(
+    draft: CourseDraft, current: Edition | None, owners: Mapping[str, str]
+) -> CourseChange | None:
     """The change that makes the course what the draft says; None if it is that already.
 
     `owners` has the courses of those of the draft's modules that exist.

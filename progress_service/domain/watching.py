@@ -1,4 +1,4 @@
-"""What was watched of a video: a union of ranges, in which order, overlap and repetition make no difference."""
+"""What was watched of a video: a union of ranges, whose order, overlap and repetition make no difference."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 from chassis.errors import Reason, ServiceError, invalid_field
 
 RANGES_MAX = 1000
-# A gap shorter than this was watched too: players report positions that are a little apart. To close short gaps
+# A gap shorter than this counts as watched: players report positions that are a little apart. Closing short gaps
 # is a closure (extensive, monotone, idempotent), so the order of the reports still makes no difference.
 GAP_MS_MIN = 250
 

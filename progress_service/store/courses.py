@@ -150,7 +150,9 @@ async def _lock(connection: Connection, course_id: str) -> None:
     if await connection.fetchval(_LOCK_COURSE, course_id):
         return
     if await connection.fetchval("SELECT count(*) FROM courses") >= COURSES_MAX:
-        raise ServiceError(Reason.INVALID_ARGUMENT, f"There are {COURSES_MAX} courses, as many as there may be")
+        raise ServiceError(
+            Reason.INVALID_ARGUMENT, f"There are {COURSES_MAX} courses, as many as there may be"
+        )
     await connection.execute("INSERT INTO courses (course_id) VALUES ($1) ON CONFLICT DO NOTHING", course_id)
     await connection.fetchval(_LOCK_COURSE, course_id)
 

@@ -89,7 +89,9 @@ async def read_editions(connection: Connection, course_ids: Collection[str]) -> 
         if not wanted:
             break
         before, editions_read = await _read(connection, sorted(wanted))
-        after = {row["course_id"]: row["revision"] for row in await connection.fetch(_REVISIONS, list(wanted))}
+        after = {
+            row["course_id"]: row["revision"] for row in await connection.fetch(_REVISIONS, list(wanted))
+        }
         steady = {course_id for course_id in wanted if before.get(course_id) == after.get(course_id)}
         editions |= {course_id: editions_read[course_id] for course_id in steady & editions_read.keys()}
         wanted -= steady
