@@ -36,6 +36,9 @@ class Method:
     created_unless: str
     shed_last: bool
     body_bytes_max: int
+    refusals: tuple[str, ...]
+    etag: str
+    if_match: str
 
     @property
     def internal(self) -> bool:
@@ -96,4 +99,7 @@ def _method(descriptor: MethodDescriptor) -> Method:
         created_unless=policy.created_unless,
         shed_last=policy.shed_last,
         body_bytes_max=policy.body_bytes_max or BODY_BYTES_MAX_DEFAULT,
+        refusals=tuple(policy.refusals),
+        etag=policy.etag,
+        if_match=policy.if_match,
     )
