@@ -19,14 +19,14 @@ SESSION = """
     deadline_at timestamptz, answered integer, solved integer, answers_given integer, answers_correct integer,
     version integer, last_answer_at timestamptz, submitted_at timestamptz, closed_at timestamptz,
     close_reason text, score double precision, passed boolean, paused_at timestamptz, pause_until timestamptz,
-    paused_seconds double precision, engaged_seconds double precision
+    paused_seconds double precision, engaged_seconds double precision, seed bigint, drawn smallint[]
 """
 SESSION_COLUMNS = names(SESSION)
 # The columns of a new session. The others begin with their defaults: each column costs time in every start.
 STARTED = """
     user_id text, session_id uuid, hold_id uuid, test_id text, revision integer, attempt integer, state text,
     title text, kind text, difficulty text, metadata jsonb, total integer, started_at timestamptz,
-    deadline_at timestamptz
+    deadline_at timestamptz, seed bigint, drawn smallint[]
 """
 # What answers and endings change, behind the key; the rest of a session stays as it began.
 CHANGED = """
@@ -62,6 +62,7 @@ def session_from(row: asyncpg.Record) -> Session:
         state=SessionState(row["state"]),
         kind=Kind(row["kind"]),
         metadata=_metadata_from(row["metadata"]),
+        drawn=None if row["drawn"] is None else tuple(row["drawn"]),
         close_reason=None if reason is None else _EARLIER_REASONS.get(reason) or CloseReason(reason),
     )
 
