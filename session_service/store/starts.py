@@ -28,7 +28,14 @@ from session_service.domain.ids import SessionId
 from session_service.domain.sessions import Session, StartRequest
 from session_service.domain.tests import Edition
 from session_service.store.editions import EditionCache, EditionKey
-from session_service.store.session_rows import LIVE, SESSION, SESSION_COLUMNS, STARTED, session_from
+from session_service.store.session_rows import (
+    LIVE,
+    SESSION,
+    SESSION_COLUMNS,
+    STARTED,
+    session_from,
+    started_rows,
+)
 
 
 class Resume(NamedTuple):
@@ -117,7 +124,7 @@ class StartStore:
             _INSERT_SESSIONS,
             claim_rows(calls),
             # One order for all batches, so that they cannot deadlock each other.
-            as_rows(sorted(sessions, key=lambda session: (session.user_id, session.test_id))),
+            started_rows(sorted(sessions, key=lambda session: (session.user_id, session.test_id))),
             append_rows(events),
             as_rows([each._asdict() for each in sorted(resumes, key=lambda each: each[:3])])
             if resumes
