@@ -21,6 +21,7 @@ from gateway.contract import ContractError, public_methods
 from gateway.documents.pages import Pages
 from gateway.listener import Listener
 from gateway.networks import Networks
+from gateway.overload import RoomLimits
 from gateway.routes import RouteTable, routes_of
 from gateway.signing_keys import JwksError, PrivateKeysError, SigningKeys, keys_from_file, keys_from_url
 from gateway.upstreams import check_any
@@ -40,7 +41,10 @@ async def main(shutdown: Shutdown) -> None:
     shutdown.closing("signing keys", keys.close)
     process.health.add("signing keys", keys.check)
     process.background.add("refresh_signing_keys", keys.refresh, interval_seconds=keys.refresh_seconds)
-    upstreams = {name: process.upstream(f"{name}_service", target) for name, target in config.targets.items()}
+    upstreams = {
+        name: process.upstream(f"{name}_service", target, in_flight_max=config.in_flight_max)
+        for name, target in config.targets.items()
+    }
     for name, upstream in upstreams.items():
         process.health.add(f"{name}_service", upstream.check_health, required=False)
     process.health.add("any service", partial(check_any, [each.check_health for each in upstreams.values()]))
@@ -56,7 +60,7 @@ async def main(shutdown: Shutdown) -> None:
     process.background.add("sweep_connections", connections.sweep, interval_seconds=SWEEP_SECONDS)
     admission = Admission(
         limits=Limits(
-            in_flight_max=config.in_flight_max,
+            room=RoomLimits(in_flight_max=config.in_flight_max),
             in_flight_per_learner_max=config.in_flight_per_learner_max,
             in_flight_per_address_max=config.in_flight_per_address_max,
         ),

@@ -142,7 +142,7 @@ class Application:
 
     async def _call(self, exchange: _Exchange, route: Route, path_values: Sequence[str]) -> Answer:
         method, headers = route.method, exchange.request.headers
-        self._admission.refuse_if_full(method)
+        self._admission.refuse_if_full(route.upstream, method)
         principal = await self._authenticator.authenticate(headers.get("Authorization"))
         if method.roles.isdisjoint(principal.roles):
             raise ServiceError(Reason.PERMISSION_DENIED, "The token's roles do not allow this")
@@ -156,7 +156,8 @@ class Application:
             size_max=method.body_bytes_max,
             timeout_seconds=timeout_seconds,
         )
-        exchange.place = self._admission.enter(
+        exchange.place = await self._admission.enter(
+            route.upstream,
             method,
             learner=principal.user_id,
             address=cast("Connection", exchange.request.protocol).address,
