@@ -63,6 +63,15 @@ async def append(connection: Connection, events: Sequence[OutboxEvent]) -> None:
         await connection.execute(_APPEND, append_rows(events))
 
 
+def is_under_way(owner: str, topic: str) -> str:
+    """The condition that an event of this topic for this owner (a column) waits for delivery."""
+    return f"""
+        EXISTS (SELECT 1
+                  FROM outbox
+                 WHERE outbox.user_id = {owner} AND outbox.topic = '{topic}' AND outbox.parked_at IS NULL)
+    """
+
+
 async def pending(
     database: Database, topic: str, user_ids: Collection[str], *, deadline: float
 ) -> list[OutboxEvent]:
