@@ -21,13 +21,15 @@ from progress_service.config import Config
 from progress_service.domain.license_orders import LICENSE_TOPIC
 from progress_service.operations.catalog_changes import LevelRaising
 from progress_service.operations.license_following import LicenseFollowing
+from progress_service.operations.resets import ResetOperations
 from progress_service.operations.results import ResultOperations
 from progress_service.operations.specializations import SpecializationOperations
 from progress_service.operations.statistics import StatisticsOperations
-from progress_service.servicer import achievements, specializations, statistics
+from progress_service.servicer import achievements, resets, specializations, statistics
 from progress_service.store.achievements import AchievementStore
 from progress_service.store.catalog_changes import CatalogChangeStore
 from progress_service.store.license_feed import LicenseFeedStore
+from progress_service.store.resets import ResetStore
 from progress_service.store.results import ResultStore
 from progress_service.store.specializations import SpecializationStore
 from progress_service.store.statistics import StatisticsStore
@@ -61,6 +63,7 @@ def handlers(*, database: Database, wakes: Wakes, tokens: PageTokens, metrics: M
             list_progress=catalog.list_progress,
             tokens=tokens,
         ),
+        *resets.handlers(operations=ResetOperations(store=ResetStore(database), wake_relay=wakes.relay)),
         *achievements.handlers(list_achievements=AchievementStore(database).list_achievements, tokens=tokens),
     ]
 

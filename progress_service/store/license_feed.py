@@ -9,9 +9,8 @@ from chassis.postgres import Connection, Database
 from chassis.postgres.rows import as_rows, from_row
 from progress_service.domain.earnings import Gain
 from progress_service.domain.license_changes import LicenseChange
-from progress_service.store.achievements import award
-from progress_service.store.learners import insert_learners, lock_learners, raise_versions
-from progress_service.store.levels import raise_levels
+from progress_service.store.granting import grant
+from progress_service.store.learners import insert_learners, lock_learners
 
 # Replicas take turns. A turn may wait for a learner whom another transaction holds.
 TURN_LOCK_TIMEOUT_MS = 2000
@@ -90,9 +89,7 @@ async def _grant(connection: Connection, advances: Sequence[LicenseChange]) -> F
         return Followed(0, 0, levels_told=False)
     await lock_learners(connection, [change.user_id for change in advances], wait=True)
     gains = [from_row(Gain, row) for row in await connection.fetch(_GRANTED, as_rows(advances))]
-    changes = await raise_levels(connection, gains)
-    learners = sorted({change.user_id for change in changes if change.reached})
-    if learners:
-        await raise_versions(connection, learners)
-        await award(connection, learners)
-    return Followed(0, len(learners), levels_told=any(change.told for change in changes))
+    changes = await grant(connection, gains)
+    return Followed(
+        0, sum(change.reached for change in changes), levels_told=any(change.told for change in changes)
+    )

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
-from chassis.postgres import Database
+from chassis.postgres import Connection, Database
 from chassis.postgres.relay import Relay
 from chassis.process.background import Background
 from chassis.rpc.client import Upstream
@@ -92,6 +92,13 @@ class Licenses:
         return int(
             await self._subscriptions.truth.fetchval("SELECT coalesce(max(sequence), 0) FROM license_changes")
         )
+
+    async def in_step(self, progress_truth: Connection) -> bool:
+        """Whether every order has been delivered, and every change of a license has been followed."""
+        position = await progress_truth.fetchval(
+            "SELECT sequence FROM license_feed_position WHERE NOT EXISTS (SELECT 1 FROM outbox)"
+        )
+        return bool(position == await self.last_sequence())
 
 
 @asynccontextmanager

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
-import asyncpg
 import pytest
 
-from chassis.postgres import Database, relay
-from homeroom.embedded.provisioning import ServiceDatabase
 from progress_service.domain.statistics import UserId
-from progress_service.operations import license_following
 from tests.progress.conftest import Progress
 from tests.progress.licenses import Licenses, following
 from tests.progress.results import MIDDAY, completed, learner
@@ -24,30 +19,10 @@ from tests.progress.specializations import (
     specialization_name,
     standing,
 )
-from tests.subscription.service import Subscriptions
 from tests.support.waiting import eventually
 
 LEVELS = 8
 LADDER = [10 * step for step in range(LEVELS)]
-
-
-@pytest.fixture
-async def licenses(
-    subscription_database: ServiceDatabase, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Licenses]:
-    # Five minutes of a neighbour's absence, compressed into a second.
-    monkeypatch.setattr(relay, "BACKOFF_SECONDS", 0.02)
-    monkeypatch.setattr(relay, "BACKOFF_SECONDS_MAX", 0.2)
-    monkeypatch.setattr(relay, "PAUSE_SECONDS_MAX", 0.05)
-    monkeypatch.setattr(license_following, "AGAIN_SECONDS", 0.05)
-    truth = await asyncpg.connect(subscription_database.superuser)
-    database = await Database.connect(subscription_database.service, maximum=8)
-    licenses = Licenses(Subscriptions(database, truth))
-    await licenses.open()
-    yield licenses
-    await licenses.close()
-    await database.close()
-    await truth.close()
 
 
 async def told(progress: Progress) -> bool:
