@@ -20,7 +20,10 @@ from chassis.rpc.paging import PageTokens
 from chassis.rpc.servicing import Handler
 from chassis.telemetry.metrics import Metrics
 from session_service.config import Config
+from session_service.domain.identity import IdentityRules
+from session_service.operations.answer_hashing import OWASP_COST, AnswerHashing, ScryptCost
 from session_service.operations.change_sessions import SessionActions
+from session_service.operations.check_identity import IdentityChecks
 from session_service.operations.create_sessions import SessionStarts
 from session_service.operations.hold_resolution import HoldResolver
 from session_service.operations.manage_tests import CatalogAdministration
@@ -30,11 +33,12 @@ from session_service.operations.resolve_holds import HoldJanitor, LostStarts
 from session_service.operations.session_changes import SessionChanges
 from session_service.operations.sweep_sessions import SessionSweep
 from session_service.progress_client import RESULT_TOPIC, ProgressClient
-from session_service.servicer import sessions, tests
+from session_service.servicer import identity, sessions, tests
 from session_service.store.catalog import CatalogStore
 from session_service.store.changes import ChangeStore
 from session_service.store.editions import EditionCache
 from session_service.store.holds import HoldStore
+from session_service.store.identity import IdentityStore
 from session_service.store.sessions import SessionStore
 from session_service.store.starts import StartStore
 from session_service.subscription_client import COMMIT_TOPIC, RELEASE_TOPIC, SubscriptionClient
@@ -59,6 +63,12 @@ async def serve(shutdown: Shutdown) -> None:
         tokens=PageTokens(secret=service.process.token),
         hold_age_seconds=config.janitor_hold_age_seconds,
         idle_allowed=timedelta(hours=config.session_idle_hours),
+        secret=service.process.token,
+        identity_rules=IdentityRules(
+            answer_seconds=config.identity_answer_seconds,
+            interval_seconds=config.identity_interval_seconds,
+            failures_per_day_max=config.identity_failures_per_day_max,
+        ),
     )
     # Without subscription_service no session can start, but the sessions under way go on.
     service.process.health.add("subscription_service", to_subscription.check_health, required=False)
@@ -88,6 +98,9 @@ def assemble(
     tokens: PageTokens,
     hold_age_seconds: float,
     idle_allowed: timedelta,
+    secret: str,
+    identity_rules: IdentityRules,
+    hash_cost: ScryptCost = OWASP_COST,
 ) -> Parts:
     """Put the parts together on one database; nothing is started yet."""
     relay = Relay(
@@ -110,6 +123,7 @@ def assemble(
     lost = LostStarts(resolver=resolver)
     starts = SessionStarts(
         starts=StartStore(database=database, editions=editions),
+        identity_rules=identity_rules,
         placing=HoldPlacing(holds=stored_holds, lost=lost, subscription=subscription),
         subscription=subscription,
         changes=changes,
@@ -117,6 +131,7 @@ def assemble(
         wake_relay=relay.wake,
     )
     stored_tests = CatalogStore(database=database)
+    stored_identity = IdentityStore(database=database, editions=editions)
     return Parts(
         handlers=[
             *sessions.handlers(
@@ -129,6 +144,16 @@ def assemble(
             *tests.handlers(
                 catalog=CatalogAdministration(tests=stored_tests),
                 list_tests=stored_tests.list_tests,
+                tokens=tokens,
+            ),
+            *identity.handlers(
+                checks=IdentityChecks(
+                    store=stored_identity,
+                    hashing=AnswerHashing(cost=hash_cost),
+                    rules=identity_rules,
+                    secret=secret,
+                ),
+                list_events=stored_identity.list_events,
                 tokens=tokens,
             ),
         ],

@@ -107,6 +107,9 @@ class Session:
     close_reason: CloseReason | None = None
     score: float | None = None
     passed: bool | None = None
+    identity_due_seconds: float | None = None
+    identity_lapse_seconds: float | None = None
+    identity_locked_at: datetime | None = None
 
     @property
     def key(self) -> SessionKey:

@@ -9,6 +9,7 @@ from chassis.batch import Item, Outcome
 from chassis.errors import invalid_field
 from chassis.postgres.idempotency import CompletedCall
 from chassis.postgres.keyed import completed_call
+from session_service.domain.identity import require_identity, require_no_check_due
 from session_service.domain.sessions import (
     AnswerRequest,
     CloseRequest,
@@ -48,6 +49,8 @@ class SessionActions:
         """End each session with its score."""
 
         def decide(draft: Draft, item: Item[CloseRequest], now: datetime) -> CompletedCall:
+            if draft.session.live:
+                require_no_check_due(draft.session, now)
             closed = complete(draft.session, draft.edition.definition, now=now)
             return _closed(draft, item, closed, render)
 
@@ -66,6 +69,7 @@ class SessionActions:
 
 def _answer(draft: Draft, request: AnswerRequest, now: datetime) -> JudgedAnswer:
     require_open(draft.session)
+    require_identity(draft.session, now)
     if not draft.edition.asks(request.question_id):
         raise invalid_field("questionId", "is not one of the session's questions")
     previous = draft.latest_answers.get(request.question_id)

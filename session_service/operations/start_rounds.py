@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from random import SystemRandom
 
 from chassis.batch import Item, Outcome, Reply
 from chassis.context import Claim
@@ -14,6 +15,7 @@ from chassis.postgres.idempotency import CompletedCall
 from chassis.postgres.keyed import completed_call
 from chassis.postgres.outbox import OutboxEvent
 from session_service.domain.holds import HoldName, HoldRequest, HoldState, OpenHold, hold_request
+from session_service.domain.identity import IdentityRules, next_check, not_enrolled, with_check
 from session_service.domain.ids import SessionId, hold_id_of
 from session_service.domain.sessions import (
     Session,
@@ -30,6 +32,9 @@ from session_service.subscription_client import release_event
 # The longest Request-Timeout of a client. Nobody waits for an older start, so its hold was left behind.
 # Nothing is counted twice if this is wrong, because the key is aborted before the hold is released.
 START_AGE_MAX = timedelta(seconds=60)
+
+# The moments of identity checks must not be guessed.
+_draw = SystemRandom().random
 
 # Renders the answer that is stored: the bytes that every replay returns.
 Render = Callable[[StartedSession], bytes]
@@ -79,8 +84,9 @@ class Round:
     goes on. The others follow it: they look again after it, and find what it has done.
     """
 
-    def __init__(self, render: Render) -> None:
+    def __init__(self, render: Render, identity_rules: IdentityRules) -> None:
         self._render = render
+        self._identity_rules = identity_rules
         self._claiming: dict[Claim, PendingStart] = {}
         self._starting: dict[tuple[str, str], tuple[PendingStart, StartFacts]] = {}
         self._followers: list[tuple[PendingStart, PendingStart]] = []
@@ -136,6 +142,11 @@ class Round:
                     attempt=_attempt(facts),
                     now=facts.now,
                 )
+                if facts.edition.definition.identity_checks:
+                    definition = facts.edition.definition
+                    session = with_check(
+                        session, next_check(definition, self._identity_rules, chance=_draw())
+                    )
                 pending.complete(StartedSession(session, resumed=False), self._render)
                 sessions.append(session)
                 ready.append(pending)
@@ -188,6 +199,9 @@ class Round:
                 f"This test may be taken {allowed} times",
                 metadata={"maxAttempts": allowed},
             )
+            return
+        if edition.definition.identity_checks and not facts.enrolled:
+            pending.outcome = not_enrolled(edition.definition)
             return
         self._claiming[pending.claim] = pending
         self._starting[pending.test] = (pending, facts)

@@ -18,14 +18,15 @@ SESSION = """
     title text, kind text, difficulty text, metadata jsonb, total integer, started_at timestamptz,
     deadline_at timestamptz, answered integer, solved integer, answers_given integer, answers_correct integer,
     version integer, last_answer_at timestamptz, submitted_at timestamptz, closed_at timestamptz,
-    close_reason text, score double precision, passed boolean
+    close_reason text, score double precision, passed boolean, identity_due_seconds double precision,
+    identity_lapse_seconds double precision, identity_locked_at timestamptz
 """
 SESSION_COLUMNS = names(SESSION)
 # The columns of a new session. The others begin with their defaults: each column costs time in every start.
 STARTED = """
     user_id text, session_id uuid, hold_id uuid, test_id text, revision integer, attempt integer, state text,
     title text, kind text, difficulty text, metadata jsonb, total integer, started_at timestamptz,
-    deadline_at timestamptz
+    deadline_at timestamptz, identity_due_seconds double precision, identity_lapse_seconds double precision
 """
 # What answers and endings change, behind the key; the rest of a session stays as it began.
 CHANGED = """

@@ -27,6 +27,8 @@ from protos.progress.v1 import progress_pb2
 from protos.session.v1 import sessions_pb2, tests_pb2
 from protos.subscription.v1 import accounts_pb2
 from session_service.__main__ import Parts, assemble
+from session_service.domain.identity import IdentityRules
+from session_service.operations.answer_hashing import ScryptCost
 from session_service.progress_client import ProgressClient
 from session_service.subscription_client import SubscriptionClient
 from tests.session.neighbours import ACCOUNTS, PLANS, STATISTICS, running
@@ -37,6 +39,7 @@ SESSIONS = "homeroom.session.v1.SessionService"
 TESTS = "homeroom.session.v1.TestService"
 CREATE = f"/{SESSIONS}/CreateSession"
 TOKEN = "a-secret-among-processes"
+IDENTITY_RULES = IdentityRules()
 IDLE_ALLOWED = timedelta(hours=24)
 
 Session = sessions_pb2.Session
@@ -239,6 +242,7 @@ class World:
         database: Database | None = None,
         subscription: SubscriptionClient | None = None,
         hold_age_seconds: float = 0.0,
+        identity_rules: IdentityRules = IDENTITY_RULES,
     ) -> Parts:
         """Another replica of the service: its own caches, and what a test puts in place of its neighbours."""
         return assemble(
@@ -249,6 +253,9 @@ class World:
             tokens=PageTokens(secret=TOKEN),
             hold_age_seconds=hold_age_seconds,
             idle_allowed=IDLE_ALLOWED,
+            secret=TOKEN,
+            identity_rules=identity_rules,
+            hash_cost=ScryptCost(n=16, r=1, p=1),
         )
 
 
