@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 import chassis.postgres.migrations
@@ -21,6 +20,7 @@ from chassis.rpc.servicing import Handler
 from chassis.telemetry.metrics import Metrics
 from session_service.config import Config
 from session_service.domain.identity import IdentityRules
+from session_service.domain.timing import TimeRules
 from session_service.operations.answer_hashing import OWASP_COST, AnswerHashing, ScryptCost
 from session_service.operations.change_sessions import SessionActions
 from session_service.operations.check_identity import IdentityChecks
@@ -37,6 +37,7 @@ from session_service.servicer import identity, sessions, tests
 from session_service.store.catalog import CatalogStore
 from session_service.store.changes import ChangeStore
 from session_service.store.editions import EditionCache
+from session_service.store.enrollments import EnrollmentStore
 from session_service.store.holds import HoldStore
 from session_service.store.identity import IdentityStore
 from session_service.store.sessions import SessionStore
@@ -62,13 +63,13 @@ async def serve(shutdown: Shutdown) -> None:
         metrics=service.process.metrics,
         tokens=PageTokens(secret=service.process.token),
         hold_age_seconds=config.janitor_hold_age_seconds,
-        idle_allowed=timedelta(hours=config.session_idle_hours),
         secret=service.process.token,
         identity_rules=IdentityRules(
             answer_seconds=config.identity_answer_seconds,
             interval_seconds=config.identity_interval_seconds,
             failures_per_day_max=config.identity_failures_per_day_max,
         ),
+        times=config.times,
     )
     # Without subscription_service no session can start, but the sessions under way go on.
     service.process.health.add("subscription_service", to_subscription.check_health, required=False)
@@ -97,8 +98,8 @@ def assemble(
     metrics: Metrics,
     tokens: PageTokens,
     hold_age_seconds: float,
-    idle_allowed: timedelta,
     secret: str,
+    times: TimeRules,
     identity_rules: IdentityRules,
     hash_cost: ScryptCost = OWASP_COST,
 ) -> Parts:
@@ -112,22 +113,24 @@ def assemble(
         },
     )
     editions = EditionCache()
-    stored_sessions = SessionStore(database=database, editions=editions)
+    stored_sessions = SessionStore(database=database, editions=editions, grace=times.grace)
     stored_holds = HoldStore(database=database)
     changes = SessionChanges(
         store=ChangeStore(database=database, editions=editions),
         subscription=subscription,
+        times=times,
         wake_relay=relay.wake,
     )
     resolver = HoldResolver(holds=stored_holds, subscription=subscription, metrics=metrics)
     lost = LostStarts(resolver=resolver)
     starts = SessionStarts(
-        starts=StartStore(database=database, editions=editions),
+        starts=StartStore(database=database, editions=editions, grace=times.grace),
         identity_rules=identity_rules,
         placing=HoldPlacing(holds=stored_holds, lost=lost, subscription=subscription),
         subscription=subscription,
         changes=changes,
         lost=lost,
+        times=times,
         wake_relay=relay.wake,
     )
     stored_tests = CatalogStore(database=database)
@@ -149,8 +152,10 @@ def assemble(
             *identity.handlers(
                 checks=IdentityChecks(
                     store=stored_identity,
+                    enrollments=EnrollmentStore(database=database),
                     hashing=AnswerHashing(cost=hash_cost),
                     rules=identity_rules,
+                    grace=times.grace,
                     secret=secret,
                 ),
                 list_events=stored_identity.list_events,
@@ -158,9 +163,7 @@ def assemble(
             ),
         ],
         relay=relay,
-        sweep=SessionSweep(
-            sessions=stored_sessions, changes=changes, idle_allowed=idle_allowed, metrics=metrics
-        ),
+        sweep=SessionSweep(sessions=stored_sessions, changes=changes, times=times, metrics=metrics),
         janitor=HoldJanitor(
             holds=stored_holds,
             resolver=resolver,

@@ -163,7 +163,9 @@ def horizon_seconds(definition: Definition, rules: IdentityRules) -> float:
 
 def session_seconds(session: Session, now: datetime) -> float:
     """The session's own time: since its start, without its pauses."""
-    return (now - session.started_at).total_seconds()
+    if session.paused_at is not None and session.pause_until is not None:
+        now -= min(max(now, session.paused_at), session.pause_until) - session.paused_at
+    return (now - session.started_at).total_seconds() - session.paused_seconds
 
 
 def identity_locked(session: Session, now: datetime) -> bool:
@@ -178,6 +180,11 @@ def check_due(session: Session, now: datetime) -> bool:
     """Whether a check waits for its answer, and the session is not locked."""
     due = session.identity_due_seconds
     return due is not None and session_seconds(session, now) >= due and not identity_locked(session, now)
+
+
+def identity_shown(session: Session, at: datetime) -> bool:
+    """Whether no check was due at that moment, and the session was not locked."""
+    return not identity_locked(session, at) and not check_due(session, at)
 
 
 def require_identity(session: Session, now: datetime) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from chassis.errors import Reason, ServiceError
 from chassis.postgres.refusals import busy
@@ -23,7 +23,8 @@ from session_service.domain.identity import (
     session_seconds,
     with_check,
 )
-from session_service.domain.sessions import Session, as_of, require_open
+from session_service.domain.moves import as_of
+from session_service.domain.sessions import Session, require_open
 from session_service.store.identity import CheckFacts
 
 
@@ -65,12 +66,16 @@ class CheckDraft:
     Args:
         facts: what the database knows, at one moment.
         rules: the times and bounds of checks.
+        grace: how long after its deadline a session is still open.
         failures_today: the wrong answers of the day, by their learner. The drafts of a batch share it.
     """
 
-    def __init__(self, facts: CheckFacts, rules: IdentityRules, failures_today: dict[str, int]) -> None:
+    def __init__(
+        self, facts: CheckFacts, rules: IdentityRules, grace: timedelta, failures_today: dict[str, int]
+    ) -> None:
         self._facts = facts
         self._rules = rules
+        self._grace = grace
         self._failures_today = failures_today
         self._failures_today.setdefault(facts.session.user_id, facts.failures_today)
         self._known = list(facts.events)
@@ -163,11 +168,11 @@ class CheckDraft:
         )
         self.session = with_check(self.session, times)
         facts = replace(self._facts, session=self.session, events=self._known)
-        return replace(view_of(facts), due=None)
+        return replace(view_of(facts, self._grace), due=None)
 
     def _require_open_and_unlocked(self) -> None:
         """Notes a lapse that nobody has noticed yet, before it refuses."""
-        require_open(as_of(self.session, self._facts.now))
+        require_open(as_of(self.session, self._facts.definition, now=self._facts.now, grace=self._grace))
         if self.session.identity_locked_at is None and identity_locked(self.session, self._facts.now):
             self._add(IdentityEventKind.LAPSED)
             self.session = replace(self.session, identity_locked_at=self._facts.now)
@@ -199,9 +204,9 @@ class CheckDraft:
         )
 
 
-def view_of(facts: CheckFacts) -> CheckView:
+def view_of(facts: CheckFacts, grace: timedelta) -> CheckView:
     """The checks of a session as its learner may see them."""
-    session = as_of(facts.session, facts.now)
+    session = as_of(facts.session, facts.definition, now=facts.now, grace=grace)
     progress = progress_of(facts.events)
     due = None
     if session.live and check_due(session, facts.now) and facts.enrollment is not None:

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from hashlib import blake2b
 from typing import TypeVar
 
@@ -31,12 +32,12 @@ from session_service.operations.check_drafts import (
     name_of_check,
     view_of,
 )
+from session_service.store.enrollments import EnrollmentStore, WantedEnrollment
 from session_service.store.identity import (
     Facts,
     IdentityChanges,
     IdentityStore,
     SessionRequest,
-    WantedEnrollment,
 )
 
 R = TypeVar("R", bound=SessionRequest)
@@ -84,9 +85,11 @@ class IdentityChecks:
     """What learners and administrators do with identity checks.
 
     Args:
-        store: where enrollments, checks and their history are.
+        store: where the checks of sessions and their history are.
+        enrollments: where the questions of learners are.
         hashing: makes and compares the slow hashes, before any transaction begins.
         rules: the times and bounds of checks.
+        grace: how long after its deadline a session is still open.
         secret: a secret that the replicas share. Fingerprints of requests are made with it: an unkeyed one
             would be a fast hash of the answer, beside the slow one.
     """
@@ -95,13 +98,17 @@ class IdentityChecks:
         self,
         *,
         store: IdentityStore,
+        enrollments: EnrollmentStore,
         hashing: AnswerHashing,
         rules: IdentityRules,
+        grace: timedelta,
         secret: str,
     ) -> None:
         self._store = store
+        self._enrollments = enrollments
         self._hashing = hashing
         self._rules = rules
+        self._grace = grace
         self._secret = blake2b(secret.encode(), digest_size=32, person=b"identity-answer").digest()
         self._draw = random.SystemRandom().random
 
@@ -115,7 +122,7 @@ class IdentityChecks:
             if isinstance(each, WantedEnrollment)
         ]
         stored = iter(
-            await run_isolated(wanted, self._store.put_enrollments, owner_of=lambda item: item.user_id)
+            await run_isolated(wanted, self._enrollments.put_enrollments, owner_of=lambda item: item.user_id)
             if wanted
             else ()
         )
@@ -140,7 +147,7 @@ class IdentityChecks:
 
     async def get_questions(self, items: Sequence[Item[None]]) -> list[Enrollment | ServiceError]:
         """Each caller's questions, without the answers."""
-        found = await self._store.get_enrollments(
+        found = await self._enrollments.get_enrollments(
             {item.user_id for item in items}, deadline=latest_deadline(items)
         )
         return [
@@ -152,7 +159,7 @@ class IdentityChecks:
         """Each session's checks, with the one that is due."""
         keys = [SessionKey(item.user_id, item.request) for item in items]
         found = await self._store.read_checks(set(keys), deadline=latest_deadline(items))
-        return [view_of(found[key]) if key in found else _no_session() for key in keys]
+        return [view_of(found[key], self._grace) if key in found else _no_session() for key in keys]
 
     async def answer_checks(
         self, items: Sequence[Item[CheckAnswer]], render: Callable[[JudgedCheck], bytes]
@@ -207,7 +214,9 @@ class IdentityChecks:
             facts: Facts, items: Sequence[Item[R]]
         ) -> tuple[list[V | ServiceError], IdentityChanges]:
             failures: dict[str, int] = {}
-            drafts = {key: CheckDraft(known, self._rules, failures) for key, known in facts.items()}
+            drafts = {
+                key: CheckDraft(known, self._rules, self._grace, failures) for key, known in facts.items()
+            }
             results: list[V | ServiceError] = []
             for item in items:
                 draft = drafts.get(SessionKey(item.request.user_id, item.request.session_id))

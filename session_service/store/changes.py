@@ -102,11 +102,11 @@ class ChangeStore:
         keys = [SessionKey(item.user_id, item.request.session_id) for item in items]
 
         async def work(connection: Connection) -> T:
-            locked = await _lock(connection, set(keys), wait=wait)
+            locked = await lock_sessions(connection, set(keys), wait=wait)
             facts = await self._read(connection, items, [key in locked for key in keys])
             result, changes = decide(facts)
             if changes:
-                await _write(connection, changes)
+                await write_changes(connection, changes)
             return result
 
         return await self._database.write(work, deadline=deadline, name="change_sessions")
@@ -117,7 +117,7 @@ class ChangeStore:
         """Change those of these sessions that no other transaction holds; returns the changed ones."""
 
         async def work(connection: Connection) -> list[Session]:
-            locked = await _lock(connection, set(keys), wait=False)
+            locked = await lock_sessions(connection, set(keys), wait=False)
             if not locked:
                 return []
             rows = await connection.fetch(_READ_LOCKED, _key_rows(locked))
@@ -131,7 +131,7 @@ class ChangeStore:
                 events=[event for each in decided for event in each.events],
             )
             if changes:
-                await _write(connection, changes)
+                await write_changes(connection, changes)
             return list(changes.sessions)
 
         return await self._database.write(work, deadline=deadline, name="change_free_sessions")
@@ -176,13 +176,16 @@ def _key_rows(keys: Collection[SessionKey]) -> str:
     return as_rows([key._asdict() for key in sorted(keys)])
 
 
-async def _lock(connection: Connection, keys: Collection[SessionKey], *, wait: bool) -> set[SessionKey]:
+async def lock_sessions(
+    connection: Connection, keys: Collection[SessionKey], *, wait: bool
+) -> set[SessionKey]:
     """Lock the rows in order; returns those that are locked."""
     rows = await connection.fetch(_LOCK_SESSIONS if wait else _LOCK_FREE_SESSIONS, _key_rows(keys))
     return {SessionKey(row["user_id"], row["session_id"]) for row in rows}
 
 
-async def _write(connection: Connection, changes: Changes) -> None:
+async def write_changes(connection: Connection, changes: Changes) -> None:
+    """Write all of it in one statement; the sessions are locked."""
     await connection.execute(
         _WRITE,
         claim_rows(changes.calls),

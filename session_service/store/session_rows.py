@@ -18,8 +18,10 @@ SESSION = """
     title text, kind text, difficulty text, metadata jsonb, total integer, started_at timestamptz,
     deadline_at timestamptz, answered integer, solved integer, answers_given integer, answers_correct integer,
     version integer, last_answer_at timestamptz, submitted_at timestamptz, closed_at timestamptz,
-    close_reason text, score double precision, passed boolean, identity_due_seconds double precision,
-    identity_lapse_seconds double precision, identity_locked_at timestamptz
+    close_reason text, score double precision, passed boolean, paused_at timestamptz, pause_until timestamptz,
+    paused_seconds double precision, engaged_seconds double precision,
+    identity_due_seconds double precision, identity_lapse_seconds double precision,
+    identity_locked_at timestamptz
 """
 SESSION_COLUMNS = names(SESSION)
 # The columns of a new session. The others begin with their defaults: each column costs time in every start.
@@ -30,9 +32,10 @@ STARTED = """
 """
 # What answers and endings change, behind the key; the rest of a session stays as it began.
 CHANGED = """
-    user_id text, session_id uuid, state text, answered integer, solved integer, answers_given integer,
-    answers_correct integer, version integer, last_answer_at timestamptz, submitted_at timestamptz,
-    closed_at timestamptz, close_reason text, score double precision, passed boolean
+    user_id text, session_id uuid, state text, deadline_at timestamptz, answered integer, solved integer,
+    answers_given integer, answers_correct integer, version integer, last_answer_at timestamptz,
+    submitted_at timestamptz, closed_at timestamptz, close_reason text, score double precision,
+    passed boolean, paused_at timestamptz, pause_until timestamptz, paused_seconds double precision
 """
 CHANGED_COLUMNS = names(CHANGED).split(", ")[2:]
 ANSWER = """
@@ -41,6 +44,15 @@ ANSWER = """
 """
 LIVE = "state IN ({})".format(", ".join(f"'{state}'" for state in sorted(LIVE_STATES)))
 """The condition of the partial indexes on live sessions."""
+
+
+# What the reasons were called before migration 011. Closed sessions keep these words (nothing is rewritten),
+# and a previous version that still runs may write them after the migration.
+_EARLIER_REASONS = {
+    "abandoned": CloseReason.LEARNER_LEFT,
+    "deadline": CloseReason.TIMED_OUT,
+    "idle": CloseReason.LEASE_LOST,
+}
 
 
 def session_from(row: asyncpg.Record) -> Session:
@@ -52,7 +64,7 @@ def session_from(row: asyncpg.Record) -> Session:
         state=SessionState(row["state"]),
         kind=Kind(row["kind"]),
         metadata=_metadata_from(row["metadata"]),
-        close_reason=None if reason is None else CloseReason(reason),
+        close_reason=None if reason is None else _EARLIER_REASONS.get(reason) or CloseReason(reason),
     )
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
+
+import asyncpg
 
 from chassis.batch import Item
 from chassis.postgres import Connection, Database
 from chassis.postgres.rows import as_rows, names
 from chassis.rpc.paging import Page
 from session_service.domain.ids import SessionId
-from session_service.domain.sessions import ListRequest, Session, SessionKey, as_of
+from session_service.domain.moves import as_of
+from session_service.domain.sessions import ListRequest, Session, SessionKey
 from session_service.domain.tests import Edition
 from session_service.store.editions import EditionCache, EditionKey
 from session_service.store.session_rows import LIVE, SESSION, SESSION_COLUMNS, session_from
@@ -30,11 +33,12 @@ class SweepPosition(NamedTuple):
 
 
 class SessionStore:
-    """Reads sessions. An overdue one reads as expired, also before it is closed."""
+    """Reads sessions as the clock has made them, also before that is written; see `as_of`."""
 
-    def __init__(self, *, database: Database, editions: EditionCache) -> None:
+    def __init__(self, *, database: Database, editions: EditionCache, grace: timedelta) -> None:
         self._database = database
         self._editions = editions
+        self._grace = grace
 
     async def get_sessions(
         self, wanted: Collection[SessionKey], *, deadline: float
@@ -43,12 +47,9 @@ class SessionStore:
 
         async def work(connection: Connection) -> dict[SessionKey, tuple[Session, Edition]]:
             rows = await connection.fetch(_GET_SESSIONS, as_rows([key._asdict() for key in wanted]))
-            keys = [EditionKey(row["test_id"], row["revision"]) for row in rows]
-            editions = await self._editions.get(connection, set(keys))
-            sessions = [as_of(session_from(row), row["now"]) for row in rows]
-            return {
-                session.key: (session, editions[key]) for session, key in zip(sessions, keys, strict=True)
-            }
+            editions = await self._editions.get(connection, set(map(_edition_key, rows)))
+            found = [(self._as_of(row, editions), editions[_edition_key(row)]) for row in rows]
+            return {session.key: (session, edition) for session, edition in found}
 
         return await self._database.read(work, deadline=deadline, name="get_sessions")
 
@@ -69,17 +70,21 @@ class SessionStore:
 
         async def work(connection: Connection) -> list[Session]:
             rows = await connection.fetch(
-                _LIST_SESSIONS, item.user_id, wanted.state, wanted.test_id, before, page.limit
+                _LIST_SESSIONS, item.user_id, wanted.state, wanted.test_id, before, page.limit, self._grace
             )
-            return [as_of(session_from(row), row["now"]) for row in rows]
+            overdue = [row for row in rows if session_from(row).overdue(row["now"], self._grace)]
+            editions = await self._editions.get(connection, set(map(_edition_key, overdue)))
+            return [self._as_of(row, editions) for row in rows]
 
         return await self._database.read(work, deadline=item.deadline, name="list_sessions")
 
     async def list_overdue(
         self, after: SweepPosition | None, limit: int, *, deadline: float
     ) -> list[SweepPosition]:
-        """Live sessions whose deadline has passed, the longest overdue first, those behind `after`."""
-        return await self._sweep(_LIST_OVERDUE, *(after or (None, None, None)), limit, deadline=deadline)
+        """Live sessions that take nothing any more, the longest overdue first, those behind `after`."""
+        return await self._sweep(
+            _LIST_OVERDUE, *(after or (None, None, None)), limit, self._grace, deadline=deadline
+        )
 
     async def list_idle(
         self, allowed: timedelta, after: SweepPosition | None, limit: int, *, deadline: float
@@ -89,11 +94,21 @@ class SessionStore:
             _LIST_IDLE, *(after or (None, None, None)), limit, allowed, deadline=deadline
         )
 
+    def _as_of(self, row: asyncpg.Record, editions: Mapping[EditionKey, Edition]) -> Session:
+        session = session_from(row)
+        edition = editions.get(_edition_key(row))
+        definition = None if edition is None else edition.definition
+        return as_of(session, definition, now=row["now"], grace=self._grace)
+
     async def _sweep(self, sql: str, *arguments: object, deadline: float) -> list[SweepPosition]:
         async def work(connection: Connection) -> Sequence[SweepPosition]:
             return [SweepPosition(*row) for row in await connection.fetch(sql, *arguments)]
 
         return list(await self._database.read(work, deadline=deadline, name="sweep_sessions"))
+
+
+def _edition_key(row: asyncpg.Record) -> EditionKey:
+    return EditionKey(row["test_id"], row["revision"])
 
 
 _GET_SESSIONS = f"""
@@ -112,7 +127,10 @@ _LIST_SESSIONS = f"""
       FROM sessions
      WHERE user_id = $1
        AND ($2::text IS NULL
-            OR $2 = CASE WHEN {LIVE} AND deadline_at <= now() THEN 'expired' ELSE state END)
+            OR $2 = CASE WHEN {LIVE} AND deadline_at <= now() - $6::interval THEN 'expired'
+                         WHEN state = 'paused' AND pause_until <= now() THEN 'active'
+                         ELSE state
+                    END)
        AND ($3::text IS NULL OR test_id = $3)
        AND ($4::uuid IS NULL OR session_id < $4)
      ORDER BY session_id DESC
@@ -122,7 +140,7 @@ _LIST_SESSIONS = f"""
 _LIST_OVERDUE = f"""
     SELECT deadline_at, user_id, session_id
       FROM sessions
-     WHERE {LIVE} AND deadline_at <= now()
+     WHERE {LIVE} AND deadline_at <= now() - $5::interval
        AND ($1::timestamptz IS NULL OR (deadline_at, user_id, session_id) > ($1, $2::text, $3::uuid))
      ORDER BY deadline_at, user_id, session_id
      LIMIT $4

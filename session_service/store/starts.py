@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
@@ -60,9 +60,10 @@ class StartFacts:
 class StartStore:
     """Reads and writes whole batches of starts."""
 
-    def __init__(self, *, database: Database, editions: EditionCache) -> None:
+    def __init__(self, *, database: Database, editions: EditionCache, grace: timedelta) -> None:
         self._database = database
         self._editions = editions
+        self._grace = grace
 
     async def read_facts(self, items: Sequence[Item[StartRequest]], *, deadline: float) -> list[StartFacts]:
         """What is known of each start, in their order, all at one moment."""
@@ -125,6 +126,7 @@ class StartStore:
             as_rows([each._asdict() for each in sorted(resumes, key=lambda each: each[:3])])
             if resumes
             else "[]",
+            self._grace,
             deadline=deadline,
             name="insert_sessions",
         )
@@ -215,7 +217,7 @@ _INSERT_SESSIONS = f"""
                SELECT session_id
                  FROM sessions
                 WHERE user_id = resume.user_id AND session_id = resume.session_id
-                  AND {LIVE} AND (deadline_at IS NULL OR deadline_at > clock_timestamp())
+                  AND {LIVE} AND (deadline_at IS NULL OR deadline_at > clock_timestamp() - $5::interval)
                   AND patience.lock_timeout IS NOT NULL
                 LIMIT 1
                   FOR SHARE

@@ -11,11 +11,12 @@ import pytest
 
 from chassis.batch import Reply
 from chassis.errors import Reason, ServiceError
+from chassis.rpc.servicing import fingerprint
 from protos.session.v1 import identity_pb2 as pb
 from tests.session.world import IDENTITY_RULES, Session, World, body, reasons, unique
 
 IDENTITY = "homeroom.session.v1.IdentityService"
-QUESTIONS = [("First pet?", "Rex  the\tDog"), ("Street?", "Straße 5"), ("Teacher?", "Ｍｓ Noether")]
+QUESTIONS = [("First pet?", "Rex  the\tDog"), ("Street?", "Straße 5"), ("Teacher?", "\uff2d\uff53 Noether")]
 RIGHT = {"First pet?": " rex the dog", "Street?": "STRASSE 5 ", "Teacher?": "ms noether"}
 
 
@@ -31,9 +32,11 @@ def asking(world: World, user: str, session: str) -> Any:
     return world.item(f"/{IDENTITY}/GetIdentityChecks", request, user=user)
 
 
-def trying(world: World, user: str, session: str, key: str, answer: str, check: str = "1") -> Any:
+def trying(  # noqa: PLR0917 - as short at its many calls as it can be
+    world: World, user: str, session: str, key: str, answer: str, check: str = "1"
+) -> Any:
     request = pb.AnswerIdentityCheckRequest(session_id=session, check_id=check, answer=answer)
-    return fingerprinted(world.item(f"/{IDENTITY}/AnswerIdentityCheck", request, user=user, key=key))
+    return traced(world.item(f"/{IDENTITY}/AnswerIdentityCheck", request, user=user, key=key))
 
 
 def releasing(world: World, user: str, session: str, key: str, reason: str = "seen on video") -> Any:
@@ -41,12 +44,8 @@ def releasing(world: World, user: str, session: str, key: str, reason: str = "se
     return world.item(f"/{IDENTITY}/ReleaseSession", request, user="admin", key=key)
 
 
-def fingerprinted(item: Any) -> Any:
-    return replace_context(item, request_id="request-7")
-
-
-def replace_context(item: Any, **fields: Any) -> Any:
-    return item._replace(context=item.context._replace(**fields))
+def traced(item: Any) -> Any:
+    return item._replace(context=item.context._replace(request_id="request-7"))
 
 
 async def checks(world: World, user: str, session: str) -> Any:
@@ -91,7 +90,7 @@ async def test_answers_are_stored_as_salted_hashes_only(world: World) -> None:
     assert (list(enrolled.prompts), enrolled.version) == (["Same 0?", "Same 1?", "Same 2?"], 1)
     rows = await world.truth.fetch("SELECT * FROM identity_questions WHERE user_id = $1", user)
     assert len({row["salt"] for row in rows}) == len({row["digest"] for row in rows}) == 3
-    assert not any("secret" in str(value) or b"secret" == value for row in rows for value in row.values())
+    assert not any("secret" in str(value) or value == b"secret" for row in rows for value in row.values())
     read = await world.one(
         world.item(f"/{IDENTITY}/GetIdentityQuestions", pb.GetIdentityQuestionsRequest(), user=user)
     )
@@ -175,6 +174,7 @@ async def test_the_first_check_comes_at_a_random_moment_in_its_part_of_the_time(
             " FROM sessions WHERE session_id = $1::uuid",
             session,
         )
+        assert row is not None
         assert 0 <= row["due"] < 100
         assert row["allowed"] == pytest.approx(IDENTITY_RULES.answer_seconds)
         moments.add(row["due"])
@@ -293,8 +293,6 @@ async def test_a_try_sent_again_is_a_replay_and_counts_once(world: World) -> Non
 
 async def test_the_stored_key_is_no_fast_hash_of_the_answer(world: World) -> None:
     """Whoever reads the table cannot try answers against it: the fingerprint needs a secret."""
-    from chassis.rpc.servicing import fingerprint
-
     user, session = await begun(world)
     await let_it_come(world, session)
     item = trying(world, user, session, "t", "wrong")
@@ -388,9 +386,6 @@ async def test_after_the_deadline_a_try_is_refused_and_not_counted(world: World)
     user, session = await begun(world, time_limit_seconds=60)
     await let_it_come(world, session)
     await world.overdue(session)
-    await world.truth.execute(
-        "UPDATE sessions SET identity_lapse_seconds = 1e6 WHERE session_id = $1::uuid", session
-    )
     assert reasons(await world.send([trying(world, user, session, "t", "wrong")])) == [Reason.DEADLINE_PASSED]
     assert await history(world, user) == []
 
@@ -413,6 +408,78 @@ async def test_a_learner_who_is_locked_elsewhere_delays_only_their_own_tries(wor
     assert reasons(await world.send([items[1]])) == [None]
 
 
+async def test_a_session_with_a_check_that_is_due_cannot_be_paused(world: World) -> None:
+    user, session = await begun(world)
+    await let_it_come(world, session)
+    (refusal,) = await world.send([world.pause(user, session, "p")])
+    assert (refusal.reason, refusal.metadata) == (Reason.IDENTITY_LOCKED, {"state": "CHECK_DUE"})
+
+
+async def test_a_pause_lets_no_check_come_and_none_lapse(world: World) -> None:
+    user, session = await begun(world)
+    await world.one(world.pause(user, session, "p"))
+    await world.truth.execute(
+        "UPDATE sessions SET started_at = now() - interval '20 minutes',"
+        " paused_at = now() - interval '19 minutes', identity_due_seconds = 70,"
+        " identity_lapse_seconds = 190 WHERE session_id = $1::uuid",
+        session,
+    )
+    assert not (await checks(world, user, session)).HasField("check")
+    await world.one(world.resume(user, session, "r"))
+    seen = await checks(world, user, session)
+    assert (seen.HasField("check"), seen.locked) == (False, False)
+    await world.truth.execute(
+        "UPDATE sessions SET started_at = started_at - interval '1 minute' WHERE session_id = $1::uuid",
+        session,
+    )
+    assert (await checks(world, user, session)).check.check_id == "1"
+
+
+@pytest.mark.parametrize("lapsed", [False, True])
+async def test_a_session_that_times_out_with_an_open_check_does_not_pass(world: World, lapsed: bool) -> None:
+    user, session = await begun(world, time_limit_seconds=60)
+    await world.one(world.answer(user, session, "a", "q1", "right 1"))
+    await let_it_come(world, session, lapsed=lapsed)
+    await world.overdue(session)
+    assert (await world.get(user, session)).passed is False
+
+
+# --- engaged time ----------------------------------------------------------------------------------------
+
+
+async def engaged(world: World, session: str, seconds: float) -> None:
+    await world.truth.execute(
+        "UPDATE sessions SET engaged_seconds = $2 WHERE session_id = $1::uuid", session, seconds
+    )
+
+
+async def test_completing_needs_the_engaged_time_of_the_test(world: World) -> None:
+    user, session = await begun(world, identity_checks=0, min_engaged_seconds=300)
+    polite_user, polite = await begun(world, identity_checks=0)
+    await engaged(world, session, 299.5)
+    item = world.complete(user, session, "c")
+    outcomes = await world.send([item, world.complete(polite_user, polite, "c")])
+    assert reasons(outcomes) == [Reason.ENGAGEMENT_TOO_LOW, None]
+    assert outcomes[0].metadata == {"neededSeconds": 300, "engagedSeconds": 299.5}
+    await engaged(world, session, 300.0)
+    assert (await world.one(item)).session.state == Session.COMPLETED
+    await engaged(world, session, 0.0)
+    (again,) = await world.send([world.complete(user, session, "d")])
+    assert isinstance(again, Reply)
+
+
+@pytest.mark.parametrize(("seconds", "passed"), [(10.0, False), (400.0, True)])
+async def test_a_session_that_times_out_passes_only_with_its_engaged_time(
+    world: World, seconds: float, passed: bool
+) -> None:
+    test = {"identity_checks": 0, "min_engaged_seconds": 300, "time_limit_seconds": 600}
+    user, session = await begun(world, **test)
+    await world.one(world.answer(user, session, "a", "q1", "right 1"))
+    await engaged(world, session, seconds)
+    await world.overdue(session)
+    assert (await world.get(user, session)).passed is passed
+
+
 # --- releasing -------------------------------------------------------------------------------------------
 
 
@@ -421,12 +488,14 @@ async def test_an_administrator_releases_a_locked_session_and_another_check_come
     await let_it_come(world, session)
     for n in range(3):
         await world.one(trying(world, user, session, f"t{n}", "wrong"))
-    item = releasing(world, user, session, "r")
+    item = releasing(world, user, session, unique("r"))
     released = (await world.one(item)).checks
     assert (released.locked, released.passed, released.HasField("check")) == (False, 0, False)
     (replay,) = await world.send([item])
     assert replay.replayed
-    assert reasons(await world.send([releasing(world, user, session, "r2")])) == [Reason.ILLEGAL_TRANSITION]
+    assert reasons(await world.send([releasing(world, user, session, unique("r"))])) == [
+        Reason.ILLEGAL_TRANSITION
+    ]
     assert reasons(await world.send([world.answer(user, session, "a", "q1", "right 1")])) == [None]
     await let_it_come(world, session)
     seen = (await checks(world, user, session)).check
@@ -447,7 +516,9 @@ async def test_an_administrator_releases_a_locked_session_and_another_check_come
 async def test_a_release_of_a_lapsed_check_notes_the_lapse(world: World) -> None:
     user, session = await begun(world)
     await let_it_come(world, session, lapsed=True)
-    found = await asyncio.gather(*(world.send([releasing(world, user, session, f"r{n}")]) for n in range(4)))
+    found = await asyncio.gather(
+        *(world.send([releasing(world, user, session, unique("r"))]) for n in range(4))
+    )
     outcomes = [outcome for batch in found for outcome in batch]
     assert sorted(map(str, reasons(outcomes))) == sorted(map(str, [None, *[Reason.ILLEGAL_TRANSITION] * 3]))
     assert await history(world, user) == [(1, 1, "lapsed"), (1, 2, "released")]
@@ -457,8 +528,10 @@ async def test_only_a_live_session_can_be_released(world: World) -> None:
     user, session = await begun(world)
     await let_it_come(world, session, lapsed=True)
     await world.one(world.abandon(user, session, "a"))
-    assert reasons(await world.send([releasing(world, user, session, "r")])) == [Reason.SESSION_CLOSED]
-    nobody = releasing(world, unique("nobody"), session, "n")
+    assert reasons(await world.send([releasing(world, user, session, unique("r"))])) == [
+        Reason.SESSION_CLOSED
+    ]
+    nobody = releasing(world, unique("nobody"), session, unique("r"))
     assert reasons(await world.send([nobody])) == [Reason.NOT_FOUND]
 
 
