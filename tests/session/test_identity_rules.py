@@ -52,7 +52,7 @@ def test_each_check_comes_in_its_part_of_the_time(
     assert times is not None
     horizon = min(checks * 600, limit or 10**9, engaged or 10**9)
     part = horizon / checks
-    assert passed * part <= times.due_seconds <= (passed + 1) * part + 1e-6
+    assert passed * part - 1e-6 <= times.due_seconds <= (passed + 1) * part + 1e-6
     assert times.lapse_seconds == times.due_seconds + 60
     late = next_check(test, RULES, passed=passed, chance=chance, after_seconds=2e6)
     assert late is not None
@@ -90,8 +90,7 @@ async def test_hashes_wait_in_bounded_places_that_become_free_again() -> None:
         try:
             await hashing.hash_answers(learner, ["x"] * WAITING_PER_LEARNER_MAX)
         except ServiceError as refusal:
-            assert refusal.reason is Reason.OVERLOADED
-            return False
+            return refusal.reason is not Reason.OVERLOADED
         return True
 
     for _ in range(3):
