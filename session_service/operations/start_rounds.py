@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from random import SystemRandom
+from secrets import randbits
 
 from chassis.batch import Item, Outcome, Reply
 from chassis.context import Claim
@@ -18,6 +19,7 @@ from session_service.domain.holds import HoldName, HoldRequest, HoldState, OpenH
 from session_service.domain.identity import IdentityRules, next_check, not_enrolled, with_check
 from session_service.domain.ids import SessionId, hold_id_of
 from session_service.domain.moves import as_of
+from session_service.domain.papers import AS_THEY_ARE, draw_paper
 from session_service.domain.sessions import (
     Session,
     SessionKey,
@@ -35,6 +37,8 @@ from session_service.subscription_client import release_event
 # Nothing is counted twice if this is wrong, because the key is aborted before the hold is released.
 START_AGE_MAX = timedelta(seconds=60)
 
+SEED_BITS = 63  # of a bigint
+
 # The moments of identity checks must not be guessed.
 _draw = SystemRandom().random
 
@@ -46,7 +50,7 @@ class PendingStart:
     """One start on its way to an outcome; it may take several rounds."""
 
     __slots__ = (
-        "asked_at", "claim", "completed", "hold", "hold_id", "item", "outcome", "releases_delivered",
+        "asked_at", "claim", "completed", "draw", "hold", "hold_id", "item", "outcome", "releases_delivered",
         "rival_resolved",
     )  # fmt: skip
 
@@ -58,6 +62,7 @@ class PendingStart:
         self.asked_at: datetime | None = None  # when a hold was requested that may exist
         self.completed: CompletedCall | None = None  # what the last write tried to store
         self.outcome: Outcome | None = None
+        self.draw = AS_THEY_ARE
         # Each of these is tried once.
         self.releases_delivered = False
         self.rival_resolved = False
@@ -145,6 +150,7 @@ class Round:
                     session_id=SessionId(uuid7()),
                     hold_id=pending.hold_id,
                     attempt=_attempt(facts),
+                    draw=pending.draw,
                     now=facts.now,
                 )
                 if facts.edition.definition.identity_checks:
@@ -207,6 +213,11 @@ class Round:
             return
         if edition.definition.identity_checks and not facts.enrolled:
             pending.outcome = not_enrolled(edition.definition)
+            return
+        try:
+            pending.draw = draw_paper(edition, pending.item.request.difficulty, lambda: randbits(SEED_BITS))
+        except ServiceError as refusal:
+            pending.outcome = refusal
             return
         self._claiming[pending.claim] = pending
         self._starting[pending.test] = (pending, facts)

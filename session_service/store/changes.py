@@ -12,7 +12,7 @@ import asyncpg
 from chassis.batch import Item
 from chassis.postgres import Connection, Database
 from chassis.postgres.idempotency import (
-    CLAIM_ROWS,
+    COMPLETED_CALL,
     STORED_COLUMNS,
     STORED_OF_WANTED,
     CompletedCall,
@@ -32,6 +32,7 @@ from session_service.store.session_rows import (
     CHANGED_COLUMNS,
     SESSION,
     SESSION_COLUMNS,
+    changed_rows,
     session_from,
 )
 
@@ -189,7 +190,7 @@ async def write_changes(connection: Connection, changes: Changes) -> None:
     await connection.execute(
         _WRITE,
         claim_rows(changes.calls),
-        as_rows(list(changes.sessions)),
+        changed_rows(changes.sessions),
         as_rows(list(changes.answers)),
         append_rows(changes.events),
     )
@@ -247,7 +248,7 @@ _READ_FACTS = f"""
 
 _WRITE = f"""
     WITH claimed AS (
-        {claim_from(f"json_to_recordset($1) {CLAIM_ROWS}")}
+        {claim_from(COMPLETED_CALL.unnest(1))}
     ), changed AS (
         UPDATE sessions
            SET {", ".join(f"{column} = new.{column}" for column in CHANGED_COLUMNS)}

@@ -38,6 +38,7 @@ class Progress:
     results: ResultOperations
     statistics: StatisticsOperations
     metrics: Metrics
+    database: Database
     truth: Connection
 
     async def tell(self, *results: SessionResult) -> list[Recording | ServiceError]:
@@ -61,9 +62,10 @@ class Progress:
 def progress_over(database: Database, truth: Connection) -> Progress:
     metrics = Metrics(service="progress_service")
     return Progress(
-        results=ResultOperations(store=ResultStore(database), metrics=metrics),
+        results=ResultOperations(store=ResultStore(database), wake_relay=lambda: None, metrics=metrics),
         statistics=StatisticsOperations(store=StatisticsStore(database)),
         metrics=metrics,
+        database=database,
         truth=truth,
     )
 

@@ -60,7 +60,7 @@ class Migration:
 
 
 def load(folders: Mapping[str, Path]) -> list[Migration]:
-    """Read `NNN_verb_noun.sql`, from 001 on in each component's folder, in the order to apply them.
+    """Read `NNN_verb_noun.sql`, in each component's folder, in the order to apply them.
 
     Components come in the order of the mapping. The numbers may leave gaps, so that work that goes on side by
     side can have numbers of its own. Raises MigrationError for a wrong name or a number that stands twice.
