@@ -20,16 +20,19 @@ SESSION = """
     deadline_at timestamptz, answered integer, solved integer, answers_given integer, answers_correct integer,
     version integer, last_answer_at timestamptz, submitted_at timestamptz, closed_at timestamptz,
     close_reason text, score double precision, passed boolean, paused_at timestamptz, pause_until timestamptz,
-    paused_seconds double precision, engaged_seconds double precision, seed bigint, drawn smallint[]
+    paused_seconds double precision, engaged_seconds double precision, seed bigint, drawn smallint[],
+    identity_due_seconds double precision, identity_lapse_seconds double precision,
+    identity_locked_at timestamptz
 """
 SESSION_COLUMNS = names(SESSION)
 # The columns of a new session. The others begin with their defaults: each column costs time in every start.
 STARTED = RowType(
-    "started_session",
+    "started_session_with_checks",
     """
     user_id text, session_id uuid, hold_id uuid, test_id text, revision integer, attempt integer, state text,
     title text, kind text, difficulty text, metadata jsonb, total integer, started_at timestamptz,
-    deadline_at timestamptz, seed bigint, drawn smallint[]
+    deadline_at timestamptz, seed bigint, drawn smallint[], identity_due_seconds double precision,
+    identity_lapse_seconds double precision
     """,
 )
 # What answers and endings change, behind the key; the rest of a session stays as it began.
