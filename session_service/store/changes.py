@@ -12,7 +12,7 @@ import asyncpg
 from chassis.batch import Item
 from chassis.postgres import Connection, Database
 from chassis.postgres.idempotency import (
-    CLAIM_ROWS,
+    COMPLETED_CALL,
     STORED_COLUMNS,
     STORED_OF_WANTED,
     CompletedCall,
@@ -246,7 +246,7 @@ _READ_FACTS = f"""
 
 _WRITE = f"""
     WITH claimed AS (
-        {claim_from(f"json_to_recordset($1) {CLAIM_ROWS}")}
+        {claim_from(COMPLETED_CALL.unnest(1))}
     ), changed AS (
         UPDATE sessions
            SET {", ".join(f"{column} = new.{column}" for column in CHANGED_COLUMNS)}
