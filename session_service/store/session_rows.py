@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from operator import attrgetter
 from typing import Any
 
@@ -60,21 +60,15 @@ _EARLIER_REASONS = {
 }
 
 
-def sessions_as(columns: str) -> Callable[[Iterable[Session]], str]:
-    """Makes rows of sessions with these columns alone.
-
-    A row of 15 columns takes 2.6 us, and one of all 33 takes 3.7 us; PostgreSQL reads the shorter row faster.
-    """
-    wanted = names(columns).split(", ")
-    values = attrgetter(*wanted)
-
-    def rows(sessions: Iterable[Session]) -> str:
-        return as_rows([dict(zip(wanted, values(session), strict=True)) for session in sessions])
-
-    return rows
+_CHANGED_FIELDS = names(CHANGED).split(", ")
+_changed_values = attrgetter(*_CHANGED_FIELDS)
 
 
-changed_rows = sessions_as(CHANGED)
+def changed_rows(sessions: Iterable[Session]) -> str:
+    """Rows of CHANGED. The other fields of a session would take PostgreSQL time, and nobody would read them."""
+    return as_rows(
+        [dict(zip(_CHANGED_FIELDS, _changed_values(session), strict=True)) for session in sessions]
+    )
 
 
 def session_from(row: asyncpg.Record) -> Session:
