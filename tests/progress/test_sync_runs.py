@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chassis import failpoints
 from chassis.errors import Reason, ServiceError
 from homeroom.embedded.provisioning import ServiceDatabase
 from protos.progress.v1 import sync_pb2 as pb
@@ -19,6 +22,7 @@ from tests.progress.results import completed
 from tests.progress.specializations import put_levels
 from tests.progress.two_stores import TwoStores, told, two_stores
 from tests.subscription.service import LICENSES
+from tests.support.service_process import serving, started
 
 PLANTED = 10_000
 NAMES = ("COACH", "PLAYER", "physics", "Ärzte")
@@ -279,6 +283,33 @@ async def test_a_run_among_learners_who_level_up_loses_nothing(stores: TwoStores
     }
     assert await stores.service.discrepancies() == []
     assert await stores.subscriptions.discrepancies() == []
+
+
+@pytest.mark.fault
+async def test_a_run_that_is_killed_goes_on_where_it_was(stores: TwoStores, tmp_path: Path) -> None:
+    """Killed once between the plan and its changes, and once behind changes, it reports each change once."""
+    wanted = await plant(stores, 2500, seed=5)
+    settings = {
+        "HOMEROOM_DATABASE_URL": stores.progress_database.service,
+        "HOMEROOM_SUBSCRIPTION_TARGET": f"127.0.0.1:{stores.server.port}",
+        "HOMEROOM_FAILPOINTS_DIR": str(tmp_path),
+    }
+    for point in ("progress.after_sync_plan", "progress.after_sync_changes"):
+        failpoints.arm(tmp_path, point, "kill")
+        async with started("progress_service", **settings) as process:
+            assert await process.ended() == -signal.SIGKILL
+        await stores.progress.execute("UPDATE sync_runs SET leased_until = now() - interval '1 s'")
+    async with serving("progress_service", **settings):
+        async with asyncio.timeout(30):
+            while await stores.progress.fetchval("SELECT state FROM sync_runs") != "finished":
+                await asyncio.sleep(0.05)
+    (run,) = await stores.first.all_pages("ListSyncRuns", pb.ListSyncRunsRequest(), "runs")
+    assert (run.statistics.applied, run.statistics.unchanged, run.statistics.planned) == (2500, 0, 0)
+    assert len(await stores.first.changes_of(run.run_id)) == 2500
+    assert await stores.progress_levels() == wanted
+    assert await stores.license_levels() == wanted
+    changed = Counter(user_id for user_id, *_ in await stores.license_changes())
+    assert max(changed.values()) == 1
 
 
 async def test_a_run_waits_while_the_licenses_are_out_of_reach(stores: TwoStores) -> None:
