@@ -21,16 +21,21 @@ from chassis.rpc.servicing import Handler
 from chassis.telemetry.metrics import Metrics
 from progress_service.config import Config
 from progress_service.domain.license_orders import LICENSE_TOPIC
+from progress_service.operations.catalog_changes import LevelRaising
 from progress_service.operations.comparison import StoreComparison
 from progress_service.operations.results import ResultOperations
+from progress_service.operations.specializations import SpecializationOperations
 from progress_service.operations.statistics import StatisticsOperations
 from progress_service.operations.sync_changes import SyncChanges
 from progress_service.operations.sync_orders import SyncOrders
 from progress_service.operations.sync_runs import SyncRuns
-from progress_service.servicer import statistics, sync
+from progress_service.servicer import achievements, specializations, statistics, sync
+from progress_service.store.achievements import AchievementStore
+from progress_service.store.catalog_changes import CatalogChangeStore
 from progress_service.store.grants import GrantStore
 from progress_service.store.level_reads import LevelReader
 from progress_service.store.results import ResultStore
+from progress_service.store.specializations import SpecializationStore
 from progress_service.store.statistics import StatisticsStore
 from progress_service.store.sync_changes import SyncChangeStore
 from progress_service.store.sync_runs import SyncRunStore
@@ -40,15 +45,34 @@ SERVICE = "progress_service"
 SYNC_WORK_SECONDS = 2.0
 SYNC_SCHEDULE_SECONDS = 60.0
 SYNC_PURGE_SECONDS = 3600.0
+RAISE_LEVELS_INTERVAL_SECONDS = 5.0
 MIGRATIONS = {"chassis": chassis.postgres.migrations.FOLDER, SERVICE: Path(__file__).parent / "migrations"}
 
 
-def handlers(*, database: Database, wake_relay: Callable[[], object], metrics: Metrics) -> list[Handler]:
-    """All methods of the service, over this database. `wake_relay` is called after a commit with events."""
-    return statistics.handlers(
-        results=ResultOperations(store=ResultStore(database), wake_relay=wake_relay, metrics=metrics),
-        statistics=StatisticsOperations(store=StatisticsStore(database)),
-    )
+@dataclass(frozen=True, slots=True)
+class Wakes:
+    """What makes background work run now: the relay after new events, the raising after a new catalog."""
+
+    relay: Callable[[], object]
+    raising: Callable[[], object]
+
+
+def handlers(*, database: Database, wakes: Wakes, tokens: PageTokens, metrics: Metrics) -> list[Handler]:
+    """All methods of the service, over this database."""
+    catalog = SpecializationStore(database)
+    return [
+        *statistics.handlers(
+            results=ResultOperations(store=ResultStore(database), wake_relay=wakes.relay, metrics=metrics),
+            statistics=StatisticsOperations(store=StatisticsStore(database)),
+        ),
+        *specializations.handlers(
+            operations=SpecializationOperations(store=catalog, wake_raising=wakes.raising),
+            list_specializations=catalog.list_specializations,
+            list_progress=catalog.list_progress,
+            tokens=tokens,
+        ),
+        *achievements.handlers(list_achievements=AchievementStore(database).list_achievements, tokens=tokens),
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,26 +138,38 @@ async def serve(shutdown: Shutdown) -> None:
     """Serve until the shutdown is requested; refuses a database whose schema this program does not know."""
     config = load(Config, os.environ)
     service = await Service.begin(SERVICE, config=config, migrations=MIGRATIONS, shutdown=shutdown)
-    to_subscription = service.process.upstream("subscription_service", config.subscription_target)
-    subscription = SubscriptionClient(upstream=to_subscription)
-    relay = Relay(service.database, {LICENSE_TOPIC: subscription.deliver_orders})
+    database, process = service.database, service.process
+    to_subscription = process.upstream("subscription_service", config.subscription_target)
     # Without subscription_service the licenses follow later; progress is recorded all the same.
-    service.process.health.add("subscription_service", to_subscription.check_health, required=False)
+    process.health.add("subscription_service", to_subscription.check_health, required=False)
+    subscription = SubscriptionClient(upstream=to_subscription)
+    relay = Relay(database, {LICENSE_TOPIC: subscription.deliver_orders}, in_order={LICENSE_TOPIC})
     service.add_relay(relay)
+    raising = process.background.add(
+        "raise_levels",
+        LevelRaising(store=CatalogChangeStore(database), wake_relay=relay.wake).raise_due,
+        interval_seconds=RAISE_LEVELS_INTERVAL_SECONDS,
+    )
+    tokens = PageTokens(secret=process.token)
     synchronizing = assemble_sync(
-        database=service.database,
+        database=database,
         subscription=subscription,
         wake_relay=relay.wake,
-        metrics=service.process.metrics,
-        tokens=PageTokens(secret=service.process.token),
+        metrics=process.metrics,
+        tokens=tokens,
         interval=timedelta(hours=config.sync_interval_hours),
         retention=timedelta(days=config.sync_retention_days),
         age_seconds_min=config.sync_age_seconds,
     )
-    add_sync_jobs(service.process.background, synchronizing.runs)
+    add_sync_jobs(process.background, synchronizing.runs)
     await service.listen(
         [
-            *handlers(database=service.database, wake_relay=relay.wake, metrics=service.process.metrics),
+            *handlers(
+                database=database,
+                wakes=Wakes(relay=relay.wake, raising=raising.wake),
+                tokens=tokens,
+                metrics=process.metrics,
+            ),
             *synchronizing.handlers,
         ]
     )

@@ -36,10 +36,14 @@ APPEND_ROWS = """
 
 
 def append_from(source: str) -> str:
-    """The statement that adds the events of a source of APPEND_ROWS. An existing event is not changed."""
+    """The statement that adds the events of a source of APPEND_ROWS. An existing event is not changed.
+
+    Each gets the time of the statement, not that of the transaction's begin: of two transactions that change
+    one learner in turn, the second may have begun first.
+    """
     return f"""
-        INSERT INTO outbox (user_id, event_id, topic, payload, traceparent)
-        SELECT user_id, event_id, topic, payload, traceparent
+        INSERT INTO outbox (user_id, event_id, topic, payload, traceparent, created_at)
+        SELECT user_id, event_id, topic, payload, traceparent, clock_timestamp()
           FROM {source}
             ON CONFLICT DO NOTHING
     """

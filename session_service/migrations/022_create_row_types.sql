@@ -20,5 +20,7 @@ CREATE TYPE started_session AS (
     metadata jsonb,
     total integer,
     started_at timestamptz,
-    deadline_at timestamptz
+    deadline_at timestamptz,
+    seed bigint,
+    drawn smallint []
 );

@@ -89,7 +89,7 @@ class SessionActions:
 
 def _answer(draft: Draft, request: AnswerRequest, now: datetime) -> JudgedAnswer:
     require_open(draft.session)
-    if not draft.edition.asks(request.question_id):
+    if not draft.paper.asks(request.question_id):
         raise invalid_field("questionId", "is not one of the session's questions")
     previous = draft.latest_answers.get(request.question_id)
     correct = draft.edition.accepts(request.question_id, request.choice)

@@ -13,6 +13,7 @@ from chassis.postgres import idempotency
 from chassis.postgres.idempotency import CompletedCall
 from chassis.postgres.isolation import Locked
 from session_service.domain.moves import as_of
+from session_service.domain.papers import Paper
 from session_service.domain.sessions import (
     GivenAnswer,
     LatestAnswer,
@@ -39,6 +40,11 @@ class Draft:
         self.answers: list[GivenAnswer] = []
         self.latest_answers: dict[str, LatestAnswer] = {}
         self._moved_by = ""
+
+    @property
+    def paper(self) -> Paper:
+        """What the session asks."""
+        return Paper(self.edition, self.session.drawn)
 
     def catch_up(self, now: datetime, traceparent: str) -> None:
         """Do what the clock has brought: an overdue session expires, and one whose pause is over goes on."""

@@ -28,7 +28,13 @@ from session_service.domain.ids import SessionId
 from session_service.domain.sessions import Session, StartRequest
 from session_service.domain.tests import Edition
 from session_service.store.editions import EditionCache, EditionKey
-from session_service.store.session_rows import LIVE, SESSION, SESSION_COLUMNS, STARTED, session_from
+from session_service.store.session_rows import (
+    LIVE,
+    SESSION,
+    SESSION_COLUMNS,
+    STARTED,
+    session_from,
+)
 
 
 class Resume(NamedTuple):
