@@ -9,4 +9,6 @@ from chassis.process.config import ServiceConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Config(ServiceConfig):
-    """The configuration that every service has; progress_service adds nothing to it."""
+    """The configuration that every service has."""
+
+    tls_peers: tuple[str, ...] = ("gateway", "session_service")
