@@ -19,3 +19,4 @@ class Config(ServiceConfig):
     # this one within a second or two.
     sync_age_seconds: float = field(default=5.0, metadata=rules(minimum=0, maximum=86_400))
     sync_retention_days: float = field(default=30.0, metadata=rules(minimum=1, maximum=3650))
+    tls_peers: tuple[str, ...] = ("gateway", "session_service")
