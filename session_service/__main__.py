@@ -28,15 +28,17 @@ from session_service.operations.placing import HoldPlacing
 from session_service.operations.read_sessions import SessionReads
 from session_service.operations.resolve_holds import HoldJanitor, LostStarts
 from session_service.operations.session_changes import SessionChanges
+from session_service.operations.supervise import Supervision
 from session_service.operations.sweep_sessions import SessionSweep
 from session_service.progress_client import RESULT_TOPIC, ProgressClient
-from session_service.servicer import sessions, tests
+from session_service.servicer import sessions, supervision, tests
 from session_service.store.catalog import CatalogStore
 from session_service.store.changes import ChangeStore
 from session_service.store.editions import EditionCache
 from session_service.store.holds import HoldStore
 from session_service.store.sessions import SessionStore
 from session_service.store.starts import StartStore
+from session_service.store.timelines import TimelineStore
 from session_service.subscription_client import COMMIT_TOPIC, RELEASE_TOPIC, SubscriptionClient
 
 SERVICE = "session_service"
@@ -129,6 +131,10 @@ def assemble(
             *tests.handlers(
                 catalog=CatalogAdministration(tests=stored_tests),
                 list_tests=stored_tests.list_tests,
+                tokens=tokens,
+            ),
+            *supervision.handlers(
+                supervision=Supervision(timelines=TimelineStore(database=database)),
                 tokens=tokens,
             ),
         ],

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from chassis.errors import Reason, ServiceError
+from session_service.domain.authors import Author
 from session_service.domain.holds import HoldName
 from session_service.domain.ids import HoldId, SessionId
 from session_service.domain.states import LIVE_STATES, SessionState, require_move
@@ -80,6 +81,9 @@ class Session:
 
     `answered` counts distinct questions, `solved` those whose latest answer is right; `answers_given` and
     `answers_correct` count every answer, repeats included.
+
+    `attempt` counts all sessions of this learner and test. `attempts_before` counts those before this one
+    that have used an attempt; it is None in rows of an earlier release, as are the ids of the start.
     """
 
     user_id: str
@@ -107,6 +111,14 @@ class Session:
     close_reason: CloseReason | None = None
     score: float | None = None
     passed: bool | None = None
+    attempts_before: int | None = None
+    start_request_id: str | None = None
+    start_trace_id: str | None = None
+
+    @property
+    def attempt_number(self) -> int:
+        """The attempt that this session uses if it counts: 1 for the first, without gaps."""
+        return self.attempt if self.attempts_before is None else self.attempts_before + 1
 
     @property
     def key(self) -> SessionKey:
@@ -149,7 +161,10 @@ class StartedSession:
 
 @dataclass(frozen=True, slots=True)
 class GivenAnswer:
-    """An answer as it is kept: the `attempt`-th to this question in this session."""
+    """An answer as it is kept: the `attempt`-th to this question in this session.
+
+    `version` is the version of the session after it. The ids are those of the request that brought it.
+    """
 
     user_id: str
     session_id: SessionId
@@ -159,6 +174,9 @@ class GivenAnswer:
     correct: bool
     occurred_at: datetime | None
     answered_at: datetime
+    version: int
+    request_id: str
+    trace_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +203,8 @@ def start(
     session_id: SessionId,
     hold_id: HoldId,
     attempt: int,
+    attempts_before: int,
+    author: Author,
     now: datetime,
 ) -> Session:
     """A new session of the edition's questions."""
@@ -212,6 +232,9 @@ def start(
         total=edition.total,
         started_at=now,
         deadline_at=now + timedelta(seconds=min(limits)) if limits else None,
+        attempts_before=attempts_before,
+        start_request_id=author.request_id,
+        start_trace_id=author.trace_id,
     )
 
 
@@ -288,6 +311,19 @@ def spends_hold(session: Session) -> bool:
     A session that had questions and got no answer never counts, however it ended.
     """
     return session.answered > 0 or (session.total == 0 and session.state is SessionState.COMPLETED)
+
+
+def uses_attempt(session: Session) -> bool:
+    """Whether the session uses one of the attempts that its test allows: as soon as it counts.
+
+    `USES_ATTEMPT` in the store says the same in SQL.
+    """
+    return spends_hold(session)
+
+
+def attempts_used(latest: Session | None, before_latest: int) -> int:
+    """How many attempts a learner has used, from their latest session and the number used before it."""
+    return 0 if latest is None else before_latest + uses_attempt(latest)
 
 
 def earned_xp(session: Session, definition: Definition) -> int:

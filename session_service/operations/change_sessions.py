@@ -9,6 +9,7 @@ from chassis.batch import Item, Outcome
 from chassis.errors import invalid_field
 from chassis.postgres.idempotency import CompletedCall
 from chassis.postgres.keyed import completed_call
+from session_service.domain.authors import Author
 from session_service.domain.sessions import (
     AnswerRequest,
     CloseRequest,
@@ -38,7 +39,7 @@ class SessionActions:
         """Keep each answer and say whether it is right."""
 
         def decide(draft: Draft, item: Item[AnswerRequest], now: datetime) -> CompletedCall:
-            return completed_call(item, render(_answer(draft, item.request, now)))
+            return completed_call(item, render(_answer(draft, item, now)))
 
         return await self._changes.apply(items, decide)
 
@@ -64,12 +65,14 @@ class SessionActions:
         return await self._changes.apply(items, decide)
 
 
-def _answer(draft: Draft, request: AnswerRequest, now: datetime) -> JudgedAnswer:
+def _answer(draft: Draft, item: Item[AnswerRequest], now: datetime) -> JudgedAnswer:
+    request = item.request
     require_open(draft.session)
     if not draft.edition.asks(request.question_id):
         raise invalid_field("questionId", "is not one of the session's questions")
     previous = draft.latest_answers.get(request.question_id)
     correct = draft.edition.accepts(request.question_id, request.choice)
+    author = Author.of(item.context)
     answer = GivenAnswer(
         user_id=draft.session.user_id,
         session_id=draft.session.session_id,
@@ -79,6 +82,9 @@ def _answer(draft: Draft, request: AnswerRequest, now: datetime) -> JudgedAnswer
         correct=correct,
         occurred_at=request.occurred_at,
         answered_at=now,
+        version=draft.session.version + 1,
+        request_id=author.request_id,
+        trace_id=author.trace_id,
     )
     draft.session = with_answer(draft.session, correct=correct, previous=previous, now=now)
     draft.latest_answers[request.question_id] = LatestAnswer(answer.attempt, correct)

@@ -9,6 +9,7 @@ from chassis.batch import Item, Outcome, latest_deadline
 from chassis.context import Claim
 from chassis.postgres import ConstraintViolation, OutcomeUnknown, idempotency
 from chassis.postgres.isolation import Locked, run_isolated
+from session_service.domain.authors import THE_SERVICE
 from session_service.domain.holds import HoldName
 from session_service.domain.sessions import Session, SessionKey, expire_idle, spends_hold
 from session_service.operations.drafts import Decide, Draft, Drafts, R
@@ -67,6 +68,7 @@ class SessionChanges:
         def decide(locked: LockedSession) -> Changes:
             draft = Draft(session=locked.session, edition=locked.edition)
             draft.expire_if_overdue(locked.now, "")
+            draft.tell(THE_SERVICE, locked.now)
             return draft.changes()
 
         return await self._close(keys, decide, deadline)
@@ -83,6 +85,7 @@ class SessionChanges:
             draft = Draft(session=locked.session, edition=locked.edition)
             if locked.session.idle(locked.now, allowed):
                 draft.close(expire_idle(locked.session, allowed), "")
+            draft.tell(THE_SERVICE, locked.now)
             return draft.changes()
 
         return await self._close(keys, decide, deadline)

@@ -46,7 +46,7 @@ def session_message(
         submitted_at=timestamp(session.submitted_at),
         closed_at=timestamp(session.closed_at),
         close_reason=session.close_reason,
-        attempt=session.attempt,
+        attempt=session.attempt_number,
         questions=None if edition is None else question_messages(edition),
         answered=session.answered,
         total=session.total,

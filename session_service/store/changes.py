@@ -25,7 +25,9 @@ from chassis.postgres.outbox import APPEND_ROWS, OutboxEvent, append_from, appen
 from chassis.postgres.rows import as_rows, names
 from session_service.domain.sessions import GivenAnswer, LatestAnswer, Session, SessionKey, SessionRequest
 from session_service.domain.tests import Edition
+from session_service.domain.timeline import SessionEvent
 from session_service.store.editions import EditionCache, EditionKey
+from session_service.store.event_rows import append_events_from, event_rows
 from session_service.store.session_rows import (
     ANSWER,
     CHANGED,
@@ -69,9 +71,10 @@ class Changes:
     answers: Collection[GivenAnswer] = ()
     calls: Collection[CompletedCall] = ()
     events: Collection[OutboxEvent] = ()
+    timeline: Collection[SessionEvent] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.sessions or self.answers or self.calls or self.events)
+        return bool(self.sessions or self.answers or self.calls or self.events or self.timeline)
 
 
 T = TypeVar("T")
@@ -129,6 +132,7 @@ class ChangeStore:
             changes = Changes(
                 sessions=[session for each in decided for session in each.sessions],
                 events=[event for each in decided for event in each.events],
+                timeline=[event for each in decided for event in each.timeline],
             )
             if changes:
                 await _write(connection, changes)
@@ -189,6 +193,7 @@ async def _write(connection: Connection, changes: Changes) -> None:
         as_rows(list(changes.sessions)),
         as_rows(list(changes.answers)),
         append_rows(changes.events),
+        event_rows(changes.timeline),
     )
 
 
@@ -256,6 +261,8 @@ _WRITE = f"""
         INSERT INTO answers ({names(ANSWER)})
         SELECT {names(ANSWER)}
           FROM json_to_recordset($3) AS answer ({ANSWER})
+    ), told AS (
+        {append_events_from("json_to_recordset($5)")}
     )
     {append_from(f"json_to_recordset($4) {APPEND_ROWS}")}
 """

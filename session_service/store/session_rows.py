@@ -18,14 +18,15 @@ SESSION = """
     title text, kind text, difficulty text, metadata jsonb, total integer, started_at timestamptz,
     deadline_at timestamptz, answered integer, solved integer, answers_given integer, answers_correct integer,
     version integer, last_answer_at timestamptz, submitted_at timestamptz, closed_at timestamptz,
-    close_reason text, score double precision, passed boolean
+    close_reason text, score double precision, passed boolean, attempts_before integer, start_request_id text,
+    start_trace_id text
 """
 SESSION_COLUMNS = names(SESSION)
 # The columns of a new session. The others begin with their defaults: each column costs time in every start.
 STARTED = """
     user_id text, session_id uuid, hold_id uuid, test_id text, revision integer, attempt integer, state text,
     title text, kind text, difficulty text, metadata jsonb, total integer, started_at timestamptz,
-    deadline_at timestamptz
+    deadline_at timestamptz, attempts_before integer, start_request_id text, start_trace_id text
 """
 # What answers and endings change, behind the key; the rest of a session stays as it began.
 CHANGED = """
@@ -36,8 +37,10 @@ CHANGED = """
 CHANGED_COLUMNS = names(CHANGED).split(", ")[2:]
 ANSWER = """
     user_id text, session_id uuid, question_id text, attempt integer, choice text, correct boolean,
-    occurred_at timestamptz, answered_at timestamptz
+    occurred_at timestamptz, answered_at timestamptz, version integer, request_id text, trace_id text
 """
+USES_ATTEMPT = "(answered > 0 OR (total = 0 AND state = 'completed'))"
+"""Whether a row of `sessions` uses an attempt: `uses_attempt` of the domain, in SQL."""
 LIVE = "state IN ({})".format(", ".join(f"'{state}'" for state in sorted(LIVE_STATES)))
 """The condition of the partial indexes on live sessions."""
 

@@ -1,0 +1,89 @@
+import datetime
+
+from protos.buf.validate import validate_pb2 as _validate_pb2
+from google.api import annotations_pb2 as _annotations_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from protos.chassis.v1 import options_pb2 as _options_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class TimelineEvent(_message.Message):
+    __slots__ = ("kind", "at", "version", "actor_id", "request_id", "trace_id", "reason", "note", "answer")
+    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        KIND_UNSPECIFIED: _ClassVar[TimelineEvent.Kind]
+        STARTED: _ClassVar[TimelineEvent.Kind]
+        ANSWERED: _ClassVar[TimelineEvent.Kind]
+        PAUSED: _ClassVar[TimelineEvent.Kind]
+        RESUMED: _ClassVar[TimelineEvent.Kind]
+        COMPLETED: _ClassVar[TimelineEvent.Kind]
+        ABANDONED: _ClassVar[TimelineEvent.Kind]
+        EXPIRED: _ClassVar[TimelineEvent.Kind]
+        REFUSED: _ClassVar[TimelineEvent.Kind]
+    KIND_UNSPECIFIED: TimelineEvent.Kind
+    STARTED: TimelineEvent.Kind
+    ANSWERED: TimelineEvent.Kind
+    PAUSED: TimelineEvent.Kind
+    RESUMED: TimelineEvent.Kind
+    COMPLETED: TimelineEvent.Kind
+    ABANDONED: TimelineEvent.Kind
+    EXPIRED: TimelineEvent.Kind
+    REFUSED: TimelineEvent.Kind
+    class Answer(_message.Message):
+        __slots__ = ("question_id", "attempt", "choice", "correct", "occurred_at")
+        QUESTION_ID_FIELD_NUMBER: _ClassVar[int]
+        ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+        CHOICE_FIELD_NUMBER: _ClassVar[int]
+        CORRECT_FIELD_NUMBER: _ClassVar[int]
+        OCCURRED_AT_FIELD_NUMBER: _ClassVar[int]
+        question_id: str
+        attempt: int
+        choice: str
+        correct: bool
+        occurred_at: _timestamp_pb2.Timestamp
+        def __init__(self, question_id: _Optional[str] = ..., attempt: _Optional[int] = ..., choice: _Optional[str] = ..., correct: _Optional[bool] = ..., occurred_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    TRACE_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    kind: TimelineEvent.Kind
+    at: _timestamp_pb2.Timestamp
+    version: int
+    actor_id: str
+    request_id: str
+    trace_id: str
+    reason: str
+    note: str
+    answer: TimelineEvent.Answer
+    def __init__(self, kind: _Optional[_Union[TimelineEvent.Kind, str]] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., version: _Optional[int] = ..., actor_id: _Optional[str] = ..., request_id: _Optional[str] = ..., trace_id: _Optional[str] = ..., reason: _Optional[str] = ..., note: _Optional[str] = ..., answer: _Optional[_Union[TimelineEvent.Answer, _Mapping]] = ...) -> None: ...
+
+class GetTimelineRequest(_message.Message):
+    __slots__ = ("session_id", "user_id", "page_size", "page_token")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    user_id: str
+    page_size: int
+    page_token: str
+    def __init__(self, session_id: _Optional[str] = ..., user_id: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class GetTimelineResponse(_message.Message):
+    __slots__ = ("events", "next_page_token")
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    events: _containers.RepeatedCompositeFieldContainer[TimelineEvent]
+    next_page_token: str
+    def __init__(self, events: _Optional[_Iterable[_Union[TimelineEvent, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
