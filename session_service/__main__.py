@@ -25,13 +25,15 @@ from session_service.operations.create_sessions import SessionStarts
 from session_service.operations.hold_resolution import HoldResolver
 from session_service.operations.manage_tests import CatalogAdministration
 from session_service.operations.placing import HoldPlacing
+from session_service.operations.read_attempts import AttemptReads
 from session_service.operations.read_sessions import SessionReads
 from session_service.operations.resolve_holds import HoldJanitor, LostStarts
 from session_service.operations.session_changes import SessionChanges
 from session_service.operations.supervise import Supervision
 from session_service.operations.sweep_sessions import SessionSweep
 from session_service.progress_client import RESULT_TOPIC, ProgressClient
-from session_service.servicer import sessions, supervision, tests
+from session_service.servicer import attempts, sessions, supervision, tests
+from session_service.store.attempts import AttemptStore
 from session_service.store.catalog import CatalogStore
 from session_service.store.changes import ChangeStore
 from session_service.store.editions import EditionCache
@@ -119,6 +121,7 @@ def assemble(
         wake_relay=relay.wake,
     )
     stored_tests = CatalogStore(database=database)
+    stored_attempts = AttemptStore(database=database)
     return Parts(
         handlers=[
             *sessions.handlers(
@@ -131,6 +134,11 @@ def assemble(
             *tests.handlers(
                 catalog=CatalogAdministration(tests=stored_tests),
                 list_tests=stored_tests.list_tests,
+                tokens=tokens,
+            ),
+            *attempts.handlers(
+                reads=AttemptReads(attempts=stored_attempts),
+                list_attempts=stored_attempts.list_attempts,
                 tokens=tokens,
             ),
             *supervision.handlers(
