@@ -20,9 +20,9 @@ _PATH_CHARACTERS = "/%:@!$&'()*+,;=-._~"
 
 
 def prefers_csv(accept: Sequence[str]) -> bool:
-    """Whether the `Accept` header names text/csv, and no type of JSON that the client likes better or as well.
+    """Whether the `Accept` header names text/csv, and no type of JSON with a higher quality (RFC 9110, 12.5.1).
 
-    JSON that is only meant by a wildcard loses against a CSV of the same quality (RFC 9110, 12.5.1).
+    Of the same quality, JSON wins if it is named, and CSV if only a wildcard means JSON.
     """
     qualities = dict(_media_ranges(accept))
     csv = qualities.get(_TEXT_CSV, 0.0)

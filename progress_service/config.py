@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from chassis.process.config import ServiceConfig
+from chassis.process.config import ServiceConfig, check_address, rules
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(ServiceConfig):
-    """The configuration that every service has; progress_service adds nothing to it."""
+    """What the service needs to know."""
+
+    subscription_target: str = field(
+        metadata=rules(means="host:port of subscription_service", check=check_address)
+    )

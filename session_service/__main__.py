@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 import chassis.postgres.migrations
@@ -20,6 +19,7 @@ from chassis.rpc.paging import PageTokens
 from chassis.rpc.servicing import Handler
 from chassis.telemetry.metrics import Metrics
 from session_service.config import Config
+from session_service.domain.timing import TimeRules
 from session_service.operations.change_sessions import SessionActions
 from session_service.operations.create_sessions import SessionStarts
 from session_service.operations.hold_resolution import HoldResolver
@@ -38,6 +38,7 @@ from session_service.store.catalog import CatalogStore
 from session_service.store.changes import ChangeStore
 from session_service.store.editions import EditionCache
 from session_service.store.holds import HoldStore
+from session_service.store.session_lists import SessionLists
 from session_service.store.sessions import SessionStore
 from session_service.store.starts import StartStore
 from session_service.store.timelines import TimelineStore
@@ -62,7 +63,7 @@ async def serve(shutdown: Shutdown) -> None:
         metrics=service.process.metrics,
         tokens=PageTokens(secret=service.process.token),
         hold_age_seconds=config.janitor_hold_age_seconds,
-        idle_allowed=timedelta(hours=config.session_idle_hours),
+        times=config.times,
     )
     # Without subscription_service no session can start, but the sessions under way go on.
     service.process.health.add("subscription_service", to_subscription.check_health, required=False)
@@ -91,7 +92,7 @@ def assemble(
     metrics: Metrics,
     tokens: PageTokens,
     hold_age_seconds: float,
-    idle_allowed: timedelta,
+    times: TimeRules,
 ) -> Parts:
     """Put the parts together on one database; nothing is started yet."""
     relay = Relay(
@@ -103,32 +104,34 @@ def assemble(
         },
     )
     editions = EditionCache()
-    stored_sessions = SessionStore(database=database, editions=editions)
+    stored_sessions = SessionStore(database=database, editions=editions, grace=times.grace)
     stored_holds = HoldStore(database=database)
     changes = SessionChanges(
         store=ChangeStore(database=database, editions=editions),
         subscription=subscription,
+        times=times,
         wake_relay=relay.wake,
     )
     resolver = HoldResolver(holds=stored_holds, subscription=subscription, metrics=metrics)
     lost = LostStarts(resolver=resolver)
     starts = SessionStarts(
-        starts=StartStore(database=database, editions=editions),
+        starts=StartStore(database=database, editions=editions, grace=times.grace),
         placing=HoldPlacing(holds=stored_holds, lost=lost, subscription=subscription),
         subscription=subscription,
         changes=changes,
         lost=lost,
+        times=times,
         wake_relay=relay.wake,
     )
     stored_tests = CatalogStore(database=database)
-    stored_attempts = AttemptStore(database=database)
+    lists = SessionLists(database=database, editions=editions, grace=times.grace)
     return Parts(
         handlers=[
             *sessions.handlers(
                 starts=starts,
                 actions=SessionActions(changes=changes),
                 reads=SessionReads(sessions=stored_sessions),
-                list_sessions=stored_sessions.list_sessions,
+                list_sessions=lists.list_sessions,
                 tokens=tokens,
             ),
             *tests.handlers(
@@ -137,8 +140,8 @@ def assemble(
                 tokens=tokens,
             ),
             *attempts.handlers(
-                reads=AttemptReads(attempts=stored_attempts),
-                list_attempts=stored_attempts.list_attempts,
+                reads=AttemptReads(attempts=AttemptStore(database=database)),
+                list_attempts=lists.list_attempts,
                 tokens=tokens,
             ),
             *supervision.handlers(
@@ -147,9 +150,7 @@ def assemble(
             ),
         ],
         relay=relay,
-        sweep=SessionSweep(
-            sessions=stored_sessions, changes=changes, idle_allowed=idle_allowed, metrics=metrics
-        ),
+        sweep=SessionSweep(sessions=stored_sessions, changes=changes, times=times, metrics=metrics),
         janitor=HoldJanitor(
             holds=stored_holds,
             resolver=resolver,

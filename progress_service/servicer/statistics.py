@@ -56,6 +56,8 @@ def _stats_response(stats: LearnerStats) -> progress_pb2.GetStatsResponse:
     return progress_pb2.GetStatsResponse(
         stats=progress_pb2.Stats(
             user_id=totals.user_id,
+            enrolled=_shown(totals.enrolled),
+            completed_lessons=_shown(totals.completed_lessons),
             completed_sessions=_shown(totals.completed_sessions),
             questions_answered=_shown(totals.questions_answered),
             answers=_shown(totals.answers),

@@ -12,15 +12,20 @@ from chassis.errors import Reason, ServiceError
 from session_service.domain.authors import Author
 from session_service.domain.holds import HoldName
 from session_service.domain.ids import HoldId, SessionId
-from session_service.domain.states import LIVE_STATES, SessionState, require_move
+from session_service.domain.states import LIVE_STATES, SessionState
 from session_service.domain.tests import Definition, Edition, Kind
 
 
 class CloseReason(StrEnum):
+    """Why a session has ended."""
+
     SUBMITTED = "submitted"
-    ABANDONED = "abandoned"
-    DEADLINE = "deadline"
-    IDLE = "idle"
+    TIMED_OUT = "timed_out"
+    LEARNER_LEFT = "learner_left"
+    LEASE_LOST = "lease_lost"
+    NEVER_USED = "never_used"
+    REPLACED = "replaced"
+    ADMINISTRATOR = "administrator"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +59,9 @@ class CloseRequest:
 
 @dataclass(frozen=True, slots=True)
 class ListRequest:
-    """Which of the caller's sessions to list; None does not restrict."""
+    """Which sessions of a learner to list; None does not restrict."""
 
+    user_id: str
     state: SessionState | None
     test_id: str | None
 
@@ -80,7 +86,9 @@ class Session:
     """One attempt of one learner at one test.
 
     `answered` counts distinct questions, `solved` those whose latest answer is right; `answers_given` and
-    `answers_correct` count every answer, repeats included.
+    `answers_correct` count every answer, repeats included. `paused_seconds` are those of the pauses that have
+    ended. While a session is paused, its `deadline_at` is the one that it has if the pause lasts until
+    `pause_until`, when the budget is used up.
 
     `attempt` counts all sessions of this learner and test. `attempts_before` counts those before this one
     that have used an attempt; it is None in rows of an earlier release, as are the ids of the start.
@@ -111,6 +119,10 @@ class Session:
     close_reason: CloseReason | None = None
     score: float | None = None
     passed: bool | None = None
+    paused_at: datetime | None = None
+    pause_until: datetime | None = None
+    paused_seconds: float = 0.0
+    engaged_seconds: float = 0.0
     attempts_before: int | None = None
     start_request_id: str | None = None
     start_trace_id: str | None = None
@@ -142,9 +154,13 @@ class Session:
         """The share of the questions whose latest answer is right; 0 for a test without questions."""
         return self.solved / self.total if self.total else 0.0
 
-    def overdue(self, now: datetime) -> bool:
-        """Whether its deadline has passed, and it is still live."""
-        return self.live and self.deadline_at is not None and now >= self.deadline_at
+    def overdue(self, now: datetime, grace: timedelta) -> bool:
+        """Whether its deadline and the grace after it have passed, and it is still live."""
+        return self.live and self.deadline_at is not None and now >= self.deadline_at + grace
+
+    def pause_over(self, now: datetime) -> bool:
+        """Whether it is paused, and the pause budget is used up: its clock goes on by itself."""
+        return self.state is SessionState.PAUSED and self.pause_until is not None and now >= self.pause_until
 
     def idle(self, now: datetime, allowed: timedelta) -> bool:
         """Whether it is live, has no deadline, and nothing has happened in it for the allowed time."""
@@ -250,12 +266,21 @@ def revision_named(name: str) -> tuple[str, int]:
 
 
 def require_open(session: Session) -> None:
-    """Raise ServiceError with DEADLINE_PASSED or SESSION_CLOSED unless the session takes answers."""
-    if session.close_reason is CloseReason.DEADLINE:
+    """Raise ServiceError unless the session takes answers.
+
+    The reason is DEADLINE_PASSED, SESSION_CLOSED, or for a paused session ILLEGAL_TRANSITION.
+    """
+    if session.close_reason is CloseReason.TIMED_OUT:
         raise ServiceError(Reason.DEADLINE_PASSED, "The session's deadline has passed")
     if not session.live:
         raise ServiceError(
             Reason.SESSION_CLOSED, f"The session is {session.state}", metadata={"state": session.state.name}
+        )
+    if session.state is SessionState.PAUSED:
+        raise ServiceError(
+            Reason.ILLEGAL_TRANSITION,
+            "The session is paused; resume it first",
+            metadata={"from": session.state.name, "to": SessionState.ACTIVE.name},
         )
 
 
@@ -271,38 +296,6 @@ def with_answer(session: Session, *, correct: bool, previous: LatestAnswer | Non
         last_answer_at=now,
         version=session.version + 1,
     )
-
-
-def complete(session: Session, definition: Definition, *, now: datetime) -> Session:
-    """The session after its learner has handed it in; raises ServiceError with ILLEGAL_TRANSITION."""
-    score = _score(session)
-    enough = definition.pass_score is None or score is None or score >= definition.pass_score
-    passed = enough and (session.answered > 0 or session.total == 0)
-    closed = _close(session, SessionState.COMPLETED, CloseReason.SUBMITTED, passed=passed, at=now)
-    return replace(closed, submitted_at=now)
-
-
-def abandon(session: Session, *, now: datetime) -> Session:
-    """The session after its learner has given it up; raises ServiceError with ILLEGAL_TRANSITION."""
-    return _close(session, SessionState.ABANDONED, CloseReason.ABANDONED, passed=False, at=now)
-
-
-def expire(session: Session) -> Session:
-    """The session, ended at its deadline, however late that is noticed; raises like `abandon`."""
-    if session.deadline_at is None:
-        raise ValueError("a session without a deadline does not expire")
-    return _close(session, SessionState.EXPIRED, CloseReason.DEADLINE, passed=False, at=session.deadline_at)
-
-
-def expire_idle(session: Session, allowed: timedelta) -> Session:
-    """The session, ended after its idle time, however late that is noticed; raises like `abandon`."""
-    ended_at = session.last_activity_at + allowed
-    return _close(session, SessionState.EXPIRED, CloseReason.IDLE, passed=False, at=ended_at)
-
-
-def as_of(session: Session, now: datetime) -> Session:
-    """The session as it reads at a moment: an overdue one has expired, also before it is closed."""
-    return expire(session) if session.overdue(now) else session
 
 
 def spends_hold(session: Session) -> bool:
@@ -326,25 +319,13 @@ def attempts_used(latest: Session | None, before_latest: int) -> int:
     return 0 if latest is None else before_latest + uses_attempt(latest)
 
 
-def earned_xp(session: Session, definition: Definition) -> int:
-    """The XP that the session earns: none unless it was completed and passed."""
-    return definition.xp or 0 if session.state is SessionState.COMPLETED and session.passed else 0
-
-
-def _score(session: Session) -> float | None:
-    return session.score_so_far if session.total else None
-
-
-def _close(
-    session: Session, state: SessionState, reason: CloseReason, *, passed: bool, at: datetime
-) -> Session:
-    require_move(session.state, state)
-    return replace(
-        session,
-        state=state,
-        closed_at=at,
-        close_reason=reason,
-        score=_score(session),
-        passed=passed,
-        version=session.version + 1,
+def counts_as_completed(session: Session) -> bool:
+    """Whether a closed session has a result: its learner handed it in, or its time ended with answers."""
+    return session.close_reason is CloseReason.SUBMITTED or (
+        session.close_reason is CloseReason.TIMED_OUT and session.answered > 0
     )
+
+
+def earned_xp(session: Session, definition: Definition) -> int:
+    """The XP that the session earns: none unless it counts as completed, and was passed."""
+    return definition.xp or 0 if counts_as_completed(session) and session.passed else 0

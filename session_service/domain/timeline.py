@@ -42,6 +42,8 @@ _KIND_OF_MOVE: Mapping[SessionState, EventKind] = {
     SessionState.EXPIRED: EventKind.EXPIRED,
 }
 
+ENDS = frozenset({EventKind.COMPLETED, EventKind.ABANDONED, EventKind.EXPIRED})
+
 # Refusals that explain to a learner, or to support, why something did not count. The others are mistakes of a
 # client, or pass when the request is sent again.
 REFUSALS_TOLD = frozenset(

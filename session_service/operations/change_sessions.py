@@ -1,4 +1,4 @@
-"""What a learner does with a session under way: answer, complete, abandon."""
+"""What a learner does with a session under way: answer, pause, resume, complete, abandon."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from chassis.errors import invalid_field
 from chassis.postgres.idempotency import CompletedCall
 from chassis.postgres.keyed import completed_call
 from session_service.domain.authors import Author
+from session_service.domain.moves import abandon, complete, pause, resume
 from session_service.domain.sessions import (
     AnswerRequest,
     CloseRequest,
@@ -17,12 +18,11 @@ from session_service.domain.sessions import (
     JudgedAnswer,
     LatestAnswer,
     Session,
-    abandon,
-    complete,
     content_name,
     require_open,
     with_answer,
 )
+from session_service.domain.states import SessionState
 from session_service.operations.drafts import Draft
 from session_service.operations.session_changes import SessionChanges
 
@@ -43,14 +43,37 @@ class SessionActions:
 
         return await self._changes.apply(items, decide)
 
+    async def pause_sessions(
+        self, items: Sequence[Item[CloseRequest]], render: Callable[[Session], bytes]
+    ) -> list[Outcome]:
+        """Stop the clock of each session, as long as its pause budget lasts."""
+
+        def decide(draft: Draft, item: Item[CloseRequest], now: datetime) -> CompletedCall:
+            paused = pause(draft.session, budget=draft.times.pause_budget, now=now)
+            return _moved(draft, item, paused, render)
+
+        return await self._changes.apply(items, decide)
+
+    async def resume_sessions(
+        self, items: Sequence[Item[CloseRequest]], render: Callable[[Session], bytes]
+    ) -> list[Outcome]:
+        """Let the clock of each session go on."""
+
+        def decide(draft: Draft, item: Item[CloseRequest], now: datetime) -> CompletedCall:
+            return _moved(draft, item, resume(draft.session, now=now), render)
+
+        return await self._changes.apply(items, decide)
+
     async def complete_sessions(
         self, items: Sequence[Item[CloseRequest]], render: Callable[[Session], bytes]
     ) -> list[Outcome]:
-        """End each session with its score."""
+        """End each session with its score. A session that was completed before stays as it is."""
 
         def decide(draft: Draft, item: Item[CloseRequest], now: datetime) -> CompletedCall:
+            if draft.session.state is SessionState.COMPLETED:
+                return completed_call(item, render(draft.session), content=content_name(draft.session))
             closed = complete(draft.session, draft.edition.definition, now=now)
-            return _closed(draft, item, closed, render)
+            return _moved(draft, item, closed, render)
 
         return await self._changes.apply(items, decide)
 
@@ -60,7 +83,7 @@ class SessionActions:
         """End each session as given up; an unanswered one gives its unit back."""
 
         def decide(draft: Draft, item: Item[CloseRequest], now: datetime) -> CompletedCall:
-            return _closed(draft, item, abandon(draft.session, now=now), render)
+            return _moved(draft, item, abandon(draft.session, now=now), render)
 
         return await self._changes.apply(items, decide)
 
@@ -92,9 +115,9 @@ def _answer(draft: Draft, item: Item[AnswerRequest], now: datetime) -> JudgedAns
     return JudgedAnswer(draft.session, answer)
 
 
-def _closed(
-    draft: Draft, item: Item[CloseRequest], closed: Session, render: Callable[[Session], bytes]
+def _moved(
+    draft: Draft, item: Item[CloseRequest], moved: Session, render: Callable[[Session], bytes]
 ) -> CompletedCall:
-    completed = completed_call(item, render(closed), content=content_name(closed))
-    draft.close(closed, item.context.traceparent)
+    completed = completed_call(item, render(moved), content=content_name(moved))
+    draft.move(moved, item.context.traceparent)
     return completed

@@ -13,6 +13,7 @@ from chassis.postgres import DataRefused, InvalidValue, LockTimeout, OutcomeUnkn
 from chassis.postgres.refusals import busy, refusal_of
 from session_service.domain.holds import HoldState
 from session_service.domain.sessions import StartRequest
+from session_service.domain.timing import TimeRules
 from session_service.operations.placing import HoldPlacing
 from session_service.operations.resolve_holds import LostStarts
 from session_service.operations.session_changes import SessionChanges, ended_unspent
@@ -36,6 +37,7 @@ class SessionStarts:
         subscription: gets units back at once.
         changes: closes a live session whose time is over, before another can start.
         lost: resolves the holds of starts that ran out of time.
+        times: how long graces and pauses last.
         wake_relay: called after a commit that left events in the outbox.
     """
 
@@ -47,6 +49,7 @@ class SessionStarts:
         subscription: SubscriptionClient,
         changes: SessionChanges,
         lost: LostStarts,
+        times: TimeRules,
         wake_relay: Callable[[], None],
     ) -> None:
         self._starts = starts
@@ -54,6 +57,7 @@ class SessionStarts:
         self._subscription = subscription
         self._changes = changes
         self._lost = lost
+        self._times = times
         self._wake_relay = wake_relay
 
     async def create_sessions(self, items: Sequence[Item[StartRequest]], render: Render) -> list[Outcome]:
@@ -116,7 +120,7 @@ class SessionStarts:
         items = [each.item for each in starts]
         deadline = latest_deadline(items)
         facts = await self._starts.read_facts(items, deadline=deadline)
-        this_round = Round(render)
+        this_round = Round(render, self._times)
         for each, known in zip(starts, facts, strict=True):
             this_round.add(each, known)
         must_wait = await self._expire(this_round, deadline)

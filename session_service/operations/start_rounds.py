@@ -16,6 +16,7 @@ from chassis.postgres.outbox import OutboxEvent
 from session_service.domain.authors import Author
 from session_service.domain.holds import HoldName, HoldRequest, HoldState, OpenHold, hold_request
 from session_service.domain.ids import SessionId, hold_id_of
+from session_service.domain.moves import as_of
 from session_service.domain.sessions import (
     Session,
     SessionKey,
@@ -25,6 +26,7 @@ from session_service.domain.sessions import (
     start,
 )
 from session_service.domain.tests import Edition
+from session_service.domain.timing import TimeRules
 from session_service.store.starts import Resume, StartFacts
 from session_service.subscription_client import release_event
 
@@ -80,8 +82,9 @@ class Round:
     goes on. The others follow it: they look again after it, and find what it has done.
     """
 
-    def __init__(self, render: Render) -> None:
+    def __init__(self, render: Render, times: TimeRules) -> None:
         self._render = render
+        self._times = times
         self._claiming: dict[Claim, PendingStart] = {}
         self._starting: dict[tuple[str, str], tuple[PendingStart, StartFacts]] = {}
         self._followers: list[tuple[PendingStart, PendingStart]] = []
@@ -107,10 +110,12 @@ class Round:
                 Reason.NOT_FOUND, "There is no such test", metadata={"testId": pending.test[1]}
             )
         elif facts.latest is not None and facts.latest.live:
-            if facts.latest.overdue(facts.now):
+            if facts.latest.overdue(facts.now, self._times.grace):
                 self.overdue.add(facts.latest.key)
             else:
-                self._resume(pending, facts.latest)
+                definition = facts.edition.definition
+                live = as_of(facts.latest, definition, now=facts.now, grace=self._times.grace)
+                self._resume(pending, live)
         else:
             self._start(pending, facts, facts.edition)
 

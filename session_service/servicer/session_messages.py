@@ -52,8 +52,10 @@ def session_message(
         total=session.total,
         score=session.score,
         passed=session.passed,
+        engaged_seconds=session.engaged_seconds,
         metadata=session.metadata,
         version=session.version,
+        pause_ends_at=timestamp(session.pause_until),
     )
 
 
@@ -85,8 +87,8 @@ def judged(judged: JudgedAnswer) -> sessions_pb2.AnswerQuestionResponse:
 class QuestionContents:
     """The serialized questions that complete the stored answers, by their content names; see `content_name`.
 
-    The answers to a start, a completion and an abandonment all have the session as field 1, so the same bytes
-    complete each of them. What a name stands for never changes: the cache is only bounded.
+    All answers with a session have it as field 1, so the same bytes complete each of them. What a name
+    stands for never changes: the cache is only bounded.
 
     Args:
         editions: finds what the names stand for; unknown names are absent.

@@ -66,7 +66,9 @@ def list_request(item: Item[sessions_pb2.ListSessionsRequest]) -> ListRequest:
     """Which sessions to list."""
     if "\0" in item.request.test_id:
         raise invalid_field("testId", NUL)
-    return ListRequest(state=_STATE_OF.get(item.request.state), test_id=item.request.test_id or None)
+    return ListRequest(
+        user_id=item.user_id, state=_STATE_OF.get(item.request.state), test_id=item.request.test_id or None
+    )
 
 
 def named_session_id(text: str) -> SessionId:

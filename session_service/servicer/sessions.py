@@ -62,6 +62,20 @@ def handlers(
         ),
         keyed(f"{SERVICE}/AnswerQuestion", answer_request, actions.answer_questions, judged),
         keyed(
+            f"{SERVICE}/PauseSession",
+            close_request,
+            actions.pause_sessions,
+            lambda session: pb.PauseSessionResponse(session=session_message(session)),
+            contents=contents,
+        ),
+        keyed(
+            f"{SERVICE}/ResumeSession",
+            close_request,
+            actions.resume_sessions,
+            lambda session: pb.ResumeSessionResponse(session=session_message(session)),
+            contents=contents,
+        ),
+        keyed(
             f"{SERVICE}/CompleteSession",
             close_request,
             actions.complete_sessions,

@@ -5,16 +5,12 @@ from __future__ import annotations
 from chassis.batch import Item
 from chassis.postgres import Connection, Database
 from chassis.postgres.rows import from_row
-from chassis.rpc.paging import Page
 from session_service.domain.attempts import AttemptSummary
-from session_service.domain.sessions import Session, as_of
-from session_service.store.session_rows import SESSION_COLUMNS, USES_ATTEMPT, session_from
-
-ATTEMPT_MAX = 2**31 - 1
+from session_service.store.session_rows import USES_ATTEMPT
 
 
 class AttemptStore:
-    """Reads attempts. All statements go along `sessions_attempt_once`."""
+    """Reads what a learner's attempts come to, along `sessions_attempt_once`."""
 
     def __init__(self, *, database: Database) -> None:
         self._database = database
@@ -28,16 +24,6 @@ class AttemptStore:
 
         return await self._database.read(work, deadline=item.deadline, name="get_attempts")
 
-    async def list_attempts(self, item: Item[str], page: Page) -> list[Session]:
-        """The caller's sessions of this test that use an attempt, the latest first."""
-        (before,) = page.after or (ATTEMPT_MAX,)
-
-        async def work(connection: Connection) -> list[Session]:
-            rows = await connection.fetch(_LIST_ATTEMPTS, item.user_id, item.request, before, page.limit)
-            return [as_of(session_from(row), row["now"]) for row in rows]
-
-        return await self._database.read(work, deadline=item.deadline, name="list_attempts")
-
 
 _GET_SUMMARY = f"""
     SELECT tests.test_id, definition.max_attempts, theirs.used, theirs.best_score
@@ -49,12 +35,4 @@ _GET_SUMMARY = f"""
             WHERE user_id = $1 AND test_id = $2 AND {USES_ATTEMPT}
            ) AS theirs
      WHERE tests.test_id = $2
-"""
-
-_LIST_ATTEMPTS = f"""
-    SELECT now() AS now, {SESSION_COLUMNS}
-      FROM sessions
-     WHERE user_id = $1 AND test_id = $2 AND attempt < $3 AND {USES_ATTEMPT}
-     ORDER BY attempt DESC
-     LIMIT $4
 """

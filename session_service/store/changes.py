@@ -12,7 +12,7 @@ import asyncpg
 from chassis.batch import Item
 from chassis.postgres import Connection, Database
 from chassis.postgres.idempotency import (
-    CLAIM_ROWS,
+    COMPLETED_CALL,
     STORED_COLUMNS,
     STORED_OF_WANTED,
     CompletedCall,
@@ -109,7 +109,7 @@ class ChangeStore:
             facts = await self._read(connection, items, [key in locked for key in keys])
             result, changes = decide(facts)
             if changes:
-                await _write(connection, changes)
+                await write_changes(connection, changes)
             return result
 
         return await self._database.write(work, deadline=deadline, name="change_sessions")
@@ -135,7 +135,7 @@ class ChangeStore:
                 timeline=[event for each in decided for event in each.timeline],
             )
             if changes:
-                await _write(connection, changes)
+                await write_changes(connection, changes)
             return list(changes.sessions)
 
         return await self._database.write(work, deadline=deadline, name="change_free_sessions")
@@ -186,7 +186,8 @@ async def _lock(connection: Connection, keys: Collection[SessionKey], *, wait: b
     return {SessionKey(row["user_id"], row["session_id"]) for row in rows}
 
 
-async def _write(connection: Connection, changes: Changes) -> None:
+async def write_changes(connection: Connection, changes: Changes) -> None:
+    """Write all of it in one statement; the sessions are locked."""
     await connection.execute(
         _WRITE,
         claim_rows(changes.calls),
@@ -249,7 +250,7 @@ _READ_FACTS = f"""
 
 _WRITE = f"""
     WITH claimed AS (
-        {claim_from(f"json_to_recordset($1) {CLAIM_ROWS}")}
+        {claim_from(COMPLETED_CALL.unnest(1))}
     ), changed AS (
         UPDATE sessions
            SET {", ".join(f"{column} = new.{column}" for column in CHANGED_COLUMNS)}

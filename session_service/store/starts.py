@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
@@ -13,7 +13,7 @@ import asyncpg
 from chassis.batch import Item
 from chassis.postgres import PATIENCE, Connection, Database
 from chassis.postgres.idempotency import (
-    CLAIM_ROWS,
+    COMPLETED_CALL,
     STORED_COLUMNS,
     STORED_OF_WANTED,
     CompletedCall,
@@ -23,7 +23,7 @@ from chassis.postgres.idempotency import (
     stored_from,
 )
 from chassis.postgres.outbox import APPEND_ROWS, OutboxEvent, append_from, append_rows
-from chassis.postgres.rows import as_rows, names
+from chassis.postgres.rows import RowType, as_rows, names
 from session_service.domain.ids import SessionId
 from session_service.domain.sessions import Session, StartRequest, attempts_used
 from session_service.domain.tests import Edition
@@ -67,23 +67,14 @@ class StartFacts:
 class StartStore:
     """Reads and writes whole batches of starts."""
 
-    def __init__(self, *, database: Database, editions: EditionCache) -> None:
+    def __init__(self, *, database: Database, editions: EditionCache, grace: timedelta) -> None:
         self._database = database
         self._editions = editions
+        self._grace = grace
 
     async def read_facts(self, items: Sequence[Item[StartRequest]], *, deadline: float) -> list[StartFacts]:
         """What is known of each start, in their order, all at one moment."""
-        wanted = as_rows(
-            [
-                {
-                    "user_id": item.context.user_id,
-                    "method": item.context.method,
-                    "key": item.context.idempotency_key,
-                    "test_id": item.request.test_id,
-                }
-                for item in items
-            ]
-        )
+        wanted = [(*item.claim, item.request.test_id) for item in items]
 
         async def work(connection: Connection) -> list[StartFacts]:
             facts = [_Fact.of(row) for row in await connection.fetch(_READ_FACTS, wanted)]
@@ -126,11 +117,12 @@ class StartStore:
             _INSERT_SESSIONS,
             claim_rows(calls),
             # One order for all batches, so that they cannot deadlock each other.
-            as_rows(sorted(sessions, key=lambda session: (session.user_id, session.test_id))),
+            STARTED.values(sorted(sessions, key=lambda session: (session.user_id, session.test_id))),
             append_rows(events),
             as_rows([each._asdict() for each in sorted(resumes, key=lambda each: each[:3])])
             if resumes
             else "[]",
+            self._grace,
             deadline=deadline,
             name="insert_sessions",
         )
@@ -158,6 +150,7 @@ class _Fact:
         return cls(row["now"], stored, latest, row["before_latest"] or 0, key)
 
 
+_WANTED = RowType("wanted_start", "user_id text, method text, key text, test_id text")
 _READ_FACTS = f"""
     SELECT now() AS now, {STORED_COLUMNS}, wanted.test_id AS wanted_test_id,
            tests.revision AS current_revision, {names(SESSION, of="latest")},
@@ -168,9 +161,7 @@ _READ_FACTS = f"""
                          AND attempt < latest.attempt AND {USES_ATTEMPT})
                 ELSE latest.attempts_before
            END AS before_latest
-      FROM ROWS FROM (
-               json_to_recordset($1) AS (user_id text, method text, key text, test_id text)
-           ) WITH ORDINALITY AS wanted (user_id, method, key, test_id, place)
+      FROM {_WANTED.unnest(1)} WITH ORDINALITY AS wanted ({names(_WANTED.columns)}, place)
     {STORED_OF_WANTED}
       LEFT JOIN LATERAL (
            SELECT revision
@@ -200,14 +191,14 @@ _INSERT_SESSIONS = f"""
                SELECT session_id
                  FROM sessions
                 WHERE user_id = resume.user_id AND session_id = resume.session_id
-                  AND {LIVE} AND (deadline_at IS NULL OR deadline_at > clock_timestamp())
+                  AND {LIVE} AND (deadline_at IS NULL OR deadline_at > clock_timestamp() - $5::interval)
                   AND patience.lock_timeout IS NOT NULL
                 LIMIT 1
                   FOR SHARE
                ) AS live ON true
     ), claimed AS (
         {
-    claim_from(f'''json_to_recordset($1) {CLAIM_ROWS}
+    claim_from(f'''{COMPLETED_CALL.unnest(1)} AS call
          CROSS JOIN patience
          WHERE NOT EXISTS (
                SELECT 1
@@ -215,9 +206,9 @@ _INSERT_SESSIONS = f"""
                 WHERE resumed.ended AND resumed.user_id = call.user_id AND resumed.key = call.key)''')
 }
     ), started AS (
-        INSERT INTO sessions ({names(STARTED)})
-        SELECT {names(STARTED)}
-          FROM json_to_recordset($2) AS session ({STARTED})
+        INSERT INTO sessions ({names(STARTED.columns)})
+        SELECT {names(STARTED.columns)}
+          FROM {STARTED.unnest(2)} AS session
          CROSS JOIN patience
     ), told AS (
         {

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncpg
+
 from chassis.batch import Item
 from chassis.postgres import Connection, Database
 from chassis.postgres.rows import from_row
 from chassis.rpc.paging import Page
-from session_service.domain.timeline import EventKind, TimelineEntry, TimelineRequest
+from session_service.domain.timeline import ENDS, EventKind, TimelineEntry, TimelineRequest
+from session_service.store.session_rows import close_reason_from
 
 
 class TimelineStore:
@@ -28,9 +31,16 @@ class TimelineStore:
             rows = await connection.fetch(
                 _LIST_ENTRIES, wanted.user_id, wanted.session_id, version, number, page.limit
             )
-            return [from_row(TimelineEntry, row, kind=EventKind(row["kind"])) for row in rows]
+            return list(map(_entry_from, rows))
 
         return await self._database.read(work, deadline=item.deadline, name="list_timeline")
+
+
+def _entry_from(row: asyncpg.Record) -> TimelineEntry:
+    kind, reason = EventKind(row["kind"]), row["reason"]
+    if kind in ENDS:
+        reason = close_reason_from(reason)
+    return from_row(TimelineEntry, row, kind=kind, reason=reason)
 
 
 _NO_ANSWER = """

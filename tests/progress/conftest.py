@@ -61,7 +61,7 @@ class Progress:
 def progress_over(database: Database, truth: Connection) -> Progress:
     metrics = Metrics(service="progress_service")
     return Progress(
-        results=ResultOperations(store=ResultStore(database), metrics=metrics),
+        results=ResultOperations(store=ResultStore(database), wake_relay=lambda: None, metrics=metrics),
         statistics=StatisticsOperations(store=StatisticsStore(database)),
         metrics=metrics,
         truth=truth,

@@ -63,7 +63,9 @@ async def running(*, subscription: str, progress: str, service_token: str) -> As
                     list_open_holds=hold_store.list_open_holds,
                     tokens=tokens,
                 ),
-                *progress_handlers(database=await connect(progress), metrics=metrics),
+                *progress_handlers(
+                    database=await connect(progress), wake_relay=lambda: None, metrics=metrics
+                ),
             ],
             service_token=service_token,
             tracing=Tracing(service="test", version="0", sample_ratio=0.0),

@@ -227,7 +227,7 @@ async def test_a_session_whose_time_is_over_makes_room_for_the_next(world: World
     assert (fresh.attempt, fresh.resumed) == (2 if answered else 1, False)
     assert (resumed.session_id, resumed.resumed) == (fresh.session_id, True)
     old = await world.get(user, first.session_id)
-    assert (old.state, old.close_reason) == (Session.EXPIRED, "deadline")
+    assert (old.state, old.close_reason) == (Session.EXPIRED, "timed_out")
     await world.deliver()
     assert await world.units(user) == ((1, 1) if answered else (1, 0))
 
