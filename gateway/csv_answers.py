@@ -20,9 +20,10 @@ _PATH_CHARACTERS = "/%:@!$&'()*+,;=-._~"
 
 
 def prefers_csv(accept: Sequence[str]) -> bool:
-    """Whether the `Accept` header names text/csv, and no type of JSON with a higher quality (RFC 9110, 12.5.1).
+    """Whether the `Accept` header names text/csv, and no type of JSON with a higher quality.
 
-    Of the same quality, JSON wins if it is named, and CSV if only a wildcard means JSON.
+    Of the same quality, JSON wins if it is named, and CSV if only a wildcard means JSON. RFC 9110, 12.5.1,
+    leaves that choice to the server.
     """
     qualities = dict(_media_ranges(accept))
     csv = qualities.get(_TEXT_CSV, 0.0)

@@ -63,12 +63,15 @@ def session_id_of(item: Item[sessions_pb2.GetSessionRequest]) -> SessionId:
 
 
 def list_request(item: Item[sessions_pb2.ListSessionsRequest]) -> ListRequest:
-    """Which sessions to list."""
-    if "\0" in item.request.test_id:
+    """Which of the caller's sessions to list."""
+    return session_filter(item.user_id, item.request.state, item.request.test_id)
+
+
+def session_filter(user_id: str, state: Any, test_id: str) -> ListRequest:
+    """Which sessions of a learner to list; an unspecified state and an empty test do not restrict."""
+    if "\0" in test_id:
         raise invalid_field("testId", NUL)
-    return ListRequest(
-        user_id=item.user_id, state=_STATE_OF.get(item.request.state), test_id=item.request.test_id or None
-    )
+    return ListRequest(user_id=user_id, state=_STATE_OF.get(state), test_id=test_id or None)
 
 
 def named_session_id(text: str) -> SessionId:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from datetime import timedelta
 
 from chassis.batch import Item
@@ -61,7 +62,7 @@ class SessionLists:
         arguments = [item.user_id, item.request, before, page.limit]
         return await self._read(_LIST_ATTEMPTS, arguments, item.deadline, "list_attempts")
 
-    async def _read(self, sql: str, arguments: list[object], deadline: float, name: str) -> list[Session]:
+    async def _read(self, sql: str, arguments: Sequence[object], deadline: float, name: str) -> list[Session]:
         async def work(connection: Connection) -> list[Session]:
             rows = await connection.fetch(sql, *arguments)
             return await sessions_as_of(connection, rows, editions=self._editions, grace=self._grace)
