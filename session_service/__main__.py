@@ -33,11 +33,13 @@ from session_service.operations.supervise import Supervision
 from session_service.operations.sweep_sessions import SessionSweep
 from session_service.progress_client import RESULT_TOPIC, ProgressClient
 from session_service.servicer import attempts, sessions, supervision, tests
+from session_service.servicer.session_messages import QuestionContents
 from session_service.store.attempts import AttemptStore
 from session_service.store.catalog import CatalogStore
 from session_service.store.changes import ChangeStore
 from session_service.store.editions import EditionCache
 from session_service.store.holds import HoldStore
+from session_service.store.results import ResultStore
 from session_service.store.session_lists import SessionLists
 from session_service.store.sessions import SessionStore
 from session_service.store.starts import StartStore
@@ -123,6 +125,8 @@ def assemble(
         times=times,
         wake_relay=relay.wake,
     )
+    reads = SessionReads(sessions=stored_sessions)
+    contents = QuestionContents(reads.get_contents)
     stored_tests = CatalogStore(database=database)
     lists = SessionLists(database=database, editions=editions, grace=times.grace)
     return Parts(
@@ -130,8 +134,9 @@ def assemble(
             *sessions.handlers(
                 starts=starts,
                 actions=SessionActions(changes=changes),
-                reads=SessionReads(sessions=stored_sessions),
+                reads=reads,
                 list_sessions=lists.list_sessions,
+                contents=contents,
                 tokens=tokens,
             ),
             *tests.handlers(
@@ -145,7 +150,13 @@ def assemble(
                 tokens=tokens,
             ),
             *supervision.handlers(
-                supervision=Supervision(timelines=TimelineStore(database=database)),
+                supervision=Supervision(
+                    timelines=TimelineStore(database=database),
+                    results=ResultStore(database=database),
+                    changes=changes,
+                ),
+                list_sessions=lists.list_sessions,
+                contents=contents,
                 tokens=tokens,
             ),
         ],

@@ -58,6 +58,16 @@ class CloseRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class AdministratorClose:
+    """A session of a learner that somebody else ends, and why."""
+
+    learner_id: str
+    session_id: SessionId
+    reason: str
+    question_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ListRequest:
     """Which sessions of a learner to list; None does not restrict."""
 
@@ -79,6 +89,12 @@ class SessionRequest(Protocol):
 class SessionKey(NamedTuple):
     user_id: str
     session_id: SessionId
+
+
+def session_of(request: SessionRequest, caller_id: str) -> SessionKey:
+    """The session that a request is about: the caller's own, unless the request names another learner."""
+    learner_id = request.learner_id if isinstance(request, AdministratorClose) else caller_id
+    return SessionKey(learner_id, request.session_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,9 +336,9 @@ def attempts_used(latest: Session | None, before_latest: int) -> int:
 
 
 def counts_as_completed(session: Session) -> bool:
-    """Whether a closed session has a result: its learner handed it in, or its time ended with answers."""
+    """Whether a closed session has a result: its learner handed it in, or it was ended with answers."""
     return session.close_reason is CloseReason.SUBMITTED or (
-        session.close_reason is CloseReason.TIMED_OUT and session.answered > 0
+        session.close_reason in {CloseReason.TIMED_OUT, CloseReason.ADMINISTRATOR} and session.answered > 0
     )
 
 

@@ -11,7 +11,7 @@ from chassis.postgres.isolation import Locked, run_isolated
 from session_service.domain.authors import THE_SERVICE
 from session_service.domain.holds import HoldName
 from session_service.domain.moves import end_idle
-from session_service.domain.sessions import Session, SessionKey, spends_hold
+from session_service.domain.sessions import Session, SessionKey, session_of, spends_hold
 from session_service.domain.timing import TimeRules
 from session_service.operations.drafts import Decide, Draft, Drafts, R
 from session_service.store.changes import ChangeFacts, Changes, ChangeStore, LockedSession
@@ -147,4 +147,4 @@ def ended_unspent(session: Session) -> bool:
 
 
 def _session_of(item: Item[R]) -> SessionKey:
-    return SessionKey(item.user_id, item.request.session_id)
+    return session_of(item.request, item.user_id)

@@ -32,10 +32,10 @@ def handlers(
     actions: SessionActions,
     reads: SessionReads,
     list_sessions: PagedOperation[ListRequest, Session],
+    contents: QuestionContents,
     tokens: PageTokens,
 ) -> list[Handler]:
     """A learner's sessions. The answers that are stored with their keys show no questions; see `contents`."""
-    contents = QuestionContents(reads.get_contents)
     return [
         keyed(
             CREATE_SESSION,

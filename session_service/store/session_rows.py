@@ -10,7 +10,7 @@ import orjson
 
 from chassis.postgres.rows import RowType, from_row, names
 from session_service.domain.sessions import CloseReason, Session
-from session_service.domain.states import LIVE_STATES, SessionState
+from session_service.domain.states import CLOSED_STATES, LIVE_STATES, SessionState
 from session_service.domain.tests import Kind
 
 SESSION = """
@@ -48,6 +48,8 @@ USES_ATTEMPT = "(answered > 0 OR (total = 0 AND state = 'completed'))"
 """Whether a row of `sessions` uses an attempt: `uses_attempt` of the domain, in SQL."""
 LIVE = "state IN ({})".format(", ".join(f"'{state}'" for state in sorted(LIVE_STATES)))
 """The condition of the partial indexes on live sessions."""
+ENDED = "state IN ({})".format(", ".join(f"'{state}'" for state in sorted(CLOSED_STATES)))
+"""The condition of the partial indexes on ended sessions."""
 
 
 # What the reasons were called before migration 011. Closed sessions keep these words (nothing is rewritten),

@@ -50,6 +50,7 @@ class Rpc:
     roles: Sequence[int] = (options_pb2.ROLE_LEARNER,)
     safe: bool = False
     created_unless: str = ""
+    csv_of: str = ""
     server_streaming: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -68,6 +69,7 @@ def methods(*rpcs: Rpc, owner: str = "session") -> list[Method]:
         policy: Any = method.options.Extensions[cast("Any", options_pb2.policy)]
         policy.roles.extend(rpc.roles)
         policy.created_unless = rpc.created_unless
+        policy.csv_of = rpc.csv_of
         if rpc.safe:
             method.options.idempotency_level = descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS
         for number, rule in enumerate(rpc.http):

@@ -26,9 +26,10 @@ from protos.buf.validate import validate_pb2 as buf_dot_validate_dot_validate__p
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from protos.chassis.v1 import options_pb2 as protos_dot_chassis_dot_v1_dot_options__pb2
+from protos.session.v1 import sessions_pb2 as protos_dot_session_dot_v1_dot_sessions__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#protos/session/v1/supervision.proto\x12\x13homeroom.session.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fprotos/chassis/v1/options.proto\"\xb0\x04\n\rTimelineEvent\x12\x35\n\x04kind\x18\x01 \x01(\x0e\x32\'.homeroom.session.v1.TimelineEvent.Kind\x12&\n\x02\x61t\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07version\x18\x03 \x01(\x05\x12\x10\n\x08\x61\x63tor_id\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x15\n\x08trace_id\x18\x06 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x0c\n\x04note\x18\x08 \x01(\t\x12\x39\n\x06\x61nswer\x18\t \x01(\x0b\x32).homeroom.session.v1.TimelineEvent.Answer\x1a\x80\x01\n\x06\x41nswer\x12\x13\n\x0bquestion_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0e\n\x06\x63hoice\x18\x03 \x01(\t\x12\x0f\n\x07\x63orrect\x18\x04 \x01(\x08\x12/\n\x0boccurred_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x88\x01\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0b\n\x07STARTED\x10\x01\x12\x0c\n\x08\x41NSWERED\x10\x02\x12\n\n\x06PAUSED\x10\x03\x12\x0b\n\x07RESUMED\x10\x04\x12\r\n\tCOMPLETED\x10\x05\x12\r\n\tABANDONED\x10\x06\x12\x0b\n\x07\x45XPIRED\x10\x07\x12\x0b\n\x07REFUSED\x10\x08\x42\x0b\n\t_trace_id\"\x8c\x01\n\x12GetTimelineRequest\x12\x1e\n\nsession_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x19\n\x07user_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1d\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\"b\n\x13GetTimelineResponse\x12\x32\n\x06\x65vents\x18\x01 \x03(\x0b\x32\".homeroom.session.v1.TimelineEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xaf\x01\n\x12SupervisionService\x12\x98\x01\n\x0bGetTimeline\x12\'.homeroom.session.v1.GetTimelineRequest\x1a(.homeroom.session.v1.GetTimelineResponse\"6\x90\x02\x01\x8a\xb5\x18\x05\n\x03\x01\x02\x03\x82\xd3\xe4\x93\x02$\x12\"/v1/sessions/{session_id}/timelineb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#protos/session/v1/supervision.proto\x12\x13homeroom.session.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fprotos/chassis/v1/options.proto\x1a protos/session/v1/sessions.proto\"\xb0\x04\n\rTimelineEvent\x12\x35\n\x04kind\x18\x01 \x01(\x0e\x32\'.homeroom.session.v1.TimelineEvent.Kind\x12&\n\x02\x61t\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07version\x18\x03 \x01(\x05\x12\x10\n\x08\x61\x63tor_id\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x15\n\x08trace_id\x18\x06 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x0c\n\x04note\x18\x08 \x01(\t\x12\x39\n\x06\x61nswer\x18\t \x01(\x0b\x32).homeroom.session.v1.TimelineEvent.Answer\x1a\x80\x01\n\x06\x41nswer\x12\x13\n\x0bquestion_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0e\n\x06\x63hoice\x18\x03 \x01(\t\x12\x0f\n\x07\x63orrect\x18\x04 \x01(\x08\x12/\n\x0boccurred_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x88\x01\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0b\n\x07STARTED\x10\x01\x12\x0c\n\x08\x41NSWERED\x10\x02\x12\n\n\x06PAUSED\x10\x03\x12\x0b\n\x07RESUMED\x10\x04\x12\r\n\tCOMPLETED\x10\x05\x12\r\n\tABANDONED\x10\x06\x12\x0b\n\x07\x45XPIRED\x10\x07\x12\x0b\n\x07REFUSED\x10\x08\x42\x0b\n\t_trace_id\"\x8c\x01\n\x12GetTimelineRequest\x12\x1e\n\nsession_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x19\n\x07user_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1d\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\"b\n\x13GetTimelineResponse\x12\x32\n\x06\x65vents\x18\x01 \x03(\x0b\x32\".homeroom.session.v1.TimelineEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xce\x01\n\x1aListAccountSessionsRequest\x12\x1b\n\x07user_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12;\n\x05state\x18\x02 \x01(\x0e\x32\".homeroom.session.v1.Session.StateB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x19\n\x07test_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1d\n\tpage_size\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\"f\n\x1bListAccountSessionsResponse\x12.\n\x08sessions\x18\x01 \x03(\x0b\x32\x1c.homeroom.session.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"u\n\x1a\x43loseAccountSessionRequest\x12\x1b\n\x07user_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x1e\n\nsession_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x1a\n\x06reason\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03\"L\n\x1b\x43loseAccountSessionResponse\x12-\n\x07session\x18\x01 \x01(\x0b\x32\x1c.homeroom.session.v1.Session\"\xb3\x01\n\nTestResult\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x02 \x01(\x05\x12\x17\n\nbest_score\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x06passed\x18\x04 \x01(\x08\x12\x17\n\x0f\x65ngaged_seconds\x18\x05 \x01(\x01\x12\x31\n\rlast_ended_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\r\n\x0b_best_score\"r\n\x16ListTestResultsRequest\x12\x1b\n\x07test_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\"d\n\x17ListTestResultsResponse\x12\x30\n\x07results\x18\x01 \x03(\x0b\x32\x1f.homeroom.session.v1.TestResult\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xd4\x05\n\x12SupervisionService\x12\x98\x01\n\x0bGetTimeline\x12\'.homeroom.session.v1.GetTimelineRequest\x1a(.homeroom.session.v1.GetTimelineResponse\"6\x90\x02\x01\x8a\xb5\x18\x05\n\x03\x01\x02\x03\x82\xd3\xe4\x93\x02$\x12\"/v1/sessions/{session_id}/timeline\x12\xac\x01\n\x13ListAccountSessions\x12/.homeroom.session.v1.ListAccountSessionsRequest\x1a\x30.homeroom.session.v1.ListAccountSessionsResponse\"2\x90\x02\x01\x8a\xb5\x18\x04\n\x02\x02\x03\x82\xd3\xe4\x93\x02!\x12\x1f/v1/accounts/{user_id}/sessions\x12\xca\x01\n\x13\x43loseAccountSession\x12/.homeroom.session.v1.CloseAccountSessionRequest\x1a\x30.homeroom.session.v1.CloseAccountSessionResponse\"P\x8a\xb5\x18\x06\n\x02\x02\x03\x10\x01\x82\xd3\xe4\x93\x02@\"2/v1/accounts/{user_id}/sessions/{session_id}:close:\x01*b\x07session\x12\xa6\x01\n\x0fListTestResults\x12+.homeroom.session.v1.ListTestResultsRequest\x1a,.homeroom.session.v1.ListTestResultsResponse\"8\x90\x02\x01\x8a\xb5\x18\x0e\n\x02\x02\x03\xf2\x01\x07results\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/tests/{test_id}/resultsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,18 +44,60 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETTIMELINEREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\364\003(\000'
   _globals['_GETTIMELINEREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_GETTIMELINEREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\350\007'
+  _globals['_LISTACCOUNTSESSIONSREQUEST'].fields_by_name['user_id']._loaded_options = None
+  _globals['_LISTACCOUNTSESSIONSREQUEST'].fields_by_name['user_id']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
+  _globals['_LISTACCOUNTSESSIONSREQUEST'].fields_by_name['state']._loaded_options = None
+  _globals['_LISTACCOUNTSESSIONSREQUEST'].fields_by_name['state']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_LISTACCOUNTSESSIONSREQUEST'].fields_by_name['test_id']._loaded_options = None
+  _globals['_LISTACCOUNTSESSIONSREQUEST'].fields_by_name['test_id']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_LISTACCOUNTSESSIONSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTACCOUNTSESSIONSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\364\003(\000'
+  _globals['_LISTACCOUNTSESSIONSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTACCOUNTSESSIONSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\350\007'
+  _globals['_CLOSEACCOUNTSESSIONREQUEST'].fields_by_name['user_id']._loaded_options = None
+  _globals['_CLOSEACCOUNTSESSIONREQUEST'].fields_by_name['user_id']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
+  _globals['_CLOSEACCOUNTSESSIONREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_CLOSEACCOUNTSESSIONREQUEST'].fields_by_name['session_id']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
+  _globals['_CLOSEACCOUNTSESSIONREQUEST'].fields_by_name['reason']._loaded_options = None
+  _globals['_CLOSEACCOUNTSESSIONREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\007r\005\020\001\030\364\003'
+  _globals['_LISTTESTRESULTSREQUEST'].fields_by_name['test_id']._loaded_options = None
+  _globals['_LISTTESTRESULTSREQUEST'].fields_by_name['test_id']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
+  _globals['_LISTTESTRESULTSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTTESTRESULTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\364\003(\000'
+  _globals['_LISTTESTRESULTSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTTESTRESULTSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\350\007'
   _globals['_SUPERVISIONSERVICE'].methods_by_name['GetTimeline']._loaded_options = None
   _globals['_SUPERVISIONSERVICE'].methods_by_name['GetTimeline']._serialized_options = b'\220\002\001\212\265\030\005\n\003\001\002\003\202\323\344\223\002$\022\"/v1/sessions/{session_id}/timeline'
-  _globals['_TIMELINEEVENT']._serialized_start=186
-  _globals['_TIMELINEEVENT']._serialized_end=746
-  _globals['_TIMELINEEVENT_ANSWER']._serialized_start=466
-  _globals['_TIMELINEEVENT_ANSWER']._serialized_end=594
-  _globals['_TIMELINEEVENT_KIND']._serialized_start=597
-  _globals['_TIMELINEEVENT_KIND']._serialized_end=733
-  _globals['_GETTIMELINEREQUEST']._serialized_start=749
-  _globals['_GETTIMELINEREQUEST']._serialized_end=889
-  _globals['_GETTIMELINERESPONSE']._serialized_start=891
-  _globals['_GETTIMELINERESPONSE']._serialized_end=989
-  _globals['_SUPERVISIONSERVICE']._serialized_start=992
-  _globals['_SUPERVISIONSERVICE']._serialized_end=1167
+  _globals['_SUPERVISIONSERVICE'].methods_by_name['ListAccountSessions']._loaded_options = None
+  _globals['_SUPERVISIONSERVICE'].methods_by_name['ListAccountSessions']._serialized_options = b'\220\002\001\212\265\030\004\n\002\002\003\202\323\344\223\002!\022\037/v1/accounts/{user_id}/sessions'
+  _globals['_SUPERVISIONSERVICE'].methods_by_name['CloseAccountSession']._loaded_options = None
+  _globals['_SUPERVISIONSERVICE'].methods_by_name['CloseAccountSession']._serialized_options = b'\212\265\030\006\n\002\002\003\020\001\202\323\344\223\002@\"2/v1/accounts/{user_id}/sessions/{session_id}:close:\001*b\007session'
+  _globals['_SUPERVISIONSERVICE'].methods_by_name['ListTestResults']._loaded_options = None
+  _globals['_SUPERVISIONSERVICE'].methods_by_name['ListTestResults']._serialized_options = b'\220\002\001\212\265\030\016\n\002\002\003\362\001\007results\202\323\344\223\002\035\022\033/v1/tests/{test_id}/results'
+  _globals['_TIMELINEEVENT']._serialized_start=220
+  _globals['_TIMELINEEVENT']._serialized_end=780
+  _globals['_TIMELINEEVENT_ANSWER']._serialized_start=500
+  _globals['_TIMELINEEVENT_ANSWER']._serialized_end=628
+  _globals['_TIMELINEEVENT_KIND']._serialized_start=631
+  _globals['_TIMELINEEVENT_KIND']._serialized_end=767
+  _globals['_GETTIMELINEREQUEST']._serialized_start=783
+  _globals['_GETTIMELINEREQUEST']._serialized_end=923
+  _globals['_GETTIMELINERESPONSE']._serialized_start=925
+  _globals['_GETTIMELINERESPONSE']._serialized_end=1023
+  _globals['_LISTACCOUNTSESSIONSREQUEST']._serialized_start=1026
+  _globals['_LISTACCOUNTSESSIONSREQUEST']._serialized_end=1232
+  _globals['_LISTACCOUNTSESSIONSRESPONSE']._serialized_start=1234
+  _globals['_LISTACCOUNTSESSIONSRESPONSE']._serialized_end=1336
+  _globals['_CLOSEACCOUNTSESSIONREQUEST']._serialized_start=1338
+  _globals['_CLOSEACCOUNTSESSIONREQUEST']._serialized_end=1455
+  _globals['_CLOSEACCOUNTSESSIONRESPONSE']._serialized_start=1457
+  _globals['_CLOSEACCOUNTSESSIONRESPONSE']._serialized_end=1533
+  _globals['_TESTRESULT']._serialized_start=1536
+  _globals['_TESTRESULT']._serialized_end=1715
+  _globals['_LISTTESTRESULTSREQUEST']._serialized_start=1717
+  _globals['_LISTTESTRESULTSREQUEST']._serialized_end=1831
+  _globals['_LISTTESTRESULTSRESPONSE']._serialized_start=1833
+  _globals['_LISTTESTRESULTSRESPONSE']._serialized_end=1933
+  _globals['_SUPERVISIONSERVICE']._serialized_start=1936
+  _globals['_SUPERVISIONSERVICE']._serialized_end=2660
 # @@protoc_insertion_point(module_scope)

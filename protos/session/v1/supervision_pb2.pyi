@@ -4,6 +4,7 @@ from protos.buf.validate import validate_pb2 as _validate_pb2
 from google.api import annotations_pb2 as _annotations_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from protos.chassis.v1 import options_pb2 as _options_pb2
+from protos.session.v1 import sessions_pb2 as _sessions_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -87,3 +88,75 @@ class GetTimelineResponse(_message.Message):
     events: _containers.RepeatedCompositeFieldContainer[TimelineEvent]
     next_page_token: str
     def __init__(self, events: _Optional[_Iterable[_Union[TimelineEvent, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class ListAccountSessionsRequest(_message.Message):
+    __slots__ = ("user_id", "state", "test_id", "page_size", "page_token")
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    TEST_ID_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    user_id: str
+    state: _sessions_pb2.Session.State
+    test_id: str
+    page_size: int
+    page_token: str
+    def __init__(self, user_id: _Optional[str] = ..., state: _Optional[_Union[_sessions_pb2.Session.State, str]] = ..., test_id: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListAccountSessionsResponse(_message.Message):
+    __slots__ = ("sessions", "next_page_token")
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    sessions: _containers.RepeatedCompositeFieldContainer[_sessions_pb2.Session]
+    next_page_token: str
+    def __init__(self, sessions: _Optional[_Iterable[_Union[_sessions_pb2.Session, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class CloseAccountSessionRequest(_message.Message):
+    __slots__ = ("user_id", "session_id", "reason")
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    user_id: str
+    session_id: str
+    reason: str
+    def __init__(self, user_id: _Optional[str] = ..., session_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class CloseAccountSessionResponse(_message.Message):
+    __slots__ = ("session",)
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    session: _sessions_pb2.Session
+    def __init__(self, session: _Optional[_Union[_sessions_pb2.Session, _Mapping]] = ...) -> None: ...
+
+class TestResult(_message.Message):
+    __slots__ = ("user_id", "attempts", "best_score", "passed", "engaged_seconds", "last_ended_at")
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    BEST_SCORE_FIELD_NUMBER: _ClassVar[int]
+    PASSED_FIELD_NUMBER: _ClassVar[int]
+    ENGAGED_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    LAST_ENDED_AT_FIELD_NUMBER: _ClassVar[int]
+    user_id: str
+    attempts: int
+    best_score: float
+    passed: bool
+    engaged_seconds: float
+    last_ended_at: _timestamp_pb2.Timestamp
+    def __init__(self, user_id: _Optional[str] = ..., attempts: _Optional[int] = ..., best_score: _Optional[float] = ..., passed: _Optional[bool] = ..., engaged_seconds: _Optional[float] = ..., last_ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class ListTestResultsRequest(_message.Message):
+    __slots__ = ("test_id", "page_size", "page_token")
+    TEST_ID_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    test_id: str
+    page_size: int
+    page_token: str
+    def __init__(self, test_id: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListTestResultsResponse(_message.Message):
+    __slots__ = ("results", "next_page_token")
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[TestResult]
+    next_page_token: str
+    def __init__(self, results: _Optional[_Iterable[_Union[TestResult, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
