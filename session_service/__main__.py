@@ -31,8 +31,9 @@ from session_service.operations.resolve_holds import HoldJanitor, LostStarts
 from session_service.operations.session_changes import SessionChanges
 from session_service.operations.supervise import Supervision
 from session_service.operations.sweep_sessions import SessionSweep
+from session_service.operations.upload_operations import Uploads
 from session_service.progress_client import RESULT_TOPIC, ProgressClient
-from session_service.servicer import attempts, sessions, supervision, tests
+from session_service.servicer import attempts, sessions, supervision, tests, uploads
 from session_service.servicer.session_messages import QuestionContents
 from session_service.store.attempts import AttemptStore
 from session_service.store.catalog import CatalogStore
@@ -149,6 +150,7 @@ def assemble(
                 list_attempts=lists.list_attempts,
                 tokens=tokens,
             ),
+            *uploads.handlers(uploads=Uploads(changes=changes, stored=uploads.STORED_ANSWERS)),
             *supervision.handlers(
                 supervision=Supervision(
                     timelines=TimelineStore(database=database),

@@ -23,7 +23,7 @@ from session_service.domain.sessions import (
     with_answer,
 )
 from session_service.domain.states import SessionState
-from session_service.operations.drafts import Draft
+from session_service.operations.drafts import Decide, Draft
 from session_service.operations.session_changes import SessionChanges
 
 
@@ -37,11 +37,7 @@ class SessionActions:
         self, items: Sequence[Item[AnswerRequest]], render: Callable[[JudgedAnswer], bytes]
     ) -> list[Outcome]:
         """Keep each answer and say whether it is right."""
-
-        def decide(draft: Draft, item: Item[AnswerRequest], now: datetime) -> CompletedCall:
-            return completed_call(item, render(_answer(draft, item, now)))
-
-        return await self._changes.apply(items, decide)
+        return await self._changes.apply(items, answering(render))
 
     async def pause_sessions(
         self, items: Sequence[Item[CloseRequest]], render: Callable[[Session], bytes]
@@ -68,14 +64,7 @@ class SessionActions:
         self, items: Sequence[Item[CloseRequest]], render: Callable[[Session], bytes]
     ) -> list[Outcome]:
         """End each session with its score. A session that was completed before stays as it is."""
-
-        def decide(draft: Draft, item: Item[CloseRequest], now: datetime) -> CompletedCall:
-            if draft.session.state is SessionState.COMPLETED:
-                return completed_call(item, render(draft.session), content=content_name(draft.session))
-            closed = complete(draft.session, draft.edition.definition, now=now)
-            return _moved(draft, item, closed, render)
-
-        return await self._changes.apply(items, decide)
+        return await self._changes.apply(items, completing(render))
 
     async def abandon_sessions(
         self, items: Sequence[Item[CloseRequest]], render: Callable[[Session], bytes]
@@ -86,6 +75,27 @@ class SessionActions:
             return _moved(draft, item, abandon(draft.session, now=now), render)
 
         return await self._changes.apply(items, decide)
+
+
+def answering(render: Callable[[JudgedAnswer], bytes]) -> Decide[AnswerRequest]:
+    """Keeps an answer, and says whether it is right."""
+
+    def decide(draft: Draft, item: Item[AnswerRequest], now: datetime) -> CompletedCall:
+        return completed_call(item, render(_answer(draft, item, now)))
+
+    return decide
+
+
+def completing(render: Callable[[Session], bytes]) -> Decide[CloseRequest]:
+    """Ends a session with its score; one that was completed before stays as it is."""
+
+    def decide(draft: Draft, item: Item[CloseRequest], now: datetime) -> CompletedCall:
+        if draft.session.state is SessionState.COMPLETED:
+            return completed_call(item, render(draft.session), content=content_name(draft.session))
+        closed = complete(draft.session, draft.edition.definition, now=now)
+        return _moved(draft, item, closed, render)
+
+    return decide
 
 
 def _answer(draft: Draft, item: Item[AnswerRequest], now: datetime) -> JudgedAnswer:

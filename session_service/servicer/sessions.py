@@ -24,6 +24,8 @@ from session_service.servicer.session_requests import (
 
 SERVICE = "/homeroom.session.v1.SessionService"
 CREATE_SESSION = f"{SERVICE}/CreateSession"
+ANSWER_QUESTION = f"{SERVICE}/AnswerQuestion"
+COMPLETE_SESSION = f"{SERVICE}/CompleteSession"
 
 
 def handlers(
@@ -60,7 +62,7 @@ def handlers(
             position=lambda session: (str(session.session_id),),
             tokens=tokens,
         ),
-        keyed(f"{SERVICE}/AnswerQuestion", answer_request, actions.answer_questions, judged),
+        keyed(ANSWER_QUESTION, answer_request, actions.answer_questions, judged),
         keyed(
             f"{SERVICE}/PauseSession",
             close_request,
@@ -76,7 +78,7 @@ def handlers(
             contents=contents,
         ),
         keyed(
-            f"{SERVICE}/CompleteSession",
+            COMPLETE_SESSION,
             close_request,
             actions.complete_sessions,
             lambda session: pb.CompleteSessionResponse(session=session_message(session)),
