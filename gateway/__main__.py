@@ -9,6 +9,7 @@ from pathlib import Path
 from chassis.process.config import ConfigError, Mode, load
 from chassis.process.lifecycle import Shutdown, run
 from chassis.process.process import Process
+from chassis.process.version import version
 from chassis.telemetry.logs import LogLevel, get_logger
 from gateway.admission import Admission, Limits
 from gateway.application import Application
@@ -17,8 +18,10 @@ from gateway.bodies import BodyReader
 from gateway.config import Config
 from gateway.connections import SWEEP_SECONDS, ConnectionLimits, Connections, connections_possible
 from gateway.contract import ContractError, public_methods
+from gateway.documents.pages import Pages
 from gateway.listener import Listener
 from gateway.networks import Networks
+from gateway.overload import RoomLimits
 from gateway.routes import RouteTable, routes_of
 from gateway.signing_keys import JwksError, PrivateKeysError, SigningKeys, keys_from_file, keys_from_url
 from gateway.upstreams import check_any
@@ -38,7 +41,10 @@ async def main(shutdown: Shutdown) -> None:
     shutdown.closing("signing keys", keys.close)
     process.health.add("signing keys", keys.check)
     process.background.add("refresh_signing_keys", keys.refresh, interval_seconds=keys.refresh_seconds)
-    upstreams = {name: process.upstream(f"{name}_service", target) for name, target in config.targets.items()}
+    upstreams = {
+        name: process.upstream(f"{name}_service", target, in_flight_max=config.in_flight_max)
+        for name, target in config.targets.items()
+    }
     for name, upstream in upstreams.items():
         process.health.add(f"{name}_service", upstream.check_health, required=False)
     process.health.add("any service", partial(check_any, [each.check_health for each in upstreams.values()]))
@@ -54,7 +60,7 @@ async def main(shutdown: Shutdown) -> None:
     process.background.add("sweep_connections", connections.sweep, interval_seconds=SWEEP_SECONDS)
     admission = Admission(
         limits=Limits(
-            in_flight_max=config.in_flight_max,
+            room=RoomLimits(in_flight_max=config.in_flight_max),
             in_flight_per_learner_max=config.in_flight_per_learner_max,
             in_flight_per_address_max=config.in_flight_per_address_max,
         ),
@@ -67,6 +73,7 @@ async def main(shutdown: Shutdown) -> None:
         bodies=BodyReader(admission=admission),
         upstreams=upstreams,
         pages=process.pages,
+        documents=Pages(routes.routes, version=version()),
         tracing=process.tracing,
         trace_callers=Networks(config.trace_trusted_networks),
         metrics=process.metrics,

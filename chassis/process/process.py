@@ -10,7 +10,7 @@ from chassis.process.background import STOP_SECONDS_MAX, Background
 from chassis.process.config import PREFIX, ConfigError, Mode, ProcessConfig
 from chassis.process.lifecycle import CLOSE_SECONDS, Shutdown, tune_garbage_collection
 from chassis.process.version import version
-from chassis.rpc.client import Upstream
+from chassis.rpc.client import IN_FLIGHT_MAX, Upstream
 from chassis.telemetry import logs
 from chassis.telemetry.health import Health, OpsPages, OpsServer
 from chassis.telemetry.metrics import Metrics
@@ -68,10 +68,15 @@ class Process:
         background = Background(metrics=metrics)
         return cls(config, shutdown, token, metrics, tracing, health, pages, background)
 
-    def upstream(self, name: str, target: str) -> Upstream:
+    def upstream(self, name: str, target: str, *, in_flight_max: int = IN_FLIGHT_MAX) -> Upstream:
         """A client of another process; it is closed after the work that uses it has ended."""
         upstream = Upstream(
-            name=name, target=target, service_token=self.token, tracing=self.tracing, metrics=self.metrics
+            name=name,
+            target=target,
+            service_token=self.token,
+            tracing=self.tracing,
+            metrics=self.metrics,
+            in_flight_max=in_flight_max,
         )
         self.shutdown.closing(name, upstream.close)
         return upstream

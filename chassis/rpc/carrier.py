@@ -14,9 +14,9 @@ from google.protobuf.message import DecodeError
 from chassis.batch import Item
 from chassis.context import Context
 from chassis.errors import Reason, ServiceError
+from chassis.rpc.breakers import Breakers
 from chassis.rpc.faults import UnreadableAnswerError, cancelled_by_caller, fault_of
 from chassis.rpc.lines import Lines
-from chassis.rpc.retries import Breaker
 from chassis.rpc.status import from_status
 from chassis.rpc.wire import (
     ANSWER_MESSAGE_BYTES_MAX,
@@ -58,11 +58,11 @@ class _Message:
 
 
 class Carrier:
-    """A channel to one process, and the breaker that counts how often it gave no answer."""
+    """A channel to one process; its breakers count how often the process gave no answer."""
 
-    def __init__(self, *, name: str, target: str, service_token: str) -> None:
+    def __init__(self, *, name: str, target: str, service_token: str, breakers: Breakers) -> None:
         self._name = name
-        self.breaker = Breaker()
+        self._breakers = breakers
         self.metadata = ((METADATA_TOKEN, service_token),)
         self.channel = grpc.aio.insecure_channel(
             target,
@@ -99,19 +99,20 @@ class Carrier:
             await asyncio.gather(*(self._send(message, outcomes) for message in messages))
         return outcomes
 
-    def failed(self, error: BaseException, *, timeout_seconds: float) -> ServiceError:
-        """The refusal for the callers of a message that failed on this channel. The breaker counts it.
+    def failed(self, error: BaseException, *, path: str, timeout_seconds: float) -> ServiceError:
+        """The refusal for the callers of a message that failed on this channel. The breakers count it.
 
+        `path` is the method, or empty for what speaks of the whole process, such as a health check.
         `timeout_seconds` is how long the callers were ready to wait. A timeout below PATIENCE_SECONDS shows
         nothing about the upstream.
         """
         fault = fault_of(error, upstream=self._name)
         if fault.answered:
-            self.breaker.succeeded()
+            self._breakers.succeeded(path)
         elif fault.error.reason is Reason.DEADLINE_EXCEEDED and timeout_seconds < PATIENCE_SECONDS:
-            self.breaker.undecided()
+            self._breakers.undecided(path)
         else:
-            self.breaker.failed()
+            self._breakers.failed(path, whole_upstream=fault.whole_upstream)
         return fault.error
 
     async def close(self, grace_seconds: float | None) -> None:
@@ -129,10 +130,11 @@ class Carrier:
         except (Exception, asyncio.CancelledError) as error:
             if cancelled_by_caller(error):
                 raise
-            refusal = self.failed(error, timeout_seconds=message.timeout_seconds)
+            path = message.request.method
+            refusal = self.failed(error, path=path, timeout_seconds=message.timeout_seconds)
             answers = [refusal] * len(message.places)
         else:
-            self.breaker.succeeded()
+            self._breakers.succeeded(message.request.method)
         for place, answer in zip(message.places, answers, strict=True):
             outcomes[place] = answer
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple, Protocol
+from uuid import UUID
 
 from chassis.errors import Reason, ServiceError
 from session_service.domain.authors import Author
 from session_service.domain.holds import HoldName
 from session_service.domain.ids import HoldId, SessionId
+from session_service.domain.papers import Draw
 from session_service.domain.states import LIVE_STATES, SessionState
 from session_service.domain.tests import Definition, Edition, Kind
 
@@ -104,7 +106,7 @@ class Session:
     `answered` counts distinct questions, `solved` those whose latest answer is right; `answers_given` and
     `answers_correct` count every answer, repeats included. `paused_seconds` are those of the pauses that have
     ended. While a session is paused, its `deadline_at` is the one that it has if the pause lasts until
-    `pause_until`, when the budget is used up.
+    `pause_until`, when the budget is used up. `seed` and `drawn` are what its start has drawn; see `Draw`.
 
     `attempt` counts all sessions of this learner and test. `attempts_before` counts those before this one
     that have used an attempt; it is None in rows of an earlier release, as are the ids of the start.
@@ -139,6 +141,8 @@ class Session:
     pause_until: datetime | None = None
     paused_seconds: float = 0.0
     engaged_seconds: float = 0.0
+    seed: int | None = None
+    drawn: Sequence[int] | None = None
     attempts_before: int | None = None
     start_request_id: str | None = None
     start_trace_id: str | None = None
@@ -237,9 +241,10 @@ def start(
     attempt: int,
     attempts_before: int,
     author: Author,
+    draw: Draw,
     now: datetime,
 ) -> Session:
-    """A new session of the edition's questions."""
+    """A new session of what was drawn from the edition."""
     definition = edition.definition
     limits = [
         seconds
@@ -261,24 +266,45 @@ def start(
         kind=definition.kind,
         difficulty=definition.difficulty if request.difficulty is None else request.difficulty,
         metadata=request.metadata,
-        total=edition.total,
+        total=edition.total if draw.drawn is None else len(draw.drawn),
         started_at=now,
         deadline_at=now + timedelta(seconds=min(limits)) if limits else None,
+        seed=draw.seed,
+        drawn=draw.drawn,
         attempts_before=attempts_before,
         start_request_id=author.request_id,
         start_trace_id=author.trace_id,
     )
 
 
+class ContentName(NamedTuple):
+    """Names what a session asks: a revision of a test, and the session if it has drawn from that.
+
+    The ids of tests and sessions contain none of the separators.
+    """
+
+    test_id: str
+    revision: int
+    session: SessionKey | None = None
+
+    def __str__(self) -> str:
+        edition = f"{self.test_id}@{self.revision}"
+        return edition if self.session is None else f"{edition}/{self.session[1]}/{self.session[0]}"
+
+    @classmethod
+    def parse(cls, text: str) -> ContentName:
+        """The name that this text spells."""
+        edition, drawn, rest = text.partition("/")
+        test_id, _, revision = edition.rpartition("@")
+        session_id, _, user_id = rest.partition("/")
+        session = SessionKey(user_id, SessionId(UUID(session_id))) if drawn else None
+        return cls(test_id, int(revision), session)
+
+
 def content_name(session: Session) -> str:
-    """Names what the session asks, which is frozen with its revision of the test."""
-    return f"{session.test_id}@{session.revision}"
-
-
-def revision_named(name: str) -> tuple[str, int]:
-    """The test and the revision of a content name; a test id may not contain the separator."""
-    test_id, _, revision = name.rpartition("@")
-    return test_id, int(revision)
+    """Names what the session asks, which is frozen with its revision of the test and with its draw."""
+    drawn = None if session.drawn is None else session.key
+    return str(ContentName(session.test_id, session.revision, drawn))
 
 
 def require_open(session: Session) -> None:

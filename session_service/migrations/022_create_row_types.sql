@@ -21,6 +21,8 @@ CREATE TYPE started_session AS (
     total integer,
     started_at timestamptz,
     deadline_at timestamptz,
+    seed bigint,
+    drawn smallint [],
     attempts_before integer,
     start_request_id text,
     start_trace_id text

@@ -101,7 +101,7 @@ def completing(render: Callable[[Session], bytes]) -> Decide[CloseRequest]:
 def _answer(draft: Draft, item: Item[AnswerRequest], now: datetime) -> JudgedAnswer:
     request = item.request
     require_open(draft.session)
-    if not draft.edition.asks(request.question_id):
+    if not draft.paper.asks(request.question_id):
         raise invalid_field("questionId", "is not one of the session's questions")
     previous = draft.latest_answers.get(request.question_id)
     correct = draft.edition.accepts(request.question_id, request.choice)

@@ -14,6 +14,7 @@ from chassis.postgres.idempotency import CompletedCall
 from chassis.postgres.isolation import Locked
 from session_service.domain.authors import Author
 from session_service.domain.moves import as_of
+from session_service.domain.papers import Paper
 from session_service.domain.sessions import (
     GivenAnswer,
     LatestAnswer,
@@ -43,6 +44,11 @@ class Draft:
         self.timeline: list[SessionEvent] = []
         self._told = session
         self._moved_by = ""
+
+    @property
+    def paper(self) -> Paper:
+        """What the session asks."""
+        return Paper(self.edition, self.session.drawn)
 
     def tell(self, author: Author, now: datetime, note: str = "") -> None:
         """Put a change of state since the last call, if there is one, into the timeline."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from secrets import randbits
 
 from chassis.batch import Item, Outcome, Reply
 from chassis.context import Claim
@@ -17,6 +18,7 @@ from session_service.domain.authors import Author
 from session_service.domain.holds import HoldName, HoldRequest, HoldState, OpenHold, hold_request
 from session_service.domain.ids import SessionId, hold_id_of
 from session_service.domain.moves import as_of
+from session_service.domain.papers import AS_THEY_ARE, draw_paper
 from session_service.domain.sessions import (
     Session,
     SessionKey,
@@ -34,6 +36,8 @@ from session_service.subscription_client import release_event
 # Nothing is counted twice if this is wrong, because the key is aborted before the hold is released.
 START_AGE_MAX = timedelta(seconds=60)
 
+SEED_BITS = 63  # of a bigint
+
 # Renders the answer that is stored: the bytes that every replay returns.
 Render = Callable[[StartedSession], bytes]
 
@@ -42,7 +46,7 @@ class PendingStart:
     """One start on its way to an outcome; it may take several rounds."""
 
     __slots__ = (
-        "asked_at", "claim", "completed", "hold", "hold_id", "item", "outcome", "releases_delivered",
+        "asked_at", "claim", "completed", "draw", "hold", "hold_id", "item", "outcome", "releases_delivered",
         "rival_resolved",
     )  # fmt: skip
 
@@ -54,6 +58,7 @@ class PendingStart:
         self.asked_at: datetime | None = None  # when a hold was requested that may exist
         self.completed: CompletedCall | None = None  # what the last write tried to store
         self.outcome: Outcome | None = None
+        self.draw = AS_THEY_ARE
         # Each of these is tried once.
         self.releases_delivered = False
         self.rival_resolved = False
@@ -142,6 +147,7 @@ class Round:
                     attempt=_attempt(facts),
                     attempts_before=facts.attempts_used,
                     author=Author.of(pending.item.context),
+                    draw=pending.draw,
                     now=facts.now,
                 )
                 pending.complete(StartedSession(session, resumed=False), self._render)
@@ -196,6 +202,11 @@ class Round:
                 f"This test may be taken {allowed} times",
                 metadata={"maxAttempts": allowed},
             )
+            return
+        try:
+            pending.draw = draw_paper(edition, pending.item.request.difficulty, lambda: randbits(SEED_BITS))
+        except ServiceError as refusal:
+            pending.outcome = refusal
             return
         self._claiming[pending.claim] = pending
         self._starting[pending.test] = (pending, facts)

@@ -41,6 +41,7 @@ from session_service.store.session_rows import (
     CHANGED_COLUMNS,
     SESSION,
     SESSION_COLUMNS,
+    changed_rows,
     session_from,
 )
 
@@ -203,7 +204,7 @@ async def write_changes(connection: Connection, changes: Changes) -> None:
     await connection.execute(
         _WRITE,
         claim_rows(changes.calls),
-        as_rows(list(changes.sessions)),
+        changed_rows(changes.sessions),
         as_rows(list(changes.answers)),
         append_rows(changes.events),
         event_rows(changes.timeline),

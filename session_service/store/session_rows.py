@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
 from typing import Any
 
 import asyncpg
 import orjson
 
-from chassis.postgres.rows import RowType, from_row, names
+from chassis.postgres.rows import RowType, as_rows, from_row, names
 from session_service.domain.sessions import CloseReason, Session
 from session_service.domain.states import CLOSED_STATES, LIVE_STATES, SessionState
 from session_service.domain.tests import Kind
@@ -19,8 +20,8 @@ SESSION = """
     deadline_at timestamptz, answered integer, solved integer, answers_given integer, answers_correct integer,
     version integer, last_answer_at timestamptz, submitted_at timestamptz, closed_at timestamptz,
     close_reason text, score double precision, passed boolean, paused_at timestamptz, pause_until timestamptz,
-    paused_seconds double precision, engaged_seconds double precision, attempts_before integer,
-    start_request_id text, start_trace_id text
+    paused_seconds double precision, engaged_seconds double precision, seed bigint, drawn smallint[],
+    attempts_before integer, start_request_id text, start_trace_id text
 """
 SESSION_COLUMNS = names(SESSION)
 # The columns of a new session. The others begin with their defaults: each column costs time in every start.
@@ -29,7 +30,8 @@ STARTED = RowType(
     """
     user_id text, session_id uuid, hold_id uuid, test_id text, revision integer, attempt integer, state text,
     title text, kind text, difficulty text, metadata jsonb, total integer, started_at timestamptz,
-    deadline_at timestamptz, attempts_before integer, start_request_id text, start_trace_id text
+    deadline_at timestamptz, seed bigint, drawn smallint[], attempts_before integer, start_request_id text,
+    start_trace_id text
     """,
 )
 # What answers and endings change, behind the key; the rest of a session stays as it began.
@@ -61,6 +63,23 @@ _EARLIER_REASONS = {
 }
 
 
+def sessions_as(columns: str) -> Callable[[Iterable[Session]], str]:
+    """Makes rows of sessions with these columns alone.
+
+    A row of 15 columns takes 2.6 us, and one of all 33 takes 3.7 us; PostgreSQL reads the shorter row faster.
+    """
+    wanted = names(columns).split(", ")
+    values = attrgetter(*wanted)
+
+    def rows(sessions: Iterable[Session]) -> str:
+        return as_rows([dict(zip(wanted, values(session), strict=True)) for session in sessions])
+
+    return rows
+
+
+changed_rows = sessions_as(CHANGED)
+
+
 def session_from(row: asyncpg.Record) -> Session:
     """A session from a row that has all columns of `sessions`, under their own names."""
     reason = row["close_reason"]
@@ -70,6 +89,7 @@ def session_from(row: asyncpg.Record) -> Session:
         state=SessionState(row["state"]),
         kind=Kind(row["kind"]),
         metadata=_metadata_from(row["metadata"]),
+        drawn=None if row["drawn"] is None else tuple(row["drawn"]),
         close_reason=None if reason is None else close_reason_from(reason),
     )
 

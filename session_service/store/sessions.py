@@ -12,6 +12,7 @@ from chassis.postgres import Connection, Database
 from chassis.postgres.rows import as_rows, names
 from session_service.domain.ids import SessionId
 from session_service.domain.moves import as_of
+from session_service.domain.papers import Paper
 from session_service.domain.sessions import Session, SessionKey
 from session_service.domain.tests import Edition
 from session_service.store.editions import EditionCache, EditionKey
@@ -40,14 +41,14 @@ class SessionStore:
 
     async def get_sessions(
         self, wanted: Collection[SessionKey], *, deadline: float
-    ) -> dict[SessionKey, tuple[Session, Edition]]:
+    ) -> dict[SessionKey, tuple[Session, Paper]]:
         """These sessions with what they ask; those that do not exist are absent."""
 
-        async def work(connection: Connection) -> dict[SessionKey, tuple[Session, Edition]]:
+        async def work(connection: Connection) -> dict[SessionKey, tuple[Session, Paper]]:
             rows = await connection.fetch(_GET_SESSIONS, as_rows([key._asdict() for key in wanted]))
             editions = await self._editions.get(connection, set(map(_edition_key, rows)))
             found = [(_as_of(row, editions, self._grace), editions[_edition_key(row)]) for row in rows]
-            return {session.key: (session, edition) for session, edition in found}
+            return {session.key: (session, Paper(edition, session.drawn)) for session, edition in found}
 
         return await self._database.read(work, deadline=deadline, name="get_sessions")
 

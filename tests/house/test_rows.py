@@ -67,7 +67,7 @@ def tables(owner: str) -> Mapping[str, Columns]:
 def types(owner: str) -> Mapping[str, str]:
     """The composite types of a service: their attributes with their types, as text."""
     return {
-        name: " ".join(body.split())
+        name: " ".join(body.split()).replace(" [", "[")
         for path in sorted((ROOT / MIGRATIONS[owner]).glob("*.sql"))
         for name, body in CREATE_TYPE.findall(COMMENT.sub("", path.read_text(encoding="utf-8")))
     }

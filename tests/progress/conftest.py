@@ -38,6 +38,7 @@ class Progress:
     results: ResultOperations
     statistics: StatisticsOperations
     metrics: Metrics
+    database: Database
     truth: Connection
 
     async def tell(self, *results: SessionResult) -> list[Recording | ServiceError]:
@@ -64,6 +65,7 @@ def progress_over(database: Database, truth: Connection) -> Progress:
         results=ResultOperations(store=ResultStore(database), wake_relay=lambda: None, metrics=metrics),
         statistics=StatisticsOperations(store=StatisticsStore(database)),
         metrics=metrics,
+        database=database,
         truth=truth,
     )
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chassis.errors import Reason, ServiceError
-from session_service.domain import moves, sessions
+from session_service.domain import moves, papers, sessions
 from session_service.domain.authors import THE_SERVICE
 from session_service.domain.holds import hold_request, subject_test
 from session_service.domain.ids import HoldId, SessionId, hold_id_of, parse_session_id
@@ -62,6 +62,7 @@ def begin(of: Edition, duration_minutes: int | None = None) -> Session:
         attempt=1,
         attempts_before=0,
         author=THE_SERVICE,
+        draw=papers.AS_THEY_ARE,
         now=NOON,
     )
 
@@ -203,10 +204,61 @@ def test_an_untimed_session_is_idle_by_its_latest_answer(
     assert refusal.value.reason is Reason.SESSION_CLOSED
 
 
-@given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True), st.integers(1, 2**31 - 1))
-def test_a_content_name_tells_its_revision(test_id: str, revision: int) -> None:
-    session = replace(begin(edition(1)), test_id=test_id, revision=revision)
-    assert sessions.revision_named(sessions.content_name(session)) == (test_id, revision)
+@given(
+    st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", fullmatch=True),
+    st.integers(1, 2**31 - 1),
+    st.text(min_size=1, max_size=128),
+    st.sampled_from([None, (3, 1)]),
+)
+def test_a_content_name_tells_its_revision_and_what_was_drawn(
+    test_id: str, revision: int, user_id: str, drawn: tuple[int, ...] | None
+) -> None:
+    session = replace(begin(edition(1)), test_id=test_id, revision=revision, user_id=user_id, drawn=drawn)
+    name = sessions.content_name(session)
+    assert len(name) <= 1024, "as much as a key's row takes"
+    key = None if drawn is None else session.key
+    assert sessions.ContentName.parse(name) == (test_id, revision, key)
+
+
+questions_of_difficulties = st.lists(st.sampled_from([None, "easy", " HARD "]), max_size=12)
+
+
+@given(
+    questions_of_difficulties,
+    st.integers(0, 12),
+    st.sampled_from([None, "Easy", "hard", "odd"]),
+    st.integers(0),
+)
+def test_a_paper_has_as_many_fitting_questions_as_the_test_asks(
+    difficulties: list[str | None], count: int, wanted: str | None, seed: int
+) -> None:
+    pool = tuple(Question(f"q{n}", "?", (), ("yes",), difficulty=each) for n, each in enumerate(difficulties))
+    of = Edition("t", 1, definition(question_count=count), pool[:count], rest=pool[count:])
+    fitting = [
+        each
+        for each in pool
+        if wanted is None
+        or set(difficulties) <= {None}
+        or each.difficulty is None
+        or normalized(each.difficulty) == normalized(wanted)
+    ]
+    if pool and not fitting:
+        with pytest.raises(ServiceError) as refusal:
+            papers.draw_paper(of, wanted, lambda: seed)
+        assert refusal.value.reason is Reason.INVALID_ARGUMENT
+        return
+    draw = papers.draw_paper(of, wanted, lambda: seed)
+    paper = papers.Paper(of, draw.drawn)
+    asked = list(paper.questions)
+    assert len(asked) == len(set(asked)) == min(count, len(fitting))
+    assert set(asked) <= set(fitting)
+    assert [each for each in pool if paper.asks(each.question_id)] == [each for each in pool if each in asked]
+    assert not paper.asks("another")
+    by_chance = count > 0 and len(fitting) > count
+    assert draw.seed == (seed if by_chance else None)
+    assert by_chance or asked == fitting[:count]
+    assert (draw.drawn is None) is (count == 0 or len(fitting) == len(pool) <= count)
+    assert papers.draw_paper(of, wanted, lambda: seed) == draw
 
 
 @given(st.text(), st.sampled_from(["", " ", "\n\t", "\u00a0"]))

@@ -32,7 +32,7 @@ async def test_the_columns_are_the_fields_and_have_the_types_of_the_table(
     rows = await world.truth.fetch(
         "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = $1", table
     )
-    names = {"timestamptz": "timestamp with time zone"}
+    names = {"timestamptz": "timestamp with time zone", "smallint[]": "ARRAY"}
     assert {row["column_name"]: row["data_type"] for row in rows} == {
         column: names.get(of_type, of_type) for column, of_type in types.items()
     }
