@@ -60,13 +60,19 @@ class Wanted(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What the cache has: a usable value or None, and the digest of what is stored, empty without any."""
+    """What is stored for a key: a value of ours or None, whether it is of use, and the digest of it."""
 
-    value: CachedValue | None
+    value: CachedValue | None = None
+    usable: bool = False
     digest: str = ""
 
+    def wrong_for(self, version: int) -> str:
+        """For `Update.wrong`, when the database has answered with this version after the reading."""
+        from_the_future = self.value is not None and self.value.version > version
+        return self.digest if self.value is None or from_the_future else ""
 
-NOTHING = Reading(None)
+
+NOTHING = Reading()
 
 
 class Update(NamedTuple):
@@ -226,13 +232,13 @@ class VersionedCache:
         value = self._decoded(wanted.key, stored)
         if value is None:
             self._count("mismatch")
-            return Reading(None, digest)
+            return Reading(digest=digest)
         age = self._clock.age_seconds(value.read_at)
         if age is None or age > self._stale_seconds or value.version < wanted.min_version:
             self._count("stale")
-            return Reading(None, digest)
+            return Reading(value, usable=False, digest=digest)
         self._count("hit")
-        return Reading(value, digest)
+        return Reading(value, usable=True, digest=digest)
 
     def count_mismatch(self) -> None:
         """Count a value that the database has contradicted."""
