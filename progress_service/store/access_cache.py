@@ -8,7 +8,7 @@ from typing import NamedTuple
 import orjson
 
 from chassis.cache.values import CachedValue
-from chassis.cache.versioned import Reading, Update, VersionedCache, Wanted
+from chassis.cache.versioned import NOTHING, Reading, Update, VersionedCache, Wanted
 from progress_service.domain.access import Access, CourseAccess
 from progress_service.domain.courses import CourseId, LessonName
 from progress_service.domain.statistics import UserId
@@ -36,10 +36,7 @@ class AccessCache:
         readings = await self._cache.read(
             [Wanted(_key(each), min_version) for each, min_version in wanted.items()]
         )
-        return {
-            each: CachedAccess(_decoded(each, reading), reading)
-            for each, reading in zip(wanted, readings, strict=True)
-        }
+        return {each: _cached(each, reading) for each, reading in zip(wanted, readings, strict=True)}
 
     async def write(self, values: Sequence[CourseAccess]) -> list[bool]:
         """Write these values and read them back; whether the cache has each of them, or a later one."""
@@ -47,19 +44,14 @@ class AccessCache:
 
     def refresh_soon(self, values: Sequence[tuple[CourseAccess, Reading]]) -> None:
         """Write in the background what the database has answered after these readings."""
-        for value, reading in values:
-            if reading.value is not None and reading.value.version > value.version:
-                self._cache.count_mismatch()
-        self._cache.write_soon(
-            [_update(value, wrong=reading.wrong_for(value.version)) for value, reading in values]
-        )
+        self._cache.write_soon([_update(value, after=reading) for value, reading in values])
 
 
 def _key(each: Attendance) -> str:
     return f"{_PREFIX}:{each.user_id}:{each.course_id}"  # the id of a course has no colon
 
 
-def _update(access: CourseAccess, *, wrong: str = "") -> Update:
+def _update(access: CourseAccess, *, after: Reading = NOTHING) -> Update:
     body = orjson.dumps(
         [
             access.user_id,
@@ -69,22 +61,28 @@ def _update(access: CourseAccess, *, wrong: str = "") -> Update:
         ]
     )
     key = _key(Attendance(access.user_id, access.course_id))
-    return Update(key, CachedValue(access.version, access.read_at, body), wrong)
+    return Update(key, CachedValue(access.version, access.read_at, body), after)
 
 
-def _decoded(each: Attendance, reading: Reading) -> CourseAccess | None:
-    """The value of this learner and course; None if there is none of use."""
+def _cached(each: Attendance, reading: Reading) -> CachedAccess:
     if reading.value is None or not reading.usable:
-        return None
+        return CachedAccess(None, reading)
+    access = _decoded(each, reading.value)
+    # A body that cannot be read is to be replaced like any other value that is wrong.
+    return CachedAccess(access, reading if access is not None else Reading(digest=reading.digest))
+
+
+def _decoded(each: Attendance, value: CachedValue) -> CourseAccess | None:
+    """What the body says about this learner and course; None if it cannot be read."""
     try:
-        user_id, course_id, offered, lessons = orjson.loads(reading.value.body)
+        user_id, course_id, offered, lessons = orjson.loads(value.body)
         if (user_id, course_id) != each:
             return None
         return CourseAccess(
             user_id=UserId(user_id),
             course_id=CourseId(course_id),
-            version=reading.value.version,
-            read_at=reading.value.read_at,
+            version=value.version,
+            read_at=value.read_at,
             offered=offered,
             lessons={
                 LessonName(module_id, lesson_id): Access(number) for module_id, lesson_id, number in lessons
