@@ -36,7 +36,7 @@ from progress_service.store.editions import EditionCache
 from progress_service.store.enrollments import EnrollmentStore
 from progress_service.store.modules import ModuleStore
 from progress_service.store.results import ResultStore
-from progress_service.store.standings import StandingStore
+from progress_service.store.standings import StandingReader, StandingStore
 from progress_service.store.statistics import StatisticsStore
 from progress_service.store.watching import WatchingStore
 from progress_service.subscription_client import SubscriptionClient
@@ -66,9 +66,10 @@ def learning_handlers(
     """The methods of courses and lessons. The clock is the one by which the cache tells ages."""
     editions = EditionCache()
     course_store = CourseStore(database=database, editions=editions)
-    enrollment_store = EnrollmentStore(database=database, editions=editions, wake_relay=wake_relay)
+    reader = StandingReader(editions=editions, clock=clock)
+    enrollment_store = EnrollmentStore(database=database, standings=reader, wake_relay=wake_relay)
     modules = ModuleStore(database=database)
-    standings = StandingStore(database=database, editions=editions, clock=clock)
+    standings = StandingStore(database=database, standings=reader)
     access_cache = AccessCache(cache=cache)
     return [
         *courses.handlers(
@@ -79,7 +80,7 @@ def learning_handlers(
         *lessons.handlers(
             enrollments=EnrollmentOperations(store=enrollment_store, accounts=accounts),
             completions=CompletionOperations(
-                store=CompletionStore(database=database, editions=editions, wake_relay=wake_relay),
+                store=CompletionStore(database=database, standings=reader, wake_relay=wake_relay),
                 standings=standings,
                 modules=modules,
                 accounts=accounts,
@@ -89,7 +90,7 @@ def learning_handlers(
                 standings=standings, modules=modules, cache=access_cache, metrics=metrics
             ),
             watching=WatchingOperations(
-                store=WatchingStore(database=database, editions=editions), modules=modules
+                store=WatchingStore(database=database, standings=reader), modules=modules
             ),
             list_enrollments=enrollment_store.list_enrollments,
             tokens=tokens,

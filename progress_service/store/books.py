@@ -12,8 +12,7 @@ from progress_service.domain.completions import CourseBook
 from progress_service.domain.earnings import Earned
 from progress_service.domain.statistics import UserId
 from progress_service.store.earning import earn
-from progress_service.store.editions import EditionCache
-from progress_service.store.standings import Attendance, read_standings
+from progress_service.store.standings import Attendance, StandingReader
 
 COMPLETION = """
     user_id text, course_id text, epoch integer, module_id text, lesson_id text, revision integer, xp integer,
@@ -73,10 +72,10 @@ class Written(NamedTuple):
 
 
 async def read_books(
-    connection: Connection, wanted: Collection[Attendance], editions: EditionCache
+    connection: Connection, wanted: Collection[Attendance], standings: StandingReader
 ) -> dict[Attendance, CourseBook]:
     """These learners in these courses, who must be locked; without those whose course does not exist."""
-    attended = await read_standings(connection, wanted, editions)
+    attended = await standings.read(connection, wanted)
     return {each: CourseBook(*found) for each, found in attended.items()}
 
 

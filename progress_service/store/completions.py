@@ -14,10 +14,9 @@ from progress_service.domain.completions import Completion, CompletionRequest, C
 from progress_service.domain.courses import no_such_course
 from progress_service.domain.statistics import UserId
 from progress_service.store.books import Books, Written, read_books, write_books
-from progress_service.store.editions import EditionCache
 from progress_service.store.learner_changes import Refusals, change_learners
 from progress_service.store.learners import insert_learners
-from progress_service.store.standings import Attendance
+from progress_service.store.standings import Attendance, StandingReader
 from progress_service.store.watching import Video, read_watched
 
 
@@ -25,10 +24,10 @@ class CompletionStore:
     """Raises what `Database` raises. `wake_relay` is called after a commit with events."""
 
     def __init__(
-        self, *, database: Database, editions: EditionCache, wake_relay: Callable[[], object]
+        self, *, database: Database, standings: StandingReader, wake_relay: Callable[[], object]
     ) -> None:
         self._database = database
-        self._editions = editions
+        self._standings = standings
         self._wake_relay = wake_relay
 
     async def insert_learners(self, user_ids: Collection[UserId], *, deadline: float) -> None:
@@ -51,7 +50,7 @@ class CompletionStore:
         ) -> list[Completion | ServiceError]:
             nonlocal levels_changed
             requests = [item.request for item in items]
-            books = await read_books(connection, set(map(_attendance, requests)), self._editions)
+            books = await read_books(connection, set(map(_attendance, requests)), self._standings)
             watched = await read_watched(connection, _demanding(requests, books))
             decisions: list[int | ServiceError] = []
             for request in requests:

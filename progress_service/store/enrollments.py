@@ -16,10 +16,9 @@ from progress_service.domain.courses import no_such_course
 from progress_service.domain.enrollments import Enrollment, EnrollRequest
 from progress_service.domain.statistics import UserId
 from progress_service.store.books import Written, read_books, write_books
-from progress_service.store.editions import EditionCache
 from progress_service.store.learner_changes import Refusals, change_learners
 from progress_service.store.learners import insert_learners
-from progress_service.store.standings import Attendance
+from progress_service.store.standings import Attendance, StandingReader
 
 # What belongs to an older epoch than the last reset does not count any more.
 _LIST_ENROLLMENTS = """
@@ -54,10 +53,10 @@ class EnrollmentStore:
     """Raises what `Database` raises. `wake_relay` is called after a commit with events."""
 
     def __init__(
-        self, *, database: Database, editions: EditionCache, wake_relay: Callable[[], object]
+        self, *, database: Database, standings: StandingReader, wake_relay: Callable[[], object]
     ) -> None:
         self._database = database
-        self._editions = editions
+        self._standings = standings
         self._wake_relay = wake_relay
 
     async def insert_learners(self, user_ids: Collection[UserId], *, deadline: float) -> None:
@@ -80,7 +79,7 @@ class EnrollmentStore:
         ) -> list[Enrollment | ServiceError]:
             nonlocal levels_changed
             books = await read_books(
-                connection, {Attendance(*item.request) for item in items}, self._editions
+                connection, {Attendance(*item.request) for item in items}, self._standings
             )
             for each in books.values():
                 each.enroll()

@@ -65,29 +65,38 @@ class Attended(NamedTuple):
     standing: Standing
 
 
-async def read_standings(
-    connection: Connection, wanted: Collection[Attendance], editions: EditionCache
-) -> dict[Attendance, Attended]:
-    """Each of these learners in the course; without those whose course does not exist."""
-    if not wanted:
-        return {}
-    rows = await connection.fetch(_READ_STANDINGS, as_rows([each._asdict() for each in set(wanted)]))
-    courses = await editions.get(connection, {row["course_id"]: row["revision"] for row in rows})
-    found = {Attendance(UserId(row["user_id"]), CourseId(row["course_id"])): row for row in rows}
-    return {
-        each: Attended(courses[each.course_id], _standing(each, row))
-        for each, row in found.items()
-        if each.course_id in courses
-    }
+class StandingReader:
+    """Reads on a connection, inside or outside of a transaction."""
+
+    def __init__(self, *, editions: EditionCache, clock: DatabaseClock) -> None:
+        self._editions = editions
+        self._clock = clock
+
+    async def read(
+        self, connection: Connection, wanted: Collection[Attendance]
+    ) -> dict[Attendance, Attended]:
+        """Each of these learners in the course; without those whose course does not exist."""
+        if not wanted:
+            return {}
+        asked_at = time.monotonic()
+        rows = await connection.fetch(_READ_STANDINGS, as_rows([each._asdict() for each in set(wanted)]))
+        for row in rows[:1]:
+            self._clock.learn(row["read_at"], asked_at=asked_at)
+        courses = await self._editions.get(connection, {row["course_id"]: row["revision"] for row in rows})
+        found = {Attendance(UserId(row["user_id"]), CourseId(row["course_id"])): row for row in rows}
+        return {
+            each: Attended(courses[each.course_id], _standing(each, row))
+            for each, row in found.items()
+            if each.course_id in courses
+        }
 
 
 class StandingStore:
     """Reads outside of transactions. Raises what `Database` raises."""
 
-    def __init__(self, *, database: Database, editions: EditionCache, clock: DatabaseClock) -> None:
+    def __init__(self, *, database: Database, standings: StandingReader) -> None:
         self._database = database
-        self._editions = editions
-        self._clock = clock
+        self._standings = standings
 
     async def read_access(
         self, wanted: Collection[Attendance], *, deadline: float
@@ -95,11 +104,7 @@ class StandingStore:
         """What the lessons of each course are to the learner; unknown courses are absent."""
 
         async def work(connection: Connection) -> dict[Attendance, Attended]:
-            asked_at = time.monotonic()
-            found = await read_standings(connection, wanted, self._editions)
-            for each in found.values():
-                self._clock.learn(each.standing.read_at, asked_at=asked_at)
-            return found
+            return await self._standings.read(connection, wanted)
 
         attended = await self._database.read(work, deadline=deadline, name="read_access")
         return {each: access_of(*found) for each, found in attended.items()}

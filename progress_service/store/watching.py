@@ -14,9 +14,8 @@ from progress_service.domain.access import access_of
 from progress_service.domain.courses import CourseId, no_such_course
 from progress_service.domain.statistics import UserId
 from progress_service.domain.watching import Range, Viewing, Watched, WatchRequest
-from progress_service.store.editions import EditionCache
 from progress_service.store.learners import insert_learners, lock_learners
-from progress_service.store.standings import Attendance, read_standings
+from progress_service.store.standings import Attendance, StandingReader
 
 
 class Video(NamedTuple):
@@ -75,9 +74,9 @@ async def read_watched(connection: Connection, videos: Collection[Video]) -> Map
 class WatchingStore:
     """Raises what `Database` raises."""
 
-    def __init__(self, *, database: Database, editions: EditionCache) -> None:
+    def __init__(self, *, database: Database, standings: StandingReader) -> None:
         self._database = database
-        self._editions = editions
+        self._standings = standings
 
     async def insert_learners(self, user_ids: Collection[UserId], *, deadline: float) -> None:
         """Give each learner a row of totals; `put_watched` needs it."""
@@ -103,7 +102,7 @@ class WatchingStore:
     async def _watch(
         self, connection: Connection, requests: Sequence[WatchRequest]
     ) -> list[Watched | ServiceError]:
-        attended = await read_standings(connection, set(map(_attendance, requests)), self._editions)
+        attended = await self._standings.read(connection, set(map(_attendance, requests)))
         videos = {
             each: Video(*_attendance(each), found.standing.epoch, *each.name)
             for each in requests

@@ -19,5 +19,6 @@ async def shared_world(databases: Databases, redis_server: Redis) -> AsyncIterat
 
 @pytest.fixture
 async def world(shared_world: World) -> AsyncIterator[World]:
+    shared_world.replica = await shared_world.start()
     yield shared_world
     await shared_world.heal()

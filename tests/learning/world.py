@@ -106,6 +106,8 @@ class World:
     proxy: RedisProxy
     redis: redis.asyncio.Redis
     stack: AsyncExitStack
+    progress_dsn: str
+    subscription_target: str
     timeout_seconds: float = 30.0
     replica: Replica = field(init=False)
 
@@ -346,6 +348,8 @@ async def new_world(databases: Databases, redis_server: Redis) -> AsyncIterator[
             proxy=proxy,
             redis=client,
             stack=stack,
+            progress_dsn=progress.service,
+            subscription_target=f"127.0.0.1:{server.port}",
         )
         world.replica = await world.start()
         yield world
