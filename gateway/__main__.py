@@ -10,6 +10,7 @@ from pathlib import Path
 from chassis.process.config import ConfigError, Mode, load
 from chassis.process.lifecycle import Shutdown, run
 from chassis.process.process import Process
+from chassis.process.version import version
 from chassis.telemetry.logs import LogLevel, get_logger
 from gateway.admission import Admission, Limits
 from gateway.application import Application
@@ -18,6 +19,7 @@ from gateway.bodies import BodyReader
 from gateway.config import Config
 from gateway.connections import SWEEP_SECONDS, ConnectionLimits, Connections, connections_possible
 from gateway.contract import ContractError, public_methods
+from gateway.documents.pages import Pages
 from gateway.listener import Listener
 from gateway.networks import Networks
 from gateway.overload import RoomLimits
@@ -72,6 +74,7 @@ async def main(shutdown: Shutdown) -> None:
         bodies=BodyReader(admission=admission),
         upstreams=upstreams,
         pages=process.pages,
+        documents=Pages(routes.routes, version=version()),
         tracing=process.tracing,
         trace_callers=Networks(config.trace_trusted_networks),
         metrics=process.metrics,
