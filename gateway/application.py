@@ -23,6 +23,8 @@ from gateway.answers import REPLAYED, Answer, HttpResponse
 from gateway.authentication import Authenticator
 from gateway.bodies import BodyReader
 from gateway.connections import Connection
+from gateway.csv_answers import csv_answer, prefers_csv
+from gateway.documents.pages import Pages
 from gateway.keys import IDEMPOTENCY_KEY, idempotency_key
 from gateway.networks import Networks
 from gateway.problems import HttpRefusal, problem
@@ -77,6 +79,7 @@ class Application:
         bodies: BodyReader,
         upstreams: Mapping[str, Upstream],
         pages: OpsPages,
+        documents: Pages,
         tracing: Tracing,
         trace_callers: Networks,
         metrics: Metrics,
@@ -89,6 +92,7 @@ class Application:
         self._bodies = bodies
         self._upstreams = upstreams
         self._pages = pages
+        self._documents = documents
         self._tracing = tracing
         self._trace_callers = trace_callers
         self._metrics = metrics
@@ -139,7 +143,7 @@ class Application:
 
     async def _call(self, exchange: _Exchange, route: Route, path_values: Sequence[str]) -> Answer:
         method, headers = route.method, exchange.request.headers
-        self._admission.refuse_if_full(method)
+        self._admission.refuse_if_full(route.upstream, method)
         principal = await self._authenticator.authenticate(headers.get("Authorization"))
         if method.roles.isdisjoint(principal.roles):
             raise ServiceError(Reason.PERMISSION_DENIED, "The token's roles do not allow this")
@@ -153,7 +157,8 @@ class Application:
             size_max=method.body_bytes_max,
             timeout_seconds=timeout_seconds,
         )
-        exchange.place = self._admission.enter(
+        exchange.place = await self._admission.enter(
+            route.upstream,
             method,
             learner=principal.user_id,
             address=cast("Connection", exchange.request.protocol).address,
@@ -172,6 +177,8 @@ class Application:
                 traceparent=span.traceparent,
             ),
         )
+        if route.table is not None and prefers_csv(headers.getall("Accept", ())):
+            return csv_answer(route.table, reply.message, path=exchange.path, query=exchange.query)
         status, answer_body = route.response.write(reply.message)
         return Answer(status, answer_body, headers=REPLAYED if reply.replayed else ())
 
@@ -187,13 +194,20 @@ class Application:
         return self._tracing.begin(route.name, traceparent="", kind=SpanKind.SERVER, links=[sent])
 
     async def _page(self, exchange: _Exchange) -> Answer:
-        """A page for load balancers; it needs no token."""
-        page = await self._pages.get(exchange.path) if exchange.path in PUBLIC_PAGES else None
+        """A document, or a page for load balancers; it needs no token."""
+        request = exchange.request
+        answer = self._documents.get(
+            exchange.path, if_none_match=request.headers.get("If-None-Match", "")
+        ) or await self._public_page(exchange.path)
+        exchange.metered_as = exchange.path
+        if request.method not in {"GET", "HEAD"}:
+            return _without_route(request.method, "GET, HEAD, OPTIONS")
+        return answer
+
+    async def _public_page(self, path: str) -> Answer:
+        page = await self._pages.get(path) if path in PUBLIC_PAGES else None
         if page is None:
             raise ServiceError(Reason.NOT_FOUND, "There is nothing at this path")
-        exchange.metered_as = exchange.path
-        if exchange.request.method not in {"GET", "HEAD"}:
-            return _without_route(exchange.request.method, "GET, HEAD, OPTIONS")
         return Answer(page.status, page.body, content_type=page.content_type)
 
     def _forget(self, exchange: _Exchange) -> None:

@@ -9,6 +9,7 @@ from chassis.errors import Reason, ServiceError, invalid_field
 
 REQUEST_ID = "X-Request-Id"
 REQUEST_TIMEOUT = "Request-Timeout"
+IF_MATCH = "If-Match"
 TIMEOUT_SECONDS_DEFAULT = 10.0
 # A service refuses a request with less than 0.1 s left, so a much shorter timeout could never succeed.
 TIMEOUT_SECONDS_MIN = 0.5

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from chassis.batch import Item
+import asyncpg
+
 from chassis.postgres import Connection, Database
 from chassis.postgres.rows import as_rows, names
-from chassis.rpc.paging import Page
 from session_service.domain.ids import SessionId
-from session_service.domain.sessions import ListRequest, Session, SessionKey, as_of
+from session_service.domain.moves import as_of
+from session_service.domain.papers import Paper
+from session_service.domain.sessions import Session, SessionKey
 from session_service.domain.tests import Edition
 from session_service.store.editions import EditionCache, EditionKey
 from session_service.store.session_rows import LIVE, SESSION, SESSION_COLUMNS, session_from
@@ -30,25 +32,23 @@ class SweepPosition(NamedTuple):
 
 
 class SessionStore:
-    """Reads sessions. An overdue one reads as expired, also before it is closed."""
+    """Reads sessions as the clock has made them, also before that is written; see `as_of`."""
 
-    def __init__(self, *, database: Database, editions: EditionCache) -> None:
+    def __init__(self, *, database: Database, editions: EditionCache, grace: timedelta) -> None:
         self._database = database
         self._editions = editions
+        self._grace = grace
 
     async def get_sessions(
         self, wanted: Collection[SessionKey], *, deadline: float
-    ) -> dict[SessionKey, tuple[Session, Edition]]:
+    ) -> dict[SessionKey, tuple[Session, Paper]]:
         """These sessions with what they ask; those that do not exist are absent."""
 
-        async def work(connection: Connection) -> dict[SessionKey, tuple[Session, Edition]]:
+        async def work(connection: Connection) -> dict[SessionKey, tuple[Session, Paper]]:
             rows = await connection.fetch(_GET_SESSIONS, as_rows([key._asdict() for key in wanted]))
-            keys = [EditionKey(row["test_id"], row["revision"]) for row in rows]
-            editions = await self._editions.get(connection, set(keys))
-            sessions = [as_of(session_from(row), row["now"]) for row in rows]
-            return {
-                session.key: (session, editions[key]) for session, key in zip(sessions, keys, strict=True)
-            }
+            editions = await self._editions.get(connection, set(map(_edition_key, rows)))
+            found = [(_as_of(row, editions, self._grace), editions[_edition_key(row)]) for row in rows]
+            return {session.key: (session, Paper(edition, session.drawn)) for session, edition in found}
 
         return await self._database.read(work, deadline=deadline, name="get_sessions")
 
@@ -62,24 +62,13 @@ class SessionStore:
 
         return await self._database.read(work, deadline=deadline, name="get_editions")
 
-    async def list_sessions(self, item: Item[ListRequest], page: Page) -> list[Session]:
-        """The caller's sessions, newest first: their ids sort by time."""
-        (before,) = page.after or (None,)
-        wanted = item.request
-
-        async def work(connection: Connection) -> list[Session]:
-            rows = await connection.fetch(
-                _LIST_SESSIONS, item.user_id, wanted.state, wanted.test_id, before, page.limit
-            )
-            return [as_of(session_from(row), row["now"]) for row in rows]
-
-        return await self._database.read(work, deadline=item.deadline, name="list_sessions")
-
     async def list_overdue(
         self, after: SweepPosition | None, limit: int, *, deadline: float
     ) -> list[SweepPosition]:
-        """Live sessions whose deadline has passed, the longest overdue first, those behind `after`."""
-        return await self._sweep(_LIST_OVERDUE, *(after or (None, None, None)), limit, deadline=deadline)
+        """Live sessions that take nothing any more, the longest overdue first, those behind `after`."""
+        return await self._sweep(
+            _LIST_OVERDUE, *(after or (None, None, None)), limit, self._grace, deadline=deadline
+        )
 
     async def list_idle(
         self, allowed: timedelta, after: SweepPosition | None, limit: int, *, deadline: float
@@ -96,6 +85,26 @@ class SessionStore:
         return list(await self._database.read(work, deadline=deadline, name="sweep_sessions"))
 
 
+async def sessions_as_of(
+    connection: Connection, rows: Sequence[asyncpg.Record], *, editions: EditionCache, grace: timedelta
+) -> list[Session]:
+    """The sessions of rows with SESSION_COLUMNS and `now`, as they are at that moment."""
+    overdue = [row for row in rows if session_from(row).overdue(row["now"], grace)]
+    needed = await editions.get(connection, set(map(_edition_key, overdue)))
+    return [_as_of(row, needed, grace) for row in rows]
+
+
+def _as_of(row: asyncpg.Record, editions: Mapping[EditionKey, Edition], grace: timedelta) -> Session:
+    session = session_from(row)
+    edition = editions.get(_edition_key(row))
+    definition = None if edition is None else edition.definition
+    return as_of(session, definition, now=row["now"], grace=grace)
+
+
+def _edition_key(row: asyncpg.Record) -> EditionKey:
+    return EditionKey(row["test_id"], row["revision"])
+
+
 _GET_SESSIONS = f"""
     SELECT now() AS now, {names(SESSION, of="session")}
       FROM json_to_recordset($1) AS wanted (user_id text, session_id uuid)
@@ -107,22 +116,10 @@ _GET_SESSIONS = f"""
            ) AS session
 """
 
-_LIST_SESSIONS = f"""
-    SELECT now() AS now, {SESSION_COLUMNS}
-      FROM sessions
-     WHERE user_id = $1
-       AND ($2::text IS NULL
-            OR $2 = CASE WHEN {LIVE} AND deadline_at <= now() THEN 'expired' ELSE state END)
-       AND ($3::text IS NULL OR test_id = $3)
-       AND ($4::uuid IS NULL OR session_id < $4)
-     ORDER BY session_id DESC
-     LIMIT $5
-"""
-
 _LIST_OVERDUE = f"""
     SELECT deadline_at, user_id, session_id
       FROM sessions
-     WHERE {LIVE} AND deadline_at <= now()
+     WHERE {LIVE} AND deadline_at <= now() - $5::interval
        AND ($1::timestamptz IS NULL OR (deadline_at, user_id, session_id) > ($1, $2::text, $3::uuid))
      ORDER BY deadline_at, user_id, session_id
      LIMIT $4

@@ -50,6 +50,10 @@ class Rpc:
     roles: Sequence[int] = (options_pb2.ROLE_LEARNER,)
     safe: bool = False
     created_unless: str = ""
+    csv_of: str = ""
+    refusals: Sequence[str] = ()
+    etag: str = ""
+    if_match: str = ""
     server_streaming: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -68,6 +72,10 @@ def methods(*rpcs: Rpc, owner: str = "session") -> list[Method]:
         policy: Any = method.options.Extensions[cast("Any", options_pb2.policy)]
         policy.roles.extend(rpc.roles)
         policy.created_unless = rpc.created_unless
+        policy.csv_of = rpc.csv_of
+        policy.refusals.extend(rpc.refusals)
+        policy.etag = rpc.etag
+        policy.if_match = rpc.if_match
         if rpc.safe:
             method.options.idempotency_level = descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS
         for number, rule in enumerate(rpc.http):

@@ -27,7 +27,7 @@ from chassis.rpc.servicing import Handler, UnaryHandler
 from chassis.telemetry.metrics import Metrics
 from chassis.telemetry.tracing import Tracing
 from homeroom.embedded.redis import Redis
-from progress_service.__main__ import handlers, learning_handlers
+from progress_service.__main__ import Wakes, handlers, learning_handlers
 from progress_service.account_client import AccountClient
 from protos.progress.v1 import courses_pb2, lessons_pb2, progress_pb2
 from protos.subscription.v1 import accounts_pb2
@@ -275,7 +275,12 @@ class World:
         connected = database or self.database
         return Replica(
             handlers=[
-                *handlers(database=connected, wake_relay=wake, metrics=metrics),
+                *handlers(
+                    database=connected,
+                    wakes=Wakes(relay=wake, raising=wake),
+                    tokens=PageTokens(secret=TOKEN),
+                    metrics=metrics,
+                ),
                 *learning_handlers(
                     database=connected,
                     accounts=AccountClient(upstream=self.upstream),

@@ -10,7 +10,7 @@ import pytest
 
 from chassis.errors import Reason
 from protos.session.v1 import sessions_pb2
-from tests.session.world import SESSIONS, Session, World, body, reasons, unique
+from tests.session.world import GRACE, SESSIONS, Session, World, body, reasons, unique
 
 
 async def begun(world: World, **test: Any) -> tuple[str, str]:
@@ -208,12 +208,12 @@ async def test_after_the_deadline_answers_are_refused_and_the_session_has_expire
     outcomes = await world.send([world.answer(user, session, f"late {n}", "q2", "right 2") for n in range(2)])
     assert reasons(outcomes) == [Reason.DEADLINE_PASSED] * 2
     read = await world.get(user, session)
-    assert (read.state, read.close_reason, read.answered) == (Session.EXPIRED, "deadline", 1)
-    assert read.closed_at == read.deadline_at
-    assert (round(read.score, 2), read.passed) == (0.33, False)
+    assert (read.state, read.close_reason, read.answered) == (Session.EXPIRED, "timed_out", 1)
+    assert read.closed_at.ToDatetime() == read.deadline_at.ToDatetime() + GRACE
+    assert (round(read.score, 2), read.passed) == (0.33, True)
     await world.deliver()
     stats = await world.stats(user)
-    assert (stats.completed_sessions, stats.answers, stats.correct, stats.xp) == (0, 1, 1, 0)
+    assert (stats.completed_sessions, stats.answers, stats.correct, stats.xp) == (1, 1, 1, 0)
 
 
 async def test_what_the_learner_says_of_the_time_is_kept_beside_our_own(world: World) -> None:

@@ -282,7 +282,8 @@ async def test_sessions_without_a_deadline_end_when_nothing_happens_in_them(
     for user in users:
         (row,) = await world.sessions(user)
         ended = user in {unanswered, answered, late}
-        assert (row["state"], row["close_reason"]) == (("expired", "idle") if ended else ("active", None))
+        end = ("abandoned", "never_used") if user == unanswered else ("expired", "lease_lost")
+        assert (row["state"], row["close_reason"]) == (end if ended else ("active", None))
         if ended:
             active_at = row["last_answer_at"] or row["started_at"]
             assert row["closed_at"] == active_at + timedelta(hours=24)

@@ -10,7 +10,7 @@ import pytest
 from chassis.batch import Item
 from chassis.errors import Reason
 from protos.session.v1 import sessions_pb2
-from tests.session.world import SESSIONS, Session, World, reasons
+from tests.session.world import GRACE, SESSIONS, Session, World, reasons
 
 
 def get(world: World, user: str, session: str) -> Item[Any]:
@@ -93,8 +93,8 @@ async def test_an_overdue_session_reads_as_expired_before_it_is_closed(world: Wo
     await world.one(world.answer(user, session, "a", "q1", "right 1"))
     await world.overdue(session)
     seen = await world.get(user, session)
-    assert (seen.state, seen.close_reason, seen.passed) == (Session.EXPIRED, "deadline", False)
-    assert seen.closed_at == seen.deadline_at
+    assert (seen.state, seen.close_reason, seen.passed) == (Session.EXPIRED, "timed_out", True)
+    assert seen.closed_at.ToDatetime() == seen.deadline_at.ToDatetime() + GRACE
 
     async def found(**fields: Any) -> list[str]:
         return [each.session_id for each in (await listed(world, user, **fields)).sessions]

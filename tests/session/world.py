@@ -27,6 +27,9 @@ from protos.progress.v1 import progress_pb2
 from protos.session.v1 import sessions_pb2, tests_pb2
 from protos.subscription.v1 import accounts_pb2
 from session_service.__main__ import Parts, assemble
+from session_service.domain.identity import IdentityRules
+from session_service.domain.timing import TimeRules
+from session_service.operations.answer_hashing import ScryptCost
 from session_service.progress_client import ProgressClient
 from session_service.subscription_client import SubscriptionClient
 from tests.session.neighbours import ACCOUNTS, PLANS, STATISTICS, running
@@ -37,7 +40,9 @@ SESSIONS = "homeroom.session.v1.SessionService"
 TESTS = "homeroom.session.v1.TestService"
 CREATE = f"/{SESSIONS}/CreateSession"
 TOKEN = "a-secret-among-processes"
-IDLE_ALLOWED = timedelta(hours=24)
+IDENTITY_RULES = IdentityRules()
+GRACE = timedelta(seconds=3)
+TIMES = TimeRules(grace=GRACE, pause_budget=timedelta(minutes=30), idle_allowed=timedelta(hours=24))
 
 Session = sessions_pb2.Session
 numbers = itertools.count(1)
@@ -66,14 +71,22 @@ class World:
     # --- calls ---------------------------------------------------------------------------------------
 
     def item(
-        self, path: str, request: Message, *, user: str = "admin", key: str = "", traceparent: str = ""
+        self,
+        path: str,
+        request: Message,
+        *,
+        user: str = "admin",
+        key: str = "",
+        traceparent: str = "",
+        request_id: str = "",
+        roles: frozenset[str] = frozenset({"learner", "admin"}),
     ) -> Item[Any]:
         context = Context(
             method=path,
             user_id=user,
-            roles=frozenset({"learner", "admin"}),
+            roles=roles,
             idempotency_key=key,
-            request_id="",
+            request_id=request_id,
             deadline=time.monotonic() + self.timeout_seconds,
             traceparent=traceparent,
         )
@@ -114,6 +127,14 @@ class World:
     def abandon(self, user: str, session: str, key: str) -> Item[Any]:
         request = sessions_pb2.AbandonSessionRequest(session_id=session)
         return self.item(f"/{SESSIONS}/AbandonSession", request, user=user, key=key)
+
+    def pause(self, user: str, session: str, key: str) -> Item[Any]:
+        request = sessions_pb2.PauseSessionRequest(session_id=session)
+        return self.item(f"/{SESSIONS}/PauseSession", request, user=user, key=key)
+
+    def resume(self, user: str, session: str, key: str) -> Item[Any]:
+        request = sessions_pb2.ResumeSessionRequest(session_id=session)
+        return self.item(f"/{SESSIONS}/ResumeSession", request, user=user, key=key)
 
     async def started(self, user: str, test: str, key: str, **fields: Any) -> Any:
         return (await self.one(self.start(user, test, key, **fields))).session
@@ -220,6 +241,13 @@ class World:
             session,
         )
 
+    async def later(self, session: str, by: timedelta) -> None:
+        """Let this much time pass for the session, without waiting for it."""
+        times = ("started_at", "deadline_at", "last_answer_at", "paused_at", "pause_until")
+        moved = ", ".join(f"{time} = {time} - $2::interval" for time in times)
+        change = f"UPDATE sessions SET {moved} WHERE session_id = $1::uuid"  # noqa: S608 - our own names
+        await self.truth.execute(change, session, by)
+
     async def deliver(self) -> None:
         """Hand the outbox to those whom it is for, until it is empty."""
 
@@ -239,6 +267,8 @@ class World:
         database: Database | None = None,
         subscription: SubscriptionClient | None = None,
         hold_age_seconds: float = 0.0,
+        times: TimeRules = TIMES,
+        identity_rules: IdentityRules = IDENTITY_RULES,
     ) -> Parts:
         """Another replica of the service: its own caches, and what a test puts in place of its neighbours."""
         return assemble(
@@ -248,7 +278,10 @@ class World:
             metrics=Metrics(service="session_service"),
             tokens=PageTokens(secret=TOKEN),
             hold_age_seconds=hold_age_seconds,
-            idle_allowed=IDLE_ALLOWED,
+            times=times,
+            secret=TOKEN,
+            identity_rules=identity_rules,
+            hash_cost=ScryptCost(n=16, r=1, p=1),
         )
 
 
