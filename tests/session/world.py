@@ -27,7 +27,7 @@ from protos.progress.v1 import progress_pb2
 from protos.session.v1 import sessions_pb2, tests_pb2
 from protos.subscription.v1 import accounts_pb2
 from session_service.__main__ import Parts, assemble
-from session_service.domain.timing import TimeRules
+from session_service.domain.timing import Retention, TimeRules
 from session_service.progress_client import ProgressClient
 from session_service.subscription_client import SubscriptionClient
 from tests.session.neighbours import ACCOUNTS, PLANS, STATISTICS, running
@@ -39,6 +39,7 @@ TESTS = "homeroom.session.v1.TestService"
 CREATE = f"/{SESSIONS}/CreateSession"
 TOKEN = "a-secret-among-processes"
 GRACE = timedelta(seconds=3)
+RETENTION = Retention(answers=timedelta(days=1826), timeline=timedelta(days=400))
 TIMES = TimeRules(grace=GRACE, pause_budget=timedelta(minutes=30), idle_allowed=timedelta(hours=24))
 
 Session = sessions_pb2.Session
@@ -265,6 +266,7 @@ class World:
         subscription: SubscriptionClient | None = None,
         hold_age_seconds: float = 0.0,
         times: TimeRules = TIMES,
+        retention: Retention = RETENTION,
     ) -> Parts:
         """Another replica of the service: its own caches, and what a test puts in place of its neighbours."""
         return assemble(
@@ -275,6 +277,7 @@ class World:
             tokens=PageTokens(secret=TOKEN),
             hold_age_seconds=hold_age_seconds,
             times=times,
+            retention=retention,
         )
 
 
