@@ -20,7 +20,7 @@ from chassis.rpc.servicing import Handler
 from chassis.telemetry.metrics import Metrics
 from session_service.config import Config
 from session_service.domain.identity import IdentityRules
-from session_service.domain.timing import TimeRules
+from session_service.domain.timing import Retention, TimeRules
 from session_service.operations.answer_hashing import OWASP_COST, AnswerHashing, ScryptCost
 from session_service.operations.change_sessions import SessionActions
 from session_service.operations.check_identity import IdentityChecks
@@ -28,6 +28,7 @@ from session_service.operations.create_sessions import SessionStarts
 from session_service.operations.hold_resolution import HoldResolver
 from session_service.operations.manage_tests import CatalogAdministration
 from session_service.operations.placing import HoldPlacing
+from session_service.operations.purge_records import RecordPurge
 from session_service.operations.read_attempts import AttemptReads
 from session_service.operations.read_sessions import SessionReads
 from session_service.operations.resolve_holds import HoldJanitor, LostStarts
@@ -45,6 +46,7 @@ from session_service.store.editions import EditionCache
 from session_service.store.enrollments import EnrollmentStore
 from session_service.store.holds import HoldStore
 from session_service.store.identity import IdentityStore
+from session_service.store.purges import PurgeStore
 from session_service.store.results import ResultStore
 from session_service.store.session_lists import SessionLists
 from session_service.store.sessions import SessionStore
@@ -56,6 +58,7 @@ SERVICE = "session_service"
 MIGRATIONS = {"chassis": chassis.postgres.migrations.FOLDER, SERVICE: Path(__file__).parent / "migrations"}
 LOST_STARTS_INTERVAL_SECONDS = 1.0
 IDLE_INTERVAL_SECONDS = 300.0
+PURGE_INTERVAL_SECONDS = 600.0
 
 
 async def serve(shutdown: Shutdown) -> None:
@@ -78,6 +81,7 @@ async def serve(shutdown: Shutdown) -> None:
             failures_per_day_max=config.identity_failures_per_day_max,
         ),
         times=config.times,
+        retention=config.retention,
     )
     # Without subscription_service no session can start, but the sessions under way go on.
     service.process.health.add("subscription_service", to_subscription.check_health, required=False)
@@ -96,6 +100,7 @@ class Parts:
     sweep: SessionSweep
     janitor: HoldJanitor
     lost: LostStarts
+    purge: RecordPurge
 
 
 def assemble(
@@ -108,6 +113,7 @@ def assemble(
     hold_age_seconds: float,
     secret: str,
     times: TimeRules,
+    retention: Retention,
     identity_rules: IdentityRules,
     hash_cost: ScryptCost = OWASP_COST,
 ) -> Parts:
@@ -200,6 +206,7 @@ def assemble(
             hold_age_seconds=hold_age_seconds,
         ),
         lost=lost,
+        purge=RecordPurge(purges=PurgeStore(database=database), retention=retention, metrics=metrics),
     )
 
 
@@ -209,6 +216,7 @@ def add_jobs(background: Background, parts: Parts, *, interval_seconds: float) -
     add("close_overdue_sessions", _job(parts.sweep.close_overdue), interval_seconds=interval_seconds)
     add("close_idle_sessions", _job(parts.sweep.close_idle), interval_seconds=IDLE_INTERVAL_SECONDS)
     add("resolve_holds", parts.janitor.resolve_holds, interval_seconds=interval_seconds)
+    add("purge_records", parts.purge.purge, interval_seconds=PURGE_INTERVAL_SECONDS)
     add("resolve_lost_starts", parts.lost.resolve_due, interval_seconds=LOST_STARTS_INTERVAL_SECONDS)
 
 

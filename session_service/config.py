@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from chassis.process.config import ServiceConfig, check_address, rules
-from session_service.domain.timing import TimeRules
+from session_service.domain.timing import Retention, TimeRules
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,9 @@ class Config(ServiceConfig):
     deadline_grace_seconds: float = field(default=3.0, metadata=rules(minimum=0, maximum=300))
     # How long all pauses of one session may stop its clock, together. 0: no session can be paused.
     pause_budget_seconds: float = field(default=1800.0, metadata=rules(minimum=0, maximum=2_592_000))
+    # Counted from the end of a session. The session itself, with its score and its counts, stays.
+    answers_retention_days: float = field(default=1826.0, metadata=rules(minimum=1, maximum=36_500))
+    timeline_retention_days: float = field(default=400.0, metadata=rules(minimum=1, maximum=36_500))
 
     @property
     def times(self) -> TimeRules:
@@ -42,4 +45,12 @@ class Config(ServiceConfig):
             grace=timedelta(seconds=self.deadline_grace_seconds),
             pause_budget=timedelta(seconds=self.pause_budget_seconds),
             idle_allowed=timedelta(hours=self.session_idle_hours),
+        )
+
+    @property
+    def retention(self) -> Retention:
+        """How long the records of ended sessions are kept."""
+        return Retention(
+            answers=timedelta(days=self.answers_retention_days),
+            timeline=timedelta(days=self.timeline_retention_days),
         )

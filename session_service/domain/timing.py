@@ -19,3 +19,16 @@ class TimeRules:
     grace: timedelta
     pause_budget: timedelta
     idle_allowed: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How long, after the end of a session, its records are kept. The session itself stays.
+
+    Attributes:
+        answers: for its answers.
+        timeline: for the events of its timeline that have rows of their own.
+    """
+
+    answers: timedelta
+    timeline: timedelta
