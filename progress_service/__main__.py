@@ -23,17 +23,21 @@ from progress_service.config import Config
 from progress_service.domain.license_orders import LICENSE_TOPIC
 from progress_service.operations.catalog_changes import LevelRaising
 from progress_service.operations.comparison import StoreComparison
+from progress_service.operations.license_following import LicenseFollowing
+from progress_service.operations.resets import ResetOperations
 from progress_service.operations.results import ResultOperations
 from progress_service.operations.specializations import SpecializationOperations
 from progress_service.operations.statistics import StatisticsOperations
 from progress_service.operations.sync_changes import SyncChanges
 from progress_service.operations.sync_orders import SyncOrders
 from progress_service.operations.sync_runs import SyncRuns
-from progress_service.servicer import achievements, specializations, statistics, sync
+from progress_service.servicer import achievements, resets, specializations, statistics, sync
 from progress_service.store.achievements import AchievementStore
 from progress_service.store.catalog_changes import CatalogChangeStore
 from progress_service.store.grants import GrantStore
 from progress_service.store.level_reads import LevelReader
+from progress_service.store.license_feed import LicenseFeedStore
+from progress_service.store.resets import ResetStore
 from progress_service.store.results import ResultStore
 from progress_service.store.specializations import SpecializationStore
 from progress_service.store.statistics import StatisticsStore
@@ -46,6 +50,7 @@ SYNC_WORK_SECONDS = 2.0
 SYNC_SCHEDULE_SECONDS = 60.0
 SYNC_PURGE_SECONDS = 3600.0
 RAISE_LEVELS_INTERVAL_SECONDS = 5.0
+FOLLOW_LICENSES_INTERVAL_SECONDS = 1.0
 MIGRATIONS = {"chassis": chassis.postgres.migrations.FOLDER, SERVICE: Path(__file__).parent / "migrations"}
 
 
@@ -71,6 +76,7 @@ def handlers(*, database: Database, wakes: Wakes, tokens: PageTokens, metrics: M
             list_progress=catalog.list_progress,
             tokens=tokens,
         ),
+        *resets.handlers(operations=ResetOperations(store=ResetStore(database), wake_relay=wakes.relay)),
         *achievements.handlers(list_achievements=AchievementStore(database).list_achievements, tokens=tokens),
     ]
 
@@ -149,6 +155,17 @@ async def serve(shutdown: Shutdown) -> None:
         "raise_levels",
         LevelRaising(store=CatalogChangeStore(database), wake_relay=relay.wake).raise_due,
         interval_seconds=RAISE_LEVELS_INTERVAL_SECONDS,
+    )
+    process.background.add(
+        "follow_licenses",
+        LicenseFollowing(
+            store=LicenseFeedStore(database),
+            subscription=subscription,
+            wake_relay=relay.wake,
+            metrics=process.metrics,
+        ).follow,
+        interval_seconds=FOLLOW_LICENSES_INTERVAL_SECONDS,
+        cancel_at_stop=True,
     )
     tokens = PageTokens(secret=process.token)
     synchronizing = assemble_sync(

@@ -122,6 +122,9 @@ class Session:
     engaged_seconds: float = 0.0
     seed: int | None = None
     drawn: Sequence[int] | None = None
+    identity_due_seconds: float | None = None
+    identity_lapse_seconds: float | None = None
+    identity_locked_at: datetime | None = None
 
     @property
     def key(self) -> SessionKey:
