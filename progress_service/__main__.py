@@ -1,4 +1,4 @@
-"""`python -m progress_service [run|migrate]`: the only place where the parts of the service meet."""
+"""`python -m progress_service [run|migrate|import]`: the only place where the parts of the service meet."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ from chassis.process.service import Service, run_command
 from chassis.rpc.paging import PageTokens
 from chassis.rpc.servicing import Handler
 from chassis.telemetry.metrics import Metrics
+from progress_service import import_command
 from progress_service.config import Config
 from progress_service.domain.license_orders import LICENSE_TOPIC
 from progress_service.operations.catalog_changes import LevelRaising
 from progress_service.operations.comparison import StoreComparison
+from progress_service.operations.import_progress import ProgressImport, Progressing
 from progress_service.operations.license_following import LicenseFollowing
 from progress_service.operations.resets import ResetOperations
 from progress_service.operations.results import ResultOperations
@@ -34,7 +36,7 @@ from progress_service.operations.sync_runs import SyncRuns
 from progress_service.servicer import achievements, resets, specializations, statistics, sync
 from progress_service.store.achievements import AchievementStore
 from progress_service.store.catalog_changes import CatalogChangeStore
-from progress_service.store.grants import GrantStore
+from progress_service.store.imports import ImportStore
 from progress_service.store.level_reads import LevelReader
 from progress_service.store.license_feed import LicenseFeedStore
 from progress_service.store.resets import ResetStore
@@ -42,6 +44,7 @@ from progress_service.store.results import ResultStore
 from progress_service.store.specializations import SpecializationStore
 from progress_service.store.statistics import StatisticsStore
 from progress_service.store.sync_changes import SyncChangeStore
+from progress_service.store.sync_grants import GrantStore
 from progress_service.store.sync_runs import SyncRunStore
 from progress_service.subscription_client import SubscriptionClient
 
@@ -193,5 +196,12 @@ async def serve(shutdown: Shutdown) -> None:
     await shutdown.wait()
 
 
+def assemble_import(database: Database, tell: Callable[[Progressing], object]) -> ProgressImport:
+    """An import of existing progress into this database."""
+    return ProgressImport(store=ImportStore(database), runs=SyncRunStore(database), tell=tell)
+
+
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["import"]:
+        sys.exit(import_command.main(sys.argv[2:], assemble=assemble_import, migrations=MIGRATIONS))
     sys.exit(run_command(SERVICE, purpose="What a learner has achieved.", serve=serve, migrations=MIGRATIONS))

@@ -64,7 +64,7 @@ class ProgressRow:
 
     @property
     def operation_id(self) -> uuid.UUID:
-        """The id of the row's entry in the XP ledger. It comes from the content, so it is the same next time."""
+        """The id of the row's entry in the XP ledger: it comes from the content, so it stays the same."""
         told = (self.user_id, self.specialization, self.level, self.xp, self.happened_at.isoformat())
         return uuid.uuid5(XP_OPERATIONS, "\n".join(("import", *map(str, told))))
 
@@ -151,6 +151,7 @@ class RowRules:
 class Standing:
     """The highest level of a learner in a specialization, from the line that won."""
 
+    line: int
     user_id: UserId
     specialization: str
     level: int
@@ -196,7 +197,7 @@ def _merge_progress(group: Sequence[ProgressRow], merged: MergedRows) -> None:
     distinct = _distinct(group, lambda row: (row.level, row.happened_at, row.xp), merged.notes)
     winner = max(distinct, key=lambda row: (row.level, row.happened_at, row.xp))
     merged.standings.append(
-        Standing(winner.user_id, winner.specialization, winner.level, winner.happened_at)
+        Standing(winner.line, winner.user_id, winner.specialization, winner.level, winner.happened_at)
     )
     for row in distinct:
         if row.xp:

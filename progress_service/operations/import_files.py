@@ -49,9 +49,12 @@ class ImportFile:
     ignored: set[str] = field(default_factory=set)
     ends_in_a_line: bool = True
 
-    @property
     def size_bytes(self) -> int:
-        return self.path.stat().st_size
+        """The size of the file. Raises ImportRefused."""
+        try:
+            return self.path.stat().st_size
+        except OSError as error:
+            raise ImportRefused(f"{self.path} cannot be read: {error.strerror or error}") from error
 
     def lines(self) -> Iterator[ReadLine]:
         """Every line with a row. Raises ImportRefused."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -25,8 +26,8 @@ from progress_service.domain.imported_rows import (
 )
 from progress_service.domain.statistics import UserId
 from progress_service.store.earning import earn
+from progress_service.store.granting import grant
 from progress_service.store.learners import add_learners, lock_learners
-from progress_service.store.levels import raise_levels
 
 COLUMNS = (
     "user_id",
@@ -60,16 +61,29 @@ _READ_OF_LEARNER = """
      LIMIT $4
 """
 
-# The epochs of these specializations now, and the moments at which they began.
+# The epochs of these specializations now, the moments at which they began, and the levels granted since.
 _EPOCHS = """
-    SELECT wanted.user_id, wanted.specialization, coalesce(reset.epoch, 0) AS epoch, reset.reset_at
+    SELECT wanted.user_id, wanted.specialization, coalesce(reset.epoch, 0) AS epoch, reset.reset_at,
+           coalesce(progress.granted_level, 0) AS granted_level
       FROM json_to_recordset($1) AS wanted (user_id text, specialization text)
      CROSS JOIN LATERAL (SELECT max(epoch) AS epoch, max(reset_at) AS reset_at
                            FROM progress_resets
                           WHERE user_id = wanted.user_id
                             AND (scope = 'all' OR (scope = 'specialization' AND name = wanted.specialization))
                         ) AS reset
+      LEFT JOIN LATERAL (SELECT granted_level
+                           FROM specialization_progress
+                          WHERE user_id = wanted.user_id AND specialization = wanted.specialization
+                          LIMIT 1) AS progress ON true
 """
+
+
+class Epoch(NamedTuple):
+    """A learner's epoch in a specialization, when it began, and the level granted in it."""
+
+    number: int
+    reset_at: datetime | None
+    granted_level: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +136,7 @@ class ImportStore:
 
         return await self._database.read(work, deadline=_deadline(), name="read_import_rows")
 
-    async def read_lines(
-        self, import_id: UUID, user_id: UserId, *, after_line: int, limit: int
-    ) -> list[int]:
+    async def read_lines(self, import_id: UUID, user_id: UserId, *, after_line: int, limit: int) -> list[int]:
         """The staged lines of one learner behind one of them."""
 
         async def work(connection: Connection) -> list[int]:
@@ -194,27 +206,29 @@ async def _apply(connection: Connection, merged: MergedRows, user_ids: Sequence[
     before_reset: list[Standing] = []
     gains: list[Gain] = []
     for standing in merged.standings:
-        epoch, reset_at = epochs[standing.user_id, standing.specialization]
-        if reset_at is not None and standing.happened_at < reset_at:
+        epoch = epochs[standing.user_id, standing.specialization]
+        if epoch.reset_at is not None and standing.happened_at < epoch.reset_at:
             before_reset.append(standing)
-        elif standing.level:
+        elif standing.level > epoch.granted_level:
             gains.append(
                 Gain(
                     user_id=standing.user_id,
                     specialization=standing.specialization,
                     granted_level=standing.level,
-                    epoch=epoch,
+                    epoch=epoch.number,
                 )
             )
     earned = await earn(connection, merged.earnings, tell=False)
-    granted = await raise_levels(connection, gains, tell=False)
+    granted = await grant(connection, gains, tell=False)
     raised = {
         (change.user_id, change.specialization)
         for change in [*granted, *(level for each in earned.values() for level in each.levels)]
         if change.reached
     }
     return Applied(
-        learners=len({user_id for user_id, _ in raised} | {user_id for user_id, each in earned.items() if each.xp}),
+        learners=len(
+            {user_id for user_id, _ in raised} | {user_id for user_id, each in earned.items() if each.xp}
+        ),
         xp=sum(each.xp for each in earned.values()),
         levels=len(raised),
         before_reset=before_reset,
@@ -223,13 +237,19 @@ async def _apply(connection: Connection, merged: MergedRows, user_ids: Sequence[
 
 async def _read_epochs(
     connection: Connection, standings: Sequence[Standing]
-) -> Mapping[tuple[UserId, str], tuple[int, datetime | None]]:
+) -> Mapping[tuple[UserId, str], Epoch]:
     wanted = [{"user_id": each.user_id, "specialization": each.specialization} for each in standings]
     rows = await connection.fetch(_EPOCHS, as_rows(wanted))
-    return {(UserId(row["user_id"]), row["specialization"]): (row["epoch"], row["reset_at"]) for row in rows}
+    return {
+        (UserId(row["user_id"]), row["specialization"]): Epoch(
+            row["epoch"], row["reset_at"], row["granted_level"]
+        )
+        for row in rows
+    }
 
 
 def _record(import_id: UUID, row: Row) -> tuple[object, ...]:
+    told: tuple[object, ...]
     if isinstance(row, ProgressRow):
         told = (row.specialization, row.level, row.xp, None, None)
     else:
