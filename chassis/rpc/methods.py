@@ -36,6 +36,7 @@ class Method:
     created_unless: str
     shed_last: bool
     body_bytes_max: int
+    token_in_body: str
 
     @property
     def internal(self) -> bool:
@@ -96,4 +97,5 @@ def _method(descriptor: MethodDescriptor) -> Method:
         created_unless=policy.created_unless,
         shed_last=policy.shed_last,
         body_bytes_max=policy.body_bytes_max or BODY_BYTES_MAX_DEFAULT,
+        token_in_body=policy.token_in_body,
     )

@@ -17,6 +17,7 @@ from session_service.domain.sessions import (
     JudgedAnswer,
     LatestAnswer,
     Session,
+    clamped,
     content_name,
     require_open,
     with_answer,
@@ -93,6 +94,7 @@ def _answer(draft: Draft, request: AnswerRequest, now: datetime) -> JudgedAnswer
         raise invalid_field("questionId", "is not one of the session's questions")
     previous = draft.latest_answers.get(request.question_id)
     correct = draft.edition.accepts(request.question_id, request.choice)
+    occurred_at, occurred_at_clamped = clamped(request.occurred_at, now=now)
     answer = GivenAnswer(
         user_id=draft.session.user_id,
         session_id=draft.session.session_id,
@@ -100,8 +102,9 @@ def _answer(draft: Draft, request: AnswerRequest, now: datetime) -> JudgedAnswer
         attempt=1 if previous is None else previous.attempt + 1,
         choice=request.choice,
         correct=correct,
-        occurred_at=request.occurred_at,
+        occurred_at=occurred_at,
         answered_at=now,
+        occurred_at_clamped=occurred_at_clamped,
     )
     draft.session = with_answer(draft.session, correct=correct, previous=previous, now=now)
     draft.latest_answers[request.question_id] = LatestAnswer(answer.attempt, correct)

@@ -45,7 +45,7 @@ def answer_request(item: Item[sessions_pb2.AnswerQuestionRequest]) -> AnswerRequ
     """An answer; raises ServiceError for a malformed session id or time."""
     message = item.request
     return AnswerRequest(
-        session_id=_session_id(message.session_id),
+        session_id=existing_session_id(message.session_id),
         question_id=message.question_id,
         choice=message.choice,
         occurred_at=moment_of(message.occurred_at, "occurredAt") if message.HasField("occurred_at") else None,
@@ -54,12 +54,12 @@ def answer_request(item: Item[sessions_pb2.AnswerQuestionRequest]) -> AnswerRequ
 
 def close_request(item: Item[Any]) -> CloseRequest:
     """The end of a session; raises ServiceError for a malformed session id."""
-    return CloseRequest(session_id=_session_id(item.request.session_id))
+    return CloseRequest(session_id=existing_session_id(item.request.session_id))
 
 
 def session_id_of(item: Item[sessions_pb2.GetSessionRequest]) -> SessionId:
     """The id of a session; raises ServiceError with NOT_FOUND if it is malformed."""
-    return _session_id(item.request.session_id)
+    return existing_session_id(item.request.session_id)
 
 
 def list_request(item: Item[sessions_pb2.ListSessionsRequest]) -> ListRequest:
@@ -69,7 +69,8 @@ def list_request(item: Item[sessions_pb2.ListSessionsRequest]) -> ListRequest:
     return ListRequest(state=_STATE_OF.get(item.request.state), test_id=item.request.test_id or None)
 
 
-def _session_id(text: str) -> SessionId:
+def existing_session_id(text: str) -> SessionId:
+    """The id that this text spells; raises ServiceError with NOT_FOUND for any other text."""
     session_id = parse_session_id(text)
     if session_id is None:
         raise ServiceError(Reason.NOT_FOUND, "There is no such session")

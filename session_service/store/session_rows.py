@@ -20,7 +20,8 @@ SESSION = """
     deadline_at timestamptz, answered integer, solved integer, answers_given integer, answers_correct integer,
     version integer, last_answer_at timestamptz, submitted_at timestamptz, closed_at timestamptz,
     close_reason text, score double precision, passed boolean, paused_at timestamptz, pause_until timestamptz,
-    paused_seconds double precision, engaged_seconds double precision, seed bigint, drawn smallint[]
+    paused_seconds double precision, engaged_seconds double precision, seed bigint, drawn smallint[],
+    heartbeat_seq integer, seen_at timestamptz, left_at timestamptz, lease_check_at timestamptz
 """
 SESSION_COLUMNS = names(SESSION)
 # The columns of a new session. The others begin with their defaults: each column costs time in every start.
@@ -37,12 +38,13 @@ CHANGED = """
     user_id text, session_id uuid, state text, deadline_at timestamptz, answered integer, solved integer,
     answers_given integer, answers_correct integer, version integer, last_answer_at timestamptz,
     submitted_at timestamptz, closed_at timestamptz, close_reason text, score double precision,
-    passed boolean, paused_at timestamptz, pause_until timestamptz, paused_seconds double precision
+    passed boolean, paused_at timestamptz, pause_until timestamptz, paused_seconds double precision,
+    seen_at timestamptz, lease_check_at timestamptz
 """
 CHANGED_COLUMNS = names(CHANGED).split(", ")[2:]
 ANSWER = """
     user_id text, session_id uuid, question_id text, attempt integer, choice text, correct boolean,
-    occurred_at timestamptz, answered_at timestamptz
+    occurred_at timestamptz, answered_at timestamptz, occurred_at_clamped boolean
 """
 LIVE = "state IN ({})".format(", ".join(f"'{state}'" for state in sorted(LIVE_STATES)))
 """The condition of the partial indexes on live sessions."""
@@ -62,7 +64,7 @@ _changed_values = attrgetter(*_CHANGED_FIELDS)
 
 
 def changed_rows(sessions: Iterable[Session]) -> str:
-    """Rows of CHANGED. The other fields of a session would take PostgreSQL time, and nobody would read them."""
+    """Rows of CHANGED. Other fields would cost PostgreSQL time, and it would not read them."""
     return as_rows(
         [dict(zip(_CHANGED_FIELDS, _changed_values(session), strict=True)) for session in sessions]
     )

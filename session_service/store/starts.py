@@ -34,7 +34,6 @@ from session_service.store.session_rows import (
     SESSION_COLUMNS,
     STARTED,
     session_from,
-    started_rows,
 )
 
 

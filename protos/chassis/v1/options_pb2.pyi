@@ -24,15 +24,17 @@ POLICY_FIELD_NUMBER: _ClassVar[int]
 policy: _descriptor.FieldDescriptor
 
 class MethodPolicy(_message.Message):
-    __slots__ = ("roles", "key_required", "created_unless", "shed_last", "body_bytes_max")
+    __slots__ = ("roles", "key_required", "created_unless", "shed_last", "body_bytes_max", "token_in_body")
     ROLES_FIELD_NUMBER: _ClassVar[int]
     KEY_REQUIRED_FIELD_NUMBER: _ClassVar[int]
     CREATED_UNLESS_FIELD_NUMBER: _ClassVar[int]
     SHED_LAST_FIELD_NUMBER: _ClassVar[int]
     BODY_BYTES_MAX_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_IN_BODY_FIELD_NUMBER: _ClassVar[int]
     roles: _containers.RepeatedScalarFieldContainer[Role]
     key_required: bool
     created_unless: str
     shed_last: bool
     body_bytes_max: int
-    def __init__(self, roles: _Optional[_Iterable[_Union[Role, str]]] = ..., key_required: _Optional[bool] = ..., created_unless: _Optional[str] = ..., shed_last: _Optional[bool] = ..., body_bytes_max: _Optional[int] = ...) -> None: ...
+    token_in_body: str
+    def __init__(self, roles: _Optional[_Iterable[_Union[Role, str]]] = ..., key_required: _Optional[bool] = ..., created_unless: _Optional[str] = ..., shed_last: _Optional[bool] = ..., body_bytes_max: _Optional[int] = ..., token_in_body: _Optional[str] = ...) -> None: ...
