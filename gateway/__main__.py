@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from gateway.contract import ContractError, public_methods
 from gateway.documents.pages import Pages
 from gateway.listener import Listener
 from gateway.networks import Networks
+from gateway.overload import RoomLimits
 from gateway.rate_limits import SYNC_SECONDS, Quota, RateLimits
 from gateway.routes import RouteTable, routes_of
 from gateway.shared_counts import RedisCounts
@@ -29,8 +31,8 @@ from gateway.signing_keys import JwksError, PrivateKeysError, SigningKeys, keys_
 from gateway.upstreams import check_any
 
 SERVICE = "gateway"
-# Requests under way when the process stops get longer than a service takes for one.
-DRAIN_SECONDS = 8.0
+# Requests under way when the listener closes get longer than a service takes for one.
+FINISH_SECONDS = 8.0
 
 log = get_logger(__name__)
 
@@ -43,7 +45,10 @@ async def main(shutdown: Shutdown) -> None:
     shutdown.closing("signing keys", keys.close)
     process.health.add("signing keys", keys.check)
     process.background.add("refresh_signing_keys", keys.refresh, interval_seconds=keys.refresh_seconds)
-    upstreams = {name: process.upstream(f"{name}_service", target) for name, target in config.targets.items()}
+    upstreams = {
+        name: process.upstream(f"{name}_service", target, in_flight_max=config.in_flight_max)
+        for name, target in config.targets.items()
+    }
     for name, upstream in upstreams.items():
         process.health.add(f"{name}_service", upstream.check_health, required=False)
     process.health.add("any service", partial(check_any, [each.check_health for each in upstreams.values()]))
@@ -59,7 +64,7 @@ async def main(shutdown: Shutdown) -> None:
     process.background.add("sweep_connections", connections.sweep, interval_seconds=SWEEP_SECONDS)
     admission = Admission(
         limits=Limits(
-            in_flight_max=config.in_flight_max,
+            room=RoomLimits(in_flight_max=config.in_flight_max),
             in_flight_per_learner_max=config.in_flight_per_learner_max,
             in_flight_per_address_max=config.in_flight_per_address_max,
         ),
@@ -92,10 +97,12 @@ async def main(shutdown: Shutdown) -> None:
         log_every_request=config.log_level is LogLevel.DEBUG,
     )
     listener = Listener(
-        bind=config.bind, application=application, connections=connections, grace_seconds=DRAIN_SECONDS
+        bind=config.bind, application=application, connections=connections, grace_seconds=FINISH_SECONDS
     )
-    await process.serve(listener, stop_seconds_max=DRAIN_SECONDS + 1.0)
+    await process.serve(listener, stop_seconds_max=FINISH_SECONDS + 1.0)
     await shutdown.wait()
+    # Load balancers send requests until they have seen that this process is not ready.
+    await asyncio.sleep(config.drain_seconds)
 
 
 def _routes(config: Config) -> RouteTable:

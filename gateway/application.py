@@ -24,6 +24,7 @@ from gateway.authentication import Authenticator
 from gateway.bodies import BodyReader
 from gateway.client_address import ClientAddresses
 from gateway.connections import Connection
+from gateway.csv_answers import csv_answer, prefers_csv
 from gateway.documents.pages import Pages
 from gateway.keys import IDEMPOTENCY_KEY, idempotency_key
 from gateway.networks import Networks
@@ -162,7 +163,7 @@ class Application:
 
     async def _call(self, exchange: _Exchange, route: Route, path_values: Sequence[str]) -> Answer:
         method, headers = route.method, exchange.request.headers
-        self._admission.refuse_if_full(method)
+        self._admission.refuse_if_full(route.upstream, method)
         principal = await self._authenticator.authenticate(headers.getall("Authorization", ()))
         exchange.lines = self._rate_limits.take_user(principal.user_id)
         if method.roles.isdisjoint(principal.roles):
@@ -177,7 +178,8 @@ class Application:
             size_max=method.body_bytes_max,
             timeout_seconds=timeout_seconds,
         )
-        exchange.place = self._admission.enter(
+        exchange.place = await self._admission.enter(
+            route.upstream,
             method,
             learner=principal.user_id,
             address=exchange.address,
@@ -196,6 +198,8 @@ class Application:
                 traceparent=span.traceparent,
             ),
         )
+        if route.table is not None and prefers_csv(headers.getall("Accept", ())):
+            return csv_answer(route.table, reply.message, path=exchange.path, query=exchange.query)
         status, answer_body = route.response.write(reply.message)
         return Answer(status, answer_body, headers=REPLAYED if reply.replayed else ())
 

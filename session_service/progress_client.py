@@ -11,8 +11,7 @@ from chassis.rpc.deliveries import deliver
 from chassis.rpc.timestamps import timestamp
 from protos.progress.v1 import progress_pb2
 from session_service.domain.ids import NAMESPACE
-from session_service.domain.sessions import Session, earned_xp
-from session_service.domain.states import SessionState
+from session_service.domain.sessions import Session, counts_as_completed, earned_xp
 from session_service.domain.tests import Definition
 
 RESULT_TOPIC = "progress.RecordSessionResult"
@@ -39,7 +38,7 @@ def result_event(session: Session, definition: Definition, *, traceparent: str) 
         session_id=str(session.session_id),
         test_id=session.test_id,
         specialization=definition.specialization or "",
-        completed=session.state is SessionState.COMPLETED,
+        completed=counts_as_completed(session),
         answered=session.answered,
         total=session.total,
         answers=session.answers_given,

@@ -16,7 +16,7 @@ from chassis.context import Claim
 from chassis.errors import Reason, ServiceError
 from chassis.postgres.database import Database
 from chassis.postgres.pool import Connection
-from chassis.postgres.rows import as_rows
+from chassis.postgres.rows import RowType, as_rows
 
 CONSTRAINT = "idempotency_keys_once"
 """The constraint that a second claim of a key violates."""
@@ -68,15 +68,14 @@ class CompletedCall:
 
 # The statements of the services contain these texts, so that only this module spells the table's columns.
 
-CLAIM_ROWS = """
-    AS call (user_id text, method text, key text, fingerprint bytea, response bytea, traceparent text,
-             content text)
-"""
-"""The rows of `claim_rows`, as `json_to_recordset` takes them apart."""
+COMPLETED_CALL = RowType(
+    "completed_call",
+    "user_id text, method text, key text, fingerprint bytea, response bytea, traceparent text, content text",
+)
 
 
 def claim_from(source: str) -> str:
-    """The statement that claims the keys of a source of CLAIM_ROWS.
+    """The statement that claims the keys of a source of rows of COMPLETED_CALL.
 
     If one of the keys is in use, the statement fails with a ConstraintViolation of `CONSTRAINT`.
     """
@@ -116,9 +115,9 @@ def stored_from(row: asyncpg.Record) -> StoredResponse | None:
     )
 
 
-def claim_rows(calls: Iterable[CompletedCall]) -> str:
-    """These calls as one JSON parameter, in one order for all batches, so that they cannot deadlock."""
-    return as_rows(sorted(calls, key=lambda call: call.claim))
+def claim_rows(calls: Iterable[CompletedCall]) -> list[Sequence[object]]:
+    """These calls as rows of COMPLETED_CALL, in one order for all batches, so that they cannot deadlock."""
+    return COMPLETED_CALL.values(sorted(calls, key=lambda call: call.claim))
 
 
 async def find(connection: Connection, claims: Iterable[Claim]) -> dict[Claim, StoredResponse]:
@@ -156,7 +155,7 @@ async def claim(connection: Connection, calls: Sequence[CompletedCall]) -> None:
         await connection.execute(_CLAIM, claim_rows(calls))
 
 
-_CLAIM = claim_from(f"json_to_recordset($1) {CLAIM_ROWS}")
+_CLAIM = claim_from(COMPLETED_CALL.unnest(1))
 
 
 async def abort(connection: Connection, claims: Iterable[Claim]) -> set[Claim]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import NamedTuple, NewType
@@ -70,6 +70,8 @@ class Statistics:
     """A learner's totals; `updated_at` is None until the first result counts."""
 
     user_id: UserId
+    enrolled: int = 0
+    completed_lessons: int = 0
     completed_sessions: int = 0
     questions_answered: int = 0
     answers: int = 0
@@ -77,18 +79,6 @@ class Statistics:
     xp: int = 0
     version: int = 0
     updated_at: datetime | None = None
-
-    def counting(self, result: SessionResult) -> Statistics:
-        """The totals with one more result. They are sums, so the order of the results does not matter."""
-        return replace(
-            self,
-            completed_sessions=self.completed_sessions + result.completed,
-            questions_answered=self.questions_answered + result.answered,
-            answers=self.answers + result.answers,
-            correct=self.correct + result.correct,
-            xp=self.xp + result.xp,
-            version=self.version + 1,
-        )
 
 
 class Verdict(StrEnum):
@@ -111,25 +101,25 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a batch of results leads to: a recording for each, and what must be written."""
+    """What a batch of results leads to: a recording for each, and which of them are new."""
 
     recordings: list[Recording]
     new_results: list[SessionResult]
-    changed_statistics: list[Statistics]
 
 
 def decide(
     results: Sequence[SessionResult],
     *,
-    statistics: Mapping[UserId, Statistics],
+    versions: Mapping[UserId, int],
     recorded: Mapping[ResultKey, SessionResult],
 ) -> Decision:
     """Decide the results one after the other, in their order; each sees the effect of those before it.
 
-    `statistics` holds the totals of each learner, `recorded` the results of these sessions that were recorded
-    before. A result that does not count is recorded too, so that a second one for its session is found.
+    `versions` holds the version of each learner, `recorded` the results of these sessions that were recorded
+    before. A new result that counts raises its learner's version by one. A result that does not count is
+    recorded too, so that a second one for its session is found.
     """
-    current = dict(statistics)
+    current = dict(versions)
     known = dict(recorded)
     recordings: list[Recording] = []
     new_results: list[SessionResult] = []
@@ -139,10 +129,9 @@ def decide(
             known[result.key] = result
             new_results.append(result)
             if result.counts:
-                current[result.user_id] = current[result.user_id].counting(result)
+                current[result.user_id] += 1
             verdict = Verdict.RECORDED
         else:
             verdict = Verdict.REPEATED if before == result else Verdict.CONTRADICTED
-        recordings.append(Recording(verdict, current[result.user_id].version))
-    changed = {result.user_id for result in new_results if result.counts}
-    return Decision(recordings, new_results, [current[user_id] for user_id in sorted(changed)])
+        recordings.append(Recording(verdict, current[result.user_id]))
+    return Decision(recordings, new_results)

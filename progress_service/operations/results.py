@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from chassis import failpoints
 from chassis.batch import Item, latest_deadline
@@ -19,8 +19,9 @@ log = get_logger(__name__)
 class ResultOperations:
     """The operations on session results."""
 
-    def __init__(self, *, store: ResultStore, metrics: Metrics) -> None:
+    def __init__(self, *, store: ResultStore, wake_relay: Callable[[], object], metrics: Metrics) -> None:
         self._store = store
+        self._wake_relay = wake_relay
         self._verdicts = metrics.counter(
             "session_results",
             "Session results received; a 'contradicted' one differs from the recorded one, which is a bug.",
@@ -40,7 +41,10 @@ class ResultOperations:
 
         async def attempt(some: Sequence[Item[SessionResult]], wait: bool) -> list[Recording | Locked]:
             await self._store.insert_learners({item.request.user_id for item in some}, deadline=deadline)
-            return await self._store.insert_results(some, wait=wait, deadline=deadline)
+            counted = await self._store.insert_results(some, wait=wait, deadline=deadline)
+            if counted.levels_changed:
+                self._wake_relay()
+            return counted.recordings
 
         outcomes = await run_isolated(items, attempt, owner_of=lambda item: item.request.user_id)
         for item, outcome in zip(items, outcomes, strict=True):

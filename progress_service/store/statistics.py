@@ -41,6 +41,8 @@ class StatisticsStore:
             return await connection.fetch(
                 """
                 SELECT learner.user_id,
+                       coalesce(totals.enrolled, 0) AS enrolled,
+                       coalesce(totals.completed_lessons, 0) AS completed_lessons,
                        coalesce(totals.completed_sessions, 0) AS completed_sessions,
                        coalesce(totals.questions_answered, 0) AS questions_answered,
                        coalesce(totals.answers, 0) AS answers,

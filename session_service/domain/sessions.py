@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple, Protocol
+from uuid import UUID
 
 from chassis.errors import Reason, ServiceError
+from session_service.domain.authors import Author
 from session_service.domain.holds import HoldName
 from session_service.domain.ids import HoldId, SessionId
-from session_service.domain.states import LIVE_STATES, SessionState, require_move
+from session_service.domain.papers import Draw
+from session_service.domain.states import LIVE_STATES, SessionState
 from session_service.domain.tests import Definition, Edition, Kind
+
+# How long ago a client that was offline may say that an answer was given.
+OCCURRED_AGE_MAX = timedelta(hours=48)
 
 
 class CloseReason(StrEnum):
+    """Why a session has ended."""
+
     SUBMITTED = "submitted"
-    ABANDONED = "abandoned"
-    DEADLINE = "deadline"
-    IDLE = "idle"
+    TIMED_OUT = "timed_out"
+    LEARNER_LEFT = "learner_left"
+    LEASE_LOST = "lease_lost"
+    NEVER_USED = "never_used"
+    REPLACED = "replaced"
+    ADMINISTRATOR = "administrator"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +63,20 @@ class CloseRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class ListRequest:
-    """Which of the caller's sessions to list; None does not restrict."""
+class AdministratorClose:
+    """A session of a learner that somebody else ends, and why."""
 
+    learner_id: str
+    session_id: SessionId
+    reason: str
+    question_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ListRequest:
+    """Which sessions of a learner to list; None does not restrict."""
+
+    user_id: str
     state: SessionState | None
     test_id: str | None
 
@@ -74,12 +96,25 @@ class SessionKey(NamedTuple):
     session_id: SessionId
 
 
+def session_of(request: SessionRequest, caller_id: str) -> SessionKey:
+    """The session that a request is about: the caller's own, unless the request names another learner."""
+    learner_id = request.learner_id if isinstance(request, AdministratorClose) else caller_id
+    return SessionKey(learner_id, request.session_id)
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """One attempt of one learner at one test.
 
     `answered` counts distinct questions, `solved` those whose latest answer is right; `answers_given` and
-    `answers_correct` count every answer, repeats included.
+    `answers_correct` count every answer, repeats included. `paused_seconds` are those of the pauses that have
+    ended. While a session is paused, its `deadline_at` is the one that it has if the pause lasts until
+    `pause_until`, when the budget is used up. `seed` and `drawn` are what its start has drawn; see `Draw`.
+    `seen_at` is the last sign of life of its page, and `left_at` when a page said that it is being closed.
+    `lease_check_at` is when to look whether the lease is lost; see `lease_end`.
+
+    `attempt` counts all sessions of this learner and test. `attempts_before` counts those before this one
+    that have used an attempt; it is None in rows of an earlier release, as are the ids of the start.
     """
 
     user_id: str
@@ -107,6 +142,27 @@ class Session:
     close_reason: CloseReason | None = None
     score: float | None = None
     passed: bool | None = None
+    paused_at: datetime | None = None
+    pause_until: datetime | None = None
+    paused_seconds: float = 0.0
+    engaged_seconds: float = 0.0
+    seed: int | None = None
+    drawn: Sequence[int] | None = None
+    identity_due_seconds: float | None = None
+    identity_lapse_seconds: float | None = None
+    identity_locked_at: datetime | None = None
+    attempts_before: int | None = None
+    start_request_id: str | None = None
+    start_trace_id: str | None = None
+    heartbeat_seq: int | None = None
+    seen_at: datetime | None = None
+    left_at: datetime | None = None
+    lease_check_at: datetime | None = None
+
+    @property
+    def attempt_number(self) -> int:
+        """The attempt that this session uses if it counts: 1 for the first, without gaps."""
+        return self.attempt if self.attempts_before is None else self.attempts_before + 1
 
     @property
     def key(self) -> SessionKey:
@@ -123,16 +179,21 @@ class Session:
 
     @property
     def last_activity_at(self) -> datetime:
-        return self.last_answer_at or self.started_at
+        """The latest sign of life."""
+        return max(self.last_answer_at or self.started_at, self.seen_at or self.started_at)
 
     @property
     def score_so_far(self) -> float:
         """The share of the questions whose latest answer is right; 0 for a test without questions."""
         return self.solved / self.total if self.total else 0.0
 
-    def overdue(self, now: datetime) -> bool:
-        """Whether its deadline has passed, and it is still live."""
-        return self.live and self.deadline_at is not None and now >= self.deadline_at
+    def overdue(self, now: datetime, grace: timedelta) -> bool:
+        """Whether its deadline and the grace after it have passed, and it is still live."""
+        return self.live and self.deadline_at is not None and now >= self.deadline_at + grace
+
+    def pause_over(self, now: datetime) -> bool:
+        """Whether it is paused, and the pause budget is used up: its clock goes on by itself."""
+        return self.state is SessionState.PAUSED and self.pause_until is not None and now >= self.pause_until
 
     def idle(self, now: datetime, allowed: timedelta) -> bool:
         """Whether it is live, has no deadline, and nothing has happened in it for the allowed time."""
@@ -149,7 +210,12 @@ class StartedSession:
 
 @dataclass(frozen=True, slots=True)
 class GivenAnswer:
-    """An answer as it is kept: the `attempt`-th to this question in this session."""
+    """An answer as it is kept: the `attempt`-th to this question in this session.
+
+    `occurred_at` is by the learner's clock, within OCCURRED_AGE_MAX before `answered_at`; a time outside of
+    that was moved to the nearer end, and is marked as clamped.
+    `version` is the version of the session after it. The ids are those of the request that brought it.
+    """
 
     user_id: str
     session_id: SessionId
@@ -159,6 +225,10 @@ class GivenAnswer:
     correct: bool
     occurred_at: datetime | None
     answered_at: datetime
+    version: int
+    request_id: str
+    trace_id: str | None
+    occurred_at_clamped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +255,12 @@ def start(
     session_id: SessionId,
     hold_id: HoldId,
     attempt: int,
+    attempts_before: int,
+    author: Author,
+    draw: Draw,
     now: datetime,
 ) -> Session:
-    """A new session of the edition's questions."""
+    """A new session of what was drawn from the edition."""
     definition = edition.definition
     limits = [
         seconds
@@ -209,31 +282,72 @@ def start(
         kind=definition.kind,
         difficulty=definition.difficulty if request.difficulty is None else request.difficulty,
         metadata=request.metadata,
-        total=edition.total,
+        total=edition.total if draw.drawn is None else len(draw.drawn),
         started_at=now,
         deadline_at=now + timedelta(seconds=min(limits)) if limits else None,
+        seed=draw.seed,
+        drawn=draw.drawn,
+        attempts_before=attempts_before,
+        start_request_id=author.request_id,
+        start_trace_id=author.trace_id,
     )
 
 
+class ContentName(NamedTuple):
+    """Names what a session asks: a revision of a test, and the session if it has drawn from that.
+
+    The ids of tests and sessions contain none of the separators.
+    """
+
+    test_id: str
+    revision: int
+    session: SessionKey | None = None
+
+    def __str__(self) -> str:
+        edition = f"{self.test_id}@{self.revision}"
+        return edition if self.session is None else f"{edition}/{self.session[1]}/{self.session[0]}"
+
+    @classmethod
+    def parse(cls, text: str) -> ContentName:
+        """The name that this text spells."""
+        edition, drawn, rest = text.partition("/")
+        test_id, _, revision = edition.rpartition("@")
+        session_id, _, user_id = rest.partition("/")
+        session = SessionKey(user_id, SessionId(UUID(session_id))) if drawn else None
+        return cls(test_id, int(revision), session)
+
+
 def content_name(session: Session) -> str:
-    """Names what the session asks, which is frozen with its revision of the test."""
-    return f"{session.test_id}@{session.revision}"
-
-
-def revision_named(name: str) -> tuple[str, int]:
-    """The test and the revision of a content name; a test id may not contain the separator."""
-    test_id, _, revision = name.rpartition("@")
-    return test_id, int(revision)
+    """Names what the session asks, which is frozen with its revision of the test and with its draw."""
+    drawn = None if session.drawn is None else session.key
+    return str(ContentName(session.test_id, session.revision, drawn))
 
 
 def require_open(session: Session) -> None:
-    """Raise ServiceError with DEADLINE_PASSED or SESSION_CLOSED unless the session takes answers."""
-    if session.close_reason is CloseReason.DEADLINE:
+    """Raise ServiceError unless the session takes answers.
+
+    The reason is DEADLINE_PASSED, SESSION_CLOSED, or for a paused session ILLEGAL_TRANSITION.
+    """
+    if session.close_reason is CloseReason.TIMED_OUT:
         raise ServiceError(Reason.DEADLINE_PASSED, "The session's deadline has passed")
     if not session.live:
         raise ServiceError(
             Reason.SESSION_CLOSED, f"The session is {session.state}", metadata={"state": session.state.name}
         )
+    if session.state is SessionState.PAUSED:
+        raise ServiceError(
+            Reason.ILLEGAL_TRANSITION,
+            "The session is paused; resume it first",
+            metadata={"from": session.state.name, "to": SessionState.ACTIVE.name},
+        )
+
+
+def clamped(occurred_at: datetime | None, *, now: datetime) -> tuple[datetime | None, bool]:
+    """The time of the learner's clock within OCCURRED_AGE_MAX before now, and whether it had to be moved."""
+    if occurred_at is None:
+        return None, False
+    kept = min(max(occurred_at, now - OCCURRED_AGE_MAX), now)
+    return kept, kept != occurred_at
 
 
 def with_answer(session: Session, *, correct: bool, previous: LatestAnswer | None, now: datetime) -> Session:
@@ -250,38 +364,6 @@ def with_answer(session: Session, *, correct: bool, previous: LatestAnswer | Non
     )
 
 
-def complete(session: Session, definition: Definition, *, now: datetime) -> Session:
-    """The session after its learner has handed it in; raises ServiceError with ILLEGAL_TRANSITION."""
-    score = _score(session)
-    enough = definition.pass_score is None or score is None or score >= definition.pass_score
-    passed = enough and (session.answered > 0 or session.total == 0)
-    closed = _close(session, SessionState.COMPLETED, CloseReason.SUBMITTED, passed=passed, at=now)
-    return replace(closed, submitted_at=now)
-
-
-def abandon(session: Session, *, now: datetime) -> Session:
-    """The session after its learner has given it up; raises ServiceError with ILLEGAL_TRANSITION."""
-    return _close(session, SessionState.ABANDONED, CloseReason.ABANDONED, passed=False, at=now)
-
-
-def expire(session: Session) -> Session:
-    """The session, ended at its deadline, however late that is noticed; raises like `abandon`."""
-    if session.deadline_at is None:
-        raise ValueError("a session without a deadline does not expire")
-    return _close(session, SessionState.EXPIRED, CloseReason.DEADLINE, passed=False, at=session.deadline_at)
-
-
-def expire_idle(session: Session, allowed: timedelta) -> Session:
-    """The session, ended after its idle time, however late that is noticed; raises like `abandon`."""
-    ended_at = session.last_activity_at + allowed
-    return _close(session, SessionState.EXPIRED, CloseReason.IDLE, passed=False, at=ended_at)
-
-
-def as_of(session: Session, now: datetime) -> Session:
-    """The session as it reads at a moment: an overdue one has expired, also before it is closed."""
-    return expire(session) if session.overdue(now) else session
-
-
 def spends_hold(session: Session) -> bool:
     """Whether a closed session counts: it costs its unit, and its result changes the learner's statistics.
 
@@ -290,25 +372,26 @@ def spends_hold(session: Session) -> bool:
     return session.answered > 0 or (session.total == 0 and session.state is SessionState.COMPLETED)
 
 
-def earned_xp(session: Session, definition: Definition) -> int:
-    """The XP that the session earns: none unless it was completed and passed."""
-    return definition.xp or 0 if session.state is SessionState.COMPLETED and session.passed else 0
+def uses_attempt(session: Session) -> bool:
+    """Whether the session uses one of the attempts that its test allows: as soon as it counts.
+
+    `USES_ATTEMPT` in the store says the same in SQL.
+    """
+    return spends_hold(session)
 
 
-def _score(session: Session) -> float | None:
-    return session.score_so_far if session.total else None
+def attempts_used(latest: Session | None, before_latest: int) -> int:
+    """How many attempts a learner has used, from their latest session and the number used before it."""
+    return 0 if latest is None else before_latest + uses_attempt(latest)
 
 
-def _close(
-    session: Session, state: SessionState, reason: CloseReason, *, passed: bool, at: datetime
-) -> Session:
-    require_move(session.state, state)
-    return replace(
-        session,
-        state=state,
-        closed_at=at,
-        close_reason=reason,
-        score=_score(session),
-        passed=passed,
-        version=session.version + 1,
+def counts_as_completed(session: Session) -> bool:
+    """Whether a closed session has a result: its learner handed it in, or it was ended with answers."""
+    return session.close_reason is CloseReason.SUBMITTED or (
+        session.close_reason in {CloseReason.TIMED_OUT, CloseReason.ADMINISTRATOR} and session.answered > 0
     )
+
+
+def earned_xp(session: Session, definition: Definition) -> int:
+    """The XP that the session earns: none unless it counts as completed, and was passed."""
+    return definition.xp or 0 if counts_as_completed(session) and session.passed else 0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import heapq
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -13,8 +14,10 @@ QUESTIONS_PER_TEST_MAX = 20_000
 # A session shows all its questions, and no public answer is larger than 4 MiB. The difference is left for the
 # session itself.
 SHOWN_BYTES_MAX = 3_670_016
-# Bounds the memory of a process, which keeps the accepted answers of a test beside its questions.
+# Bound the memory of a process, which keeps the accepted answers of a test beside its questions, and all
+# questions from which it draws.
 ACCEPTED_BYTES_MAX = 4_194_304
+POOL_BYTES_MAX = 33_554_432
 
 
 class Kind(StrEnum):
@@ -120,10 +123,24 @@ def require_distinct(questions: Sequence[Question]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class AskedSize:
-    """How large the questions of a session are, in bytes of JSON."""
+    """How large the questions of a session can be at most, and all that it draws from, in bytes of JSON."""
 
     shown_bytes: int
     accepted_bytes: int
+    pool_bytes: int
+
+    @classmethod
+    def of(cls, questions: Sequence[tuple[int, int]], question_count: int) -> AskedSize:
+        """The size of the largest draw of so many questions; each has shown and accepted bytes."""
+
+        def largest(sizes: Iterable[int]) -> int:
+            return sum(heapq.nlargest(question_count, sizes))
+
+        return cls(
+            shown_bytes=largest(shown for shown, _ in questions),
+            accepted_bytes=largest(accepted for _, accepted in questions),
+            pool_bytes=sum(shown + accepted for shown, accepted in questions),
+        )
 
     def require_bounded(self, field_at_fault: str) -> None:
         """Raises ServiceError with INVALID_ARGUMENT, which names the field, when a session is too large."""
@@ -139,33 +156,66 @@ class AskedSize:
                 f"the accepted answers of a session may have {ACCEPTED_BYTES_MAX} bytes, "
                 f"these would have {self.accepted_bytes}",
             )
+        if self.pool_bytes > POOL_BYTES_MAX:
+            raise invalid_field(
+                field_at_fault,
+                f"all questions of a test may have {POOL_BYTES_MAX} bytes with their accepted answers, "
+                f"these would have {self.pool_bytes}",
+            )
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Edition:
-    """One revision of a test with its questions, in the order in which they are asked."""
+    """One revision of a test with its questions.
+
+    `questions` are the first ones, as many as a session asks, in the order in which they were imported. The
+    `rest` are those that a session only asks when they are drawn. Both together are the pool.
+    """
 
     test_id: str
     revision: int
     definition: Definition
     questions: tuple[Question, ...]
+    rest: tuple[Question, ...] = ()
+    pool: tuple[Question, ...] = field(init=False, repr=False)
+    _places: dict[str, int] = field(init=False, repr=False)
     _accepted: dict[str, frozenset[str]] = field(init=False, repr=False)
+    _by_difficulty: dict[str, tuple[int, ...]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        accepted = {
-            question.question_id: frozenset(map(normalized, question.accepted)) for question in self.questions
+        pool = self.questions + self.rest
+        accepted = {question.question_id: frozenset(map(normalized, question.accepted)) for question in pool}
+        difficulties = [None if each.difficulty is None else normalized(each.difficulty) for each in pool]
+        by_difficulty = {
+            wanted: tuple(place for place, found in enumerate(difficulties) if found in {wanted, None})
+            for wanted in set(difficulties)
+            if wanted is not None
         }
+        object.__setattr__(self, "pool", pool)
+        object.__setattr__(self, "_places", {each.question_id: place for place, each in enumerate(pool)})
         object.__setattr__(self, "_accepted", accepted)
+        object.__setattr__(self, "_by_difficulty", by_difficulty)
 
     @property
     def total(self) -> int:
+        """How many questions a session asks that draws none."""
         return len(self.questions)
 
-    def asks(self, question_id: str) -> bool:
-        return question_id in self._accepted
+    def place_of(self, question_id: str) -> int | None:
+        """Where the question is in the pool; None when it is not there."""
+        return self._places.get(question_id)
+
+    def places_of_difficulty(self, difficulty: str) -> Sequence[int]:
+        """The places of the questions of this difficulty, and of those without one; see `draw_paper`."""
+        if not self._by_difficulty:
+            return range(len(self.pool))
+        found = self._by_difficulty.get(normalized(difficulty))
+        if found is not None:
+            return found
+        return [place for place, question in enumerate(self.pool) if question.difficulty is None]
 
     def accepts(self, question_id: str, choice: str) -> bool:
-        """Whether the choice is a right answer; raises KeyError for a question that is not asked."""
+        """Whether the choice is a right answer; raises KeyError for a question that is not in the pool."""
         return normalized(choice) in self._accepted[question_id]
 
 

@@ -12,8 +12,11 @@ from chassis.errors import Reason, ServiceError
 from chassis.postgres import DataRefused, InvalidValue, LockTimeout, OutcomeUnknown
 from chassis.postgres.refusals import busy, refusal_of
 from session_service.domain.holds import HoldState
+from session_service.domain.identity import IdentityRules
 from session_service.domain.sessions import StartRequest
+from session_service.domain.timing import TimeRules
 from session_service.operations.placing import HoldPlacing
+from session_service.operations.record_presence import SessionPresence
 from session_service.operations.resolve_holds import LostStarts
 from session_service.operations.session_changes import SessionChanges, ended_unspent
 from session_service.operations.start_rounds import PendingStart, Render, Round
@@ -32,10 +35,13 @@ class SessionStarts:
 
     Args:
         starts: what is known of a start, and the statement that commits it.
+        identity_rules: when the identity checks of new sessions come.
         placing: places the holds.
         subscription: gets units back at once.
         changes: closes a live session whose time is over, before another can start.
         lost: resolves the holds of starts that ran out of time.
+        presence: told that a learner is back.
+        times: how long graces and pauses last.
         wake_relay: called after a commit that left events in the outbox.
     """
 
@@ -43,17 +49,23 @@ class SessionStarts:
         self,
         *,
         starts: StartStore,
+        identity_rules: IdentityRules,
         placing: HoldPlacing,
         subscription: SubscriptionClient,
         changes: SessionChanges,
         lost: LostStarts,
+        presence: SessionPresence,
+        times: TimeRules,
         wake_relay: Callable[[], None],
     ) -> None:
         self._starts = starts
+        self._identity_rules = identity_rules
         self._placing = placing
         self._subscription = subscription
         self._changes = changes
         self._lost = lost
+        self._presence = presence
+        self._times = times
         self._wake_relay = wake_relay
 
     async def create_sessions(self, items: Sequence[Item[StartRequest]], render: Render) -> list[Outcome]:
@@ -116,7 +128,7 @@ class SessionStarts:
         items = [each.item for each in starts]
         deadline = latest_deadline(items)
         facts = await self._starts.read_facts(items, deadline=deadline)
-        this_round = Round(render)
+        this_round = Round(render, self._times, self._identity_rules)
         for each, known in zip(starts, facts, strict=True):
             this_round.add(each, known)
         must_wait = await self._expire(this_round, deadline)
@@ -124,6 +136,8 @@ class SessionStarts:
         must_wait |= await self._placing.place(this_round, deadline=deadline)
         if any(each.hold is HoldState.OPEN and id(each) not in held_before for each in starts):
             await failpoints.hit_async("session.after_holds_placed")
+        if this_round.returned_to:
+            await self._presence.renew_leases(this_round.returned_to, deadline=deadline)
         await self._write(this_round, deadline)
         this_round.share_refusals()
         return must_wait

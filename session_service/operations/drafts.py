@@ -12,15 +12,19 @@ from chassis.errors import Reason, ServiceError
 from chassis.postgres import idempotency
 from chassis.postgres.idempotency import CompletedCall
 from chassis.postgres.isolation import Locked
+from session_service.domain.authors import Author
+from session_service.domain.moves import as_of
+from session_service.domain.papers import Paper
 from session_service.domain.sessions import (
     GivenAnswer,
     LatestAnswer,
     Session,
     SessionKey,
     SessionRequest,
-    expire,
 )
 from session_service.domain.tests import Edition
+from session_service.domain.timeline import SessionEvent, event_of_move, event_of_refusal
+from session_service.domain.timing import TimeRules
 from session_service.operations.closings import closing_events
 from session_service.store.changes import ChangeFacts, Changes
 
@@ -28,36 +32,60 @@ R = TypeVar("R", bound=SessionRequest)
 
 
 class Draft:
-    """One session as the requests of a batch change it; an overdue one expires before any of them."""
+    """One session as the requests of a batch change it, one after the other."""
 
-    def __init__(self, *, session: Session, edition: Edition) -> None:
+    def __init__(self, *, session: Session, edition: Edition, times: TimeRules) -> None:
         self.before = session
         self.session = session
         self.edition = edition
+        self.times = times
         self.answers: list[GivenAnswer] = []
         self.latest_answers: dict[str, LatestAnswer] = {}
-        self._closed_by = ""
+        self.timeline: list[SessionEvent] = []
+        self._told = session
+        self._moved_by = ""
 
-    def expire_if_overdue(self, now: datetime, traceparent: str) -> None:
-        if self.session.overdue(now):
-            self.close(expire(self.session), traceparent)
+    @property
+    def paper(self) -> Paper:
+        """What the session asks."""
+        return Paper(self.edition, self.session.drawn)
 
-    def close(self, session: Session, traceparent: str) -> None:
-        """Take over the closed session, and the trace in which it was closed."""
+    def tell(self, author: Author, now: datetime, note: str = "") -> None:
+        """Put a change of state since the last call, if there is one, into the timeline."""
+        event = event_of_move(self._told, self.session, author=author, now=now, note=note)
+        self._told = self.session
+        if event is not None:
+            self.timeline.append(event)
+
+    def tell_refusal(self, refusal: ServiceError, author: Author, now: datetime) -> None:
+        """Put a refused request into the timeline, if it is worth it."""
+        event = event_of_refusal(self.session, refusal, author=author, now=now)
+        if event is not None:
+            self.timeline.append(event)
+
+    def catch_up(self, now: datetime, traceparent: str) -> None:
+        """Do what the clock has brought: an overdue session expires, and one whose pause is over goes on."""
+        session = as_of(self.session, self.edition.definition, now=now, grace=self.times.grace)
+        if session is not self.session:
+            self.move(session, traceparent)
+
+    def move(self, session: Session, traceparent: str) -> None:
+        """Take over the session in its new state, and the trace in which it was changed."""
         self.session = session
-        self._closed_by = traceparent
+        self._moved_by = traceparent
 
     def changes(self) -> Changes:
         """What this one session adds to what is to be written, without the keys."""
         if self.session is self.before:
-            return Changes()
+            return Changes(timeline=self.timeline)
         closed = self.before.live and not self.session.live
         return Changes(
             sessions=(self.session,),
             answers=self.answers,
-            events=closing_events(self.session, self.edition.definition, traceparent=self._closed_by)
+            events=closing_events(self.session, self.edition.definition, traceparent=self._moved_by)
             if closed
             else (),
+            timeline=self.timeline,
         )
 
 
@@ -72,8 +100,9 @@ class Drafts(Generic[R]):
     `own` holds the responses that an earlier attempt of this same batch may have stored: they are no replays.
     """
 
-    def __init__(self, decide: Decide[R], *, own: Mapping[Claim, bytes]) -> None:
+    def __init__(self, decide: Decide[R], *, times: TimeRules, own: Mapping[Claim, bytes]) -> None:
         self._decide = decide
+        self._times = times
         self._own = own
         self._drafts: dict[SessionKey, Draft] = {}
         self._completed: dict[Claim, CompletedCall] = {}
@@ -94,6 +123,7 @@ class Drafts(Generic[R]):
             answers=[answer for changes in drafted for answer in changes.answers],
             calls=list(self._completed.values()),
             events=[event for changes in drafted for event in changes.events],
+            timeline=[event for changes in drafted for event in changes.timeline],
         )
 
     def _one(self, item: Item[R], fact: ChangeFacts) -> Outcome | Locked:
@@ -107,11 +137,15 @@ class Drafts(Generic[R]):
         draft = self._draft(fact.session, fact.edition)
         if fact.latest_answer is not None:
             draft.latest_answers.setdefault(item.request.question_id, fact.latest_answer)
-        draft.expire_if_overdue(fact.now, item.context.traceparent)
+        author = Author.of(item.context)
+        draft.catch_up(fact.now, item.context.traceparent)
+        draft.tell(author.for_the_service(), fact.now)
         try:
             completed = self._decide(draft, item, fact.now)
         except ServiceError as refusal:
+            draft.tell_refusal(refusal, author, fact.now)
             return refusal
+        draft.tell(author, fact.now)
         self._completed[item.claim] = completed
         return completed.reply()
 
@@ -131,5 +165,5 @@ class Drafts(Generic[R]):
     def _draft(self, session: Session, edition: Edition) -> Draft:
         draft = self._drafts.get(session.key)
         if draft is None:
-            draft = self._drafts[session.key] = Draft(session=session, edition=edition)
+            draft = self._drafts[session.key] = Draft(session=session, edition=edition, times=self._times)
         return draft

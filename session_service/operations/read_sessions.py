@@ -8,8 +8,8 @@ from collections.abc import Collection, Sequence
 from chassis.batch import Item, latest_deadline
 from chassis.errors import Reason, ServiceError
 from session_service.domain.ids import SessionId
-from session_service.domain.sessions import Session, SessionKey, revision_named
-from session_service.domain.tests import Edition
+from session_service.domain.papers import Paper
+from session_service.domain.sessions import ContentName, Session, SessionKey
 from session_service.store.editions import EditionKey
 from session_service.store.sessions import SessionStore
 
@@ -24,16 +24,25 @@ class SessionReads:
 
     async def get_sessions(
         self, items: Sequence[Item[SessionId]]
-    ) -> list[tuple[Session, Edition] | ServiceError]:
+    ) -> list[tuple[Session, Paper] | ServiceError]:
         """Each session with what it asks."""
         keys = [SessionKey(item.user_id, item.request) for item in items]
         found = await self._sessions.get_sessions(set(keys), deadline=latest_deadline(items))
         return [found.get(key) or ServiceError(Reason.NOT_FOUND, "There is no such session") for key in keys]
 
-    async def get_contents(self, names: Collection[str]) -> dict[str, Edition]:
+    async def get_contents(self, names: Collection[str]) -> dict[str, Paper]:
         """What the sessions with these content names ask; see `content_name`."""
-        keys = {name: EditionKey(*revision_named(name)) for name in names}
-        editions = await self._sessions.get_editions(
-            set(keys.values()), deadline=time.monotonic() + CONTENTS_SECONDS_MAX
-        )
-        return {name: editions[key] for name, key in keys.items() if key in editions}
+        wanted = {name: ContentName.parse(name) for name in names}
+        deadline = time.monotonic() + CONTENTS_SECONDS_MAX
+        keys = {name.session for name in wanted.values() if name.session is not None}
+        drawn = await self._sessions.get_sessions(keys, deadline=deadline) if keys else {}
+        shared = {EditionKey(name.test_id, name.revision) for name in wanted.values() if name.session is None}
+        editions = await self._sessions.get_editions(shared, deadline=deadline) if shared else {}
+        papers: dict[str, Paper] = {}
+        for text, name in wanted.items():
+            if name.session is not None and name.session in drawn:
+                papers[text] = drawn[name.session][1]
+            edition = editions.get(EditionKey(name.test_id, name.revision))
+            if name.session is None and edition is not None:
+                papers[text] = Paper(edition, None)
+        return papers

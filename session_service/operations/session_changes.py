@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from dataclasses import replace
 
 from chassis.batch import Item, Outcome, latest_deadline
 from chassis.context import Claim
 from chassis.postgres import ConstraintViolation, OutcomeUnknown, idempotency
 from chassis.postgres.isolation import Locked, run_isolated
+from session_service.domain.authors import THE_SERVICE
 from session_service.domain.holds import HoldName
-from session_service.domain.sessions import Session, SessionKey, expire_idle, spends_hold
+from session_service.domain.moves import end_idle, lease_end, lose_lease
+from session_service.domain.sessions import Session, SessionKey, session_of, spends_hold
+from session_service.domain.timing import TimeRules
 from session_service.operations.drafts import Decide, Draft, Drafts, R
 from session_service.store.changes import ChangeFacts, Changes, ChangeStore, LockedSession
 from session_service.subscription_client import SubscriptionClient
@@ -24,13 +27,20 @@ class SessionChanges:
     Args:
         store: where the sessions are.
         subscription: gets units back as soon as a change is committed.
+        times: how long pauses, graces and idle times last.
         wake_relay: called after a commit that left events in the outbox.
     """
 
     def __init__(
-        self, *, store: ChangeStore, subscription: SubscriptionClient, wake_relay: Callable[[], None]
+        self,
+        *,
+        store: ChangeStore,
+        subscription: SubscriptionClient,
+        times: TimeRules,
+        wake_relay: Callable[[], None],
     ) -> None:
         self._store = store
+        self._times = times
         self._subscription = subscription
         self._wake_relay = wake_relay
 
@@ -65,27 +75,50 @@ class SessionChanges:
         """
 
         def decide(locked: LockedSession) -> Changes:
-            draft = Draft(session=locked.session, edition=locked.edition)
-            draft.expire_if_overdue(locked.now, "")
+            draft = Draft(session=locked.session, edition=locked.edition, times=self._times)
+            draft.catch_up(locked.now, "")
+            draft.tell(THE_SERVICE, locked.now)
             return draft.changes()
 
         return await self._close(keys, decide, deadline)
 
-    async def close_idle(
-        self, keys: Sequence[SessionKey], allowed: timedelta, *, deadline: float
-    ) -> list[Session]:
+    async def close_idle(self, keys: Sequence[SessionKey], *, deadline: float) -> list[Session]:
         """Close those of these sessions that are idle and not locked by another; returns them.
 
         Raises ServiceError and OutcomeUnknown.
         """
 
         def decide(locked: LockedSession) -> Changes:
-            draft = Draft(session=locked.session, edition=locked.edition)
-            if locked.session.idle(locked.now, allowed):
-                draft.close(expire_idle(locked.session, allowed), "")
+            draft = Draft(session=locked.session, edition=locked.edition, times=self._times)
+            if locked.session.idle(locked.now, self._times.idle_allowed):
+                draft.move(end_idle(locked.session, self._times.idle_allowed), "")
+            draft.tell(THE_SERVICE, locked.now)
             return draft.changes()
 
         return await self._close(keys, decide, deadline)
+
+    async def close_unused(self, keys: Sequence[SessionKey], *, deadline: float) -> list[Session]:
+        """Close those of these sessions that have lost their lease and are not locked by another.
+
+        Returns the sessions that it has closed. For the others it notes when to look again.
+
+        Raises ServiceError and OutcomeUnknown.
+        """
+
+        def decide(locked: LockedSession) -> Changes:
+            draft = Draft(session=locked.session, edition=locked.edition, times=self._times)
+            draft.catch_up(locked.now, "")
+            if not draft.session.live:
+                return draft.changes()
+            end = lease_end(draft.session, self._times)
+            if end is not None and locked.now >= end:
+                draft.move(lose_lease(draft.session, at=end), "")
+            else:
+                draft.session = replace(draft.session, lease_check_at=end)
+            return draft.changes()
+
+        changed = await self._close(keys, decide, deadline)
+        return [session for session in changed if not session.live]
 
     async def _close(
         self, keys: Sequence[SessionKey], decide: Callable[[LockedSession], Changes], deadline: float
@@ -109,12 +142,12 @@ class SessionChanges:
         If its outcome stays unknown, `own` gets the responses that it may have stored. After its commit,
         `unspent` gets the holds of the sessions that ended without being counted.
         """
-        drafts = Drafts(decide, own=own)
+        drafts = Drafts(decide, times=self._times, own=own)
         changes = Changes()
 
         def carry_out(facts: list[ChangeFacts]) -> tuple[list[Outcome | Locked], Changes]:
             nonlocal drafts, changes
-            drafts = Drafts(decide, own=own)
+            drafts = Drafts(decide, times=self._times, own=own)
             outcomes = drafts.carry_out(items, facts)
             changes = drafts.changes()
             return outcomes, changes
@@ -138,4 +171,4 @@ def ended_unspent(session: Session) -> bool:
 
 
 def _session_of(item: Item[R]) -> SessionKey:
-    return SessionKey(item.user_id, item.request.session_id)
+    return session_of(item.request, item.user_id)

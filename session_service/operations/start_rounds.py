@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from random import SystemRandom
+from secrets import randbits
 
 from chassis.batch import Item, Outcome, Reply
 from chassis.context import Claim
@@ -13,8 +15,12 @@ from chassis.postgres import idempotency
 from chassis.postgres.idempotency import CompletedCall
 from chassis.postgres.keyed import completed_call
 from chassis.postgres.outbox import OutboxEvent
+from session_service.domain.authors import Author
 from session_service.domain.holds import HoldName, HoldRequest, HoldState, OpenHold, hold_request
+from session_service.domain.identity import IdentityRules, next_check, not_enrolled, with_check
 from session_service.domain.ids import SessionId, hold_id_of
+from session_service.domain.moves import as_of
+from session_service.domain.papers import AS_THEY_ARE, draw_paper
 from session_service.domain.sessions import (
     Session,
     SessionKey,
@@ -24,12 +30,18 @@ from session_service.domain.sessions import (
     start,
 )
 from session_service.domain.tests import Edition
+from session_service.domain.timing import TimeRules
 from session_service.store.starts import Resume, StartFacts
 from session_service.subscription_client import release_event
 
 # The longest Request-Timeout of a client. Nobody waits for an older start, so its hold was left behind.
 # Nothing is counted twice if this is wrong, because the key is aborted before the hold is released.
 START_AGE_MAX = timedelta(seconds=60)
+
+SEED_BITS = 63  # of a bigint
+
+# The moments of identity checks must not be guessed.
+_draw = SystemRandom().random
 
 # Renders the answer that is stored: the bytes that every replay returns.
 Render = Callable[[StartedSession], bytes]
@@ -39,7 +51,7 @@ class PendingStart:
     """One start on its way to an outcome; it may take several rounds."""
 
     __slots__ = (
-        "asked_at", "claim", "completed", "hold", "hold_id", "item", "outcome", "releases_delivered",
+        "asked_at", "claim", "completed", "draw", "hold", "hold_id", "item", "outcome", "releases_delivered",
         "rival_resolved",
     )  # fmt: skip
 
@@ -51,6 +63,7 @@ class PendingStart:
         self.asked_at: datetime | None = None  # when a hold was requested that may exist
         self.completed: CompletedCall | None = None  # what the last write tried to store
         self.outcome: Outcome | None = None
+        self.draw = AS_THEY_ARE
         # Each of these is tried once.
         self.releases_delivered = False
         self.rival_resolved = False
@@ -79,14 +92,17 @@ class Round:
     goes on. The others follow it: they look again after it, and find what it has done.
     """
 
-    def __init__(self, render: Render) -> None:
+    def __init__(self, render: Render, times: TimeRules, identity_rules: IdentityRules) -> None:
         self._render = render
+        self._times = times
+        self._identity_rules = identity_rules
         self._claiming: dict[Claim, PendingStart] = {}
         self._starting: dict[tuple[str, str], tuple[PendingStart, StartFacts]] = {}
         self._followers: list[tuple[PendingStart, PendingStart]] = []
         self._resumed: list[PendingStart] = []
         self._now: datetime | None = None
         self.overdue: set[SessionKey] = set()
+        self.returned_to: set[SessionKey] = set()
         self.resumes: list[Resume] = []
         self.releases: list[OutboxEvent] = []
 
@@ -106,10 +122,12 @@ class Round:
                 Reason.NOT_FOUND, "There is no such test", metadata={"testId": pending.test[1]}
             )
         elif facts.latest is not None and facts.latest.live:
-            if facts.latest.overdue(facts.now):
+            if facts.latest.overdue(facts.now, self._times.grace):
                 self.overdue.add(facts.latest.key)
             else:
-                self._resume(pending, facts.latest)
+                definition = facts.edition.definition
+                live = as_of(facts.latest, definition, now=facts.now, grace=self._times.grace)
+                self._resume(pending, live)
         else:
             self._start(pending, facts, facts.edition)
 
@@ -134,8 +152,16 @@ class Round:
                     session_id=SessionId(uuid7()),
                     hold_id=pending.hold_id,
                     attempt=_attempt(facts),
+                    attempts_before=facts.attempts_used,
+                    author=Author.of(pending.item.context),
+                    draw=pending.draw,
                     now=facts.now,
                 )
+                if facts.edition.definition.identity_checks:
+                    definition = facts.edition.definition
+                    session = with_check(
+                        session, next_check(definition, self._identity_rules, chance=_draw())
+                    )
                 pending.complete(StartedSession(session, resumed=False), self._render)
                 sessions.append(session)
                 ready.append(pending)
@@ -163,6 +189,8 @@ class Round:
 
     def _resume(self, pending: PendingStart, session: Session) -> None:
         pending.complete(StartedSession(session, resumed=True), self._render)
+        if session.lease_check_at is not None:
+            self.returned_to.add(session.key)
         self._claiming[pending.claim] = pending
         self._resumed.append(pending)
         event = None
@@ -182,18 +210,27 @@ class Round:
             self._followers.append((pending, self._starting[pending.test][0]))
             return
         allowed = edition.definition.max_attempts
-        if allowed is not None and _attempt(facts) > allowed:
+        if allowed is not None and facts.attempts_used >= allowed:
             pending.outcome = ServiceError(
                 Reason.ATTEMPTS_EXHAUSTED,
                 f"This test may be taken {allowed} times",
                 metadata={"maxAttempts": allowed},
             )
             return
+        if edition.definition.identity_checks and not facts.enrolled:
+            pending.outcome = not_enrolled(edition.definition)
+            return
+        try:
+            pending.draw = draw_paper(edition, pending.item.request.difficulty, lambda: randbits(SEED_BITS))
+        except ServiceError as refusal:
+            pending.outcome = refusal
+            return
         self._claiming[pending.claim] = pending
         self._starting[pending.test] = (pending, facts)
 
 
 def _attempt(facts: StartFacts) -> int:
+    """The number of the next session of this test; see `Session.attempt`."""
     return 1 if facts.latest is None else facts.latest.attempt + 1
 
 

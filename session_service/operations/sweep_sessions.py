@@ -1,13 +1,13 @@
-"""Background work on sessions: closes those whose deadline, or idle time, has passed."""
+"""Background work on sessions: closes those whose deadline, idle time or lease has passed."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 
 from chassis.process.background import step_deadline
 from chassis.telemetry.metrics import Metrics
 from session_service.domain.sessions import Session, SessionKey
+from session_service.domain.timing import TimeRules
 from session_service.operations.session_changes import SessionChanges
 from session_service.store.sessions import SessionStore, SweepPosition
 
@@ -25,12 +25,12 @@ class SessionSweep:
         *,
         sessions: SessionStore,
         changes: SessionChanges,
-        idle_allowed: timedelta,
+        times: TimeRules,
         metrics: Metrics,
     ) -> None:
         self._sessions = sessions
         self._changes = changes
-        self._idle_allowed = idle_allowed
+        self._times = times
         self._closed = metrics.counter(
             "sessions_swept", "Sessions that the sweeps have closed, by their reason.", ("reason",)
         )
@@ -51,13 +51,24 @@ class SessionSweep:
 
         async def page(after: SweepPosition | None) -> list[SweepPosition]:
             return await self._sessions.list_idle(
-                self._idle_allowed, after, SESSIONS_PER_PAGE, deadline=step_deadline()
+                self._times.idle_allowed, after, SESSIONS_PER_PAGE, deadline=step_deadline()
             )
 
         async def close(keys: list[SessionKey]) -> list[Session]:
-            return await self._changes.close_idle(keys, self._idle_allowed, deadline=step_deadline())
+            return await self._changes.close_idle(keys, deadline=step_deadline())
 
         return await self._sweep("idle", page, close)
+
+    async def close_unused(self) -> int:
+        """Close the sessions that nobody has answered, and whose page has gone; returns how many."""
+
+        async def page(after: SweepPosition | None) -> list[SweepPosition]:
+            return await self._sessions.list_leases(after, SESSIONS_PER_PAGE, deadline=step_deadline())
+
+        async def close(keys: list[SessionKey]) -> list[Session]:
+            return await self._changes.close_unused(keys, deadline=step_deadline())
+
+        return await self._sweep("unused", page, close)
 
     async def _sweep(
         self,

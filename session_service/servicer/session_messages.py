@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from weakref import WeakKeyDictionary
 
 from chassis.rpc.timestamps import timestamp
 from protos.session.v1 import sessions_pb2
+from session_service.domain.papers import Paper
 from session_service.domain.sessions import JudgedAnswer, Session
 from session_service.domain.states import SessionState
 from session_service.domain.tests import Edition
@@ -23,14 +24,14 @@ STATES = {
     SessionState.EXPIRED: sessions_pb2.Session.EXPIRED,
 }
 
-# The questions of an edition never change, and every session of it shows them: converted once.
+# The questions of an edition never change, and its sessions show them again and again: converted once.
 _questions: WeakKeyDictionary[Edition, list[sessions_pb2.Session.Question]] = WeakKeyDictionary()
 
 
 def session_message(
-    session: Session, edition: Edition | None = None, *, resumed: bool = False
+    session: Session, paper: Paper | None = None, *, resumed: bool = False
 ) -> sessions_pb2.Session:
-    """A session; with its questions if the edition is given."""
+    """A session; with its questions if the paper is given."""
     return sessions_pb2.Session(
         session_id=str(session.session_id),
         user_id=session.user_id,
@@ -46,28 +47,32 @@ def session_message(
         submitted_at=timestamp(session.submitted_at),
         closed_at=timestamp(session.closed_at),
         close_reason=session.close_reason,
-        attempt=session.attempt,
-        questions=None if edition is None else question_messages(edition),
+        attempt=session.attempt_number,
+        questions=None if paper is None else question_messages(paper),
         answered=session.answered,
         total=session.total,
         score=session.score,
         passed=session.passed,
+        engaged_seconds=session.engaged_seconds,
         metadata=session.metadata,
         version=session.version,
+        pause_ends_at=timestamp(session.pause_until),
     )
 
 
-def question_messages(edition: Edition) -> list[sessions_pb2.Session.Question]:
-    """The edition's questions as a learner may see them."""
-    messages = _questions.get(edition)
+def question_messages(paper: Paper) -> Sequence[sessions_pb2.Session.Question]:
+    """The questions of a paper as a learner may see them."""
+    messages = _questions.get(paper.edition)
     if messages is None:
-        messages = _questions[edition] = [
+        messages = _questions[paper.edition] = [
             sessions_pb2.Session.Question(
                 question_id=question.question_id, prompt=question.prompt, choices=question.choices
             )
-            for question in edition.questions
+            for question in paper.edition.pool
         ]
-    return messages
+    if paper.drawn is None:
+        return messages[: paper.edition.total]
+    return [messages[place] for place in paper.drawn]
 
 
 def judged(judged: JudgedAnswer) -> sessions_pb2.AnswerQuestionResponse:
@@ -85,15 +90,15 @@ def judged(judged: JudgedAnswer) -> sessions_pb2.AnswerQuestionResponse:
 class QuestionContents:
     """The serialized questions that complete the stored answers, by their content names; see `content_name`.
 
-    The answers to a start, a completion and an abandonment all have the session as field 1, so the same bytes
-    complete each of them. What a name stands for never changes: the cache is only bounded.
+    All answers with a session have it as field 1, so the same bytes complete each of them. What a name
+    stands for never changes: the cache is only bounded.
 
     Args:
-        editions: finds what the names stand for; unknown names are absent.
+        papers: finds what the names stand for; unknown names are absent.
     """
 
-    def __init__(self, editions: Callable[[Collection[str]], Awaitable[Mapping[str, Edition]]]) -> None:
-        self._editions = editions
+    def __init__(self, papers: Callable[[Collection[str]], Awaitable[Mapping[str, Paper]]]) -> None:
+        self._papers = papers
         self._kept: OrderedDict[str, bytes] = OrderedDict()
         self._kept_bytes = 0
 
@@ -107,9 +112,10 @@ class QuestionContents:
                 found[name] = content
         missing = [name for name in names if name not in found]
         if missing:
-            for name, edition in (await self._editions(missing)).items():
-                found[name] = _content(edition)
-                self._keep(name, found[name])
+            for name, paper in (await self._papers(missing)).items():
+                found[name] = _content(paper)
+                if paper.drawn is None:  # what one session has drawn is hardly shown again
+                    self._keep(name, found[name])
         return found
 
     def _keep(self, name: str, content: bytes) -> None:
@@ -122,7 +128,7 @@ class QuestionContents:
             self._kept_bytes -= len(dropped)
 
 
-def _content(edition: Edition) -> bytes:
+def _content(paper: Paper) -> bytes:
     return sessions_pb2.CreateSessionResponse(
-        session=sessions_pb2.Session(questions=question_messages(edition))
+        session=sessions_pb2.Session(questions=question_messages(paper))
     ).SerializeToString(deterministic=True)

@@ -70,9 +70,8 @@ class CatalogStore:
         """Locks the test, asks `decide`, and writes the change.
 
         `decide` gets the test, and those of the named questions that the test has. Every change makes a new
-        revision, which asks the first `question_count` questions in the order in which they were imported.
-        Earlier revisions keep the content that they had. Returns None when there is no such test and it is
-        not to be created.
+        revision. Its sessions ask `question_count` questions of all that the test has then. Earlier revisions
+        keep the content that they had. Returns None when there is no such test and it is not to be created.
 
         Raises:
             LockTimeout: the test is locked: now, or with `wait` for too long.
@@ -137,7 +136,7 @@ _READ_QUESTIONS = f"""
 
 # The sizes are those of the JSON that the gateway writes: to_json escapes as the gateway does. The names and
 # the punctuation around the three values take 37 bytes.
-_ASKED_QUESTIONS = """
+_QUESTION_SIZES = """
     SELECT question_id,
            octet_length(to_json(question_id)::text) + octet_length(to_json(prompt)::text)
                + octet_length(array_to_json(choices)::text) + 37 AS shown_bytes,
@@ -145,7 +144,6 @@ _ASKED_QUESTIONS = """
       FROM questions
      WHERE test_id = $1 AND until_revision IS NULL
      ORDER BY position
-     LIMIT $2
 """
 
 _INSERT_QUESTIONS = f"""
@@ -212,12 +210,9 @@ async def _write(connection: Connection, test_id: str, current: CurrentTest, cha
         await connection.execute(
             _INSERT_QUESTIONS, test_id, revision, current.question_total, as_rows(change.created)
         )
-    asked = await connection.fetch(_ASKED_QUESTIONS, test_id, definition.question_count)
-    size = AskedSize(
-        shown_bytes=sum(row["shown_bytes"] for row in asked),
-        accepted_bytes=sum(row["accepted_bytes"] for row in asked),
-    )
-    size.require_bounded(change.field_at_fault)
-    question_ids = [row["question_id"] for row in asked]
+    pool = await connection.fetch(_QUESTION_SIZES, test_id)
+    sizes = [(row["shown_bytes"], row["accepted_bytes"]) for row in pool]
+    AskedSize.of(sizes, definition.question_count).require_bounded(change.field_at_fault)
+    question_ids = [row["question_id"] for row in pool[: definition.question_count]]
     await connection.execute(_INSERT_REVISION, test_id, revision, question_ids, as_rows([asdict(definition)]))
     await connection.execute(_MOVE_ON, test_id, revision, len(change.created))

@@ -6,6 +6,8 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import asyncpg
+
 from chassis.postgres import Connection
 from chassis.postgres.rows import as_rows
 from session_service.domain.tests import Edition, Question
@@ -71,7 +73,7 @@ def _characters_of(edition: Edition) -> int:
         + len(question.prompt)
         + sum(map(len, question.choices))
         + sum(map(len, question.accepted))
-        for question in edition.questions
+        for question in edition.pool
     )
 
 
@@ -80,38 +82,31 @@ _WANTED_REVISIONS = """
       JOIN test_revisions USING (test_id, revision)
 """
 
-_REVISIONS = f"SELECT test_id, revision, {DEFINITION_COLUMNS} {_WANTED_REVISIONS}"
+_REVISIONS = f"SELECT test_id, revision, question_ids, {DEFINITION_COLUMNS} {_WANTED_REVISIONS}"
 
-# One index probe for each question.
 _QUESTIONS = f"""
-    WITH revisions AS (SELECT test_id, revision, question_ids {_WANTED_REVISIONS})
-    SELECT revisions.test_id, revisions.revision, {QUESTION_COLUMNS}
+    WITH revisions AS (SELECT test_id, revision {_WANTED_REVISIONS})
+    SELECT revisions.revision, test_id, {QUESTION_COLUMNS}
       FROM revisions
-     CROSS JOIN LATERAL unnest(revisions.question_ids) WITH ORDINALITY AS asked (id, place)
-     CROSS JOIN LATERAL (
-           SELECT {QUESTION_COLUMNS}
-             FROM questions
-            WHERE questions.test_id = revisions.test_id AND questions.question_id = asked.id
-              AND {HOLDS_FOR_REVISION}
-            LIMIT 1
-           ) AS version
-     ORDER BY revisions.test_id, revisions.revision, asked.place
+      JOIN questions USING (test_id)
+     WHERE {HOLDS_FOR_REVISION}
+     ORDER BY test_id, revisions.revision, position
 """
 
 
 async def _load(connection: Connection, keys: Iterable[EditionKey]) -> dict[EditionKey, Edition]:
     wanted = as_rows([key._asdict() for key in keys])
     revisions = await connection.fetch(_REVISIONS, wanted)
-    questions: dict[EditionKey, list[Question]] = {}
+    pools: dict[EditionKey, dict[str, Question]] = {}
     for row in await connection.fetch(_QUESTIONS, wanted):
-        questions.setdefault(EditionKey(row["test_id"], row["revision"]), []).append(question_from(row))
-    definitions = {EditionKey(row["test_id"], row["revision"]): definition_from(row) for row in revisions}
+        key = EditionKey(row["test_id"], row["revision"])
+        pools.setdefault(key, {})[row["question_id"]] = question_from(row)
     return {
-        key: Edition(
-            test_id=key.test_id,
-            revision=key.revision,
-            definition=definition,
-            questions=tuple(questions.get(key, ())),
-        )
-        for key, definition in definitions.items()
+        (key := EditionKey(row["test_id"], row["revision"])): _edition(key, row, pools.get(key, {}))
+        for row in revisions
     }
+
+
+def _edition(key: EditionKey, revision: asyncpg.Record, pool: dict[str, Question]) -> Edition:
+    questions = tuple(pool.pop(question_id) for question_id in revision["question_ids"])
+    return Edition(key.test_id, key.revision, definition_from(revision), questions, rest=tuple(pool.values()))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
@@ -13,7 +13,7 @@ import asyncpg
 from chassis.batch import Item
 from chassis.postgres import PATIENCE, Connection, Database
 from chassis.postgres.idempotency import (
-    CLAIM_ROWS,
+    COMPLETED_CALL,
     STORED_COLUMNS,
     STORED_OF_WANTED,
     CompletedCall,
@@ -23,12 +23,19 @@ from chassis.postgres.idempotency import (
     stored_from,
 )
 from chassis.postgres.outbox import APPEND_ROWS, OutboxEvent, append_from, append_rows
-from chassis.postgres.rows import as_rows, names
+from chassis.postgres.rows import RowType, as_rows, names
 from session_service.domain.ids import SessionId
-from session_service.domain.sessions import Session, StartRequest
+from session_service.domain.sessions import Session, StartRequest, attempts_used
 from session_service.domain.tests import Edition
 from session_service.store.editions import EditionCache, EditionKey
-from session_service.store.session_rows import LIVE, SESSION, SESSION_COLUMNS, STARTED, session_from
+from session_service.store.session_rows import (
+    LIVE,
+    SESSION,
+    SESSION_COLUMNS,
+    STARTED,
+    USES_ATTEMPT,
+    session_from,
+)
 
 
 class Resume(NamedTuple):
@@ -44,7 +51,8 @@ class Resume(NamedTuple):
 class StartFacts:
     """What was known of a start at `now`, by the database's clock.
 
-    `latest` is the learner's last session of this test, the only one that can be live. `edition` is that of
+    `latest` is the learner's last session of this test, the only one that can be live; `attempts_used` is how
+    many attempts the learner has used so far. `edition` is that of
     the live session if there is one, else of the test as it is now; None when there is no such test, and
     when the key has an answer already.
     """
@@ -52,43 +60,40 @@ class StartFacts:
     now: datetime
     stored: StoredResponse | None
     latest: Session | None
+    attempts_used: int
     edition: Edition | None
+    enrolled: bool
+    """Whether the learner has identity questions; only looked up for a test that asks them."""
 
 
 class StartStore:
     """Reads and writes whole batches of starts."""
 
-    def __init__(self, *, database: Database, editions: EditionCache) -> None:
+    def __init__(self, *, database: Database, editions: EditionCache, grace: timedelta) -> None:
         self._database = database
         self._editions = editions
+        self._grace = grace
 
     async def read_facts(self, items: Sequence[Item[StartRequest]], *, deadline: float) -> list[StartFacts]:
         """What is known of each start, in their order, all at one moment."""
-        wanted = as_rows(
-            [
-                {
-                    "user_id": item.context.user_id,
-                    "method": item.context.method,
-                    "key": item.context.idempotency_key,
-                    "test_id": item.request.test_id,
-                }
-                for item in items
-            ]
-        )
+        wanted = [(*item.claim, item.request.test_id) for item in items]
 
         async def work(connection: Connection) -> list[StartFacts]:
             facts = [_Fact.of(row) for row in await connection.fetch(_READ_FACTS, wanted)]
             editions = await self._editions.get(
                 connection, {fact.edition_key for fact in facts if fact.edition_key is not None}
             )
+            enrolled = await _enrolled(connection, items, facts, editions)
             return [
                 StartFacts(
                     now=fact.now,
                     stored=fact.stored,
                     latest=fact.latest,
+                    attempts_used=attempts_used(fact.latest, fact.before_latest),
                     edition=None if fact.edition_key is None else editions[fact.edition_key],
+                    enrolled=item.user_id in enrolled,
                 )
-                for fact in facts
+                for item, fact in zip(items, facts, strict=True)
             ]
 
         return await self._database.read(work, deadline=deadline, name="read_starts")
@@ -116,11 +121,12 @@ class StartStore:
             _INSERT_SESSIONS,
             claim_rows(calls),
             # One order for all batches, so that they cannot deadlock each other.
-            as_rows(sorted(sessions, key=lambda session: (session.user_id, session.test_id))),
+            STARTED.values(sorted(sessions, key=lambda session: (session.user_id, session.test_id))),
             append_rows(events),
             as_rows([each._asdict() for each in sorted(resumes, key=lambda each: each[:3])])
             if resumes
             else "[]",
+            self._grace,
             deadline=deadline,
             name="insert_sessions",
         )
@@ -134,6 +140,7 @@ class _Fact:
     now: datetime
     stored: StoredResponse | None
     latest: Session | None
+    before_latest: int
     edition_key: EditionKey | None
 
     @classmethod
@@ -144,15 +151,50 @@ class _Fact:
         if stored is None and row["current_revision"] is not None:
             revision = latest.revision if latest is not None and latest.live else row["current_revision"]
             key = EditionKey(row["wanted_test_id"], revision)
-        return cls(now=row["now"], stored=stored, latest=latest, edition_key=key)
+        return cls(row["now"], stored, latest, row["before_latest"] or 0, key)
 
 
+async def _enrolled(
+    connection: Connection,
+    items: Sequence[Item[StartRequest]],
+    facts: Sequence[_Fact],
+    editions: Mapping[EditionKey, Edition],
+) -> set[str]:
+    """The learners who have identity questions, among those whose tests ask them."""
+    asked = {
+        item.user_id
+        for item, fact in zip(items, facts, strict=True)
+        if fact.edition_key is not None and editions[fact.edition_key].definition.identity_checks
+    }
+    if not asked:
+        return set()
+    rows = await connection.fetch(_READ_ENROLLED, as_rows([{"user_id": user_id} for user_id in asked]))
+    return {row["user_id"] for row in rows}
+
+
+_READ_ENROLLED = """
+    SELECT question.user_id
+      FROM json_to_recordset($1) AS wanted (user_id text)
+     CROSS JOIN LATERAL (
+           SELECT user_id
+             FROM identity_questions
+            WHERE user_id = wanted.user_id
+            LIMIT 1
+           ) AS question
+"""
+
+_WANTED = RowType("wanted_start", "user_id text, method text, key text, test_id text")
 _READ_FACTS = f"""
     SELECT now() AS now, {STORED_COLUMNS}, wanted.test_id AS wanted_test_id,
-           tests.revision AS current_revision, {names(SESSION, of="latest")}
-      FROM ROWS FROM (
-               json_to_recordset($1) AS (user_id text, method text, key text, test_id text)
-           ) WITH ORDINALITY AS wanted (user_id, method, key, test_id, place)
+           tests.revision AS current_revision, {names(SESSION, of="latest")},
+           CASE WHEN latest.attempts_before IS NULL AND latest.session_id IS NOT NULL
+                THEN (SELECT count(*)::integer
+                        FROM sessions
+                       WHERE user_id = wanted.user_id AND test_id = wanted.test_id
+                         AND attempt < latest.attempt AND {USES_ATTEMPT})
+                ELSE latest.attempts_before
+           END AS before_latest
+      FROM {_WANTED.unnest(1)} WITH ORDINALITY AS wanted ({names(_WANTED.columns)}, place)
     {STORED_OF_WANTED}
       LEFT JOIN LATERAL (
            SELECT revision
@@ -182,14 +224,14 @@ _INSERT_SESSIONS = f"""
                SELECT session_id
                  FROM sessions
                 WHERE user_id = resume.user_id AND session_id = resume.session_id
-                  AND {LIVE} AND (deadline_at IS NULL OR deadline_at > clock_timestamp())
+                  AND {LIVE} AND (deadline_at IS NULL OR deadline_at > clock_timestamp() - $5::interval)
                   AND patience.lock_timeout IS NOT NULL
                 LIMIT 1
                   FOR SHARE
                ) AS live ON true
     ), claimed AS (
         {
-    claim_from(f'''json_to_recordset($1) {CLAIM_ROWS}
+    claim_from(f'''{COMPLETED_CALL.unnest(1)} AS call
          CROSS JOIN patience
          WHERE NOT EXISTS (
                SELECT 1
@@ -197,9 +239,9 @@ _INSERT_SESSIONS = f"""
                 WHERE resumed.ended AND resumed.user_id = call.user_id AND resumed.key = call.key)''')
 }
     ), started AS (
-        INSERT INTO sessions ({names(STARTED)})
-        SELECT {names(STARTED)}
-          FROM json_to_recordset($2) AS session ({STARTED})
+        INSERT INTO sessions ({names(STARTED.columns)})
+        SELECT {names(STARTED.columns)}
+          FROM {STARTED.unnest(2)} AS session
          CROSS JOIN patience
     ), told AS (
         {

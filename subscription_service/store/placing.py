@@ -11,7 +11,7 @@ import asyncpg
 
 from chassis.errors import ServiceError
 from chassis.postgres import Connection, ConstraintViolation, Database
-from chassis.postgres.rows import as_rows, names
+from chassis.postgres.rows import RowType, names
 from subscription_service.domain.accounts import AccountStatus, invalid_user_reference
 from subscription_service.domain.holds import Hold, LearnerHolds, Placed, Placement
 from subscription_service.domain.quota import DayUsage
@@ -69,7 +69,7 @@ class Placing:
 
     async def read(self, connection: Connection, placements: Sequence[Placement]) -> Books:
         """The books of the learners that exist, with everything that these placements depend on."""
-        rows = await connection.fetch(_READ, as_rows(placements), self._pinned_time())
+        rows = await connection.fetch(_READ, _WANTED.values(placements), self._pinned_time())
         if len(rows) != len(placements):
             raise LookupError("no plan is the default plan")
         books: Books = {}
@@ -107,7 +107,12 @@ class Placing:
         today = books[0].today
         try:
             rows = await self._database.execute_write(
-                _PLACE, as_rows(holds), today, self._pinned_time(), deadline=deadline, name="place_holds"
+                _PLACE,
+                _NEW_HOLD.values(holds),
+                today,
+                self._pinned_time(),
+                deadline=deadline,
+                name="place_holds",
             )
         except ConstraintViolation:
             return {}
@@ -129,8 +134,13 @@ class _NewHold:
     changes: int
 
 
-_NEW_HOLD = """user_id text, hold_id uuid, tests integer, subject text, method text, idempotency_key text,
-               held integer, used integer, changes integer"""
+_NEW_HOLD = RowType(
+    "new_hold",
+    """
+    user_id text, hold_id uuid, tests integer, subject text, method text, idempotency_key text, held integer,
+    used integer, changes integer
+    """,
+)
 
 
 def _placed_at(hold: Hold, placed_at: datetime) -> Hold:
@@ -167,6 +177,7 @@ def _new_hold(book: LearnerHolds) -> _NewHold:
 
 
 _RIVAL = ", ".join(f"rival.{column} AS rival_{column}" for column in HOLD_COLUMNS.split(", "))
+_WANTED = RowType("wanted_hold", "user_id text, hold_id uuid, subject text")
 # One row per placement. Each lookup is forced to be one index probe by its LIMIT 1.
 _READ = f"""
     SELECT wanted.user_id AS learner, clock.now, (clock.now AT TIME ZONE 'utc')::date AS today,
@@ -179,7 +190,7 @@ _READ = f"""
            coalesce(usage.held, 0) AS usage_held, coalesce(usage.used, 0) AS usage_used,
            {_RIVAL},
            {names(HOLD, of="hold")}
-      FROM json_to_recordset($1) AS wanted (user_id text, hold_id uuid, subject text)
+      FROM {_WANTED.unnest(1)} AS wanted
      CROSS JOIN (SELECT coalesce($2::timestamptz, statement_timestamp()) AS now) AS clock
      CROSS JOIN (SELECT daily_test_limit, monthly_credits
                    FROM plans
@@ -216,8 +227,8 @@ _READ = f"""
 # the time of this statement, not of the read: a reader of old holds relies on it (see the contract).
 _PLACE = f"""
     WITH locked AS MATERIALIZED (
-        SELECT {names(_NEW_HOLD, of="wanted")}
-          FROM json_to_recordset($1) AS wanted ({_NEW_HOLD})
+        SELECT {names(_NEW_HOLD.columns, of="wanted")}
+          FROM {_NEW_HOLD.unnest(1)} AS wanted
          CROSS JOIN LATERAL (SELECT user_id
                                FROM accounts
                               WHERE user_id = wanted.user_id AND status = 'active'

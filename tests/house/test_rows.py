@@ -1,7 +1,7 @@
 """The columns that a store names are those of its tables, and the fields of its dataclasses.
 
 A row that travels as JSON has no check of its own: a column that is misspelled in the statement and in the
-recordset is read as NULL, without an error.
+recordset is read as NULL, without an error. A row of a composite type is taken apart by position.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
+from chassis.postgres.rows import RowType
 from tests.house.sources import ROOT, SERVICES, Source, literal, sources, told
 
 CHASSIS = "chassis"
@@ -41,6 +42,7 @@ TABLE_COLUMN = re.compile(rf"^\s*(\w+) ({TYPE})", re.MULTILINE | re.IGNORECASE)
 ALTER_TABLE = re.compile(r"ALTER TABLE (?:ONLY )?(\w+)(.*?);", re.DOTALL)
 ADDED_COLUMN = re.compile(rf"ADD COLUMN (?:IF NOT EXISTS )?(\w+) ({TYPE})", re.IGNORECASE)
 RETYPED_COLUMN = re.compile(rf"ALTER COLUMN (\w+) (?:SET DATA )?TYPE ({TYPE})", re.IGNORECASE)
+CREATE_TYPE = re.compile(r"CREATE TYPE (\w+) AS \((.*?)^\)", re.DOTALL | re.MULTILINE)
 COMMENT = re.compile(r"--[^\n]*")
 
 Columns = dict[str, str]
@@ -59,6 +61,24 @@ def tables(owner: str) -> Mapping[str, Columns]:
                 for name, kind in pattern.findall(change):
                     found.setdefault(table, {})[name] = kind_of(kind)
     return found
+
+
+@cache
+def types(owner: str) -> Mapping[str, str]:
+    """The composite types of a service: their attributes with their types, as text."""
+    return {
+        name: " ".join(body.split()).replace(" [", "[")
+        for path in sorted((ROOT / MIGRATIONS[owner]).glob("*.sql"))
+        for name, body in CREATE_TYPE.findall(COMMENT.sub("", path.read_text(encoding="utf-8")))
+    }
+
+
+def row_types() -> Iterator[tuple[str, str, RowType]]:
+    """The row types that the stores declare: owner, place, type."""
+    for owner, source in stores():
+        for name, value in vars(importlib.import_module(source.module)).items():
+            if isinstance(value, RowType) and declares(source, name):
+                yield owner, f"{source.path}: {name}", value
 
 
 @cache
@@ -93,6 +113,8 @@ def statements(source: Source) -> Iterator[tuple[str, str]]:
     """The strings of a module as they are when it has been imported, with where they stand."""
     module = importlib.import_module(source.module)
     for name, value in vars(module).items():
+        if isinstance(value, RowType):
+            yield f"{source.path}: {name}", value.columns
         if isinstance(value, str) and not name.startswith("__"):
             yield f"{source.path}: {name}", value
     for function in ast.walk(source.tree):
@@ -174,6 +196,20 @@ def test_the_columns_of_a_recordset_have_the_types_of_the_tables() -> None:
                 if name in types and kind not in types[name]
             ]
     assert not faults, told(faults)
+
+
+def test_a_row_type_is_the_type_that_a_migration_creates() -> None:
+    faults = []
+    for owner, place, row_type in row_types():
+        created = types(owner).get(row_type.name)
+        if created is None or created.replace(" []", "[]") != " ".join(row_type.columns.split()):
+            faults.append(f"{place}: {row_type.columns!r} here, and {created!r} in the migration")
+    assert not faults, told(faults)
+    assert {row_type.name for _, _, row_type in row_types()} >= {
+        "completed_call",
+        "started_session_with_checks",
+        "new_hold",
+    }
 
 
 def test_a_list_of_columns_is_a_table_s_and_a_dataclass_s() -> None:

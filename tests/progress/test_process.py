@@ -19,6 +19,7 @@ from tests.progress.test_rpc import RECORD, result, stats, tell
 from tests.support.service_process import serving, started
 
 SERVICE = "progress_service"
+NOBODY = {"HOMEROOM_SUBSCRIPTION_TARGET": "127.0.0.1:9"}
 
 
 async def test_a_migrated_database_is_served_and_the_process_ends_in_order(
@@ -26,7 +27,7 @@ async def test_a_migrated_database_is_served_and_the_process_ends_in_order(
 ) -> None:
     async with started(SERVICE, "migrate", HOMEROOM_MIGRATION_DATABASE_URL=empty_database.owner) as migration:
         assert await migration.ended() == 0
-    async with serving(SERVICE, HOMEROOM_DATABASE_URL=empty_database.service) as process:
+    async with serving(SERVICE, **NOBODY, HOMEROOM_DATABASE_URL=empty_database.service) as process:
         assert (await process.page("/livez"))[0] == 200
         status, page = await process.page("/readyz")
         assert (status, orjson.loads(page)["checks"][0]["name"]) == (200, "database")
@@ -41,7 +42,7 @@ async def test_a_migrated_database_is_served_and_the_process_ends_in_order(
 
 
 async def test_a_database_without_tables_is_not_served(empty_database: ServiceDatabase) -> None:
-    async with started(SERVICE, HOMEROOM_DATABASE_URL=empty_database.service) as process:
+    async with started(SERVICE, **NOBODY, HOMEROOM_DATABASE_URL=empty_database.service) as process:
         assert await process.ended() != 0
         assert "migrate" in process.log
 
@@ -51,6 +52,7 @@ async def test_what_is_missing_in_the_environment_is_named(empty_database: Servi
         assert await process.ended() == 78
         assert "HOMEROOM_DATABASE_URL" in process.log
         assert "HOMEROOM_OPS_BIND" in process.log
+        assert "HOMEROOM_SUBSCRIPTION_TARGET" in process.log
 
 
 @pytest.mark.fault
@@ -59,6 +61,7 @@ async def test_a_result_is_counted_once_though_the_process_dies_before_it_answer
 ) -> None:
     ada = learner("ada")
     settings = {
+        **NOBODY,
         "HOMEROOM_DATABASE_URL": progress_database.service,
         "HOMEROOM_FAILPOINTS_DIR": str(tmp_path),
     }

@@ -21,7 +21,7 @@ from progress_service.domain.statistics import (
     decide,
 )
 from progress_service.servicer.statistics import handlers
-from progress_service.store.results import RESULT_COLUMNS, TOTALS
+from progress_service.store.results import RESULT_COLUMNS
 from protos.progress.v1 import progress_pb2
 from tests.progress.conftest import Progress, asked
 from tests.progress.results import MIDDAY, abandoned, completed, learner, verdicts_of
@@ -175,8 +175,6 @@ async def test_totals_beyond_32_bits_stay_exact_and_are_shown_as_the_largest_num
 
 def test_the_columns_of_the_store_are_the_fields_of_the_domain() -> None:
     assert RESULT_COLUMNS.split(", ") == [field.name for field in fields(SessionResult)]
-    numbers = [field.name for field in fields(Statistics) if field.type == "int"]
-    assert list(TOTALS) == numbers
 
 
 async def test_fifty_who_tell_the_same_results_at_once_count_them_once(progress: Progress) -> None:
@@ -221,16 +219,15 @@ async def test_a_total_that_disagrees_with_its_ledger_is_found(
 def test_one_batch_is_decided_without_asking_the_database_to_refuse_repetitions() -> None:
     ada, s1 = learner("ada"), SessionId("s1")
     first, again, other = completed(ada, s1), completed(ada, s1), completed(ada, s1, xp=11)
-    decision = decide([first, again, other], statistics={ada: Statistics(ada)}, recorded={})
+    decision = decide([first, again, other], versions={ada: 0}, recorded={})
     assert [recording.verdict for recording in decision.recordings] == [RECORDED, REPEATED, CONTRADICTED]
     assert decision.new_results == [first]
-    assert [totals.version for totals in decision.changed_statistics] == [1]
+    assert [recording.version for recording in decision.recordings] == [1, 1, 1]
 
 
 def test_what_was_recorded_before_leaves_nothing_to_write() -> None:
     ada = learner("ada")
     known = completed(ada, "s1")
-    decision = decide([known], statistics={ada: Statistics(ada, version=7)}, recorded={known.key: known})
+    decision = decide([known], versions={ada: 7}, recorded={known.key: known})
     assert decision.recordings == [Recording(REPEATED, 7)]
     assert decision.new_results == []
-    assert decision.changed_statistics == []

@@ -12,13 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chassis.errors import Reason, ServiceError
-from session_service.domain import sessions
+from session_service.domain import moves, papers, sessions
+from session_service.domain.authors import THE_SERVICE
 from session_service.domain.holds import hold_request, subject_test
 from session_service.domain.ids import HoldId, SessionId, hold_id_of, parse_session_id
 from session_service.domain.sessions import LatestAnswer, Session, StartRequest
 from session_service.domain.states import CLOSED_STATES, LIVE_STATES, MOVES, SessionState, require_move
 from session_service.domain.tests import Definition, Edition, Kind, Question, normalized
 
+GRACE = timedelta(seconds=3)
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
@@ -58,6 +60,9 @@ def begin(of: Edition, duration_minutes: int | None = None) -> Session:
         session_id=SessionId(uuid.UUID(int=1)),
         hold_id=HoldId(uuid.UUID(int=2)),
         attempt=1,
+        attempts_before=0,
+        author=THE_SERVICE,
+        draw=papers.AS_THEY_ARE,
         now=NOON,
     )
 
@@ -84,11 +89,11 @@ def happen(session: Session, of: Edition, event: Any, latest: dict[int, LatestAn
     """One event of a story; `latest` tells how each question was last answered."""
     later = NOON + timedelta(seconds=30)
     if event == "complete":
-        return sessions.complete(session, of.definition, now=later)
+        return moves.complete(session, of.definition, now=later)
     if event == "abandon":
-        return sessions.abandon(session, now=later)
+        return moves.abandon(session, now=later)
     if event == "expire":
-        return sessions.expire(session)
+        return moves.expire(session, of.definition, GRACE)
     question, correct = event
     sessions.require_open(session)
     return sessions.with_answer(session, correct=correct, previous=latest.get(question), now=later)
@@ -133,7 +138,7 @@ def test_every_story_leaves_the_counts_and_the_end_that_its_events_say(
     assert session.score == score
     counts = bool(model.given) or (questions == 0 and model.end == "complete")
     enough = pass_score is None or score is None or score >= pass_score
-    passed = model.end == "complete" and counts and enough
+    passed = model.end in {"complete", "expire"} and counts and enough
     assert session.passed is passed
     assert sessions.earned_xp(session, of.definition) == (xp if passed else 0)
     assert sessions.spends_hold(session) is counts
@@ -168,16 +173,17 @@ def test_a_learner_can_shorten_the_time_and_not_lengthen_it(
     limits = [limit for limit in (limit_seconds, minutes and minutes * 60) if limit is not None]
     if not limits:
         assert session.deadline_at is None
-        assert not session.overdue(NOON + timedelta(days=10_000))
+        assert not session.overdue(NOON + timedelta(days=10_000), GRACE)
         return
     assert session.deadline_at == NOON + timedelta(seconds=min(limits))
-    assert not session.overdue(session.deadline_at - timedelta(microseconds=1))
-    assert session.overdue(session.deadline_at)
-    early = session.deadline_at - timedelta(microseconds=1)
-    assert sessions.as_of(session, early) is session
-    assert sessions.as_of(session, session.deadline_at) == sessions.expire(session)
-    expired = sessions.expire(session)
-    assert (expired.closed_at, expired.overdue(session.deadline_at)) == (session.deadline_at, False)
+    over_at = session.deadline_at + GRACE
+    early = over_at - timedelta(microseconds=1)
+    assert not session.overdue(early, GRACE)
+    assert session.overdue(over_at, GRACE)
+    assert moves.as_of(session, definition(), now=early, grace=GRACE) is session
+    expired = moves.expire(session, definition(), GRACE)
+    assert moves.as_of(session, definition(), now=over_at, grace=GRACE) == expired
+    assert (expired.closed_at, expired.overdue(over_at, GRACE)) == (over_at, False)
 
 
 @given(st.integers(0, 100), st.integers(0, 100), st.booleans())
@@ -190,17 +196,69 @@ def test_an_untimed_session_is_idle_by_its_latest_answer(
     session = sessions.with_answer(session, correct=True, previous=None, now=answered_at)
     is_idle = session.idle(answered_at + timedelta(minutes=looked_after), allowed)
     assert is_idle is (not timed and looked_after >= 30)
-    ended = sessions.expire_idle(session, allowed)
+    ended = moves.end_idle(session, allowed)
     assert (ended.state, ended.closed_at) == (SessionState.EXPIRED, answered_at + allowed)
+    assert (ended.passed, sessions.counts_as_completed(ended)) == (False, False)
     with pytest.raises(ServiceError) as refusal:
         sessions.require_open(ended)
     assert refusal.value.reason is Reason.SESSION_CLOSED
 
 
-@given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True), st.integers(1, 2**31 - 1))
-def test_a_content_name_tells_its_revision(test_id: str, revision: int) -> None:
-    session = replace(begin(edition(1)), test_id=test_id, revision=revision)
-    assert sessions.revision_named(sessions.content_name(session)) == (test_id, revision)
+@given(
+    st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", fullmatch=True),
+    st.integers(1, 2**31 - 1),
+    st.text(min_size=1, max_size=128),
+    st.sampled_from([None, (3, 1)]),
+)
+def test_a_content_name_tells_its_revision_and_what_was_drawn(
+    test_id: str, revision: int, user_id: str, drawn: tuple[int, ...] | None
+) -> None:
+    session = replace(begin(edition(1)), test_id=test_id, revision=revision, user_id=user_id, drawn=drawn)
+    name = sessions.content_name(session)
+    assert len(name) <= 1024, "as much as a key's row takes"
+    key = None if drawn is None else session.key
+    assert sessions.ContentName.parse(name) == (test_id, revision, key)
+
+
+questions_of_difficulties = st.lists(st.sampled_from([None, "easy", " HARD "]), max_size=12)
+
+
+@given(
+    questions_of_difficulties,
+    st.integers(0, 12),
+    st.sampled_from([None, "Easy", "hard", "odd"]),
+    st.integers(0),
+)
+def test_a_paper_has_as_many_fitting_questions_as_the_test_asks(
+    difficulties: list[str | None], count: int, wanted: str | None, seed: int
+) -> None:
+    pool = tuple(Question(f"q{n}", "?", (), ("yes",), difficulty=each) for n, each in enumerate(difficulties))
+    of = Edition("t", 1, definition(question_count=count), pool[:count], rest=pool[count:])
+    fitting = [
+        each
+        for each in pool
+        if wanted is None
+        or set(difficulties) <= {None}
+        or each.difficulty is None
+        or normalized(each.difficulty) == normalized(wanted)
+    ]
+    if pool and not fitting:
+        with pytest.raises(ServiceError) as refusal:
+            papers.draw_paper(of, wanted, lambda: seed)
+        assert refusal.value.reason is Reason.INVALID_ARGUMENT
+        return
+    draw = papers.draw_paper(of, wanted, lambda: seed)
+    paper = papers.Paper(of, draw.drawn)
+    asked = list(paper.questions)
+    assert len(asked) == len(set(asked)) == min(count, len(fitting))
+    assert set(asked) <= set(fitting)
+    assert [each for each in pool if paper.asks(each.question_id)] == [each for each in pool if each in asked]
+    assert not paper.asks("another")
+    by_chance = count > 0 and len(fitting) > count
+    assert draw.seed == (seed if by_chance else None)
+    assert by_chance or asked == fitting[:count]
+    assert (draw.drawn is None) is (count == 0 or len(fitting) == len(pool) <= count)
+    assert papers.draw_paper(of, wanted, lambda: seed) == draw
 
 
 @given(st.text(), st.sampled_from(["", " ", "\n\t", "\u00a0"]))

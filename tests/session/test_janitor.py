@@ -282,7 +282,8 @@ async def test_sessions_without_a_deadline_end_when_nothing_happens_in_them(
     for user in users:
         (row,) = await world.sessions(user)
         ended = user in {unanswered, answered, late}
-        assert (row["state"], row["close_reason"]) == (("expired", "idle") if ended else ("active", None))
+        end = ("abandoned", "never_used") if user == unanswered else ("expired", "lease_lost")
+        assert (row["state"], row["close_reason"]) == (end if ended else ("active", None))
         if ended:
             active_at = row["last_answer_at"] or row["started_at"]
             assert row["closed_at"] == active_at + timedelta(hours=24)
@@ -327,7 +328,7 @@ async def test_jobs_go_on_though_a_round_fails(fresh_world: World) -> None:
     await world.overdue(session)
     parts = world.assemble(subscription=Away(upstream=world.upstream))
     background = Background(metrics=Metrics(service="session_service"))
-    add_jobs(background, parts, interval_seconds=0.01)
+    add_jobs(background, parts, hold_interval_seconds=0.01, sweep_interval_seconds=0.01)
     background.start()
 
     async def in_order() -> bool:

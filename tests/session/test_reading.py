@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
+import uuid
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +13,10 @@ import pytest
 from chassis.batch import Item
 from chassis.errors import Reason
 from protos.session.v1 import sessions_pb2
-from tests.session.world import SESSIONS, Session, World, reasons
+from session_service.domain.sessions import ListRequest
+from session_service.domain.states import SessionState
+from session_service.store.session_lists import statement_of
+from tests.session.world import GRACE, SESSIONS, Session, World, reasons
 
 
 def get(world: World, user: str, session: str) -> Item[Any]:
@@ -93,8 +99,8 @@ async def test_an_overdue_session_reads_as_expired_before_it_is_closed(world: Wo
     await world.one(world.answer(user, session, "a", "q1", "right 1"))
     await world.overdue(session)
     seen = await world.get(user, session)
-    assert (seen.state, seen.close_reason, seen.passed) == (Session.EXPIRED, "deadline", False)
-    assert seen.closed_at == seen.deadline_at
+    assert (seen.state, seen.close_reason, seen.passed) == (Session.EXPIRED, "timed_out", True)
+    assert seen.closed_at.ToDatetime() == seen.deadline_at.ToDatetime() + GRACE
 
     async def found(**fields: Any) -> list[str]:
         return [each.session_id for each in (await listed(world, user, **fields)).sessions]
@@ -144,3 +150,43 @@ async def test_a_page_of_large_sessions_ends_at_one_mebibyte(world: World) -> No
     assert len(seen) == len(set(seen)) == 400
     assert len(sizes) == 2
     assert max(sizes) < 1024 * 1024 + 1000
+
+
+@pytest.mark.parametrize(
+    ("state", "by_test", "index"),
+    [
+        (None, False, "sessions_once"),
+        (SessionState.COMPLETED, False, "sessions_once"),
+        (SessionState.ACTIVE, False, "sessions_one_live_per_test"),
+        (SessionState.PAUSED, True, "sessions_one_live_per_test"),
+    ],
+)
+async def test_a_page_far_back_costs_what_the_first_one_costs(
+    fresh_world: World, state: SessionState | None, *, by_test: bool, index: str
+) -> None:
+    """One learner with thousands of sessions: a page reads its own rows, not those before it."""
+    truth = fresh_world.truth
+    await truth.execute(
+        """
+        INSERT INTO sessions (user_id, session_id, hold_id, test_id, revision, attempt, state, title, kind,
+                              difficulty, total, started_at, submitted_at, closed_at, close_reason)
+        SELECT 'much', ('00000000-0000-7000-8000-' || lpad(n::text, 12, '0'))::uuid, gen_random_uuid(),
+               't' || n % 7, 1, n, CASE WHEN n > 7 THEN 'completed' ELSE 'active' END, '', 'practice', '', 1,
+               now(), CASE WHEN n > 7 THEN now() END, CASE WHEN n > 7 THEN now() END,
+               CASE WHEN n > 7 THEN 'submitted' END
+          FROM generate_series(1, 5000) AS n
+        """
+    )
+    await truth.execute("ANALYZE sessions")
+    sql, arguments = statement_of(
+        ListRequest("much", state, "t1" if by_test else None),
+        before=uuid.UUID("00000000-0000-7000-8000-000000000100"),
+        limit=51,
+        grace=timedelta(0),
+    )
+    plan = json.loads(await truth.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", *arguments))
+    scan = plan[0]["Plan"]
+    while "Plans" in scan:
+        (scan,) = scan["Plans"]
+    assert scan["Index Name"] == index
+    assert scan["Actual Rows"] + scan.get("Rows Removed by Filter", 0) <= 60

@@ -233,9 +233,9 @@ async def test_the_deadline_is_the_shorter_of_the_two_limits(
 
 async def test_a_session_keeps_the_questions_and_the_rules_it_began_with(world: World) -> None:
     user, test = await world.learner(), await world.test(questions=2, pass_score=0.5, xp=10)
-    await world.import_questions(test, [3])
     session = await world.started(user, test, "k")
     assert [question.question_id for question in session.questions] == ["q1", "q2"]
+    await world.import_questions(test, [3])
     await world.test(test_id=test, questions=0, question_count=3, pass_score=1.0, xp=99)
     await world.import_questions(test, [1], prompt="Mended question")
     seen = await world.get(user, session.session_id)

@@ -15,7 +15,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Session(_message.Message):
-    __slots__ = ("session_id", "user_id", "test_id", "title", "kind", "difficulty", "state", "resumed", "started_at", "deadline_at", "last_answer_at", "submitted_at", "closed_at", "close_reason", "attempt", "questions", "answered", "total", "score", "passed", "engaged_seconds", "metadata", "version")
+    __slots__ = ("session_id", "user_id", "test_id", "title", "kind", "difficulty", "state", "resumed", "started_at", "deadline_at", "last_answer_at", "submitted_at", "closed_at", "close_reason", "attempt", "questions", "answered", "total", "score", "passed", "engaged_seconds", "metadata", "version", "pause_ends_at")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Session.State]
@@ -69,6 +69,7 @@ class Session(_message.Message):
     ENGAGED_SECONDS_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    PAUSE_ENDS_AT_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     user_id: str
     test_id: str
@@ -92,7 +93,8 @@ class Session(_message.Message):
     engaged_seconds: float
     metadata: _containers.ScalarMap[str, str]
     version: int
-    def __init__(self, session_id: _Optional[str] = ..., user_id: _Optional[str] = ..., test_id: _Optional[str] = ..., title: _Optional[str] = ..., kind: _Optional[_Union[_tests_pb2.Test.Kind, str]] = ..., difficulty: _Optional[str] = ..., state: _Optional[_Union[Session.State, str]] = ..., resumed: _Optional[bool] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., deadline_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_answer_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., submitted_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., closed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., close_reason: _Optional[str] = ..., attempt: _Optional[int] = ..., questions: _Optional[_Iterable[_Union[Session.Question, _Mapping]]] = ..., answered: _Optional[int] = ..., total: _Optional[int] = ..., score: _Optional[float] = ..., passed: _Optional[bool] = ..., engaged_seconds: _Optional[float] = ..., metadata: _Optional[_Mapping[str, str]] = ..., version: _Optional[int] = ...) -> None: ...
+    pause_ends_at: _timestamp_pb2.Timestamp
+    def __init__(self, session_id: _Optional[str] = ..., user_id: _Optional[str] = ..., test_id: _Optional[str] = ..., title: _Optional[str] = ..., kind: _Optional[_Union[_tests_pb2.Test.Kind, str]] = ..., difficulty: _Optional[str] = ..., state: _Optional[_Union[Session.State, str]] = ..., resumed: _Optional[bool] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., deadline_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_answer_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., submitted_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., closed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., close_reason: _Optional[str] = ..., attempt: _Optional[int] = ..., questions: _Optional[_Iterable[_Union[Session.Question, _Mapping]]] = ..., answered: _Optional[int] = ..., total: _Optional[int] = ..., score: _Optional[float] = ..., passed: _Optional[bool] = ..., engaged_seconds: _Optional[float] = ..., metadata: _Optional[_Mapping[str, str]] = ..., version: _Optional[int] = ..., pause_ends_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class CreateSessionRequest(_message.Message):
     __slots__ = ("test_id", "title", "difficulty", "duration_minutes", "metadata")
@@ -180,6 +182,30 @@ class AnswerQuestionResponse(_message.Message):
     total: int
     score_so_far: float
     def __init__(self, question_id: _Optional[str] = ..., correct: _Optional[bool] = ..., attempts: _Optional[int] = ..., answered: _Optional[int] = ..., total: _Optional[int] = ..., score_so_far: _Optional[float] = ...) -> None: ...
+
+class PauseSessionRequest(_message.Message):
+    __slots__ = ("session_id",)
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+
+class PauseSessionResponse(_message.Message):
+    __slots__ = ("session",)
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    session: Session
+    def __init__(self, session: _Optional[_Union[Session, _Mapping]] = ...) -> None: ...
+
+class ResumeSessionRequest(_message.Message):
+    __slots__ = ("session_id",)
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+
+class ResumeSessionResponse(_message.Message):
+    __slots__ = ("session",)
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    session: Session
+    def __init__(self, session: _Optional[_Union[Session, _Mapping]] = ...) -> None: ...
 
 class CompleteSessionRequest(_message.Message):
     __slots__ = ("session_id",)

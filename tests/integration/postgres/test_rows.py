@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from chassis.postgres import Connection, Database, InvalidValue
-from chassis.postgres.rows import as_rows
+from chassis.postgres.rows import RowType, as_rows
 from tests.support.notes import soon
 
 
@@ -43,6 +43,25 @@ READ = """
 """
 
 
+TYPE = RowType(
+    "row_of_a_test",
+    "user_id text, session_id uuid, made_at timestamptz, day date, amount bigint, ratio float8,"
+    " payload bytea, color text, flag boolean, metadata jsonb, names text[]",
+)
+READ_TYPED = """
+    SELECT user_id, session_id, made_at, day, amount, ratio, payload, color, flag, metadata::text, names
+      FROM unnest($1::row_of_a_test[]) AS row
+"""
+
+
+async def there_typed(database: Database, admin: Connection, rows: list[Row]) -> list[dict[str, Any]]:
+    """The same with a composite type."""
+    await admin.execute(f"CREATE TYPE {TYPE.name} AS ({TYPE.columns})")
+    sent = TYPE.values(rows)
+    found = await database.read(lambda connection: connection.fetch(READ_TYPED, sent), deadline=soon())
+    return [dict(row) for row in found]
+
+
 async def there(database: Database, rows: list[Any]) -> list[dict[str, Any]]:
     """The rows as PostgreSQL understands them."""
     sent = as_rows(rows)
@@ -50,7 +69,8 @@ async def there(database: Database, rows: list[Any]) -> list[dict[str, Any]]:
     return [dict(row) for row in found]
 
 
-async def test_each_type_arrives_as_it_was(database: Database) -> None:
+@pytest.mark.parametrize("form", ["json", "composite"])
+async def test_each_type_arrives_as_it_was(database: Database, admin: Connection, form: str) -> None:
     session_id = uuid.uuid4()
     made_at = datetime(2026, 2, 3, 4, 5, 6, 789012, tzinfo=timezone(timedelta(hours=2)))
     row = Row(
@@ -66,7 +86,7 @@ async def test_each_type_arrives_as_it_was(database: Database) -> None:
         MappingProxyType({"a": "b"}),
         ["x", 'y"'],
     )
-    (found,) = await there(database, [row])
+    (found,) = await (there(database, [row]) if form == "json" else there_typed(database, admin, [row]))
     assert found == {
         "user_id": 'Ann "é" \\ \n 😀',
         "session_id": session_id,
@@ -121,6 +141,26 @@ async def test_rows_keep_their_order_and_an_empty_batch_is_none(database: Databa
 async def test_a_value_that_cannot_be_stored_is_refused_as_data(database: Database, row: Any) -> None:
     with pytest.raises(InvalidValue):
         await there(database, [row])
+
+
+@pytest.mark.parametrize(
+    "row",
+    [Row("\ud800"), Row("a\0b"), Row(amount=2**63), Row(amount=-(2**200)), Row(metadata={"a": "\0"})],
+    ids=["surrogate", "nul", "bigint", "huge", "nul in an object"],
+)
+async def test_a_composite_value_that_cannot_be_stored_is_refused_as_data(
+    database: Database, admin: Connection, row: Row
+) -> None:
+    with pytest.raises(InvalidValue):
+        await there_typed(database, admin, [row])
+
+
+async def test_a_composite_row_keeps_what_is_missing_apart_from_what_is_empty(
+    database: Database, admin: Connection
+) -> None:
+    (missing, empty) = await there_typed(database, admin, [Row(), Row(payload=b"", metadata={})])
+    assert (missing["payload"], empty["payload"]) == (None, b"")
+    assert (missing["metadata"], empty["metadata"]) == (None, "{}")
 
 
 def test_a_type_that_no_column_takes_is_a_bug() -> None:

@@ -1,0 +1,69 @@
+"""The row of a learner's totals, which is also the lock on everything of that learner."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from chassis.postgres import PATIENCE, Connection, Database
+from progress_service.domain.statistics import UserId
+
+_INSERT_LEARNERS = f"""
+    WITH {PATIENCE}
+    INSERT INTO learner_statistics (user_id)
+    SELECT user_id
+      FROM (SELECT DISTINCT unnest($1::text[]) AS user_id) AS learner
+     CROSS JOIN patience
+     WHERE NOT EXISTS (SELECT 1
+                         FROM learner_statistics AS known
+                        WHERE known.user_id = learner.user_id)
+     ORDER BY user_id
+        ON CONFLICT DO NOTHING
+"""
+
+_LOCK_LEARNERS = """
+    SELECT user_id
+      FROM learner_statistics
+     WHERE user_id = ANY($1::text[])
+     ORDER BY user_id
+       FOR NO KEY UPDATE
+"""
+_LOCK_FREE_LEARNERS = f"{_LOCK_LEARNERS} SKIP LOCKED"
+
+
+async def insert_learners(database: Database, user_ids: Collection[UserId], *, deadline: float) -> None:
+    """Give each learner a row of totals, before the transaction that locks it.
+
+    This statement waits for a transaction that inserts the same learner and has not ended yet. It sets its
+    own lock timeout, so that such a transaction delays the batch for a quarter of a second at most.
+    Raises what `Database` raises.
+    """
+    await database.execute_write(_INSERT_LEARNERS, list(user_ids), deadline=deadline, name="insert_learners")
+
+
+async def add_learners(connection: Connection, user_ids: Collection[UserId]) -> None:
+    """The same inside the caller's transaction, whose lock timeout is a quarter of a second from then on."""
+    await connection.execute(_INSERT_LEARNERS, list(user_ids))
+
+
+async def lock_learners(
+    connection: Connection, user_ids: Iterable[UserId], *, wait: bool
+) -> frozenset[UserId]:
+    """Lock these learners in order; the ones that are locked now.
+
+    Without `wait`, a learner whom another transaction holds is passed over. What is read afterwards needs a
+    statement of its own: the snapshot of this one may be older than its locks.
+    """
+    rows = await connection.fetch(_LOCK_LEARNERS if wait else _LOCK_FREE_LEARNERS, list(set(user_ids)))
+    return frozenset(UserId(row["user_id"]) for row in rows)
+
+
+async def raise_versions(connection: Connection, user_ids: Collection[UserId]) -> None:
+    """Raise the versions of these learners, who must be locked: what they have is not what it was."""
+    await connection.execute(
+        """
+        UPDATE learner_statistics
+           SET version = version + 1, updated_at = clock_timestamp()
+         WHERE user_id = ANY($1::text[])
+        """,
+        list(user_ids),
+    )
