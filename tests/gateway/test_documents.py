@@ -163,4 +163,4 @@ async def test_the_pages_can_only_be_read(gateway: Gateway) -> None:
         head = await gateway.request("HEAD", path, token=None)
         assert (head.status, head.body) == (200, b"")
     assert (await gateway.request("GET", "/problems/no-such-reason", token=None)).status == 404
-    assert (await gateway.request("GET", "/docs/../docs", token=None)).status == 404
+    assert (await gateway.request("GET", "/docs/../docs", token=None)).status == 400
