@@ -22,9 +22,9 @@ class PeerClock:
     """How the monotonic clock of another process relates to ours, from the times in its answers.
 
     A message on a stream carries the time that its calls have left, which does not shrink while it is under
-    way. With this the reader knows when it was sent. The offset is measured as NTP does (RFC 5905, section 8):
-    four times of an exchange, of which the exchange with the shortest delay is kept. The error is at most half
-    of that delay, and `reading` errs on the side of "sent later", so no call loses time that it has.
+    way. With this the reader knows when it was sent. The offset is measured as NTP does (RFC 5905, section
+    8): four times of an exchange, of which the exchange with the shortest delay is kept. The error is at most
+    half of that delay, and `reading` errs on the side of "sent later", so no call loses time that it has.
     """
 
     def __init__(self) -> None:

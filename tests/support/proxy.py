@@ -18,6 +18,7 @@ class Proxy:
     def __init__(self, target_port: int) -> None:
         self._target_port = target_port
         self._tasks: set[asyncio.Task[None]] = set()
+        self._sinks: set[asyncio.StreamWriter] = set()
         self.port = 0
         self.first_answer_seconds = 0.0
         self.latency_seconds = 0.0
@@ -38,6 +39,12 @@ class Proxy:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        for sink in list(self._sinks):
+            self._close(sink)
+
+    def _close(self, sink: asyncio.StreamWriter) -> None:
+        self._sinks.discard(sink)
+        sink.close()
 
     async def _pass_on(
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, pause_seconds: float
@@ -53,10 +60,8 @@ class Proxy:
                         sink.write(data)
                         await sink.drain()
             finally:
-                if self.latency_seconds:
-                    loop.call_later(self.latency_seconds, sink.close)
-                else:
-                    sink.close()
+                self._sinks.add(sink)
+                loop.call_later(self.latency_seconds, self._close, sink)
 
 
 @asynccontextmanager
