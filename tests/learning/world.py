@@ -27,7 +27,7 @@ from chassis.rpc.servicing import Handler, UnaryHandler
 from chassis.telemetry.metrics import Metrics
 from chassis.telemetry.tracing import Tracing
 from homeroom.embedded.redis import Redis
-from progress_service.__main__ import handlers, learning_handlers
+from progress_service.__main__ import Wakes, handlers, learning_handlers
 from progress_service.account_client import AccountClient
 from protos.progress.v1 import courses_pb2, lessons_pb2, progress_pb2
 from protos.subscription.v1 import accounts_pb2
@@ -124,6 +124,10 @@ class World:
             traceparent="",
         )
         return Item(context, request)
+
+    def again(self, item: Item[Any]) -> Item[Any]:
+        """The same request, sent now."""
+        return item._replace(context=item.context._replace(deadline=time.monotonic() + self.timeout_seconds))
 
     async def one(self, item: Item[Any], replica: Replica | None = None) -> Any:
         """The body of the single answer; raises the ServiceError that came instead."""
@@ -271,7 +275,12 @@ class World:
         connected = database or self.database
         return Replica(
             handlers=[
-                *handlers(database=connected, wake_relay=wake, metrics=metrics),
+                *handlers(
+                    database=connected,
+                    wakes=Wakes(relay=wake, raising=wake),
+                    tokens=PageTokens(secret=TOKEN),
+                    metrics=metrics,
+                ),
                 *learning_handlers(
                     database=connected,
                     accounts=AccountClient(upstream=self.upstream),
