@@ -12,6 +12,7 @@ from typing import Protocol, cast
 from aiohttp import HttpVersion11, web
 
 JSON = "application/json"
+CSV = "text/csv; charset=utf-8; header=present"
 OK = "OK"
 
 Headers = tuple[tuple[str, str], ...]

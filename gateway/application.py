@@ -23,6 +23,7 @@ from gateway.answers import REPLAYED, Answer, HttpResponse
 from gateway.authentication import Authenticator
 from gateway.bodies import BodyReader
 from gateway.connections import Connection
+from gateway.csv_answers import csv_answer, prefers_csv
 from gateway.documents.pages import Pages
 from gateway.keys import IDEMPOTENCY_KEY, idempotency_key
 from gateway.networks import Networks
@@ -176,6 +177,8 @@ class Application:
                 traceparent=span.traceparent,
             ),
         )
+        if route.table is not None and prefers_csv(headers.getall("Accept", ())):
+            return csv_answer(route.table, reply.message, path=exchange.path, query=exchange.query)
         status, answer_body = route.response.write(reply.message)
         return Answer(status, answer_body, headers=REPLAYED if reply.replayed else ())
 

@@ -28,20 +28,28 @@ from session_service.operations.create_sessions import SessionStarts
 from session_service.operations.hold_resolution import HoldResolver
 from session_service.operations.manage_tests import CatalogAdministration
 from session_service.operations.placing import HoldPlacing
+from session_service.operations.read_attempts import AttemptReads
 from session_service.operations.read_sessions import SessionReads
 from session_service.operations.resolve_holds import HoldJanitor, LostStarts
 from session_service.operations.session_changes import SessionChanges
+from session_service.operations.supervise import Supervision
 from session_service.operations.sweep_sessions import SessionSweep
+from session_service.operations.upload_operations import Uploads
 from session_service.progress_client import RESULT_TOPIC, ProgressClient
-from session_service.servicer import identity, sessions, tests
+from session_service.servicer import attempts, identity, sessions, supervision, tests, uploads
+from session_service.servicer.session_messages import QuestionContents
+from session_service.store.attempts import AttemptStore
 from session_service.store.catalog import CatalogStore
 from session_service.store.changes import ChangeStore
 from session_service.store.editions import EditionCache
 from session_service.store.enrollments import EnrollmentStore
 from session_service.store.holds import HoldStore
 from session_service.store.identity import IdentityStore
+from session_service.store.results import ResultStore
+from session_service.store.session_lists import SessionLists
 from session_service.store.sessions import SessionStore
 from session_service.store.starts import StartStore
+from session_service.store.timelines import TimelineStore
 from session_service.subscription_client import COMMIT_TOPIC, RELEASE_TOPIC, SubscriptionClient
 
 SERVICE = "session_service"
@@ -133,15 +141,19 @@ def assemble(
         times=times,
         wake_relay=relay.wake,
     )
+    reads = SessionReads(sessions=stored_sessions)
+    contents = QuestionContents(reads.get_contents)
     stored_tests = CatalogStore(database=database)
     stored_identity = IdentityStore(database=database, editions=editions)
+    lists = SessionLists(database=database, editions=editions, grace=times.grace)
     return Parts(
         handlers=[
             *sessions.handlers(
                 starts=starts,
                 actions=SessionActions(changes=changes),
-                reads=SessionReads(sessions=stored_sessions),
-                list_sessions=stored_sessions.list_sessions,
+                reads=reads,
+                list_sessions=lists.list_sessions,
+                contents=contents,
                 tokens=tokens,
             ),
             *tests.handlers(
@@ -159,6 +171,22 @@ def assemble(
                     secret=secret,
                 ),
                 list_events=stored_identity.list_events,
+                tokens=tokens,
+            ),
+            *attempts.handlers(
+                reads=AttemptReads(attempts=AttemptStore(database=database)),
+                list_attempts=lists.list_attempts,
+                tokens=tokens,
+            ),
+            *uploads.handlers(uploads=Uploads(changes=changes, stored=uploads.STORED_ANSWERS)),
+            *supervision.handlers(
+                supervision=Supervision(
+                    timelines=TimelineStore(database=database),
+                    results=ResultStore(database=database),
+                    changes=changes,
+                ),
+                list_sessions=lists.list_sessions,
+                contents=contents,
                 tokens=tokens,
             ),
         ],

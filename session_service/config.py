@@ -17,6 +17,7 @@ class Config(ServiceConfig):
         metadata=rules(means="host:port of subscription_service", check=check_address)
     )
     progress_target: str = field(metadata=rules(means="host:port of progress_service", check=check_address))
+    tls_peers: tuple[str, ...] = ("gateway",)
     janitor_interval_seconds: float = field(default=5.0, metadata=rules(minimum=0.1, maximum=3600))
     # Longer than a client retries through a restart: a start whose hold was resolved has to begin again
     # under a new key. That nothing is counted twice does not depend on it.

@@ -63,6 +63,7 @@ class Method:
     priority: Priority
     retry: RetryPolicy
     body_bytes_max: int
+    csv_of: str
     refusals: tuple[str, ...]
     etag: str
     if_match: str
@@ -127,6 +128,7 @@ def _method(descriptor: MethodDescriptor) -> Method:
         priority=_priority(policy, descriptor.input_type),
         retry=_retry_policy(policy.retry),
         body_bytes_max=policy.body_bytes_max or BODY_BYTES_MAX_DEFAULT,
+        csv_of=policy.csv_of,
         refusals=tuple(policy.refusals),
         etag=policy.etag,
         if_match=policy.if_match,

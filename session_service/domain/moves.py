@@ -85,6 +85,16 @@ def end_idle(session: Session, allowed: timedelta) -> Session:
     return _close(session, SessionState.EXPIRED, CloseReason.LEASE_LOST, passed=False, at=ended_at)
 
 
+def close_for_administrator(session: Session, definition: Definition, *, now: datetime) -> Session:
+    """The session after somebody else has ended it; raises like `abandon`.
+
+    What was answered counts as if the time had run out.
+    """
+    state = SessionState.EXPIRED if session.answered else SessionState.ABANDONED
+    passed = _enough(session, definition) and session.answered > 0
+    return _close(session, state, CloseReason.ADMINISTRATOR, passed=passed, at=now)
+
+
 def as_of(session: Session, definition: Definition | None, *, now: datetime, grace: timedelta) -> Session:
     """The session as it is at a moment, whoever has noticed it.
 

@@ -8,9 +8,10 @@ from chassis.batch import Item, Outcome, latest_deadline
 from chassis.context import Claim
 from chassis.postgres import ConstraintViolation, OutcomeUnknown, idempotency
 from chassis.postgres.isolation import Locked, run_isolated
+from session_service.domain.authors import THE_SERVICE
 from session_service.domain.holds import HoldName
 from session_service.domain.moves import end_idle
-from session_service.domain.sessions import Session, SessionKey, spends_hold
+from session_service.domain.sessions import Session, SessionKey, session_of, spends_hold
 from session_service.domain.timing import TimeRules
 from session_service.operations.drafts import Decide, Draft, Drafts, R
 from session_service.store.changes import ChangeFacts, Changes, ChangeStore, LockedSession
@@ -75,6 +76,7 @@ class SessionChanges:
         def decide(locked: LockedSession) -> Changes:
             draft = Draft(session=locked.session, edition=locked.edition, times=self._times)
             draft.catch_up(locked.now, "")
+            draft.tell(THE_SERVICE, locked.now)
             return draft.changes()
 
         return await self._close(keys, decide, deadline)
@@ -89,6 +91,7 @@ class SessionChanges:
             draft = Draft(session=locked.session, edition=locked.edition, times=self._times)
             if locked.session.idle(locked.now, self._times.idle_allowed):
                 draft.move(end_idle(locked.session, self._times.idle_allowed), "")
+            draft.tell(THE_SERVICE, locked.now)
             return draft.changes()
 
         return await self._close(keys, decide, deadline)
@@ -144,4 +147,4 @@ def ended_unspent(session: Session) -> bool:
 
 
 def _session_of(item: Item[R]) -> SessionKey:
-    return SessionKey(item.user_id, item.request.session_id)
+    return session_of(item.request, item.user_id)

@@ -103,6 +103,11 @@ async def end_of(child: asyncio.subprocess.Process) -> tuple[int | None, str]:
         ({"HOMEROOM_TRACE_TRUSTED_NETWORKS": "127.0.0.1, nonsense"}, "HOMEROOM_TRACE_TRUSTED_NETWORKS"),
         ({"HOMEROOM_CONNECTIONS_MAX": "0"}, "HOMEROOM_CONNECTIONS_MAX"),
         ({"HOMEROOM_JWT_ISSUER": "homeroom-dev"}, "its tokens are for development only"),
+        ({"HOMEROOM_TLS_KEY": __file__}, "HOMEROOM_TLS_CERTIFICATE and HOMEROOM_TLS_CA must be set as well"),
+        (
+            dict.fromkeys(("HOMEROOM_TLS_CERTIFICATE", "HOMEROOM_TLS_KEY", "HOMEROOM_TLS_CA"), __file__),
+            "has no certificate in PEM",
+        ),
     ],
     ids=str,
 )

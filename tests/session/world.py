@@ -71,14 +71,22 @@ class World:
     # --- calls ---------------------------------------------------------------------------------------
 
     def item(
-        self, path: str, request: Message, *, user: str = "admin", key: str = "", traceparent: str = ""
+        self,
+        path: str,
+        request: Message,
+        *,
+        user: str = "admin",
+        key: str = "",
+        traceparent: str = "",
+        request_id: str = "",
+        roles: frozenset[str] = frozenset({"learner", "admin"}),
     ) -> Item[Any]:
         context = Context(
             method=path,
             user_id=user,
-            roles=frozenset({"learner", "admin"}),
+            roles=roles,
             idempotency_key=key,
-            request_id="",
+            request_id=request_id,
             deadline=time.monotonic() + self.timeout_seconds,
             traceparent=traceparent,
         )
