@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from functools import partial
 from pathlib import Path
@@ -27,8 +28,8 @@ from gateway.signing_keys import JwksError, PrivateKeysError, SigningKeys, keys_
 from gateway.upstreams import check_any
 
 SERVICE = "gateway"
-# Requests under way when the process stops get longer than a service takes for one.
-DRAIN_SECONDS = 8.0
+# Requests under way when the listener closes get longer than a service takes for one.
+FINISH_SECONDS = 8.0
 
 log = get_logger(__name__)
 
@@ -81,10 +82,12 @@ async def main(shutdown: Shutdown) -> None:
         log_every_request=config.log_level is LogLevel.DEBUG,
     )
     listener = Listener(
-        bind=config.bind, application=application, connections=connections, grace_seconds=DRAIN_SECONDS
+        bind=config.bind, application=application, connections=connections, grace_seconds=FINISH_SECONDS
     )
-    await process.serve(listener, stop_seconds_max=DRAIN_SECONDS + 1.0)
+    await process.serve(listener, stop_seconds_max=FINISH_SECONDS + 1.0)
     await shutdown.wait()
+    # Load balancers send requests until they have seen that this process is not ready.
+    await asyncio.sleep(config.drain_seconds)
 
 
 def _routes(config: Config) -> RouteTable:

@@ -143,6 +143,9 @@ class Session:
     engaged_seconds: float = 0.0
     seed: int | None = None
     drawn: Sequence[int] | None = None
+    identity_due_seconds: float | None = None
+    identity_lapse_seconds: float | None = None
+    identity_locked_at: datetime | None = None
     attempts_before: int | None = None
     start_request_id: str | None = None
     start_trace_id: str | None = None

@@ -10,6 +10,8 @@ from chassis.errors import invalid_field
 from chassis.postgres.idempotency import CompletedCall
 from chassis.postgres.keyed import completed_call
 from session_service.domain.authors import Author
+from session_service.domain.engagement import require_engagement
+from session_service.domain.identity import require_identity, require_no_check_due
 from session_service.domain.moves import abandon, complete, pause, resume
 from session_service.domain.sessions import (
     AnswerRequest,
@@ -45,6 +47,7 @@ class SessionActions:
         """Stop the clock of each session, as long as its pause budget lasts."""
 
         def decide(draft: Draft, item: Item[CloseRequest], now: datetime) -> CompletedCall:
+            require_no_check_due(draft.session, now)
             paused = pause(draft.session, budget=draft.times.pause_budget, now=now)
             return _moved(draft, item, paused, render)
 
@@ -92,6 +95,9 @@ def completing(render: Callable[[Session], bytes]) -> Decide[CloseRequest]:
     def decide(draft: Draft, item: Item[CloseRequest], now: datetime) -> CompletedCall:
         if draft.session.state is SessionState.COMPLETED:
             return completed_call(item, render(draft.session), content=content_name(draft.session))
+        if draft.session.live:
+            require_no_check_due(draft.session, now)
+            require_engagement(draft.session, draft.edition.definition)
         closed = complete(draft.session, draft.edition.definition, now=now)
         return _moved(draft, item, closed, render)
 
@@ -101,6 +107,7 @@ def completing(render: Callable[[Session], bytes]) -> Decide[CloseRequest]:
 def _answer(draft: Draft, item: Item[AnswerRequest], now: datetime) -> JudgedAnswer:
     request = item.request
     require_open(draft.session)
+    require_identity(draft.session, now)
     if not draft.paper.asks(request.question_id):
         raise invalid_field("questionId", "is not one of the session's questions")
     previous = draft.latest_answers.get(request.question_id)

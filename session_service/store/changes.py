@@ -114,7 +114,7 @@ class ChangeStore:
         keys = [session_of(item.request, item.user_id) for item in items]
 
         async def work(connection: Connection) -> T:
-            locked = await _lock(connection, set(keys), wait=wait)
+            locked = await lock_sessions(connection, set(keys), wait=wait)
             facts = await self._read(connection, items, keys, locked)
             result, changes = decide(facts)
             if changes:
@@ -132,7 +132,7 @@ class ChangeStore:
         """Change those of these sessions that no other transaction holds; returns the changed ones."""
 
         async def work(connection: Connection) -> list[Session]:
-            locked = await _lock(connection, set(keys), wait=False)
+            locked = await lock_sessions(connection, set(keys), wait=False)
             if not locked:
                 return []
             rows = await connection.fetch(_READ_LOCKED, _key_rows(locked))
@@ -197,7 +197,9 @@ def _key_rows(keys: Collection[SessionKey]) -> str:
     return as_rows([key._asdict() for key in sorted(keys)])
 
 
-async def _lock(connection: Connection, keys: Collection[SessionKey], *, wait: bool) -> set[SessionKey]:
+async def lock_sessions(
+    connection: Connection, keys: Collection[SessionKey], *, wait: bool
+) -> set[SessionKey]:
     """Lock the rows in order; returns those that are locked."""
     rows = await connection.fetch(_LOCK_SESSIONS if wait else _LOCK_FREE_SESSIONS, _key_rows(keys))
     return {SessionKey(row["user_id"], row["session_id"]) for row in rows}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from operator import attrgetter
 from typing import Any
 
@@ -21,7 +21,8 @@ SESSION = """
     version integer, last_answer_at timestamptz, submitted_at timestamptz, closed_at timestamptz,
     close_reason text, score double precision, passed boolean, paused_at timestamptz, pause_until timestamptz,
     paused_seconds double precision, engaged_seconds double precision, seed bigint, drawn smallint[],
-    attempts_before integer, start_request_id text, start_trace_id text
+    identity_due_seconds double precision, identity_lapse_seconds double precision,
+    identity_locked_at timestamptz, attempts_before integer, start_request_id text, start_trace_id text
 """
 SESSION_COLUMNS = names(SESSION)
 # The columns of a new session. The others begin with their defaults: each column costs time in every start.
@@ -30,7 +31,8 @@ STARTED = RowType(
     """
     user_id text, session_id uuid, hold_id uuid, test_id text, revision integer, attempt integer, state text,
     title text, kind text, difficulty text, metadata jsonb, total integer, started_at timestamptz,
-    deadline_at timestamptz, seed bigint, drawn smallint[], attempts_before integer, start_request_id text,
+    deadline_at timestamptz, seed bigint, drawn smallint[], identity_due_seconds double precision,
+    identity_lapse_seconds double precision, attempts_before integer, start_request_id text,
     start_trace_id text
     """,
 )
@@ -63,21 +65,15 @@ _EARLIER_REASONS = {
 }
 
 
-def sessions_as(columns: str) -> Callable[[Iterable[Session]], str]:
-    """Makes rows of sessions with these columns alone.
-
-    A row of 15 columns takes 2.6 us, and one of all 33 takes 3.7 us; PostgreSQL reads the shorter row faster.
-    """
-    wanted = names(columns).split(", ")
-    values = attrgetter(*wanted)
-
-    def rows(sessions: Iterable[Session]) -> str:
-        return as_rows([dict(zip(wanted, values(session), strict=True)) for session in sessions])
-
-    return rows
+_CHANGED_FIELDS = names(CHANGED).split(", ")
+_changed_values = attrgetter(*_CHANGED_FIELDS)
 
 
-changed_rows = sessions_as(CHANGED)
+def changed_rows(sessions: Iterable[Session]) -> str:
+    """Rows of CHANGED; nobody would read the other fields of a session."""
+    return as_rows(
+        [dict(zip(_CHANGED_FIELDS, _changed_values(session), strict=True)) for session in sessions]
+    )
 
 
 def session_from(row: asyncpg.Record) -> Session:

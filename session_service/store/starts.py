@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -62,6 +62,8 @@ class StartFacts:
     latest: Session | None
     attempts_used: int
     edition: Edition | None
+    enrolled: bool
+    """Whether the learner has identity questions; only looked up for a test that asks them."""
 
 
 class StartStore:
@@ -81,6 +83,7 @@ class StartStore:
             editions = await self._editions.get(
                 connection, {fact.edition_key for fact in facts if fact.edition_key is not None}
             )
+            enrolled = await _enrolled(connection, items, facts, editions)
             return [
                 StartFacts(
                     now=fact.now,
@@ -88,8 +91,9 @@ class StartStore:
                     latest=fact.latest,
                     attempts_used=attempts_used(fact.latest, fact.before_latest),
                     edition=None if fact.edition_key is None else editions[fact.edition_key],
+                    enrolled=item.user_id in enrolled,
                 )
-                for fact in facts
+                for item, fact in zip(items, facts, strict=True)
             ]
 
         return await self._database.read(work, deadline=deadline, name="read_starts")
@@ -149,6 +153,35 @@ class _Fact:
             key = EditionKey(row["wanted_test_id"], revision)
         return cls(row["now"], stored, latest, row["before_latest"] or 0, key)
 
+
+async def _enrolled(
+    connection: Connection,
+    items: Sequence[Item[StartRequest]],
+    facts: Sequence[_Fact],
+    editions: Mapping[EditionKey, Edition],
+) -> set[str]:
+    """The learners who have identity questions, among those whose tests ask them."""
+    asked = {
+        item.user_id
+        for item, fact in zip(items, facts, strict=True)
+        if fact.edition_key is not None and editions[fact.edition_key].definition.identity_checks
+    }
+    if not asked:
+        return set()
+    rows = await connection.fetch(_READ_ENROLLED, as_rows([{"user_id": user_id} for user_id in asked]))
+    return {row["user_id"] for row in rows}
+
+
+_READ_ENROLLED = """
+    SELECT question.user_id
+      FROM json_to_recordset($1) AS wanted (user_id text)
+     CROSS JOIN LATERAL (
+           SELECT user_id
+             FROM identity_questions
+            WHERE user_id = wanted.user_id
+            LIMIT 1
+           ) AS question
+"""
 
 _WANTED = RowType("wanted_start", "user_id text, method text, key text, test_id text")
 _READ_FACTS = f"""

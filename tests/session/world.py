@@ -27,7 +27,9 @@ from protos.progress.v1 import progress_pb2
 from protos.session.v1 import sessions_pb2, tests_pb2
 from protos.subscription.v1 import accounts_pb2
 from session_service.__main__ import Parts, assemble
+from session_service.domain.identity import IdentityRules
 from session_service.domain.timing import Retention, TimeRules
+from session_service.operations.answer_hashing import ScryptCost
 from session_service.progress_client import ProgressClient
 from session_service.subscription_client import SubscriptionClient
 from tests.session.neighbours import ACCOUNTS, PLANS, STATISTICS, running
@@ -38,6 +40,7 @@ SESSIONS = "homeroom.session.v1.SessionService"
 TESTS = "homeroom.session.v1.TestService"
 CREATE = f"/{SESSIONS}/CreateSession"
 TOKEN = "a-secret-among-processes"
+IDENTITY_RULES = IdentityRules()
 GRACE = timedelta(seconds=3)
 RETENTION = Retention(answers=timedelta(days=1826), timeline=timedelta(days=400))
 TIMES = TimeRules(grace=GRACE, pause_budget=timedelta(minutes=30), idle_allowed=timedelta(hours=24))
@@ -267,6 +270,7 @@ class World:
         hold_age_seconds: float = 0.0,
         times: TimeRules = TIMES,
         retention: Retention = RETENTION,
+        identity_rules: IdentityRules = IDENTITY_RULES,
     ) -> Parts:
         """Another replica of the service: its own caches, and what a test puts in place of its neighbours."""
         return assemble(
@@ -278,6 +282,9 @@ class World:
             hold_age_seconds=hold_age_seconds,
             times=times,
             retention=retention,
+            secret=TOKEN,
+            identity_rules=identity_rules,
+            hash_cost=ScryptCost(n=16, r=1, p=1),
         )
 
 
