@@ -1,4 +1,4 @@
-"""`python -m progress_service [run|migrate]`: the only place where the parts of the service meet."""
+"""`python -m progress_service [run|migrate|import]`: the only place where the parts of the service meet."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from chassis.process.service import Service, run_command
 from chassis.rpc.paging import PageTokens
 from chassis.rpc.servicing import Handler
 from chassis.telemetry.metrics import Metrics
+from progress_service import import_command
 from progress_service.account_client import AccountClient
 from progress_service.config import Config
 from progress_service.domain.license_orders import LICENSE_TOPIC
@@ -30,6 +31,7 @@ from progress_service.operations.comparison import StoreComparison
 from progress_service.operations.completions import CompletionOperations
 from progress_service.operations.courses import CourseOperations
 from progress_service.operations.enrollments import EnrollmentOperations
+from progress_service.operations.import_progress import ProgressImport, Progressing
 from progress_service.operations.license_following import LicenseFollowing
 from progress_service.operations.resets import ResetOperations
 from progress_service.operations.results import ResultOperations
@@ -55,7 +57,7 @@ from progress_service.store.completions import CompletionStore
 from progress_service.store.courses import CourseStore
 from progress_service.store.editions import EditionCache
 from progress_service.store.enrollments import EnrollmentStore
-from progress_service.store.grants import GrantStore
+from progress_service.store.imports import ImportStore
 from progress_service.store.level_reads import LevelReader
 from progress_service.store.license_feed import LicenseFeedStore
 from progress_service.store.modules import ModuleStore
@@ -65,6 +67,7 @@ from progress_service.store.specializations import SpecializationStore
 from progress_service.store.standings import StandingReader, StandingStore
 from progress_service.store.statistics import StatisticsStore
 from progress_service.store.sync_changes import SyncChangeStore
+from progress_service.store.sync_grants import GrantStore
 from progress_service.store.sync_runs import SyncRunStore
 from progress_service.store.watching import WatchingStore
 from progress_service.subscription_client import SubscriptionClient
@@ -282,5 +285,12 @@ async def serve(shutdown: Shutdown) -> None:
     await shutdown.wait()
 
 
+def assemble_import(database: Database, tell: Callable[[Progressing], object]) -> ProgressImport:
+    """An import of existing progress into this database."""
+    return ProgressImport(store=ImportStore(database), runs=SyncRunStore(database), tell=tell)
+
+
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["import"]:
+        sys.exit(import_command.main(sys.argv[2:], assemble=assemble_import, migrations=MIGRATIONS))
     sys.exit(run_command(SERVICE, purpose="What a learner has achieved.", serve=serve, migrations=MIGRATIONS))

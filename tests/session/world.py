@@ -269,8 +269,8 @@ class World:
         subscription: SubscriptionClient | None = None,
         hold_age_seconds: float = 0.0,
         times: TimeRules = TIMES,
-        retention: Retention = RETENTION,
         identity_rules: IdentityRules = IDENTITY_RULES,
+        retention: Retention = RETENTION,
     ) -> Parts:
         """Another replica of the service: its own caches, and what a test puts in place of its neighbours."""
         return assemble(
@@ -281,10 +281,10 @@ class World:
             tokens=PageTokens(secret=TOKEN),
             hold_age_seconds=hold_age_seconds,
             times=times,
-            retention=retention,
             secret=TOKEN,
             identity_rules=identity_rules,
             hash_cost=ScryptCost(n=16, r=1, p=1),
+            retention=retention,
         )
 
 
