@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from chassis.batch import Item, Outcome, latest_deadline
 from chassis.context import Claim
@@ -10,7 +11,7 @@ from chassis.postgres import ConstraintViolation, OutcomeUnknown, idempotency
 from chassis.postgres.isolation import Locked, run_isolated
 from session_service.domain.authors import THE_SERVICE
 from session_service.domain.holds import HoldName
-from session_service.domain.moves import end_idle
+from session_service.domain.moves import end_idle, lease_end, lose_lease
 from session_service.domain.sessions import Session, SessionKey, session_of, spends_hold
 from session_service.domain.timing import TimeRules
 from session_service.operations.drafts import Decide, Draft, Drafts, R
@@ -95,6 +96,29 @@ class SessionChanges:
             return draft.changes()
 
         return await self._close(keys, decide, deadline)
+
+    async def close_unused(self, keys: Sequence[SessionKey], *, deadline: float) -> list[Session]:
+        """Close those of these sessions that have lost their lease and are not locked by another.
+
+        Returns the sessions that it has closed. For the others it notes when to look again.
+
+        Raises ServiceError and OutcomeUnknown.
+        """
+
+        def decide(locked: LockedSession) -> Changes:
+            draft = Draft(session=locked.session, edition=locked.edition, times=self._times)
+            draft.catch_up(locked.now, "")
+            if not draft.session.live:
+                return draft.changes()
+            end = lease_end(draft.session, self._times)
+            if end is not None and locked.now >= end:
+                draft.move(lose_lease(draft.session, at=end), "")
+            else:
+                draft.session = replace(draft.session, lease_check_at=end)
+            return draft.changes()
+
+        changed = await self._close(keys, decide, deadline)
+        return [session for session in changed if not session.live]
 
     async def _close(
         self, keys: Sequence[SessionKey], decide: Callable[[LockedSession], Changes], deadline: float
