@@ -28,7 +28,7 @@ from gateway.routes import Route
 from gateway.transcoding.requests import WHOLE_BODY
 
 JSON = "application/json"
-CSV = "text/csv"
+TEXT_CSV = "text/csv"
 PROBLEM = {"$ref": "#/components/schemas/Problem"}
 
 _VARIABLE = re.compile(r"\{([^}=]+)(?:=\*)?\}")
@@ -104,7 +104,7 @@ class Operations:
         example = example_of(message)
         content: dict[str, Any] = {JSON: {"schema": self._schemas.answer(message), "example": example}}
         if route.table is not None:
-            content[CSV] = {"schema": {"type": "string"}}
+            content[TEXT_CSV] = {"schema": {"type": "string"}}
         headers = headers_of_success(route.method)
         if not route.method.created_unless:
             return {"200": {"description": "Done.", "headers": headers, "content": content}}
