@@ -33,13 +33,14 @@ from session_service.operations.resolve_holds import HoldJanitor, LostStarts
 from session_service.operations.session_changes import SessionChanges
 from session_service.operations.sweep_sessions import SessionSweep
 from session_service.progress_client import RESULT_TOPIC, ProgressClient
-from session_service.servicer import identity, sessions, tests
+from session_service.servicer import identity, questions, sessions, tests
 from session_service.store.catalog import CatalogStore
 from session_service.store.changes import ChangeStore
 from session_service.store.editions import EditionCache
 from session_service.store.enrollments import EnrollmentStore
 from session_service.store.holds import HoldStore
 from session_service.store.identity import IdentityStore
+from session_service.store.questions import QuestionStore
 from session_service.store.sessions import SessionStore
 from session_service.store.starts import StartStore
 from session_service.subscription_client import COMMIT_TOPIC, RELEASE_TOPIC, SubscriptionClient
@@ -148,6 +149,9 @@ def assemble(
                 catalog=CatalogAdministration(tests=stored_tests),
                 list_tests=stored_tests.list_tests,
                 tokens=tokens,
+            ),
+            *questions.handlers(
+                list_questions=QuestionStore(database=database).list_questions, tokens=tokens
             ),
             *identity.handlers(
                 checks=IdentityChecks(

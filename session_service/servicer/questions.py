@@ -1,0 +1,48 @@
+"""QuestionService."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from chassis.rpc.paging import PageTokens
+from chassis.rpc.servicing import Handler, PagedOperation, paged
+from protos.session.v1 import tests_pb2
+from session_service.domain.tests import Question
+from session_service.servicer.catalog_messages import test_id_of
+
+SERVICE = "/homeroom.session.v1.QuestionService"
+
+
+class Placed(Protocol):
+    """A question at its place in the list."""
+
+    @property
+    def position(self) -> int: ...
+
+    @property
+    def question(self) -> Question: ...
+
+
+def handlers(*, list_questions: PagedOperation[str, Placed], tokens: PageTokens) -> list[Handler]:
+    """The questions of a test, with their answers."""
+    return [
+        paged(
+            f"{SERVICE}/ListQuestions",
+            test_id_of,
+            list_questions,
+            lambda placed: _message(placed.question),
+            position=lambda placed: (placed.position,),
+            tokens=tokens,
+        )
+    ]
+
+
+def _message(question: Question) -> tests_pb2.ImportedQuestion:
+    return tests_pb2.ImportedQuestion(
+        question_id=question.question_id,
+        prompt=question.prompt,
+        choices=question.choices,
+        accepted=question.accepted,
+        difficulty=question.difficulty,
+        subject=question.subject,
+    )
