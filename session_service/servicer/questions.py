@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from chassis.batch import Item
 from chassis.rpc.paging import PageTokens
 from chassis.rpc.servicing import Handler, PagedOperation, paged
-from protos.session.v1 import tests_pb2
+from protos.session.v1 import questions_pb2, tests_pb2
 from session_service.domain.tests import Question
-from session_service.servicer.catalog_messages import test_id_of
+from session_service.servicer.catalog_messages import existing_test
 
 SERVICE = "/homeroom.session.v1.QuestionService"
 
@@ -28,13 +29,18 @@ def handlers(*, list_questions: PagedOperation[str, Placed], tokens: PageTokens)
     return [
         paged(
             f"{SERVICE}/ListQuestions",
-            test_id_of,
+            _test_id,
             list_questions,
             lambda placed: _message(placed.question),
             position=lambda placed: (placed.position,),
             tokens=tokens,
         )
     ]
+
+
+def _test_id(item: Item[questions_pb2.ListQuestionsRequest]) -> str:
+    """The id of a test; raises ServiceError with NOT_FOUND if no test can have it."""
+    return existing_test(item.request.test_id)
 
 
 def _message(question: Question) -> tests_pb2.ImportedQuestion:

@@ -36,6 +36,10 @@ QUIZ = """<?xml version="1.0" encoding="UTF-8"?>
 </quiz>"""
 
 
+def question(kind: str, content: str) -> str:
+    return f'<question type="{kind}">{content}</question>'
+
+
 def test_what_the_format_describes_is_read() -> None:
     found = questions_in(QUIZ.encode())
     assert found.format == "moodle"
@@ -55,7 +59,7 @@ def test_what_the_format_describes_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("question", "reason"),
+    ("bad", "reason"),
     [
         ('<question type="essay"/>', "is an essay: no answer can be compared with it"),
         ('<question type="matching"/>', "is a matching question: it asks for several answers at once"),
@@ -70,8 +74,7 @@ def test_what_the_format_describes_is_read() -> None:
             "accepts a pattern with *: only exact answers can be compared",
         ),
         (
-            '<question type="numerical"><answer fraction="1e2"><text>1</text><tolerance>1</tolerance></answer>'
-            "</question>",
+            question("numerical", '<answer fraction="1e2"><text>1</text><tolerance>1</tolerance></answer>'),
             "accepts a range of numbers: only exact answers can be compared",
         ),
         (
@@ -79,18 +82,17 @@ def test_what_the_format_describes_is_read() -> None:
             "'many' is not a number",
         ),
         (
-            f'<question type="shortanswer"><questiontext><text>{"x" * 200_001}</text></questiontext>'
-            f"{'</question>'}",
+            question("shortanswer", f"<questiontext><text>{'x' * 200_001}</text></questiontext>"),
             "a text is too long",
         ),
     ],
 )
-def test_what_cannot_be_imported_is_rejected_alone_with_its_line(question: str, reason: str) -> None:
+def test_what_cannot_be_imported_is_rejected_alone_with_its_line(bad: str, reason: str) -> None:
     good = (
         '<question type="shortanswer"><questiontext><text>{}</text></questiontext>'
         '<answer fraction="100"><text>a</text></answer></question>'
     )
-    found = questions_in(f"<quiz>\n{good.format('A?')}\n{question}\n{good.format('B?')}\n</quiz>".encode())
+    found = questions_in(f"<quiz>\n{good.format('A?')}\n{bad}\n{good.format('B?')}\n</quiz>".encode())
     assert [(each.place.line, each.reason) for each in found.rejections] == [(3, reason)]
     assert [each.question.prompt for each in found.questions] == ["A?", "B?"]
 
