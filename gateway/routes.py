@@ -10,6 +10,7 @@ from chassis.errors import Reason, ServiceError
 from chassis.rpc.methods import Method
 from gateway.contract import ContractError, owner_of
 from gateway.http_rules import HttpRule, Template, rules_of
+from gateway.transcoding.csv_table import CsvTable
 from gateway.transcoding.requests import RequestReader
 from gateway.transcoding.responses import ResponseWriter
 
@@ -25,6 +26,7 @@ class Route:
     upstream: str
     request: RequestReader
     response: ResponseWriter
+    table: CsvTable | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ def _route(method: Method, rule: HttpRule, owner: str) -> Route:
             descriptor=method.descriptor.input_type, variables=rule.template.variables, body=rule.body
         ),
         response=ResponseWriter(method=method, response_body=rule.response_body),
+        table=CsvTable(method=method, response_body=rule.response_body) if method.csv_of else None,
     )
 
 

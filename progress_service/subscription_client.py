@@ -12,6 +12,7 @@ from chassis.postgres.outbox import OutboxEvent
 from chassis.rpc.client import Upstream
 from chassis.rpc.deliveries import DELIVERY_SECONDS_MAX, refusals_of
 from progress_service.domain.desyncs import Key, LicenseLevel, ProgressLevel, Slice
+from progress_service.domain.license_changes import LicenseChange
 from progress_service.domain.license_orders import LicenseOrder
 from progress_service.domain.statistics import UserId
 from progress_service.domain.sync_runs import Change, RunId
@@ -106,15 +107,29 @@ class SubscriptionClient:
             for (change, progress), outcome in zip(changes, outcomes, strict=True)
         ]
 
-    async def watch_licenses(self, *, after_sequence: int) -> AsyncIterator[Any]:
-        """Follow the changes of all licenses after a sequence number, as messages, until the stream ends.
+    async def watch_licenses(self, *, after_sequence: int) -> AsyncIterator[LicenseChange]:
+        """Follow the changes of all licenses after a sequence number, until the stream ends.
 
         Raises ServiceError.
         """
         request = licenses_pb2.WatchLicensesRequest(after_sequence=after_sequence)
         context = service_context(WATCH_LICENSES, timeout_seconds=DELIVERY_SECONDS_MAX)
         async for message in self._upstream.stream(WATCH_LICENSES, request, context):
-            yield message
+            yield _change(message)
+
+
+def _change(message: licenses_pb2.WatchLicensesResponse) -> LicenseChange:
+    before_origins = message.origin == licenses_pb2.WatchLicensesResponse.ORIGIN_UNSPECIFIED
+    return LicenseChange(
+        sequence=message.sequence,
+        user_id=UserId(message.license.user_id),
+        specialization=message.license.specialization,
+        level=message.license.level,
+        max_level=message.license.max_level,
+        epoch=message.epoch,
+        advanced=message.origin == licenses_pb2.WatchLicensesResponse.ADVANCE
+        or (before_origins and message.progression.by != "progress_service"),
+    )
 
 
 def _message(

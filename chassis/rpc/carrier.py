@@ -15,9 +15,11 @@ from chassis.batch import Item
 from chassis.context import Context
 from chassis.errors import Reason, ServiceError
 from chassis.rpc.breakers import Breakers
+from chassis.rpc.clocks import PeerClock
 from chassis.rpc.faults import UnreadableAnswerError, cancelled_by_caller, fault_of
 from chassis.rpc.lines import Lines
 from chassis.rpc.status import from_status
+from chassis.rpc.tls import TlsIdentity
 from chassis.rpc.wire import (
     ANSWER_MESSAGE_BYTES_MAX,
     CARRIED_CALLS_MAX,
@@ -60,31 +62,35 @@ class _Message:
 class Carrier:
     """A channel to one process; its breakers count how often the process gave no answer."""
 
-    def __init__(self, *, name: str, target: str, service_token: str, breakers: Breakers) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        target: str,
+        service_token: str,
+        breakers: Breakers,
+        identity: TlsIdentity | None = None,
+    ) -> None:
         self._name = name
+        self._target = target
         self._breakers = breakers
+        self._identity = identity
+        self._version = 0 if identity is None else identity.version
         self.metadata = ((METADATA_TOKEN, service_token),)
-        self.channel = grpc.aio.insecure_channel(
-            target,
-            options=[
-                ("grpc.enable_retries", 0),
-                ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
-                ("grpc.max_receive_message_length", ANSWER_MESSAGE_BYTES_MAX),
-                # The refusal of a plain RPC or a stream travels in metadata.
-                ("grpc.max_metadata_size", METADATA_BYTES_MAX),
-                # With these, gRPC reconnects to a restarted process within a second; its own default is two
-                # minutes. The "minimum" backoff is the time limit of one attempt to connect.
-                ("grpc.initial_reconnect_backoff_ms", 100),
-                ("grpc.max_reconnect_backoff_ms", 1000),
-                ("grpc.min_reconnect_backoff_ms", CONNECT_MS_MAX),
-                # Without a time limit of its own, gRPC waits a minute for the answer to a ping.
-                ("grpc.keepalive_time_ms", SILENCE_MS),
-                ("grpc.http2.ping_timeout_ms", SILENCE_MS),
-                ("grpc.http2.max_pings_without_data", 0),
-                ("grpc.use_local_subchannel_pool", 1),
-            ],
-        )
+        self.channel = _channel(target, identity)
         self._lines = Lines(self.channel, metadata=self.metadata)
+        self._clock = PeerClock()
+
+    async def renew(self, grace_seconds: float) -> None:
+        """Connects anew if the certificate was renewed. Calls under way end on the old channel."""
+        if self._identity is None or self._identity.version == self._version:
+            return
+        self._version = self._identity.version
+        lines, channel = self._lines, self.channel
+        self.channel = _channel(self._target, self._identity)
+        self._lines = Lines(self.channel, metadata=self.metadata)
+        lines.close()
+        await channel.close(grace_seconds)
 
     async def carry(self, path: str, items: Sequence[Item[bytes]]) -> list[Carried | ServiceError]:
         """Sends calls to one method, in as few messages as their size allows. The outcomes keep their order.
@@ -123,10 +129,20 @@ class Carrier:
     async def _send(self, message: _Message, outcomes: list[Carried | ServiceError]) -> None:
         answers: Sequence[Carried | ServiceError]
         try:
+            sent_at = time.monotonic()
+            message.request.clock, message.request.sent_at = self._clock.reading(sent_at)
             payload = await self._lines.exchange(
                 message.request.SerializeToString(), timeout_seconds=message.timeout_seconds
             )
-            answers = _read_answers(payload, asked=len(message.places))
+            arrived_at = time.monotonic()
+            response, answers = _read_answers(payload, asked=len(message.places))
+            self._clock.note(
+                response.clock,
+                sent_at=sent_at,
+                received_at=response.received_at,
+                answered_at=response.answered_at,
+                arrived_at=arrived_at,
+            )
         except (Exception, asyncio.CancelledError) as error:
             if cancelled_by_caller(error):
                 raise
@@ -139,8 +155,34 @@ class Carrier:
             outcomes[place] = answer
 
 
-def _read_answers(payload: bytes, *, asked: int) -> list[Carried | ServiceError]:
-    """The outcomes in a message's answer.
+def _channel(target: str, identity: TlsIdentity | None) -> grpc.aio.Channel:
+    """A channel that finds a silent process out, and finds a restarted one again."""
+    options = [
+        ("grpc.enable_retries", 0),
+        ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+        ("grpc.max_receive_message_length", ANSWER_MESSAGE_BYTES_MAX),
+        # The refusal of a plain RPC or a stream travels in metadata.
+        ("grpc.max_metadata_size", METADATA_BYTES_MAX),
+        # With these, gRPC reconnects to a restarted process within a second; its own default is two minutes.
+        # The "minimum" backoff is the time limit of one attempt to connect.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1000),
+        ("grpc.min_reconnect_backoff_ms", CONNECT_MS_MAX),
+        # Without a time limit of its own, gRPC waits a minute for the answer to a ping.
+        ("grpc.keepalive_time_ms", SILENCE_MS),
+        ("grpc.http2.ping_timeout_ms", SILENCE_MS),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
+    if identity is None:
+        return grpc.aio.insecure_channel(target, options=options)
+    return grpc.aio.secure_channel(target, identity.channel_credentials(), options=options)
+
+
+def _read_answers(
+    payload: bytes, *, asked: int
+) -> tuple[carrier_pb2.CarryResponse, list[Carried | ServiceError]]:
+    """A message's answer, and the outcomes in it.
 
     Raises:
         UnreadableAnswerError: the answer is cut short, or has fewer or more outcomes than calls were sent.
@@ -155,7 +197,7 @@ def _read_answers(payload: bytes, *, asked: int) -> list[Carried | ServiceError]
         raise UnreadableAnswerError(str(error)) from error
     if len(answers) != asked:
         raise UnreadableAnswerError(f"{len(answers)} outcomes for {asked} calls")
-    return answers
+    return response, answers
 
 
 def _pack(path: str, items: Sequence[Item[bytes]], outcomes: list[Carried | ServiceError]) -> list[_Message]:

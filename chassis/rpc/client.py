@@ -19,8 +19,9 @@ from chassis.rpc.carrier import Carried, Carrier
 from chassis.rpc.coalescer import Coalescer
 from chassis.rpc.faults import UnreadableAnswerError, cancelled_by_caller
 from chassis.rpc.methods import Method, find_method
+from chassis.rpc.payloads import metadata_of, outcome_of, parsed, serialized
 from chassis.rpc.retries import RETRY_SECONDS_MIN, RetryBudget, RetryMetrics
-from chassis.rpc.wire import METADATA_KEY, METADATA_REQUEST_ID, METADATA_ROLES, METADATA_TRACE, METADATA_USER
+from chassis.rpc.tls import TlsIdentity
 from chassis.telemetry.logs import get_logger
 from chassis.telemetry.metrics import Metrics
 from chassis.telemetry.tracing import RequestSpan, Tracing
@@ -31,6 +32,8 @@ IN_FLIGHT_MAX = 1024
 REQUESTS_BYTES_MAX = 64 * 1024 * 1024
 # How long closing waits for the messages that `call_many` has sent.
 CLOSE_GRACE_SECONDS = 2.0
+# How long the calls on the channel with the old certificate may still take.
+RENEW_GRACE_SECONDS = 15.0
 HEALTH_TIMEOUT_SECONDS = 1.0
 
 log = get_logger(__name__)
@@ -51,6 +54,8 @@ class Upstream:
         in_flight_max: calls that may be waiting for their answers, over all methods, so that a slow upstream
             takes only a part of this process. A method's priority decides how much of it the method may use.
         attempts: how often a call is sent at most, if the contract allows more for its method.
+        identity: the certificate of this process, for mutual TLS; the upstream's certificate must name the
+            host of `target`.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class Upstream:
         waiting_max: int = 2048,
         in_flight_max: int = IN_FLIGHT_MAX,
         attempts: int | None = None,
+        identity: TlsIdentity | None = None,
     ) -> None:
         self._name = name
         self._tracing = tracing
@@ -79,7 +85,11 @@ class Upstream:
         self._retries = RetryMetrics(metrics)
         self._breakers = Breakers(upstream=name, metrics=metrics)
         self._carrier = Carrier(
-            name=name, target=target, service_token=service_token, breakers=self._breakers
+            name=name,
+            target=target,
+            service_token=service_token,
+            breakers=self._breakers,
+            identity=identity,
         )
         self._methods: dict[str, tuple[Method, Coalescer[Item[bytes], Carried]]] = {}
         self._requests_bytes = 0
@@ -120,7 +130,7 @@ class Upstream:
             ServiceError: the upstream's refusal, or UNAVAILABLE, DEADLINE_EXCEEDED, OVERLOADED.
         """
         method, coalescer = self._method(path)
-        payload = _serialized(request)
+        payload = serialized(request)
         if not self._room(method):
             raise _full()
         self._in_flight += 1
@@ -132,7 +142,7 @@ class Upstream:
                 try:
                     item = _traced(Item(context, payload), span)
                     response, replayed = await self._submit(method, coalescer, item)
-                    return Reply(_parsed(method, response), replayed)
+                    return Reply(parsed(method, response), replayed)
                 except ServiceError as error:
                     span.error(error.reason.name)
                     pause = self._pause_before_retry(method, error, attempt)
@@ -156,7 +166,7 @@ class Upstream:
         method, _ = self._method(path)
         outcomes: list[Outcome] = [_full()] * len(requests)
         sent = [
-            (place, Item(context, _serialized(request)))
+            (place, Item(context, serialized(request)))
             for place, (request, context) in enumerate(requests[: self._room(method)])
         ]
         self._in_flight += len(sent)
@@ -208,10 +218,10 @@ class Upstream:
         try:
             rpc: Any = self._carrier.channel.unary_stream(path)
             responses = rpc(
-                request.SerializeToString(), metadata=(*self._carrier.metadata, *_context_metadata(context))
+                request.SerializeToString(), metadata=(*self._carrier.metadata, *metadata_of(context))
             )
             async for payload in responses:
-                yield _parsed(method, payload)
+                yield parsed(method, payload)
         except ServiceError:
             raise
         except (Exception, asyncio.CancelledError) as error:
@@ -239,6 +249,10 @@ class Upstream:
         self._breakers.succeeded("")
         if status != health_pb2.HealthCheckResponse.SERVING:
             raise ServiceError(Reason.UNAVAILABLE, f"{self._name} is not serving")
+
+    async def renew(self) -> None:
+        """Connects anew if the certificate of this process was renewed; calls under way end as usual."""
+        await self._carrier.renew(RENEW_GRACE_SECONDS)
 
     async def close(self) -> None:
         """Refuses new calls, lets the calls in flight finish, then closes the channel."""
@@ -310,7 +324,7 @@ class Upstream:
             self._check_line(method)
             traced = [_traced(item, span) for (_, item), span in zip(items, spans, strict=True)]
             answers = await self._carrier.carry(method.path, traced)
-            outcomes = [_outcome(method, answer) for answer in answers]
+            outcomes = [outcome_of(method, answer) for answer in answers]
         except ServiceError as error:
             outcomes = [error] * len(items)
         finally:
@@ -355,31 +369,8 @@ def _traced(item: Item[bytes], span: RequestSpan) -> Item[bytes]:
     return item._replace(context=item.context._replace(traceparent=span.traceparent))
 
 
-def _outcome(method: Method, answer: Carried | ServiceError) -> Outcome:
-    if isinstance(answer, ServiceError):
-        return answer
-    response, replayed = answer
-    try:
-        return Reply(_parsed(method, response), replayed)
-    except ServiceError as error:
-        return error
-
-
 def _full() -> ServiceError:
     return ServiceError(Reason.OVERLOADED, retry_after_seconds=1.0)
-
-
-def _serialized(request: Message | bytes) -> bytes:
-    return request if isinstance(request, bytes) else request.SerializeToString(deterministic=True)
-
-
-def _parsed(method: Method, response: bytes) -> Message:
-    """The response message. If it cannot be read, only this call fails, with UNAVAILABLE."""
-    try:
-        return method.response_type.FromString(response)
-    except DecodeError as error:
-        log.error("response_unreadable", method=method.path)  # noqa: TRY400 - the error says nothing more
-        raise ServiceError(Reason.UNAVAILABLE) from error
 
 
 def _health_status(payload: bytes) -> int:
@@ -392,14 +383,3 @@ def _health_status(payload: bytes) -> int:
 def _expire(future: asyncio.Future[Carried]) -> None:
     if not future.done():
         future.set_exception(ServiceError(Reason.DEADLINE_EXCEEDED))
-
-
-def _context_metadata(context: Context) -> tuple[tuple[str, str], ...]:
-    pairs = (
-        (METADATA_USER, context.user_id),
-        (METADATA_ROLES, ",".join(sorted(context.roles))),
-        (METADATA_KEY, context.idempotency_key),
-        (METADATA_REQUEST_ID, context.request_id),
-        (METADATA_TRACE, context.traceparent),
-    )
-    return tuple((key, value) for key, value in pairs if value)

@@ -154,8 +154,9 @@ def _refusal_of(error: BaseException) -> ServiceError | None:
 def _for_callers(refusal: ServiceError, *, upstream: str) -> ServiceError:
     if refusal.reason is not Reason.UNAUTHENTICATED:
         return refusal
-    # The service token is wrong. That is a fault of this process: the user's own token is valid.
-    log.error("service_token_refused", upstream=upstream)
+    # The service token or the certificate is not accepted. That is a fault of this process: the user's own
+    # token is valid.
+    log.error("caller_refused", upstream=upstream, problem=refusal.detail)
     return ServiceError(Reason.INTERNAL)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any
@@ -27,6 +28,7 @@ from chassis.rpc.room import in_turns, no_room
 from chassis.rpc.servicing import Handler
 from chassis.rpc.stalls import StallWatch
 from chassis.rpc.status import to_status
+from chassis.rpc.tls import TlsIdentity
 from chassis.rpc.wire import (
     ANSWER_MESSAGE_BYTES_MAX,
     ANSWERS_BYTES_MAX,
@@ -65,6 +67,8 @@ class Server:
         bind: host:port; port 0 takes a free port, and `port` is its number after `start`.
         handlers: one for each method of each service that is served.
         service_token: the secret that Homeroom's processes share; RPCs without it are refused.
+        identity: the certificate of this process, for mutual TLS; without it the port is plain text.
+        peers: with mutual TLS, the names of those who may call, as their certificates have them.
         in_flight_max: requests in flight at once, over all batches.
         concurrent_rpcs_max: plain RPCs and open streams at once; the idle lines of all callers also count.
     """
@@ -77,6 +81,8 @@ class Server:
         service_token: str,
         tracing: Tracing,
         metrics: Metrics,
+        identity: TlsIdentity | None = None,
+        peers: Collection[str] = (),
         in_flight_max: int = 4096,
         concurrent_rpcs_max: int = 4096,
     ) -> None:
@@ -84,7 +90,11 @@ class Server:
             handlers=handlers, tracing=tracing, metrics=metrics, in_flight_max=in_flight_max
         )
         self._server = grpc.aio.server(
-            interceptors=[Authentication(service_token=service_token)],
+            interceptors=[
+                Authentication(
+                    service_token=service_token, peers=None if identity is None else frozenset(peers)
+                )
+            ],
             # The checks and watches of the health service come on top; they have limits of their own.
             maximum_concurrent_rpcs=concurrent_rpcs_max + CHECKS_MAX + WATCHES_MAX,
             options=[
@@ -97,6 +107,8 @@ class Server:
         self._streams: set[asyncio.Task[Any]] = set()
         self._idle_lines: set[RpcContext] = set()
         self._stalls = StallWatch()
+        # It names the clock of this process; a restarted process may run elsewhere, with another clock.
+        self._clock = random.getrandbits(63) | 1
         self._stopping = False
         self._health = HealthService()
         rpc_handlers: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {
@@ -110,6 +122,7 @@ class Server:
                 (grpc.method_handlers_generic_handler(service, service_handlers),)
             )
         reflection.enable_server_reflection([*rpc_handlers, reflection.SERVICE_NAME], self._server)
+        self._identity = identity
         self._bind = bind
         self._port = 0
 
@@ -121,7 +134,10 @@ class Server:
     async def start(self) -> None:
         """Serves from now on, and reports it in the health service; raises OSError if it cannot listen."""
         try:
-            self._port = self._server.add_insecure_port(self._bind)
+            if self._identity is None:
+                self._port = self._server.add_insecure_port(self._bind)
+            else:
+                self._port = self._server.add_secure_port(self._bind, self._identity.server_credentials())
         except RuntimeError as error:  # the text of gRPC has no reason
             raise OSError(f"cannot listen on {self._bind}") from error
         self._stalls.start()
@@ -170,7 +186,11 @@ class Server:
         if method is None or method.server_streaming:
             count = len(request.calls)
             return _carried([not_served(request.method)] * count, [""] * count)
-        sent_at = time.monotonic() - self._stalls.seconds()
+        received_at = time.monotonic()
+        if request.clock == self._clock:
+            sent_at = min(request.sent_at, received_at)
+        else:
+            sent_at = received_at - self._stalls.seconds()
         answers = await self._dispatcher.run(
             method,
             [
@@ -189,7 +209,14 @@ class Server:
                 for carried in request.calls
             ],
         )
-        return _carried(answers, [carried.user_id for carried in request.calls])
+        carried = _carried(answers, [carried.user_id for carried in request.calls])
+        # The bytes of two messages in a row are the bytes of both merged.
+        return (
+            carried
+            + carrier_pb2.CarryResponse(
+                clock=self._clock, received_at=received_at, answered_at=time.monotonic()
+            ).SerializeToString()
+        )
 
     def _plain_handler(self, method: Method) -> grpc.RpcMethodHandler[Any, Any]:
         async def unary(payload: bytes, context: RpcContext) -> bytes:

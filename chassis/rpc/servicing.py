@@ -45,6 +45,8 @@ KeyedOperation = Callable[[Sequence[Item[R]], Callable[[V], bytes]], Awaitable[S
 # Returns the rows of one page: at most `page.limit`, after `page.after`. If the rows have to be searched for,
 # it returns the stretch of the list that it has searched.
 PagedOperation = Callable[[Item[R], Page], Awaitable[Sequence[V] | Stretch[V]]]
+# Reads what a page shows besides its rows, and makes the response message with it.
+PageHead = tuple[Callable[[Item[R]], Awaitable[Any]], Callable[[Any], Message]]
 # Yields the values of a stream, until the stream ends.
 StreamOperation = Callable[[Item[R]], AsyncIterator[V]]
 # Returns the serialized content of each name; see `Reply.content`.
@@ -124,11 +126,13 @@ def paged(
     *,
     position: Callable[[V], Position],
     tokens: PageTokens,
+    head: PageHead[R] | None = None,
 ) -> Handler:
     """Serves a list in pages. A page ends at `page_size` rows, or before PAGE_BYTES_MAX.
 
     The response message must have one repeated message field, for the rows, and `next_page_token`. `render`
-    makes one row. `position` returns the position of a row in the list: the next page begins after it.
+    makes one row. `position` returns the position of a row in the list: the next page begins after it. `head`
+    fills the other fields of the response.
     """
     method = find_method(path)
     rows_field = _rows_field(method)
@@ -150,7 +154,11 @@ def paged(
             rows.append(row)
         ended_at = position(found[len(rows) - 1]) if len(found) > len(rows) else stretch.searched_to
         token = "" if ended_at is None else tokens.write(method.path, ended_at)
-        return Reply(method.response_type(**{rows_field: rows, "next_page_token": token}))
+        page = method.response_type(**{rows_field: rows, "next_page_token": token})
+        if head is not None:
+            read_head, render_head = head
+            page.MergeFrom(render_head(await read_head(item.asking(convert(item)))))
+        return Reply(page)
 
     async def answer(items: Sequence[Item[M]]) -> list[Outcome]:
         places = asyncio.Semaphore(PAGES_AT_ONCE_MAX)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -30,6 +31,11 @@ BY_SCHEDULE = "progress_service"
 """Who orders the scheduled runs, as the history of a license shows it."""
 REASON = "brought into step with the progress"
 """Why a run changes a license, as its history shows it."""
+
+
+def run_id_of(user_id: str, method: str, key: str) -> RunId:
+    """The id of the run that a request with this key begins, the same for every repetition."""
+    return RunId(uuid5(SYNC_EVENTS, f"run\n{user_id}\n{method}\n{key}"))
 
 
 class Outcome(StrEnum):
@@ -90,6 +96,13 @@ class Run:
     counts: Counts
     started_at: datetime
     finished_at: datetime | None
+
+
+class Report(NamedTuple):
+    """A run, and its first changes."""
+
+    run: Run
+    changes: Sequence[Change]
 
 
 class Lease(NamedTuple):

@@ -64,4 +64,4 @@ class StoreComparison:
             short_of_time = item.deadline - time.monotonic() < SEARCH_SECONDS_MIN
             if after is None or len(found) >= page.limit or short_of_time:
                 break
-        return Stretch(found[: page.limit], searched_to=after)
+        return Stretch(found[: page.limit], searched_to=None if after is None else tuple(after))

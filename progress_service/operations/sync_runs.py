@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from datetime import timedelta
 
 from chassis import failpoints
@@ -49,6 +50,16 @@ class SyncRuns:
         self._interval = interval
         self._retention = retention
         self._age_seconds_min = age_seconds_min
+        self._wakes: list[Callable[[], object]] = []
+
+    def at_wake(self, act: Callable[[], object]) -> None:
+        """Call `act` at each `wake`; it makes the job run now."""
+        self._wakes.append(act)
+
+    def wake(self) -> None:
+        """Work now: call this after a run has begun."""
+        for act in self._wakes:
+            act()
 
     async def work(self) -> float | None:
         """A job: one step of the run that has waited longest."""
@@ -79,6 +90,7 @@ class SyncRuns:
         )
         if await self._runs.begin_due(order, interval=self._interval, deadline=step_deadline()):
             log.info("sync_run_scheduled", run_id=str(order.run_id))
+            self.wake()
 
     async def purge(self) -> float | None:
         """A job: delete a part of the oldest run that is past its retention."""

@@ -9,9 +9,8 @@ from chassis.postgres import Connection, Database
 from chassis.postgres.rows import from_row
 from progress_service.domain.earnings import Gain
 from progress_service.domain.statistics import UserId
-from progress_service.store.achievements import award
-from progress_service.store.learners import lock_learners, raise_versions
-from progress_service.store.levels import raise_levels
+from progress_service.store.granting import grant
+from progress_service.store.learners import lock_learners
 
 _FIND_OUTDATED = """
     SELECT outdated.user_id, outdated.specialization
@@ -72,9 +71,5 @@ async def _decide(connection: Connection, outdated: Sequence[Outdated]) -> Raise
         for each in outdated
         if each.user_id in locked
     ]
-    changes = await raise_levels(connection, gains)
-    learners = sorted({change.user_id for change in changes if change.reached})
-    if learners:
-        await raise_versions(connection, learners)
-        await award(connection, learners)
+    changes = await grant(connection, gains)
     return Raised(len(outdated), len(gains), levels_changed=bool(changes))

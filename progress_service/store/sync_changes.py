@@ -7,11 +7,16 @@ from collections.abc import Sequence
 import asyncpg
 
 from chassis.batch import Item
-from chassis.postgres import Connection, Database
+from chassis.batch import Outcome as Answer
+from chassis.context import Claim
+from chassis.postgres import Connection, Database, idempotency
+from chassis.postgres.idempotency import StoredResponse
+from chassis.postgres.isolation import Locked
+from chassis.postgres.keyed import Render, write_keyed
 from chassis.postgres.rows import from_row
 from chassis.rpc.paging import Page
 from progress_service.domain.desyncs import Action, Kind
-from progress_service.domain.sync_runs import Change, Outcome, Run, RunId
+from progress_service.domain.sync_runs import Change, Order, Outcome, Report, Run, RunId
 from progress_service.store.sync_runs import CHANGE, SELECT_RUN, change_rows, run_from
 
 _CHANGE_COLUMNS = """
@@ -53,6 +58,8 @@ _END = f"""
      WHERE run.run_id = $1
 """
 
+_LOCK_RUN = "SELECT FROM sync_runs WHERE run_id = $1 FOR UPDATE"
+
 _LIST = f"""
     SELECT {_CHANGE_COLUMNS}
       FROM sync_changes
@@ -82,6 +89,34 @@ class SyncChangeStore:
             await self._database.execute_write(
                 _END, run_id, change_rows(run_id, changes), deadline=deadline, name="end_changes"
             )
+
+    async def find_answers(
+        self, items: Sequence[Item[Order]], *, deadline: float
+    ) -> dict[Claim, StoredResponse]:
+        """The stored answers of these orders' keys; unused keys are absent."""
+
+        async def work(connection: Connection) -> dict[Claim, StoredResponse]:
+            return await idempotency.find(connection, [item.claim for item in items])
+
+        return await self._database.read(work, deadline=deadline, name="find_sync_answers")
+
+    async def answer(self, item: Item[Order], *, changes_max: int, render: Render[Report]) -> Answer | Locked:
+        """Answer an order with its run as it is now, and store the answer with the order's key.
+
+        The run exists. Another request with the same key waits for its row; it then gets the same answer.
+        """
+
+        async def lock(connection: Connection, items: Sequence[Item[Order]]) -> None:
+            for each in items:
+                await connection.execute(_LOCK_RUN, each.request.run_id)
+
+        async def change(connection: Connection, _: None, items: Sequence[Item[Order]]) -> list[Report]:
+            return [await _report(connection, each.request.run_id, changes_max) for each in items]
+
+        (answer,) = await write_keyed(
+            self._database, [item], lock=lock, change=change, render=render, name="answer_sync_order"
+        )
+        return answer
 
     async def list_changes(self, item: Item[RunId], page: Page) -> list[Change]:
         """The changes of a run, by specialization, then by learner."""
@@ -117,6 +152,11 @@ async def end_changes(connection: Connection, run_id: RunId, changes: Sequence[C
     """The same as `SyncChangeStore.end`, inside the caller's transaction."""
     if changes:
         await connection.execute(_END, run_id, change_rows(run_id, changes))
+
+
+async def _report(connection: Connection, run_id: RunId, changes_max: int) -> Report:
+    (row,) = await connection.fetch(f"{SELECT_RUN} WHERE run_id = $1", run_id)
+    return Report(run_from(row), await _changes_of(connection, run_id, "", "", changes_max))
 
 
 async def _changes_of(

@@ -10,11 +10,15 @@ from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from chassis.errors import Reason, ServiceError
+from session_service.domain.authors import Author
 from session_service.domain.holds import HoldName
 from session_service.domain.ids import HoldId, SessionId
 from session_service.domain.papers import Draw
 from session_service.domain.states import LIVE_STATES, SessionState
 from session_service.domain.tests import Definition, Edition, Kind
+
+# How long ago a client that was offline may say that an answer was given.
+OCCURRED_AGE_MAX = timedelta(hours=48)
 
 
 class CloseReason(StrEnum):
@@ -59,9 +63,20 @@ class CloseRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class ListRequest:
-    """Which of the caller's sessions to list; None does not restrict."""
+class AdministratorClose:
+    """A session of a learner that somebody else ends, and why."""
 
+    learner_id: str
+    session_id: SessionId
+    reason: str
+    question_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ListRequest:
+    """Which sessions of a learner to list; None does not restrict."""
+
+    user_id: str
     state: SessionState | None
     test_id: str | None
 
@@ -81,6 +96,12 @@ class SessionKey(NamedTuple):
     session_id: SessionId
 
 
+def session_of(request: SessionRequest, caller_id: str) -> SessionKey:
+    """The session that a request is about: the caller's own, unless the request names another learner."""
+    learner_id = request.learner_id if isinstance(request, AdministratorClose) else caller_id
+    return SessionKey(learner_id, request.session_id)
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """One attempt of one learner at one test.
@@ -89,6 +110,11 @@ class Session:
     `answers_correct` count every answer, repeats included. `paused_seconds` are those of the pauses that have
     ended. While a session is paused, its `deadline_at` is the one that it has if the pause lasts until
     `pause_until`, when the budget is used up. `seed` and `drawn` are what its start has drawn; see `Draw`.
+    `seen_at` is the last sign of life of its page, and `left_at` when a page said that it is being closed.
+    `lease_check_at` is when to look whether the lease is lost; see `lease_end`.
+
+    `attempt` counts all sessions of this learner and test. `attempts_before` counts those before this one
+    that have used an attempt; it is None in rows of an earlier release, as are the ids of the start.
     """
 
     user_id: str
@@ -125,6 +151,18 @@ class Session:
     identity_due_seconds: float | None = None
     identity_lapse_seconds: float | None = None
     identity_locked_at: datetime | None = None
+    attempts_before: int | None = None
+    start_request_id: str | None = None
+    start_trace_id: str | None = None
+    heartbeat_seq: int | None = None
+    seen_at: datetime | None = None
+    left_at: datetime | None = None
+    lease_check_at: datetime | None = None
+
+    @property
+    def attempt_number(self) -> int:
+        """The attempt that this session uses if it counts: 1 for the first, without gaps."""
+        return self.attempt if self.attempts_before is None else self.attempts_before + 1
 
     @property
     def key(self) -> SessionKey:
@@ -141,7 +179,8 @@ class Session:
 
     @property
     def last_activity_at(self) -> datetime:
-        return self.last_answer_at or self.started_at
+        """The latest sign of life."""
+        return max(self.last_answer_at or self.started_at, self.seen_at or self.started_at)
 
     @property
     def score_so_far(self) -> float:
@@ -171,7 +210,12 @@ class StartedSession:
 
 @dataclass(frozen=True, slots=True)
 class GivenAnswer:
-    """An answer as it is kept: the `attempt`-th to this question in this session."""
+    """An answer as it is kept: the `attempt`-th to this question in this session.
+
+    `occurred_at` is by the learner's clock, within OCCURRED_AGE_MAX before `answered_at`; a time outside of
+    that was moved to the nearer end, and is marked as clamped.
+    `version` is the version of the session after it. The ids are those of the request that brought it.
+    """
 
     user_id: str
     session_id: SessionId
@@ -181,6 +225,10 @@ class GivenAnswer:
     correct: bool
     occurred_at: datetime | None
     answered_at: datetime
+    occurred_at_clamped: bool
+    version: int
+    request_id: str
+    trace_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +255,8 @@ def start(
     session_id: SessionId,
     hold_id: HoldId,
     attempt: int,
+    attempts_before: int,
+    author: Author,
     draw: Draw,
     now: datetime,
 ) -> Session:
@@ -237,6 +287,9 @@ def start(
         deadline_at=now + timedelta(seconds=min(limits)) if limits else None,
         seed=draw.seed,
         drawn=draw.drawn,
+        attempts_before=attempts_before,
+        start_request_id=author.request_id,
+        start_trace_id=author.trace_id,
     )
 
 
@@ -289,6 +342,14 @@ def require_open(session: Session) -> None:
         )
 
 
+def clamped(occurred_at: datetime | None, *, now: datetime) -> tuple[datetime | None, bool]:
+    """The time of the learner's clock within OCCURRED_AGE_MAX before now, and whether it had to be moved."""
+    if occurred_at is None:
+        return None, False
+    kept = min(max(occurred_at, now - OCCURRED_AGE_MAX), now)
+    return kept, kept != occurred_at
+
+
 def with_answer(session: Session, *, correct: bool, previous: LatestAnswer | None, now: datetime) -> Session:
     """The session after one more answer to a question; `previous` is the answer before it, if any."""
     solved_before = previous is not None and previous.correct
@@ -311,10 +372,23 @@ def spends_hold(session: Session) -> bool:
     return session.answered > 0 or (session.total == 0 and session.state is SessionState.COMPLETED)
 
 
+def uses_attempt(session: Session) -> bool:
+    """Whether the session uses one of the attempts that its test allows: as soon as it counts.
+
+    `USES_ATTEMPT` in the store says the same in SQL.
+    """
+    return spends_hold(session)
+
+
+def attempts_used(latest: Session | None, before_latest: int) -> int:
+    """How many attempts a learner has used, from their latest session and the number used before it."""
+    return 0 if latest is None else before_latest + uses_attempt(latest)
+
+
 def counts_as_completed(session: Session) -> bool:
-    """Whether a closed session has a result: its learner handed it in, or its time ended with answers."""
+    """Whether a closed session has a result: its learner handed it in, or it was ended with answers."""
     return session.close_reason is CloseReason.SUBMITTED or (
-        session.close_reason is CloseReason.TIMED_OUT and session.answered > 0
+        session.close_reason in {CloseReason.TIMED_OUT, CloseReason.ADMINISTRATOR} and session.answered > 0
     )
 
 

@@ -15,6 +15,7 @@ from chassis.postgres import idempotency
 from chassis.postgres.idempotency import CompletedCall
 from chassis.postgres.keyed import completed_call
 from chassis.postgres.outbox import OutboxEvent
+from session_service.domain.authors import Author
 from session_service.domain.holds import HoldName, HoldRequest, HoldState, OpenHold, hold_request
 from session_service.domain.identity import IdentityRules, next_check, not_enrolled, with_check
 from session_service.domain.ids import SessionId, hold_id_of
@@ -101,6 +102,7 @@ class Round:
         self._resumed: list[PendingStart] = []
         self._now: datetime | None = None
         self.overdue: set[SessionKey] = set()
+        self.returned_to: set[SessionKey] = set()
         self.resumes: list[Resume] = []
         self.releases: list[OutboxEvent] = []
 
@@ -150,6 +152,8 @@ class Round:
                     session_id=SessionId(uuid7()),
                     hold_id=pending.hold_id,
                     attempt=_attempt(facts),
+                    attempts_before=facts.attempts_used,
+                    author=Author.of(pending.item.context),
                     draw=pending.draw,
                     now=facts.now,
                 )
@@ -185,6 +189,8 @@ class Round:
 
     def _resume(self, pending: PendingStart, session: Session) -> None:
         pending.complete(StartedSession(session, resumed=True), self._render)
+        if session.lease_check_at is not None:
+            self.returned_to.add(session.key)
         self._claiming[pending.claim] = pending
         self._resumed.append(pending)
         event = None
@@ -204,7 +210,7 @@ class Round:
             self._followers.append((pending, self._starting[pending.test][0]))
             return
         allowed = edition.definition.max_attempts
-        if allowed is not None and _attempt(facts) > allowed:
+        if allowed is not None and facts.attempts_used >= allowed:
             pending.outcome = ServiceError(
                 Reason.ATTEMPTS_EXHAUSTED,
                 f"This test may be taken {allowed} times",
@@ -224,6 +230,7 @@ class Round:
 
 
 def _attempt(facts: StartFacts) -> int:
+    """The number of the next session of this test; see `Session.attempt`."""
     return 1 if facts.latest is None else facts.latest.attempt + 1
 
 

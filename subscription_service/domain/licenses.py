@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import NamedTuple
 from uuid import UUID
 
 from chassis.errors import Reason, ServiceError, invalid_field
 
 BY_PROGRESS = "progress_service"
+
+
+class Origin(StrEnum):
+    """What ordered a change of a license."""
+
+    PROGRESS = "progress"
+    ADVANCE = "advance"
+    RESET = "reset"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +139,10 @@ class AgedLicense(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Progression:
-    """One change of a license; `from_level` is 0 when there was none before."""
+    """One change of a license; `from_level` is 0 when there was none before.
+
+    `epoch` is that of the license after the change. `origin` is None if an earlier program made the change.
+    """
 
     user_id: str
     specialization: str
@@ -141,6 +153,8 @@ class Progression:
     reason: str
     event_id: UUID
     changed_at: datetime
+    epoch: int = 0
+    origin: Origin | None = None
 
 
 class SequencedProgression(NamedTuple):
@@ -203,6 +217,7 @@ class LicenseRecord:
             level=reached.level,
             max_level=reached.max_level,
             epoch=reached.epoch,
+            origin=Origin.PROGRESS,
             by=by,
             reason=reached.reason,
             event_id=reached.event_id,
@@ -223,6 +238,7 @@ class LicenseRecord:
             level=reset.to_level,
             max_level=reset.max_level,
             epoch=reset.epoch,
+            origin=Origin.RESET,
             by=reset.by,
             reason=reset.reason,
             event_id=reset.event_id,
@@ -249,6 +265,7 @@ class LicenseRecord:
             level=advance.to_level,
             max_level=license_.max_level,
             epoch=None,
+            origin=Origin.ADVANCE,
             by=advance.by,
             reason=advance.reason,
             event_id=advance.event_id,
@@ -261,6 +278,7 @@ class LicenseRecord:
         level: int,
         max_level: int,
         epoch: int | None,
+        origin: Origin,
         by: str,
         reason: str,
         event_id: UUID,
@@ -287,6 +305,8 @@ class LicenseRecord:
                 reason=reason,
                 event_id=event_id,
                 changed_at=self.now,
+                epoch=new.epoch,
+                origin=origin,
             )
         )
         return new

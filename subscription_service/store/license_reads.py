@@ -16,6 +16,7 @@ from subscription_service.domain.licenses import (
     License,
     LicenseOrder,
     LicenseSelection,
+    Origin,
     Progression,
     SequencedProgression,
 )
@@ -24,7 +25,8 @@ LICENSE = """user_id text, specialization text, level integer, max_level integer
              updated_at timestamptz"""
 LICENSE_COLUMNS = names(LICENSE)
 PROGRESSION = """user_id text, specialization text, from_level integer, to_level integer, max_level integer,
-                 changed_by text, reason text, event_id uuid, changed_at timestamptz"""
+                 changed_by text, reason text, event_id uuid, changed_at timestamptz, epoch integer,
+                 origin text"""
 PROGRESSION_COLUMNS = names(PROGRESSION)
 
 
@@ -181,4 +183,5 @@ _LEVELS_OF_A_LEARNER = f"""
 
 
 def _progression(row: asyncpg.Record) -> SequencedProgression:
-    return SequencedProgression(row["sequence"], from_row(Progression, row))
+    origin = None if row["origin"] is None else Origin(row["origin"])
+    return SequencedProgression(row["sequence"], from_row(Progression, row, origin=origin))

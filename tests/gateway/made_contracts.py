@@ -50,6 +50,7 @@ class Rpc:
     roles: Sequence[int] = (options_pb2.ROLE_LEARNER,)
     safe: bool = False
     created_unless: str = ""
+    csv_of: str = ""
     refusals: Sequence[str] = ()
     etag: str = ""
     if_match: str = ""
@@ -71,6 +72,7 @@ def methods(*rpcs: Rpc, owner: str = "session") -> list[Method]:
         policy: Any = method.options.Extensions[cast("Any", options_pb2.policy)]
         policy.roles.extend(rpc.roles)
         policy.created_unless = rpc.created_unless
+        policy.csv_of = rpc.csv_of
         policy.refusals.extend(rpc.refusals)
         policy.etag = rpc.etag
         policy.if_match = rpc.if_match

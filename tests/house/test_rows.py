@@ -202,12 +202,12 @@ def test_a_row_type_is_the_type_that_a_migration_creates() -> None:
     faults = []
     for owner, place, row_type in row_types():
         created = types(owner).get(row_type.name)
-        if created != " ".join(row_type.columns.split()):
+        if created is None or created.replace(" []", "[]") != " ".join(row_type.columns.split()):
             faults.append(f"{place}: {row_type.columns!r} here, and {created!r} in the migration")
     assert not faults, told(faults)
     assert {row_type.name for _, _, row_type in row_types()} >= {
         "completed_call",
-        "started_session_with_checks",
+        "started_session",
         "new_hold",
     }
 

@@ -10,8 +10,8 @@ from chassis.postgres.rows import as_rows
 from progress_service.domain.desyncs import Key
 from progress_service.domain.statistics import UserId
 from progress_service.domain.sync_runs import Change, ProgressNow, RunId
+from progress_service.store.granting import grant
 from progress_service.store.learners import insert_learners, lock_learners
-from progress_service.store.levels import raise_levels
 from progress_service.store.sync_changes import end_changes
 
 # Of these keys, those whose change is still planned, with the learner's level and epoch.
@@ -63,7 +63,7 @@ class GrantStore:
                     ended[change.key], gain = change.granted(now[change.key])
                     if gain is not None:
                         gains.append(gain)
-            await raise_levels(connection, gains)
+            await grant(connection, gains)
             await end_changes(connection, run_id, list(ended.values()))
             return [
                 ended.get(change.key, change) if change.user_id in locked else Locked.HELD_BY_ANOTHER
