@@ -28,6 +28,8 @@ NAMES = frozenset(
     {
         "session.after_holds_placed",
         "session.after_commit",
+        "session.before_changes_committed",
+        "session.after_changes_committed",
         "subscription.after_commit",
         "relay.after_delivery",
         "progress.after_commit",

@@ -22,12 +22,14 @@ from gateway.admission import Admission, Place
 from gateway.answers import REPLAYED, Answer, HttpResponse
 from gateway.authentication import Authenticator
 from gateway.bodies import BodyReader
+from gateway.client_address import ClientAddresses
 from gateway.connections import Connection
 from gateway.csv_answers import csv_answer, prefers_csv
 from gateway.documents.pages import Pages
 from gateway.keys import IDEMPOTENCY_KEY, idempotency_key
 from gateway.networks import Networks
 from gateway.problems import HttpRefusal, problem
+from gateway.rate_limits import RateLimits
 from gateway.request_headers import REQUEST_ID, REQUEST_TIMEOUT, request_id_of, timeout_seconds_of
 from gateway.request_log import RequestLog
 from gateway.routes import Route, RouteTable
@@ -52,6 +54,8 @@ class _Exchange:
     metered_as: str = UNROUTED
     idempotency_key: str = ""
     span: RequestSpan | None = None
+    address: str = ""
+    lines: str = ""
     place: Place | None = None
 
     @property
@@ -75,6 +79,8 @@ class Application:
         *,
         routes: RouteTable,
         authenticator: Authenticator,
+        rate_limits: RateLimits,
+        addresses: ClientAddresses,
         admission: Admission,
         bodies: BodyReader,
         upstreams: Mapping[str, Upstream],
@@ -88,6 +94,8 @@ class Application:
     ) -> None:
         self._routes = routes
         self._authenticator = authenticator
+        self._rate_limits = rate_limits
+        self._addresses = addresses
         self._admission = admission
         self._bodies = bodies
         self._upstreams = upstreams
@@ -126,11 +134,23 @@ class Application:
             raise ConnectionResetError("The client left")
         self._record(exchange, answer)
         response = HttpResponse(
-            answer, request_id=exchange.request_id, close=self._draining(), place=exchange.place
+            answer,
+            request_id=exchange.request_id,
+            close=self._draining(),
+            place=exchange.place,
+            lines=exchange.lines,
         )
         return cast("web.StreamResponse", response)
 
     async def _answer(self, exchange: _Exchange) -> Answer:
+        request = exchange.request
+        exchange.address = self._addresses.find(
+            request.headers,
+            peer=request.remote,
+            peer_address=cast("Connection", request.protocol).address,
+        )
+        if exchange.path not in PUBLIC_PAGES:
+            self._rate_limits.take_address(exchange.address)
         place = self._routes.find(exchange.path)
         if place is None:
             return await self._page(exchange)
@@ -144,7 +164,8 @@ class Application:
     async def _call(self, exchange: _Exchange, route: Route, path_values: Sequence[str]) -> Answer:
         method, headers = route.method, exchange.request.headers
         self._admission.refuse_if_full(route.upstream, method)
-        principal = await self._authenticator.authenticate(headers.get("Authorization"))
+        principal = await self._authenticator.authenticate(headers.getall("Authorization", ()))
+        exchange.lines = self._rate_limits.take_user(principal.user_id)
         if method.roles.isdisjoint(principal.roles):
             raise ServiceError(Reason.PERMISSION_DENIED, "The token's roles do not allow this")
         span = exchange.span = self._begin_span(exchange.request, route)
@@ -161,7 +182,7 @@ class Application:
             route.upstream,
             method,
             learner=principal.user_id,
-            address=cast("Connection", exchange.request.protocol).address,
+            address=exchange.address,
         )
         message = route.request.read(body=body, values=path_values, query=exchange.query)
         reply = await self._upstreams[route.upstream].call(

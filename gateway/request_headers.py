@@ -16,7 +16,9 @@ TIMEOUT_SECONDS_MIN = 0.5
 TIMEOUT_SECONDS_MAX = 60.0
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
-_SECONDS = re.compile(r"[0-9]{1,4}(\.[0-9]{1,6})?")
+# Exactly the numbers from the least to the largest timeout, with at most six digits after the point.
+TIMEOUT_SECONDS_PATTERN = r"0\.[5-9][0-9]{0,5}|([1-9]|[1-5][0-9])(\.[0-9]{1,6})?|60(\.0{1,6})?"
+_SECONDS = re.compile(TIMEOUT_SECONDS_PATTERN)
 _JSON_TYPE = re.compile(r"application/(?:[a-z0-9!#$&^_.-]+\+)?json", re.IGNORECASE)
 _UTF8_CHARSET = re.compile(r'\s*(?:charset\s*=\s*"?utf-?8"?\s*)?', re.IGNORECASE)
 
@@ -36,13 +38,12 @@ def timeout_seconds_of(given: str | None) -> float:
     """
     if given is None:
         return TIMEOUT_SECONDS_DEFAULT
-    seconds = float(given) if _SECONDS.fullmatch(given) else 0.0
-    if not TIMEOUT_SECONDS_MIN <= seconds <= TIMEOUT_SECONDS_MAX:
+    if not _SECONDS.fullmatch(given):
         raise invalid_field(
             REQUEST_TIMEOUT,
             f"must be a number of seconds from {TIMEOUT_SECONDS_MIN:g} to {TIMEOUT_SECONDS_MAX:g}",
         )
-    return seconds
+    return float(given)
 
 
 def check_content_type(given: str | None) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
-from chassis.process.config import ServiceConfig, check_address, rules
-from session_service.domain.timing import TimeRules
+from chassis.process.config import PREFIX, ServiceConfig, check_address, rules
+from session_service.domain.timing import Retention, TimeRules
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,30 @@ class Config(ServiceConfig):
     deadline_grace_seconds: float = field(default=3.0, metadata=rules(minimum=0, maximum=300))
     # How long all pauses of one session may stop its clock, together. 0: no session can be paused.
     pause_budget_seconds: float = field(default=1800.0, metadata=rules(minimum=0, maximum=2_592_000))
+    # Counted from the end of a session. The session itself, with its score and its counts, stays.
+    answers_retention_days: float = field(default=1826.0, metadata=rules(minimum=1, maximum=36_500))
+    timeline_retention_days: float = field(default=400.0, metadata=rules(minimum=1, maximum=36_500))
+
+    # What pages are told to do. One heartbeat adds at most twice as much engaged time.
+    heartbeat_interval_seconds: float = field(default=15.0, metadata=rules(minimum=1, maximum=300))
+    # An unanswered session whose page has sent heartbeats ends after so long without one. Browsers slow down
+    # hidden pages to one heartbeat a minute.
+    session_lease_seconds: float = field(default=300.0, metadata=rules(minimum=2, maximum=604_800))
+    # The same, after the page has said that it is being closed.
+    session_left_lease_seconds: float = field(default=60.0, metadata=rules(minimum=1, maximum=604_800))
+    # How often to look for sessions whose deadline or lease has passed.
+    session_sweep_interval_seconds: float = field(default=2.0, metadata=rules(minimum=0.1, maximum=3600))
+
+    @classmethod
+    def problems(cls, given: Mapping[str, Any]) -> Iterator[str]:
+        """The problems between fields: a lease outlasts the silence between two heartbeats."""
+        yield from super().problems(given)
+        interval, lease = given.get("heartbeat_interval_seconds"), given.get("session_lease_seconds")
+        if interval is not None and lease is not None and lease < 2 * interval:
+            yield (
+                f"{PREFIX}SESSION_LEASE_SECONDS ({lease:g}) must be at least twice "
+                f"{PREFIX}HEARTBEAT_INTERVAL_SECONDS ({interval:g})"
+            )
 
     @property
     def times(self) -> TimeRules:
@@ -42,4 +68,15 @@ class Config(ServiceConfig):
             grace=timedelta(seconds=self.deadline_grace_seconds),
             pause_budget=timedelta(seconds=self.pause_budget_seconds),
             idle_allowed=timedelta(hours=self.session_idle_hours),
+            heartbeat_interval=timedelta(seconds=self.heartbeat_interval_seconds),
+            lease=timedelta(seconds=self.session_lease_seconds),
+            left_lease=timedelta(seconds=self.session_left_lease_seconds),
+        )
+
+    @property
+    def retention(self) -> Retention:
+        """How long the records of ended sessions are kept."""
+        return Retention(
+            answers=timedelta(days=self.answers_retention_days),
+            timeline=timedelta(days=self.timeline_retention_days),
         )

@@ -275,8 +275,9 @@ class VersionedCache:
                 yield
         except (Exception, asyncio.CancelledError) as error:
             task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
-                raise
+            if task is not None and task.cancelling():
+                # The caller left. redis-py turns some cancellations into errors of its own.
+                raise asyncio.CancelledError from error
             if not isinstance(error, RedisError | OSError | TimeoutError):
                 log.warning("cache_misbehaved", cache=self._name, exc_info=error)
             if self._breaker.failed():

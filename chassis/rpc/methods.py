@@ -67,6 +67,7 @@ class Method:
     refusals: tuple[str, ...]
     etag: str
     if_match: str
+    token_in_body: str
 
     @property
     def internal(self) -> bool:
@@ -132,6 +133,7 @@ def _method(descriptor: MethodDescriptor) -> Method:
         refusals=tuple(policy.refusals),
         etag=policy.etag,
         if_match=policy.if_match,
+        token_in_body=policy.token_in_body,
     )
 
 

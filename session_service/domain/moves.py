@@ -11,6 +11,7 @@ from session_service.domain.identity import identity_shown
 from session_service.domain.sessions import CloseReason, Session
 from session_service.domain.states import SessionState, require_move
 from session_service.domain.tests import Definition
+from session_service.domain.timing import TimeRules
 
 
 def pause(session: Session, *, budget: timedelta, now: datetime) -> Session:
@@ -39,7 +40,14 @@ def pause(session: Session, *, budget: timedelta, now: datetime) -> Session:
 def resume(session: Session, *, now: datetime) -> Session:
     """The session with its clock going on; raises ServiceError with ILLEGAL_TRANSITION."""
     require_move(session.state, SessionState.ACTIVE)
-    return replace(_without_pause(session, now=now), state=SessionState.ACTIVE, version=session.version + 1)
+    # The engaged time goes on from here: the next heartbeat must not count the pause.
+    ended_at = now if session.pause_until is None else min(now, session.pause_until)
+    return replace(
+        _without_pause(session, now=now),
+        state=SessionState.ACTIVE,
+        seen_at=None if session.seen_at is None else max(session.seen_at, ended_at),
+        version=session.version + 1,
+    )
 
 
 def complete(session: Session, definition: Definition, *, now: datetime) -> Session:
@@ -93,6 +101,29 @@ def close_for_administrator(session: Session, definition: Definition, *, now: da
     state = SessionState.EXPIRED if session.answered else SessionState.ABANDONED
     passed = _enough(session, definition) and session.answered > 0
     return _close(session, state, CloseReason.ADMINISTRATOR, passed=passed, at=now)
+
+
+def lease_end(session: Session, times: TimeRules) -> datetime | None:
+    """When a session loses its lease; None for one that needs none.
+
+    That is an answered session, which stays until its deadline or its idle time, and one whose page has never
+    sent a heartbeat: clients without heartbeats exist. A pause is no absence.
+    """
+    if session.answered > 0 or session.lease_check_at is None:
+        return None
+    ends = []
+    if session.seen_at is not None:
+        ends.append(session.seen_at + times.lease)
+    if session.left_at is not None and (session.seen_at is None or session.seen_at <= session.left_at):
+        ends.append(session.left_at + times.left_lease)
+    if not ends:
+        return None
+    return max(min(ends), session.pause_until or session.started_at)
+
+
+def lose_lease(session: Session, *, at: datetime) -> Session:
+    """The session, ended because nobody has used it; raises like `abandon`."""
+    return _close(session, SessionState.ABANDONED, CloseReason.NEVER_USED, passed=False, at=at)
 
 
 def as_of(session: Session, definition: Definition | None, *, now: datetime, grace: timedelta) -> Session:

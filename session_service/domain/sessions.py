@@ -17,6 +17,9 @@ from session_service.domain.papers import Draw
 from session_service.domain.states import LIVE_STATES, SessionState
 from session_service.domain.tests import Definition, Edition, Kind
 
+# How long ago a client that was offline may say that an answer was given.
+OCCURRED_AGE_MAX = timedelta(hours=48)
+
 
 class CloseReason(StrEnum):
     """Why a session has ended."""
@@ -107,6 +110,8 @@ class Session:
     `answers_correct` count every answer, repeats included. `paused_seconds` are those of the pauses that have
     ended. While a session is paused, its `deadline_at` is the one that it has if the pause lasts until
     `pause_until`, when the budget is used up. `seed` and `drawn` are what its start has drawn; see `Draw`.
+    `seen_at` is the last sign of life of its page, and `left_at` when a page said that it is being closed.
+    `lease_check_at` is when to look whether the lease is lost; see `lease_end`.
 
     `attempt` counts all sessions of this learner and test. `attempts_before` counts those before this one
     that have used an attempt; it is None in rows of an earlier release, as are the ids of the start.
@@ -149,6 +154,10 @@ class Session:
     attempts_before: int | None = None
     start_request_id: str | None = None
     start_trace_id: str | None = None
+    heartbeat_seq: int | None = None
+    seen_at: datetime | None = None
+    left_at: datetime | None = None
+    lease_check_at: datetime | None = None
 
     @property
     def attempt_number(self) -> int:
@@ -170,7 +179,8 @@ class Session:
 
     @property
     def last_activity_at(self) -> datetime:
-        return self.last_answer_at or self.started_at
+        """The latest sign of life."""
+        return max(self.last_answer_at or self.started_at, self.seen_at or self.started_at)
 
     @property
     def score_so_far(self) -> float:
@@ -202,6 +212,8 @@ class StartedSession:
 class GivenAnswer:
     """An answer as it is kept: the `attempt`-th to this question in this session.
 
+    `occurred_at` is by the learner's clock, within OCCURRED_AGE_MAX before `answered_at`; a time outside of
+    that was moved to the nearer end, and is marked as clamped.
     `version` is the version of the session after it. The ids are those of the request that brought it.
     """
 
@@ -213,6 +225,7 @@ class GivenAnswer:
     correct: bool
     occurred_at: datetime | None
     answered_at: datetime
+    occurred_at_clamped: bool
     version: int
     request_id: str
     trace_id: str | None
@@ -327,6 +340,14 @@ def require_open(session: Session) -> None:
             "The session is paused; resume it first",
             metadata={"from": session.state.name, "to": SessionState.ACTIVE.name},
         )
+
+
+def clamped(occurred_at: datetime | None, *, now: datetime) -> tuple[datetime | None, bool]:
+    """The time of the learner's clock within OCCURRED_AGE_MAX before now, and whether it had to be moved."""
+    if occurred_at is None:
+        return None, False
+    kept = min(max(occurred_at, now - OCCURRED_AGE_MAX), now)
+    return kept, kept != occurred_at
 
 
 def with_answer(session: Session, *, correct: bool, previous: LatestAnswer | None, now: datetime) -> Session:

@@ -14,8 +14,27 @@ class TimeRules:
         grace: for so long after its deadline a session still takes what was sent in time.
         pause_budget: how long the pauses of a session stop its clock, all together.
         idle_allowed: a session without a deadline ends after so long without a sign of life.
+        heartbeat_interval: between two heartbeats of a page. One adds at most twice as much engaged time.
+        lease: an unanswered session whose page has sent heartbeats ends after so long without one.
+        left_lease: the same, after the page has said that it is being closed.
     """
 
     grace: timedelta
     pause_budget: timedelta
     idle_allowed: timedelta
+    heartbeat_interval: timedelta
+    lease: timedelta
+    left_lease: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How long, after the end of a session, its records are kept. The session itself stays.
+
+    Attributes:
+        answers: for its answers.
+        timeline: for the events of its timeline that have rows of their own.
+    """
+
+    answers: timedelta
+    timeline: timedelta

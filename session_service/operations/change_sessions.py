@@ -20,6 +20,7 @@ from session_service.domain.sessions import (
     JudgedAnswer,
     LatestAnswer,
     Session,
+    clamped,
     content_name,
     require_open,
     with_answer,
@@ -113,6 +114,7 @@ def _answer(draft: Draft, item: Item[AnswerRequest], now: datetime) -> JudgedAns
     previous = draft.latest_answers.get(request.question_id)
     correct = draft.edition.accepts(request.question_id, request.choice)
     author = Author.of(item.context)
+    occurred_at, occurred_at_clamped = clamped(request.occurred_at, now=now)
     answer = GivenAnswer(
         user_id=draft.session.user_id,
         session_id=draft.session.session_id,
@@ -120,11 +122,12 @@ def _answer(draft: Draft, item: Item[AnswerRequest], now: datetime) -> JudgedAns
         attempt=1 if previous is None else previous.attempt + 1,
         choice=request.choice,
         correct=correct,
-        occurred_at=request.occurred_at,
+        occurred_at=occurred_at,
         answered_at=now,
         version=draft.session.version + 1,
         request_id=author.request_id,
         trace_id=author.trace_id,
+        occurred_at_clamped=occurred_at_clamped,
     )
     draft.session = with_answer(draft.session, correct=correct, previous=previous, now=now)
     draft.latest_answers[request.question_id] = LatestAnswer(answer.attempt, correct)

@@ -16,6 +16,7 @@ from session_service.domain.identity import IdentityRules
 from session_service.domain.sessions import StartRequest
 from session_service.domain.timing import TimeRules
 from session_service.operations.placing import HoldPlacing
+from session_service.operations.record_presence import SessionPresence
 from session_service.operations.resolve_holds import LostStarts
 from session_service.operations.session_changes import SessionChanges, ended_unspent
 from session_service.operations.start_rounds import PendingStart, Render, Round
@@ -39,6 +40,7 @@ class SessionStarts:
         subscription: gets units back at once.
         changes: closes a live session whose time is over, before another can start.
         lost: resolves the holds of starts that ran out of time.
+        presence: told that a learner is back.
         times: how long graces and pauses last.
         wake_relay: called after a commit that left events in the outbox.
     """
@@ -52,6 +54,7 @@ class SessionStarts:
         subscription: SubscriptionClient,
         changes: SessionChanges,
         lost: LostStarts,
+        presence: SessionPresence,
         times: TimeRules,
         wake_relay: Callable[[], None],
     ) -> None:
@@ -61,6 +64,7 @@ class SessionStarts:
         self._subscription = subscription
         self._changes = changes
         self._lost = lost
+        self._presence = presence
         self._times = times
         self._wake_relay = wake_relay
 
@@ -132,6 +136,8 @@ class SessionStarts:
         must_wait |= await self._placing.place(this_round, deadline=deadline)
         if any(each.hold is HoldState.OPEN and id(each) not in held_before for each in starts):
             await failpoints.hit_async("session.after_holds_placed")
+        if this_round.returned_to:
+            await self._presence.renew_leases(this_round.returned_to, deadline=deadline)
         await self._write(this_round, deadline)
         this_round.share_refusals()
         return must_wait

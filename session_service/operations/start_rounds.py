@@ -102,6 +102,7 @@ class Round:
         self._resumed: list[PendingStart] = []
         self._now: datetime | None = None
         self.overdue: set[SessionKey] = set()
+        self.returned_to: set[SessionKey] = set()
         self.resumes: list[Resume] = []
         self.releases: list[OutboxEvent] = []
 
@@ -188,6 +189,8 @@ class Round:
 
     def _resume(self, pending: PendingStart, session: Session) -> None:
         pending.complete(StartedSession(session, resumed=True), self._render)
+        if session.lease_check_at is not None:
+            self.returned_to.add(session.key)
         self._claiming[pending.claim] = pending
         self._resumed.append(pending)
         event = None

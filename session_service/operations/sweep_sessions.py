@@ -1,4 +1,4 @@
-"""Background work on sessions: closes those whose deadline, or idle time, has passed."""
+"""Background work on sessions: closes those whose deadline, idle time or lease has passed."""
 
 from __future__ import annotations
 
@@ -58,6 +58,17 @@ class SessionSweep:
             return await self._changes.close_idle(keys, deadline=step_deadline())
 
         return await self._sweep("idle", page, close)
+
+    async def close_unused(self) -> int:
+        """Close the sessions that nobody has answered, and whose page has gone; returns how many."""
+
+        async def page(after: SweepPosition | None) -> list[SweepPosition]:
+            return await self._sessions.list_leases(after, SESSIONS_PER_PAGE, deadline=step_deadline())
+
+        async def close(keys: list[SessionKey]) -> list[Session]:
+            return await self._changes.close_unused(keys, deadline=step_deadline())
+
+        return await self._sweep("unused", page, close)
 
     async def _sweep(
         self,

@@ -22,7 +22,8 @@ SESSION = """
     close_reason text, score double precision, passed boolean, paused_at timestamptz, pause_until timestamptz,
     paused_seconds double precision, engaged_seconds double precision, seed bigint, drawn smallint[],
     identity_due_seconds double precision, identity_lapse_seconds double precision,
-    identity_locked_at timestamptz, attempts_before integer, start_request_id text, start_trace_id text
+    identity_locked_at timestamptz, attempts_before integer, start_request_id text, start_trace_id text,
+    heartbeat_seq integer, seen_at timestamptz, left_at timestamptz, lease_check_at timestamptz
 """
 SESSION_COLUMNS = names(SESSION)
 # The columns of a new session. The others begin with their defaults: each column costs time in every start.
@@ -41,12 +42,14 @@ CHANGED = """
     user_id text, session_id uuid, state text, deadline_at timestamptz, answered integer, solved integer,
     answers_given integer, answers_correct integer, version integer, last_answer_at timestamptz,
     submitted_at timestamptz, closed_at timestamptz, close_reason text, score double precision,
-    passed boolean, paused_at timestamptz, pause_until timestamptz, paused_seconds double precision
+    passed boolean, paused_at timestamptz, pause_until timestamptz, paused_seconds double precision,
+    seen_at timestamptz, lease_check_at timestamptz
 """
 CHANGED_COLUMNS = names(CHANGED).split(", ")[2:]
 ANSWER = """
     user_id text, session_id uuid, question_id text, attempt integer, choice text, correct boolean,
-    occurred_at timestamptz, answered_at timestamptz, version integer, request_id text, trace_id text
+    occurred_at timestamptz, answered_at timestamptz, occurred_at_clamped boolean, version integer,
+    request_id text, trace_id text
 """
 USES_ATTEMPT = "(answered > 0 OR (total = 0 AND state = 'completed'))"
 """Whether a row of `sessions` uses an attempt: `uses_attempt` of the domain, in SQL."""

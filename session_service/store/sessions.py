@@ -20,7 +20,7 @@ from session_service.store.session_rows import LIVE, SESSION, SESSION_COLUMNS, s
 
 
 class SweepPosition(NamedTuple):
-    """Where a sweep is: sessions are ordered by a time (of their deadline, or their start) and their key."""
+    """Where a sweep is: sessions are ordered by a time (deadline, start, or lease) and their key."""
 
     time: datetime
     user_id: str
@@ -78,6 +78,12 @@ class SessionStore:
             _LIST_IDLE, *(after or (None, None, None)), limit, allowed, deadline=deadline
         )
 
+    async def list_leases(
+        self, after: SweepPosition | None, limit: int, *, deadline: float
+    ) -> list[SweepPosition]:
+        """Live sessions whose lease has to be looked at, the longest due first, those behind `after`."""
+        return await self._sweep(_LIST_LEASES, *(after or (None, None, None)), limit, deadline=deadline)
+
     async def _sweep(self, sql: str, *arguments: object, deadline: float) -> list[SweepPosition]:
         async def work(connection: Connection) -> Sequence[SweepPosition]:
             return [SweepPosition(*row) for row in await connection.fetch(sql, *arguments)]
@@ -125,11 +131,21 @@ _LIST_OVERDUE = f"""
      LIMIT $4
 """
 
+_LIST_LEASES = f"""
+    SELECT lease_check_at, user_id, session_id
+      FROM sessions
+     WHERE {LIVE} AND lease_check_at IS NOT NULL AND lease_check_at <= now()
+       AND ($1::timestamptz IS NULL OR (lease_check_at, user_id, session_id) > ($1, $2::text, $3::uuid))
+     ORDER BY lease_check_at, user_id, session_id
+     LIMIT $4
+"""
+
 _LIST_IDLE = f"""
     SELECT started_at, user_id, session_id
       FROM sessions
      WHERE {LIVE} AND deadline_at IS NULL AND started_at <= now() - $5::interval
        AND (last_answer_at IS NULL OR last_answer_at <= now() - $5::interval)
+       AND (seen_at IS NULL OR seen_at <= now() - $5::interval)
        AND ($1::timestamptz IS NULL OR (started_at, user_id, session_id) > ($1, $2::text, $3::uuid))
      ORDER BY started_at, user_id, session_id
      LIMIT $4

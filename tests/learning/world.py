@@ -125,6 +125,10 @@ class World:
         )
         return Item(context, request)
 
+    def again(self, item: Item[Any]) -> Item[Any]:
+        """The same request, sent now."""
+        return item._replace(context=item.context._replace(deadline=time.monotonic() + self.timeout_seconds))
+
     async def one(self, item: Item[Any], replica: Replica | None = None) -> Any:
         """The body of the single answer; raises the ServiceError that came instead."""
         (outcome,) = await (replica or self.replica).send([item])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -216,17 +217,32 @@ async def test_after_the_deadline_answers_are_refused_and_the_session_has_expire
     assert (stats.completed_sessions, stats.answers, stats.correct, stats.xp) == (1, 1, 1, 0)
 
 
-async def test_what_the_learner_says_of_the_time_is_kept_beside_our_own(world: World) -> None:
+@pytest.mark.parametrize(
+    ("ago", "kept"),
+    [
+        (timedelta(hours=-1), timedelta(0)),
+        (timedelta(minutes=5), None),
+        (timedelta(hours=47), None),
+        (timedelta(hours=49), timedelta(hours=48)),
+        (timedelta(days=4000), timedelta(hours=48)),
+    ],
+)
+async def test_what_the_learner_says_of_the_time_is_kept_beside_our_own(
+    world: World, ago: timedelta, kept: timedelta | None
+) -> None:
+    """A time outside of the last 48 hours becomes the nearest one that is believed, and is marked."""
     user, session = await begun(world)
+    said = datetime.now(UTC) - ago
     request = sessions_pb2.AnswerQuestionRequest(session_id=session, question_id="q1", choice="right 1")
-    request.occurred_at.FromJsonString("2015-10-22T22:36:33.833Z")
+    request.occurred_at.FromDatetime(said)
     await world.one(world.item(f"/{SESSIONS}/AnswerQuestion", request, user=user, key="a"))
     row = await world.truth.fetchrow(
-        "SELECT occurred_at, answered_at > now() - interval '1 hour' AS ours FROM answers WHERE user_id = $1",
-        user,
+        "SELECT occurred_at, occurred_at_clamped, answered_at FROM answers WHERE user_id = $1", user
     )
     assert row is not None
-    assert (row["occurred_at"].isoformat(), row["ours"]) == ("2015-10-22T22:36:33.833000+00:00", True)
+    assert abs(row["answered_at"] - datetime.now(UTC)) < timedelta(hours=1)
+    expected = said if kept is None else row["answered_at"] - kept
+    assert (row["occurred_at"], row["occurred_at_clamped"]) == (expected, kept is not None)
 
 
 @pytest.mark.parametrize(

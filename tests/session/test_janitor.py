@@ -328,7 +328,7 @@ async def test_jobs_go_on_though_a_round_fails(fresh_world: World) -> None:
     await world.overdue(session)
     parts = world.assemble(subscription=Away(upstream=world.upstream))
     background = Background(metrics=Metrics(service="session_service"))
-    add_jobs(background, parts, interval_seconds=0.01)
+    add_jobs(background, parts, hold_interval_seconds=0.01, sweep_interval_seconds=0.01)
     background.start()
 
     async def in_order() -> bool:

@@ -55,14 +55,10 @@ async def test_the_update_of_an_answer_touches_no_index(world: World) -> None:
     everything = f"SELECT {SESSION_COLUMNS} FROM sessions WHERE user_id = $1"  # noqa: S608 - our own names
     (row,) = await world.truth.fetch(everything, user)
     session = replace(session_from(row), answered=1, answers_given=1, last_answer_at=datetime.now(UTC))
-    await world.truth.execute("BEGIN")
-    await write_changes(world.truth, Changes(sessions=[session]))
-    updates = await world.truth.fetchrow(
-        "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_xact_user_tables WHERE relname = 'sessions'"
-    )
-    await world.truth.execute("COMMIT")
-    assert updates is not None
-    assert tuple(updates) == (1, 1)
+    async with world.truth.transaction():
+        rows, hot = await world.updates()
+        await write_changes(world.truth, Changes(sessions=[session]))
+        assert await world.updates() == (rows + 1, hot + 1)
 
 
 INSERT_SESSION = """

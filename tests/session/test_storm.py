@@ -104,7 +104,9 @@ async def test_after_a_storm_the_books_balance(fresh_world: World, seed: int) ->
     tests = [await world.test(questions=1) for _ in range(4)]
     storm = Storm(world, users, tests, seed)
     background = Background(metrics=Metrics(service="session_service"))
-    add_jobs(background, world.parts, interval_seconds=0.05)  # the janitor races every start
+    add_jobs(
+        background, world.parts, hold_interval_seconds=0.05, sweep_interval_seconds=0.05
+    )  # the janitor races every start
     for topic in world.parts.relay.topics:
         job = background.add(topic, partial(world.parts.relay.deliver_due, topic), interval_seconds=1.0)
         world.parts.relay.at_wake(job.wake)

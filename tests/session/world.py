@@ -24,11 +24,11 @@ from chassis.rpc.servicing import UnaryHandler
 from chassis.telemetry.metrics import Metrics
 from chassis.telemetry.tracing import Tracing
 from protos.progress.v1 import progress_pb2
-from protos.session.v1 import sessions_pb2, tests_pb2
+from protos.session.v1 import presence_pb2, sessions_pb2, tests_pb2
 from protos.subscription.v1 import accounts_pb2
 from session_service.__main__ import Parts, assemble
 from session_service.domain.identity import IdentityRules
-from session_service.domain.timing import TimeRules
+from session_service.domain.timing import Retention, TimeRules
 from session_service.operations.answer_hashing import ScryptCost
 from session_service.progress_client import ProgressClient
 from session_service.subscription_client import SubscriptionClient
@@ -37,12 +37,21 @@ from tests.support.databases import Databases
 from tests.support.waiting import eventually
 
 SESSIONS = "homeroom.session.v1.SessionService"
+PRESENCE = "homeroom.session.v1.PresenceService"
 TESTS = "homeroom.session.v1.TestService"
 CREATE = f"/{SESSIONS}/CreateSession"
 TOKEN = "a-secret-among-processes"
 IDENTITY_RULES = IdentityRules()
 GRACE = timedelta(seconds=3)
-TIMES = TimeRules(grace=GRACE, pause_budget=timedelta(minutes=30), idle_allowed=timedelta(hours=24))
+RETENTION = Retention(answers=timedelta(days=1826), timeline=timedelta(days=400))
+TIMES = TimeRules(
+    grace=GRACE,
+    pause_budget=timedelta(minutes=30),
+    idle_allowed=timedelta(hours=24),
+    heartbeat_interval=timedelta(seconds=15),
+    lease=timedelta(minutes=5),
+    left_lease=timedelta(minutes=1),
+)
 
 Session = sessions_pb2.Session
 numbers = itertools.count(1)
@@ -135,6 +144,14 @@ class World:
     def resume(self, user: str, session: str, key: str) -> Item[Any]:
         request = sessions_pb2.ResumeSessionRequest(session_id=session)
         return self.item(f"/{SESSIONS}/ResumeSession", request, user=user, key=key)
+
+    def beat(self, user: str, session: str, seq: int, *, visible: bool = True) -> Item[Any]:
+        request = presence_pb2.RecordHeartbeatRequest(session_id=session, seq=seq, visible=visible)
+        return self.item(f"/{PRESENCE}/RecordHeartbeat", request, user=user)
+
+    def leave(self, user: str, session: str) -> Item[Any]:
+        request = presence_pb2.LeaveSessionRequest(session_id=session)
+        return self.item(f"/{PRESENCE}/LeaveSession", request, user=user)
 
     async def started(self, user: str, test: str, key: str, **fields: Any) -> Any:
         return (await self.one(self.start(user, test, key, **fields))).session
@@ -233,6 +250,14 @@ class World:
         item = self.item(path, progress_pb2.GetStatsRequest(), user=user)
         return body(item, await self.upstream.call(path, item.request, item.context)).stats
 
+    async def updates(self) -> tuple[int, int]:
+        """How many sessions this connection has updated, and how many of them within their page (HOT)."""
+        row = await self.truth.fetchrow(
+            "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_xact_user_tables WHERE relname = 'sessions'"
+        )
+        assert row is not None
+        return row["n_tup_upd"], row["n_tup_hot_upd"]
+
     async def overdue(self, session: str) -> None:
         """Let the session's deadline pass, without waiting for it."""
         await self.truth.execute(
@@ -243,7 +268,10 @@ class World:
 
     async def later(self, session: str, by: timedelta) -> None:
         """Let this much time pass for the session, without waiting for it."""
-        times = ("started_at", "deadline_at", "last_answer_at", "paused_at", "pause_until")
+        times = (
+            *("started_at", "deadline_at", "last_answer_at", "paused_at", "pause_until"),
+            *("seen_at", "left_at", "lease_check_at"),
+        )
         moved = ", ".join(f"{time} = {time} - $2::interval" for time in times)
         change = f"UPDATE sessions SET {moved} WHERE session_id = $1::uuid"  # noqa: S608 - our own names
         await self.truth.execute(change, session, by)
@@ -269,6 +297,7 @@ class World:
         hold_age_seconds: float = 0.0,
         times: TimeRules = TIMES,
         identity_rules: IdentityRules = IDENTITY_RULES,
+        retention: Retention = RETENTION,
     ) -> Parts:
         """Another replica of the service: its own caches, and what a test puts in place of its neighbours."""
         return assemble(
@@ -282,6 +311,7 @@ class World:
             secret=TOKEN,
             identity_rules=identity_rules,
             hash_cost=ScryptCost(n=16, r=1, p=1),
+            retention=retention,
         )
 
 
