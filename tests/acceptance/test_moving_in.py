@@ -49,6 +49,7 @@ async def test_disagreements_are_listed_and_end_by_an_order(stack: Stack, http: 
     player, ann, bob, cy = unique("PLAYER"), unique("ann"), unique("bob"), unique("cy")
     for user in (ann, bob, cy):
         await http.put_account(user)
+    await eventually(lambda: no_run_is_under_way(http), seconds=30)  # the scheduled one
     await plant(stack, player, {ann: (3, 1), bob: (2, None), cy: (None, 4)})
     listed = (await http.admin("GET", f"/v1/sync/desyncs?specialization={player}")).body
     assert listed["desyncs"] == [
@@ -110,6 +111,11 @@ async def put_levels(http: HttpClient, specialization: str) -> None:
         "PUT", f"/v1/specializations/{specialization}", json={"name": "Player", "levels": levels}
     )
     assert answer.status == 200, answer.text
+
+
+async def no_run_is_under_way(http: HttpClient) -> bool:
+    runs = (await http.admin("GET", "/v1/sync/runs")).body["runs"]
+    return all(run["state"] == "FINISHED" for run in runs)
 
 
 def desync(user: str, specialization: str, kind: str, **levels: int) -> dict[str, Any]:
