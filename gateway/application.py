@@ -164,7 +164,7 @@ class Application:
     async def _call(self, exchange: _Exchange, route: Route, path_values: Sequence[str]) -> Answer:
         method, headers = route.method, exchange.request.headers
         self._admission.refuse_if_full(route.upstream, method)
-        principal = await self._authenticator.authenticate(headers.get("Authorization"))
+        principal = await self._authenticator.authenticate(headers.getall("Authorization", ()))
         exchange.lines = self._rate_limits.take_user(principal.user_id)
         if method.roles.isdisjoint(principal.roles):
             raise ServiceError(Reason.PERMISSION_DENIED, "The token's roles do not allow this")

@@ -287,7 +287,10 @@ async def serve(shutdown: Shutdown) -> None:
 
 def assemble_import(database: Database, tell: Callable[[Progressing], object]) -> ProgressImport:
     """An import of existing progress into this database."""
-    return ProgressImport(store=ImportStore(database), runs=SyncRunStore(database), tell=tell)
+    standings = StandingReader(editions=EditionCache(), clock=DatabaseClock())
+    return ProgressImport(
+        store=ImportStore(database=database, standings=standings), runs=SyncRunStore(database), tell=tell
+    )
 
 
 if __name__ == "__main__":

@@ -119,10 +119,11 @@ async def _run(
 
 def _told(summary: Summary, report: Path) -> str:
     verb = "would add" if summary.dry_run else "added"
+    added = f"{summary.xp_added} XP, {summary.levels_raised} levels, {summary.completions_added} completions"
     lines = [
         f"{summary.rows} rows: {summary.counted} counted, {summary.duplicates} duplicates",
         f"{summary.merged} merged, {summary.rejected} rejected; the report is {report}",
-        f"{verb}: {summary.xp_added} XP, {summary.levels_raised} levels",
+        f"{verb}: {added}",
     ]
     if summary.ignored_columns:
         lines.append(f"ignored columns: {', '.join(map(repr, summary.ignored_columns))}")

@@ -195,7 +195,9 @@ def assemble(
                 list_attempts=lists.list_attempts,
                 tokens=tokens,
             ),
-            *uploads.handlers(uploads=Uploads(changes=changes, stored=uploads.STORED_ANSWERS)),
+            *uploads.handlers(
+                uploads=Uploads(changes=changes, presence=presence, stored=uploads.STORED_ANSWERS)
+            ),
             *supervision.handlers(
                 supervision=Supervision(
                     timelines=TimelineStore(database=database),

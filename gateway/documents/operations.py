@@ -28,6 +28,7 @@ from gateway.routes import Route
 from gateway.transcoding.requests import WHOLE_BODY
 
 JSON = "application/json"
+TEXT_CSV = "text/csv"
 PROBLEM = {"$ref": "#/components/schemas/Problem"}
 
 _VARIABLE = re.compile(r"\{([^}=]+)(?:=\*)?\}")
@@ -100,7 +101,9 @@ class Operations:
     def _successes(self, route: Route) -> dict[str, Any]:
         message = body_type(route)
         example = example_of(message)
-        content = {JSON: {"schema": self._schemas.answer(message), "example": example}}
+        content: dict[str, Any] = {JSON: {"schema": self._schemas.answer(message), "example": example}}
+        if route.table is not None:
+            content[TEXT_CSV] = {"schema": {"type": "string"}}
         headers = headers_of_success(route.method)
         if not route.method.created_unless:
             return {"200": {"description": "Done.", "headers": headers, "content": content}}

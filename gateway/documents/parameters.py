@@ -84,6 +84,10 @@ HEADERS: dict[str, dict[str, Any]] = {
         "description": "The version of the document, for `If-Match`.",
         "schema": {"type": "string"},
     },
+    "Link": {
+        "description": 'Of `text/csv`: the next page, `rel="next"` (RFC 8288). The last one has none.',
+        "schema": {"type": "string"},
+    },
     "RateLimit-Policy": {
         "description": "The quotas: `q` requests in `w` seconds (draft-ietf-httpapi-ratelimit-headers-10).",
         "schema": {"type": "string"},
@@ -108,6 +112,7 @@ def headers_of_success(method: Method) -> dict[str, Any]:
         REQUEST_ID,
         *(["Idempotent-Replayed"] if method.key_required else ()),
         *(["ETag"] if method.etag else ()),
+        *(["Link"] if method.csv_of else ()),
         "RateLimit-Policy",
         "RateLimit",
     ]

@@ -141,31 +141,24 @@ class CourseBook:
         if self.standing.reset_at is not None and occurred_at < self.standing.reset_at:
             return _before_a_reset(occurred_at, self.standing.reset_at)
         self.enroll()
-        self.completed[name] = self.edition.revision
-        self.new.append(
-            NewCompletion(
-                user_id=self.standing.user_id,
-                course_id=self.edition.course_id,
-                epoch=self.standing.epoch,
-                module_id=name.module_id,
-                lesson_id=name.lesson_id,
-                revision=self.edition.revision,
-                xp=lesson.xp,
-                occurred_at=occurred_at,
-            )
-        )
-        self.earnings.append(
-            Earning(
-                user_id=self.standing.user_id,
-                operation_id=self._operation_id("lesson", *name),
-                earned_at=occurred_at,
-                specialization=self.edition.specialization or "",
-                xp=lesson.xp,
-                active_day=occurred_at.astimezone(UTC).date(),
-                completed_lessons=1,
-            )
-        )
+        self._add(name, xp=lesson.xp, occurred_at=occurred_at)
         return lesson.xp
+
+    def take_over(self, name: LessonName, completed_at: datetime) -> ServiceError | None:
+        """Complete a lesson as another system knew it: whatever is open, and without XP.
+
+        Its XP are among those that the other system knew. An unknown lesson is refused, and so is a
+        time before a reset.
+        """
+        if access_of(self.edition, self.standing_at(self.standing.version)).of(name) is None:
+            return no_such_lesson(name)
+        if name in self.completed:
+            return None
+        if self.standing.reset_at is not None and completed_at < self.standing.reset_at:
+            return _before_a_reset(completed_at, self.standing.reset_at)
+        self.enroll()
+        self._add(name, xp=0, occurred_at=completed_at)
+        return None
 
     def next_after(self, name: LessonName, access: CourseAccess) -> NextLesson | None:
         """The lesson to go to from this one. From one that is no longer offered: the first not completed."""
@@ -176,6 +169,33 @@ class CourseBook:
             return None
         found = access.of(following)
         return NextLesson(following, accessible=found is not None and found.open)
+
+    def _add(self, name: LessonName, *, xp: int, occurred_at: datetime) -> None:
+        """Complete a lesson that is not completed yet, and earn what it brings."""
+        self.completed[name] = self.edition.revision
+        self.new.append(
+            NewCompletion(
+                user_id=self.standing.user_id,
+                course_id=self.edition.course_id,
+                epoch=self.standing.epoch,
+                module_id=name.module_id,
+                lesson_id=name.lesson_id,
+                revision=self.edition.revision,
+                xp=xp,
+                occurred_at=occurred_at,
+            )
+        )
+        self.earnings.append(
+            Earning(
+                user_id=self.standing.user_id,
+                operation_id=self._operation_id("lesson", *name),
+                earned_at=occurred_at,
+                specialization=self.edition.specialization or "",
+                xp=xp,
+                active_day=occurred_at.astimezone(UTC).date(),
+                completed_lessons=1,
+            )
+        )
 
     def _occurred_at(self, request: CompletionRequest) -> datetime:
         """When it was completed: not in the future, and not too long ago, by the database's clock."""

@@ -90,6 +90,15 @@ class CompletionRow:
     lesson_id: str
     happened_at: datetime
 
+    def unknown(self) -> Note:
+        """The note that the catalog does not have the lesson."""
+        lesson = f"{_shown(self.lesson_id)} of the module {_shown(self.module_id)}"
+        return Note(self.line, Verdict.REJECTED, f"the lesson {lesson} is not in the catalog")
+
+    def overtaken(self) -> Note:
+        """The note that a reset has overtaken this completion."""
+        return Note(self.line, Verdict.REJECTED, "the progress was reset after completedAt")
+
 
 Row = ProgressRow | CompletionRow
 
@@ -156,6 +165,12 @@ class Standing:
     specialization: str
     level: int
     happened_at: datetime
+
+    def overtaken(self) -> Note:
+        """The note that a reset has overtaken this level."""
+        return Note(
+            self.line, Verdict.REJECTED, "the progress was reset after updatedAt; only its XP is kept"
+        )
 
 
 @dataclass(frozen=True, slots=True)

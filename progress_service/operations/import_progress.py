@@ -46,6 +46,7 @@ class Summary:
     rejected: int = 0
     xp_added: int = 0
     levels_raised: int = 0
+    completions_added: int = 0
     ignored_columns: list[str] = field(default_factory=list)
     ends_in_a_line: bool = True
     sync_run: str = ""
@@ -160,14 +161,11 @@ class ProgressImport:
     ) -> None:
         merged = merge(rows)
         applied = await self._store.apply(merged, user_ids, dry_run=summary.dry_run)
-        overtaken = [
-            Note(each.line, Verdict.REJECTED, "the progress was reset after updatedAt; only its XP is kept")
-            for each in applied.before_reset
-        ]
-        for note in sorted([*merged.notes, *overtaken]):
+        for note in sorted([*merged.notes, *applied.notes]):
             report.note(note)
         summary.xp_added += applied.xp
         summary.levels_raised += applied.levels
+        summary.completions_added += applied.completions
 
     async def _reject_rest(self, import_id: UUID, rows: list[Row], report: Report) -> int:
         """Reject a learner's rows behind the first ROWS_OF_A_LEARNER_MAX, and remove them from `rows`."""

@@ -4,30 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import NamedTuple
+from collections.abc import Sequence
+from datetime import timedelta
 from uuid import UUID
 
 import asyncpg
 
 from chassis.postgres import Connection, Database
 from chassis.postgres.errors import LockTimeout
-from chassis.postgres.rows import as_rows
-from progress_service.domain.earnings import Gain
 from progress_service.domain.imported_rows import (
     CompletionRow,
     MergedRows,
     ProgressRow,
     Row,
     RowRules,
-    Standing,
 )
 from progress_service.domain.statistics import UserId
-from progress_service.store.earning import earn
-from progress_service.store.granting import grant
-from progress_service.store.learners import add_learners, lock_learners
+from progress_service.store.import_effects import Applied, apply_rows
+from progress_service.store.standings import StandingReader
 
 COLUMNS = (
     "user_id",
@@ -61,40 +55,6 @@ _READ_OF_LEARNER = """
      LIMIT $4
 """
 
-# The epochs of these specializations now, the moments at which they began, and the levels granted since.
-_EPOCHS = """
-    SELECT wanted.user_id, wanted.specialization, coalesce(reset.epoch, 0) AS epoch, reset.reset_at,
-           coalesce(progress.granted_level, 0) AS granted_level
-      FROM json_to_recordset($1) AS wanted (user_id text, specialization text)
-     CROSS JOIN LATERAL (SELECT max(epoch) AS epoch, max(reset_at) AS reset_at
-                           FROM progress_resets
-                          WHERE user_id = wanted.user_id
-                            AND (scope = 'all' OR (scope = 'specialization' AND name = wanted.specialization))
-                        ) AS reset
-      LEFT JOIN LATERAL (SELECT granted_level
-                           FROM specialization_progress
-                          WHERE user_id = wanted.user_id AND specialization = wanted.specialization
-                          LIMIT 1) AS progress ON true
-"""
-
-
-class Epoch(NamedTuple):
-    """A learner's epoch in a specialization, when it began, and the level granted in it."""
-
-    number: int
-    reset_at: datetime | None
-    granted_level: int
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """What a merge has changed, and the standings that a reset has overtaken."""
-
-    learners: int
-    xp: int
-    levels: int
-    before_reset: list[Standing]
-
 
 class _TriedOut(Exception):  # noqa: N818 - it carries a result out of a transaction that is rolled back
     def __init__(self, applied: Applied) -> None:
@@ -104,8 +64,9 @@ class _TriedOut(Exception):  # noqa: N818 - it carries a result out of a transac
 class ImportStore:
     """Raises what `Database` raises."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, *, database: Database, standings: StandingReader) -> None:
         self._database = database
+        self._standings = standings
 
     async def read_rules(self) -> RowRules:
         """What rows are checked against."""
@@ -152,7 +113,7 @@ class ImportStore:
         """
 
         async def work(connection: Connection) -> Applied:
-            applied = await _apply(connection, merged, user_ids)
+            applied = await apply_rows(connection, merged, user_ids, self._standings)
             if dry_run:
                 raise _TriedOut(applied)
             return applied
@@ -197,55 +158,6 @@ class ImportStore:
             name="delete_import_leftovers",
         )
         return len(rows) == limit
-
-
-async def _apply(connection: Connection, merged: MergedRows, user_ids: Sequence[UserId]) -> Applied:
-    await add_learners(connection, user_ids)
-    await lock_learners(connection, user_ids, wait=True)
-    epochs = await _read_epochs(connection, merged.standings)
-    before_reset: list[Standing] = []
-    gains: list[Gain] = []
-    for standing in merged.standings:
-        epoch = epochs[standing.user_id, standing.specialization]
-        if epoch.reset_at is not None and standing.happened_at < epoch.reset_at:
-            before_reset.append(standing)
-        elif standing.level > epoch.granted_level:
-            gains.append(
-                Gain(
-                    user_id=standing.user_id,
-                    specialization=standing.specialization,
-                    granted_level=standing.level,
-                    epoch=epoch.number,
-                )
-            )
-    earned = await earn(connection, merged.earnings, tell=False)
-    granted = await grant(connection, gains, tell=False)
-    raised = {
-        (change.user_id, change.specialization)
-        for change in [*granted, *(level for each in earned.values() for level in each.levels)]
-        if change.reached
-    }
-    return Applied(
-        learners=len(
-            {user_id for user_id, _ in raised} | {user_id for user_id, each in earned.items() if each.xp}
-        ),
-        xp=sum(each.xp for each in earned.values()),
-        levels=len(raised),
-        before_reset=before_reset,
-    )
-
-
-async def _read_epochs(
-    connection: Connection, standings: Sequence[Standing]
-) -> Mapping[tuple[UserId, str], Epoch]:
-    wanted = [{"user_id": each.user_id, "specialization": each.specialization} for each in standings]
-    rows = await connection.fetch(_EPOCHS, as_rows(wanted))
-    return {
-        (UserId(row["user_id"]), row["specialization"]): Epoch(
-            row["epoch"], row["reset_at"], row["granted_level"]
-        )
-        for row in rows
-    }
 
 
 def _record(import_id: UUID, row: Row) -> tuple[object, ...]:

@@ -225,10 +225,10 @@ class GivenAnswer:
     correct: bool
     occurred_at: datetime | None
     answered_at: datetime
+    occurred_at_clamped: bool
     version: int
     request_id: str
     trace_id: str | None
-    occurred_at_clamped: bool = False
 
 
 @dataclass(frozen=True, slots=True)

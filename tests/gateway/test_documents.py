@@ -64,6 +64,13 @@ def test_an_operation_says_what_the_contract_says(document: dict[str, Any], rout
     assert in_path == re.findall(r"\{([^}]+)\}", path_of(route))
 
 
+def test_a_list_that_is_also_a_table_says_so(document: dict[str, Any]) -> None:
+    for route in ROUTES:
+        success = document["paths"][path_of(route)][route.http_method.lower()]["responses"]["200"]
+        assert ("text/csv" in success["content"]) == bool(route.method.csv_of), route.name
+        assert ("Link" in success["headers"]) == bool(route.method.csv_of), route.name
+
+
 def test_bounds_comments_and_requirements_come_from_the_contract(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     start = schemas["CreateSessionRequest"]
