@@ -6,8 +6,8 @@ import typer
 
 from homeroom.commands.demo import demo
 from homeroom.commands.export_questions import export_questions
-from homeroom.commands.import_questions import import_questions
 from homeroom.commands.import_progress import import_progress
+from homeroom.commands.import_questions import import_questions
 from homeroom.commands.seed import seed
 from homeroom.commands.status import status
 from homeroom.commands.token import token
