@@ -6,7 +6,7 @@ DEV := $(VENV)/.development
 PROTO_SOURCES := $(shell find protos -name '*.proto')
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-nightly check format protos lock bench bench-scale clean
+.PHONY: help up test test-nightly check format protos lock bench bench-actions bench-scale clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ lock: $(DEV)  ## bring the lock files up to date with pyproject.toml
 
 bench: $(DEV)  ## measure starts against the peers (needs wrk: apt-get install wrk)
 	$(VENV)/bin/python -m bench starts $(ARGS)
+
+bench-actions: $(DEV)  ## measure what learners do all day: answers, heartbeats, reads, lessons (needs wrk)
+	$(VENV)/bin/python -m bench actions $(ARGS)
 
 bench-scale: $(DEV)  ## what a hold costs from ten thousand to ten million (6 GB of memory, 15 GB of disk)
 	$(VENV)/bin/python -m bench.scale_subscription $(ARGS)

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
+from bench.actions import print_actions, run_actions
 from bench.load.requests import RequestFile, make_request_file
 from bench.load.wrk import require_wrk
 from bench.measure.profiles import Profile
@@ -68,6 +69,34 @@ def starts(
     print_profiles(console, profiles)
     if save:
         _save(results, profiles)
+    if results.invalid:
+        raise typer.Exit(1)
+
+
+@app.command()
+def actions(
+    *,
+    connections: Annotated[str, typer.Option(help="Numbers of connections, comma-separated.")] = "64",
+    seconds: Annotated[int, typer.Option(min=1, max=20, help="Length of one run.")] = 5,
+    repeat: Annotated[int, typer.Option(min=1, max=4, help="Runs of each; the medians are compared.")] = 3,
+    save: Annotated[bool, typer.Option("--save/--no-save", help="Write bench/results/*.json.")] = True,
+) -> None:
+    """Answer, send heartbeats, read, and complete lessons as fast as Homeroom can; exit with 1 if invalid."""
+    try:
+        settings = Settings(
+            connections=parse_connections(connections), seconds=seconds, repeat=repeat, requests=100_000
+        )
+        require_wrk()
+        file = _sign_requests(settings.requests)
+        with Progress(console) as progress:
+            results = asyncio.run(
+                run_actions(settings, file, cache=CACHE.resolve(), data=DATA.resolve(), progress=progress)
+            )
+    except (RuntimeError, ValueError, OSError) as error:
+        raise _give_up(f"{error}\nlogs of what ran: {DATA}, until the next bench") from error
+    print_actions(console, results)
+    if save:
+        console.print(f"written to {store(results, RESULTS, kind='actions')}")
     if results.invalid:
         raise typer.Exit(1)
 

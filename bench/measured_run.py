@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from bench.load.outcome import LoadOutcome
 from bench.load.requests import RequestFile
@@ -30,10 +30,16 @@ class Meter:
     """Measures runs of systems that share one machine and one PostgreSQL."""
 
     def __init__(
-        self, *, systems: list[System], requests: RequestFile, postmaster: int, admin_dsn: str
+        self,
+        *,
+        systems: Sequence[System],
+        requests: Mapping[str, RequestFile],
+        postmaster: int,
+        admin_dsn: str,
     ) -> None:
+        """`requests` are those of each system, by its name."""
         self._systems = systems
-        self._requests = {system.name: requests for system in systems}
+        self._requests = dict(requests)
         self._postmaster = postmaster
         self._admin_dsn = admin_dsn
 
@@ -136,7 +142,7 @@ async def _settled_counts(system: System) -> Mapping[str, int]:
     before: Mapping[str, int] = {}
     while True:
         counts = await system.counts()
-        if (counts == before and len(set(counts.values())) == 1) or time.monotonic() > deadline:
+        if (counts == before and len(set(counts.values())) <= 1) or time.monotonic() > deadline:
             return counts
         before = counts
         await asyncio.sleep(SETTLE_POLL_SECONDS)

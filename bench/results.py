@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
+from typing import Protocol
 
 import msgspec
 
@@ -143,10 +144,20 @@ def goals_of(medians: Sequence[Medians], ratios: Sequence[Ratio]) -> list[Goal]:
     return goals
 
 
-def store(results: Results, folder: Path) -> Path:
-    """Writes the results under a free name: date, machine, and a number if necessary."""
+class Dated(Protocol):
+    """Results that know when and where they were taken."""
+
+    @property
+    def taken_at(self) -> dt.datetime: ...
+
+    @property
+    def machine(self) -> Machine: ...
+
+
+def store(results: Dated, folder: Path, *, kind: str = "") -> Path:
+    """Writes the results under a free name: date, machine, kind, and a number if necessary."""
     folder.mkdir(parents=True, exist_ok=True)
-    stem = f"{results.taken_at:%Y-%m-%d}-{results.machine.slug}"
+    stem = f"{results.taken_at:%Y-%m-%d}-{results.machine.slug}{kind and f'-{kind}'}"
     for suffix in ("", *(f"-{number}" for number in range(2, 1000))):
         path = folder / f"{stem}{suffix}.json"
         try:

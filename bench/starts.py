@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-import shutil
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.load.conformance import LEARNERS as PROBES
 from bench.load.conformance import check_conformance
-from bench.load.identity import AUDIENCE, ISSUER, Identity
+from bench.load.identity import Identity
 from bench.load.requests import RequestFile, learners
 from bench.machine import describe_machine
 from bench.measure.processes import read_memory
@@ -19,15 +18,11 @@ from bench.measure.profiles import Profile, record_profiles
 from bench.measured_run import Meter
 from bench.progress import Progress
 from bench.results import GOAL_CONNECTIONS, SUBJECT, Results, Run, Settings, goals_of, medians_of, ratios_of
+from bench.server import running_server
 from bench.systems.choice import Ground, make_systems
-from bench.systems.system import DatabaseAddress, System
-from homeroom.data_directory import DataDirectory
-from homeroom.embedded.postgres import SETTINGS, Cluster
-from homeroom.supervisor import Stack
+from bench.systems.system import System
 
 WARM_UP_SECONDS = 2
-POSTGRES_CONNECTIONS_MAX = 500
-"""Room for pgbench with 256 clients beside everyone's pools."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +34,6 @@ class Order:
     profile: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
-    """The bench's one PostgreSQL, and the stack that started it, if there is one."""
-
-    address: DatabaseAddress
-    postmaster: int
-    stack: Stack | None
-
-
 async def run_starts(
     order: Order, requests: RequestFile, *, cache: Path, data: Path, progress: Progress
 ) -> tuple[Results, dict[str, Profile]]:
@@ -56,7 +42,9 @@ async def run_starts(
     everyone = [*learners(requests.count), *PROBES]
     async with AsyncExitStack() as stack:
         progress.say("starting PostgreSQL" + (" and Homeroom" if SUBJECT in order.systems else ""))
-        server = await stack.enter_async_context(_server(data, identity, SUBJECT in order.systems))
+        server = await stack.enter_async_context(
+            running_server(data, identity, with_stack=SUBJECT in order.systems)
+        )
         ground = Ground(server.address, data / "peers", identity, everyone, server.stack)
         systems = make_systems(order.systems, ground)
         for system in systems:
@@ -65,7 +53,7 @@ async def run_starts(
             await system.start()
         meter = Meter(
             systems=systems,
-            requests=requests,
+            requests={system.name: requests for system in systems},
             postmaster=server.postmaster,
             admin_dsn=server.address("postgres"),
         )
@@ -137,60 +125,3 @@ async def _profile(
         await meter.load(subject, connections=GOAL_CONNECTIONS, seconds=seconds + 1)
     await subject.reset()
     return profiles
-
-
-@asynccontextmanager
-async def _server(data: Path, identity: Identity, with_stack: bool) -> AsyncIterator[Server]:
-    """A fresh PostgreSQL with the settings of `homeroom up`, on the disk of the checkout; gone afterwards."""
-    _clear(data)
-    settings = {**SETTINGS, "max_connections": str(POSTGRES_CONNECTIONS_MAX)}
-    if with_stack:
-        additions = {
-            "HOMEROOM_JWKS": str(identity.jwks),
-            "HOMEROOM_JWT_ISSUER": ISSUER,
-            "HOMEROOM_JWT_AUDIENCE": AUDIENCE,
-        }
-        async with Stack(data / "stack", env=additions, postgres_settings=settings) as stack:
-            yield Server(stack.dsn, _postmaster(stack.pid("postgres")), stack)
-            _refuse_internal_errors(await stack.internal_errors())
-    else:
-        async with _cluster(DataDirectory(data / "stack"), settings) as cluster:
-            yield Server(cluster.dsn, _postmaster(cluster.pid), None)
-    shutil.rmtree(data)
-
-
-@asynccontextmanager
-async def _cluster(directory: DataDirectory, settings: Mapping[str, str]) -> AsyncIterator[Cluster]:
-    """The PostgreSQL that a stack would start, for a bench of peers alone."""
-    with directory.held():
-        cluster = Cluster(
-            directory.postgres,
-            password=directory.secrets().get("postgres"),
-            run=directory.run,
-            log=directory.log("postgres"),
-            settings=settings,
-        )
-        await cluster.start()
-        try:
-            yield cluster
-        finally:
-            await cluster.stop()
-
-
-def _refuse_internal_errors(errors: Mapping[str, int]) -> None:
-    if any(errors.values()):
-        raise RuntimeError(f"processes have answered with a 500, which is a bug: {dict(errors)}")
-
-
-def _postmaster(pid: int | None) -> int:
-    if pid is None:
-        raise RuntimeError("PostgreSQL died as soon as it had started")
-    return pid
-
-
-def _clear(data: Path) -> None:
-    """Removes what an earlier bench left; raises AlreadyRunningError while another one runs."""
-    if data.exists():
-        with DataDirectory(data / "stack").held():
-            shutil.rmtree(data)
-    (data / "peers").mkdir(parents=True)

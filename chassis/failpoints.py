@@ -7,6 +7,8 @@ These points exist (each has one name, and calls `hit` or `hit_async`):
 - `subscription.after_commit`: a change of holds is committed, the caller has not been answered.
 - `relay.after_delivery`: the receiver has acknowledged an event, the outbox still has it.
 - `progress.after_commit`: a result is counted, the sender has not been answered.
+- `progress.after_sync_plan`: a run has planned changes, none of them is carried out yet.
+- `progress.after_sync_changes`: a run has carried out planned changes, and has not compared further.
 
 A file `<directory>/<name>` arms a point; the file contains the action (see `arm`). The process that takes
 the file away carries out the action, once.
@@ -29,6 +31,8 @@ NAMES = frozenset(
         "subscription.after_commit",
         "relay.after_delivery",
         "progress.after_commit",
+        "progress.after_sync_plan",
+        "progress.after_sync_changes",
     }
 )
 PAUSE_SECONDS_MAX = 60.0

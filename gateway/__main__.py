@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from chassis.process.config import ConfigError, Mode, load
 from chassis.process.lifecycle import Shutdown, run
 from chassis.process.process import Process
+from chassis.process.version import version
 from chassis.telemetry.logs import LogLevel, get_logger
 from gateway.admission import Admission, Limits
 from gateway.application import Application
@@ -17,15 +19,17 @@ from gateway.bodies import BodyReader
 from gateway.config import Config
 from gateway.connections import SWEEP_SECONDS, ConnectionLimits, Connections, connections_possible
 from gateway.contract import ContractError, public_methods
+from gateway.documents.pages import Pages
 from gateway.listener import Listener
 from gateway.networks import Networks
+from gateway.overload import RoomLimits
 from gateway.routes import RouteTable, routes_of
 from gateway.signing_keys import JwksError, PrivateKeysError, SigningKeys, keys_from_file, keys_from_url
 from gateway.upstreams import check_any
 
 SERVICE = "gateway"
-# Requests under way when the process stops get longer than a service takes for one.
-DRAIN_SECONDS = 8.0
+# Requests under way when the listener closes get longer than a service takes for one.
+FINISH_SECONDS = 8.0
 
 log = get_logger(__name__)
 
@@ -38,7 +42,10 @@ async def main(shutdown: Shutdown) -> None:
     shutdown.closing("signing keys", keys.close)
     process.health.add("signing keys", keys.check)
     process.background.add("refresh_signing_keys", keys.refresh, interval_seconds=keys.refresh_seconds)
-    upstreams = {name: process.upstream(f"{name}_service", target) for name, target in config.targets.items()}
+    upstreams = {
+        name: process.upstream(f"{name}_service", target, in_flight_max=config.in_flight_max)
+        for name, target in config.targets.items()
+    }
     for name, upstream in upstreams.items():
         process.health.add(f"{name}_service", upstream.check_health, required=False)
     process.health.add("any service", partial(check_any, [each.check_health for each in upstreams.values()]))
@@ -54,7 +61,7 @@ async def main(shutdown: Shutdown) -> None:
     process.background.add("sweep_connections", connections.sweep, interval_seconds=SWEEP_SECONDS)
     admission = Admission(
         limits=Limits(
-            in_flight_max=config.in_flight_max,
+            room=RoomLimits(in_flight_max=config.in_flight_max),
             in_flight_per_learner_max=config.in_flight_per_learner_max,
             in_flight_per_address_max=config.in_flight_per_address_max,
         ),
@@ -67,6 +74,7 @@ async def main(shutdown: Shutdown) -> None:
         bodies=BodyReader(admission=admission),
         upstreams=upstreams,
         pages=process.pages,
+        documents=Pages(routes.routes, version=version()),
         tracing=process.tracing,
         trace_callers=Networks(config.trace_trusted_networks),
         metrics=process.metrics,
@@ -74,10 +82,12 @@ async def main(shutdown: Shutdown) -> None:
         log_every_request=config.log_level is LogLevel.DEBUG,
     )
     listener = Listener(
-        bind=config.bind, application=application, connections=connections, grace_seconds=DRAIN_SECONDS
+        bind=config.bind, application=application, connections=connections, grace_seconds=FINISH_SECONDS
     )
-    await process.serve(listener, stop_seconds_max=DRAIN_SECONDS + 1.0)
+    await process.serve(listener, stop_seconds_max=FINISH_SECONDS + 1.0)
     await shutdown.wait()
+    # Load balancers send requests until they have seen that this process is not ready.
+    await asyncio.sleep(config.drain_seconds)
 
 
 def _routes(config: Config) -> RouteTable:

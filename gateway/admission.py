@@ -1,14 +1,15 @@
-"""Admission: limits of the work in progress, in total, per learner and per address."""
+"""Admission: limits of the work in progress, per upstream, per learner and per address."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from chassis.errors import Reason, ServiceError
 from chassis.rpc.methods import Method
 from chassis.telemetry.metrics import Metrics
+from gateway.overload import Room, RoomLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +20,8 @@ class Limits:
     its body is being received.
     """
 
-    in_flight_max: int = 4096
+    room: RoomLimits = field(default_factory=RoomLimits)
+    """Of each upstream."""
     in_flight_per_learner_max: int = 256
     in_flight_per_address_max: int = 2048
     bodies_per_learner_max: int = 32
@@ -54,10 +56,12 @@ class Shares:
 class Place:
     """The place of one request among those in flight. `leave` gives it back."""
 
-    __slots__ = ("_address", "_admission", "_learner")
+    __slots__ = ("_address", "_admission", "_learner", "_method", "_room")
 
-    def __init__(self, admission: Admission, learner: str, address: str) -> None:
+    def __init__(self, admission: Admission, room: Room, method: Method, learner: str, address: str) -> None:
         self._admission: Admission | None = admission
+        self._room = room
+        self._method = method
         self._learner = learner
         self._address = address
 
@@ -65,6 +69,7 @@ class Place:
         """Gives the place back; a second call does nothing."""
         admission, self._admission = self._admission, None
         if admission is not None:
+            self._room.leave(self._method)
             admission.leave(self._learner, self._address)
 
 
@@ -87,17 +92,27 @@ class Admission:
     """Counts the requests in flight and the bodies being received, and refuses more than the limits allow.
 
     RATE_LIMITED means that this caller asks too much; other callers are still served. OVERLOADED means that
-    the gateway is full.
+    the gateway has no room for more requests to this upstream.
     """
 
     def __init__(self, *, limits: Limits, metrics: Metrics) -> None:
         self._limits = limits
+        self._shed = metrics.counter(
+            "requests_shed", "Requests that were refused as OVERLOADED, by cause.", ("priority", "cause")
+        )
+        self._rooms: dict[str, Room] = {}
         self._in_flight = 0
         self._received_bytes = 0
         self._learners = Shares(limits.in_flight_per_learner_max)
         self._addresses = Shares(limits.in_flight_per_address_max)
         self._bodies = Shares(limits.bodies_per_learner_max)
         metrics.gauge("requests_in_flight", "Requests in flight.", lambda: float(self._in_flight))
+        metrics.gauge(
+            "requests_waiting",
+            "Requests that wait for room, by upstream.",
+            lambda: {(name,): float(room.waiting) for name, room in self._rooms.items()},
+            ("upstream",),
+        )
         metrics.gauge(
             "received_bytes",
             "Bytes of the bodies that have not arrived completely.",
@@ -108,13 +123,12 @@ class Admission:
     def in_flight(self) -> int:
         return self._in_flight
 
-    def refuse_if_full(self, method: Method) -> None:
-        """Raises ServiceError: OVERLOADED while the limit of requests in flight is reached."""
-        if self._in_flight >= method.in_flight_limit(self._limits.in_flight_max):
-            raise ServiceError(Reason.OVERLOADED)
+    def refuse_if_full(self, upstream: str, method: Method) -> None:
+        """Raises ServiceError: OVERLOADED while a request of this method could not even wait for room."""
+        self._room(upstream).refuse_if_full(method)
 
-    def enter(self, method: Method, *, learner: str, address: str) -> Place:
-        """Counts a request as in flight until `Place.leave`.
+    async def enter(self, upstream: str, method: Method, *, learner: str, address: str) -> Place:
+        """Counts a request as in flight until `Place.leave`; waits for a moment if the upstream has no room.
 
         Raises:
             ServiceError: RATE_LIMITED or OVERLOADED.
@@ -123,11 +137,17 @@ class Admission:
             raise _too_many(f"{self._limits.in_flight_per_learner_max} requests of yours")
         if not self._addresses.has_room(address):
             raise _too_many(f"{self._limits.in_flight_per_address_max} requests from your address")
-        self.refuse_if_full(method)
+        room = self._room(upstream)
+        # Those that wait count as in flight, too: one learner must not take the whole queue.
         self._in_flight += 1
         self._learners.add(learner)
         self._addresses.add(address)
-        return Place(self, learner, address)
+        try:
+            await room.enter(method)
+        except BaseException:
+            self.leave(learner, address)
+            raise
+        return Place(self, room, method, learner, address)
 
     def leave(self, learner: str, address: str) -> None:
         """For `Place.leave`."""
@@ -157,6 +177,12 @@ class Admission:
         self._received_bytes += size_bytes
         if self._received_bytes > self._limits.received_bytes_max:
             raise ServiceError(Reason.OVERLOADED)
+
+    def _room(self, upstream: str) -> Room:
+        room = self._rooms.get(upstream)
+        if room is None:
+            room = self._rooms[upstream] = Room(self._limits.room, shed=self._shed)
+        return room
 
 
 def _too_many(what: str) -> ServiceError:

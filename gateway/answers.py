@@ -12,13 +12,30 @@ from typing import Protocol, cast
 from aiohttp import HttpVersion11, web
 
 JSON = "application/json"
+CSV = "text/csv; charset=utf-8; header=present"
 OK = "OK"
 
 Headers = tuple[tuple[str, str], ...]
 REPLAYED: Headers = (("Idempotent-Replayed", "true"),)
 
+
+def protection(*, cache_control: str, content_security_policy: str) -> str:
+    """The header lines that tell browsers and caches what they may do with an answer."""
+    return (
+        f"Cache-Control: {cache_control}\r\n"
+        f"Content-Security-Policy: {content_security_policy}\r\n"
+        "Referrer-Policy: no-referrer\r\n"
+        "X-Content-Type-Options: nosniff\r\n"
+    )
+
+
+# Answers are personal, so nothing stores them. They are data, so a browser neither frames nor runs them.
+PERSONAL = protection(
+    cache_control="no-store", content_security_policy="default-src 'none'; frame-ancestors 'none'"
+)
+
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
-_NO_CONTENT = HTTPStatus.NO_CONTENT.value
+_BODILESS = frozenset({HTTPStatus.NO_CONTENT.value, HTTPStatus.NOT_MODIFIED.value})
 _HEAD = HTTPMethod.HEAD.value
 
 
@@ -31,6 +48,7 @@ class Answer:
     content_type: str = JSON
     headers: Headers = ()
     code: str = OK
+    protection: str = PERSONAL
 
 
 class HttpResponse:
@@ -73,10 +91,10 @@ class HttpResponse:
         return self._bytes(http_1_1=True, with_body=True)
 
     def _bytes(self, *, http_1_1: bool, with_body: bool) -> bytes:
-        """The bytes to send. Headers forbid caching and guessing the type, because answers are personal."""
+        """The bytes to send."""
         answer = self._answer
         more = "".join([f"{name}: {value}\r\n" for name, value in answer.headers])
-        if answer.status != _NO_CONTENT:
+        if answer.status not in _BODILESS:
             more += f"Content-Length: {len(answer.body)}\r\n"
         if self.keep_alive != http_1_1:
             more += "Connection: keep-alive\r\n" if self.keep_alive else "Connection: close\r\n"
@@ -85,9 +103,7 @@ class HttpResponse:
             f"Content-Type: {answer.content_type}\r\n"
             f"X-Request-Id: {self._request_id}\r\n"
             f"Date: {_date(int(time.time()))}\r\n"
-            "Cache-Control: no-store\r\n"
-            "X-Content-Type-Options: nosniff\r\n"
-            f"{more}\r\n"
+            f"{answer.protection}{more}\r\n"
         ).encode("ascii")
         return head + answer.body if with_body else head
 

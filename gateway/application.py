@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import cast
 
 from aiohttp import web
+from google.protobuf.message import Message
 from opentelemetry.trace import SpanKind
 
 from chassis.context import Context
 from chassis.errors import Reason, ServiceError
 from chassis.rpc.client import Upstream
+from chassis.rpc.methods import Method
 from chassis.telemetry.health import OpsPages
 from chassis.telemetry.logs import bind_request, get_logger
 from chassis.telemetry.metrics import CANCELLED, Metrics
@@ -23,6 +25,8 @@ from gateway.answers import REPLAYED, Answer, HttpResponse
 from gateway.authentication import Authenticator
 from gateway.bodies import BodyReader
 from gateway.connections import Connection
+from gateway.csv_answers import csv_answer, prefers_csv
+from gateway.documents.pages import Pages
 from gateway.keys import IDEMPOTENCY_KEY, idempotency_key
 from gateway.networks import Networks
 from gateway.problems import HttpRefusal, problem
@@ -30,6 +34,7 @@ from gateway.request_headers import REQUEST_ID, REQUEST_TIMEOUT, request_id_of, 
 from gateway.request_log import RequestLog
 from gateway.routes import Route, RouteTable
 
+AUTHORIZATION = "Authorization"
 UNROUTED = "unrouted"
 NO_CONTENT = 204
 # The other pages of the chassis are on the operations port.
@@ -77,6 +82,7 @@ class Application:
         bodies: BodyReader,
         upstreams: Mapping[str, Upstream],
         pages: OpsPages,
+        documents: Pages,
         tracing: Tracing,
         trace_callers: Networks,
         metrics: Metrics,
@@ -89,6 +95,7 @@ class Application:
         self._bodies = bodies
         self._upstreams = upstreams
         self._pages = pages
+        self._documents = documents
         self._tracing = tracing
         self._trace_callers = trace_callers
         self._metrics = metrics
@@ -139,26 +146,30 @@ class Application:
 
     async def _call(self, exchange: _Exchange, route: Route, path_values: Sequence[str]) -> Answer:
         method, headers = route.method, exchange.request.headers
-        self._admission.refuse_if_full(method)
-        principal = await self._authenticator.authenticate(headers.get("Authorization"))
+        self._admission.refuse_if_full(route.upstream, method)
+        address = cast("Connection", exchange.request.protocol).address
+        authorization = headers.get(AUTHORIZATION)
+        message: Message | None = None
+        if route.body_token is not None and authorization is None:
+            # Nobody is known yet, so the body counts for the address. The ids of learners are printable.
+            body = await self._body(exchange, method, owner=f"\0{address}")
+            message = route.request.read(body=body, values=path_values, query=exchange.query)
+            authorization = route.body_token.take(message)
+        principal = await self._authenticator.authenticate(authorization)
         if method.roles.isdisjoint(principal.roles):
             raise ServiceError(Reason.PERMISSION_DENIED, "The token's roles do not allow this")
         span = exchange.span = self._begin_span(exchange.request, route)
         if method.key_required:
             exchange.idempotency_key = idempotency_key(headers.getall(IDEMPOTENCY_KEY, ()))
         timeout_seconds = timeout_seconds_of(headers.get(REQUEST_TIMEOUT))
-        body = await self._bodies.read(
-            exchange.request,
-            learner=principal.user_id,
-            size_max=method.body_bytes_max,
-            timeout_seconds=timeout_seconds,
+        body = b"" if message is not None else await self._body(exchange, method, owner=principal.user_id)
+        exchange.place = await self._admission.enter(
+            route.upstream, method, learner=principal.user_id, address=address
         )
-        exchange.place = self._admission.enter(
-            method,
-            learner=principal.user_id,
-            address=cast("Connection", exchange.request.protocol).address,
-        )
-        message = route.request.read(body=body, values=path_values, query=exchange.query)
+        if message is None:
+            message = route.request.read(body=body, values=path_values, query=exchange.query)
+            if route.body_token is not None:
+                route.body_token.take(message)
         reply = await self._upstreams[route.upstream].call(
             method.path,
             message,
@@ -172,8 +183,19 @@ class Application:
                 traceparent=span.traceparent,
             ),
         )
+        if route.table is not None and prefers_csv(headers.getall("Accept", ())):
+            return csv_answer(route.table, reply.message, path=exchange.path, query=exchange.query)
         status, answer_body = route.response.write(reply.message)
         return Answer(status, answer_body, headers=REPLAYED if reply.replayed else ())
+
+    async def _body(self, exchange: _Exchange, method: Method, *, owner: str) -> bytes:
+        return await self._bodies.read(
+            exchange.request,
+            owner=owner,
+            size_max=method.body_bytes_max,
+            timeout_seconds=timeout_seconds_of(exchange.request.headers.get(REQUEST_TIMEOUT)),
+            text_allowed=bool(method.token_in_body),
+        )
 
     def _begin_span(self, request: web.BaseRequest, route: Route) -> RequestSpan:
         """The span of a request.
@@ -187,13 +209,20 @@ class Application:
         return self._tracing.begin(route.name, traceparent="", kind=SpanKind.SERVER, links=[sent])
 
     async def _page(self, exchange: _Exchange) -> Answer:
-        """A page for load balancers; it needs no token."""
-        page = await self._pages.get(exchange.path) if exchange.path in PUBLIC_PAGES else None
+        """A document, or a page for load balancers; it needs no token."""
+        request = exchange.request
+        answer = self._documents.get(
+            exchange.path, if_none_match=request.headers.get("If-None-Match", "")
+        ) or await self._public_page(exchange.path)
+        exchange.metered_as = exchange.path
+        if request.method not in {"GET", "HEAD"}:
+            return _without_route(request.method, "GET, HEAD, OPTIONS")
+        return answer
+
+    async def _public_page(self, path: str) -> Answer:
+        page = await self._pages.get(path) if path in PUBLIC_PAGES else None
         if page is None:
             raise ServiceError(Reason.NOT_FOUND, "There is nothing at this path")
-        exchange.metered_as = exchange.path
-        if exchange.request.method not in {"GET", "HEAD"}:
-            return _without_route(exchange.request.method, "GET, HEAD, OPTIONS")
         return Answer(page.status, page.body, content_type=page.content_type)
 
     def _forget(self, exchange: _Exchange) -> None:

@@ -33,9 +33,13 @@ class Config(ProcessConfig):
     connections_max: int = field(default=10_000, metadata=rules(minimum=1, maximum=1_000_000))
     # Behind a load balancer, all clients have its address.
     connections_per_address_max: int = field(default=5_000, metadata=rules(minimum=1, maximum=1_000_000))
-    in_flight_max: int = field(default=4096, metadata=rules(minimum=1, maximum=100_000))
+    # Requests in flight at each service; completions and answers may use more, lists less.
+    in_flight_max: int = field(default=1024, metadata=rules(minimum=1, maximum=100_000))
     in_flight_per_learner_max: int = field(default=256, metadata=rules(minimum=1, maximum=100_000))
     in_flight_per_address_max: int = field(default=2048, metadata=rules(minimum=1, maximum=100_000))
+    # How long the gateway still answers after it was told to stop, while it says that it is not ready. It
+    # must be longer than a load balancer takes to notice that.
+    drain_seconds: float = field(default=2.0, metadata=rules(minimum=0.0, maximum=5.0))
 
     @property
     def jwks_is_url(self) -> bool:

@@ -15,7 +15,7 @@ from gateway.answers import Answer, Headers
 
 CONTENT_TYPE = "application/problem+json"
 # A path of this API, not a URL of another owner. RFC 9457, 3.1.1 recommends a full path.
-TYPE_PREFIX = "/problems/"
+PROBLEMS_PATH = "/problems"
 # The name of a field may contain a key of a map, which may be as long as the whole body.
 FIELD_LENGTH_MAX = 300
 DETAIL_LENGTH_MAX = 1000
@@ -31,11 +31,16 @@ class HttpRefusal(ServiceError):  # noqa: N818 — a refusal, as its base is
         self.headers = headers
 
 
+def type_of(reason: Reason) -> str:
+    """The `type` of a problem: the path of the page that explains the reason."""
+    return f"{PROBLEMS_PATH}/{reason.name.lower().replace('_', '-')}"
+
+
 def problem(error: ServiceError, *, instance: str, request_id: str) -> Answer:
     """The HTTP answer for a refusal: its reason, its detail, and its metadata as members."""
     reason = error.reason
     members: dict[str, Any] = {
-        "type": TYPE_PREFIX + reason.name.lower().replace("_", "-"),
+        "type": type_of(reason),
         "title": reason.title,
         "status": CODES[reason].http,
         "detail": _shortened(error.detail, DETAIL_LENGTH_MAX),

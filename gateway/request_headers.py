@@ -9,6 +9,7 @@ from chassis.errors import Reason, ServiceError, invalid_field
 
 REQUEST_ID = "X-Request-Id"
 REQUEST_TIMEOUT = "Request-Timeout"
+IF_MATCH = "If-Match"
 TIMEOUT_SECONDS_DEFAULT = 10.0
 # A service refuses a request with less than 0.1 s left, so a much shorter timeout could never succeed.
 TIMEOUT_SECONDS_MIN = 0.5
@@ -44,8 +45,8 @@ def timeout_seconds_of(given: str | None) -> float:
     return seconds
 
 
-def check_content_type(given: str | None) -> None:
-    """Accepts only JSON in UTF-8; call it for a request with a body.
+def check_content_type(given: str | None, *, text_allowed: bool = False) -> None:
+    """Accepts only JSON in UTF-8, with `text_allowed` also as text/plain; call it for a request with a body.
 
     Raises:
         ServiceError: UNSUPPORTED_MEDIA_TYPE.
@@ -53,7 +54,9 @@ def check_content_type(given: str | None) -> None:
     if given == "application/json":
         return
     media_type, _, parameters = (given or "").partition(";")
-    if not _JSON_TYPE.fullmatch(media_type.strip()) or not _UTF8_CHARSET.fullmatch(parameters):
+    media_type = media_type.strip()
+    known = _JSON_TYPE.fullmatch(media_type) or (text_allowed and media_type.lower() == "text/plain")
+    if not known or not _UTF8_CHARSET.fullmatch(parameters):
         raise ServiceError(
             Reason.UNSUPPORTED_MEDIA_TYPE, "Send the body as Content-Type: application/json, in UTF-8"
         )

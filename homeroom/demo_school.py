@@ -1,4 +1,4 @@
-"""A small school for trials: accounts, tests and questions, created through the HTTP API."""
+"""A small school for trials: accounts, specializations, tests and questions, created through the HTTP API."""
 
 from __future__ import annotations
 
@@ -44,6 +44,9 @@ async def seed(admin: Api) -> Seeded:
     for account in school()["accounts"]:
         body = {name: value for name, value in account.items() if name != "userId"}
         await admin.want("PUT", f"/v1/accounts/{account['userId']}", {**body, "status": "ACTIVE"})
+    for specialization in school()["specializations"]:
+        body = {name: value for name, value in specialization.items() if name != "specialization"}
+        await admin.want("PUT", f"/v1/specializations/{specialization['specialization']}", body)
     for test in school()["tests"]:
         await _put_test(admin, test)
     return Seeded(

@@ -80,6 +80,7 @@ def environment_of(
             "HOMEROOM_JWT_AUDIENCE": AUDIENCE,
             # On the developer's own machine the caller decides which requests are traced.
             "HOMEROOM_TRACE_TRUSTED_NETWORKS": "127.0.0.0/8",
+            "HOMEROOM_DRAIN_SECONDS": "0",  # there is no load balancer to wait for
         }
     else:
         told |= {

@@ -14,3 +14,9 @@ class Config(ServiceConfig):
     subscription_target: str = field(
         metadata=rules(means="host:port of subscription_service", check=check_address)
     )
+    sync_interval_hours: float = field(default=6.0, metadata=rules(minimum=0.01, maximum=8760))
+    # A disagreement is reported once it has lasted for so long. A change that another process makes reaches
+    # this one within a second or two.
+    sync_age_seconds: float = field(default=5.0, metadata=rules(minimum=0, maximum=86_400))
+    sync_retention_days: float = field(default=30.0, metadata=rules(minimum=1, maximum=3650))
+    tls_peers: tuple[str, ...] = ("gateway", "session_service")

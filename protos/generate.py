@@ -5,12 +5,20 @@ from __future__ import annotations
 import argparse
 import filecmp
 import importlib.resources
+import json
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import google.api
 from google.protobuf import descriptor_pb2
+from google.protobuf.descriptor_pb2 import (
+    DescriptorProto,
+    EnumDescriptorProto,
+    FileDescriptorProto,
+    FileDescriptorSet,
+)
 from grpc_tools import protoc
 from protobuf import DescFile
 from protovalidate import ViolationsPb
@@ -19,6 +27,10 @@ ROOT = Path(__file__).resolve().parent.parent
 # The wheel carries the descriptor of buf/validate/validate.proto, but neither the file nor a module for
 # google.protobuf; both come from the descriptor, so that rules and validator always are of one version.
 VALIDATE = "buf/validate/validate.proto"
+COMMENTS_SUFFIX = ".comments.json"
+PATTERNS = ("*_pb2.py*", f"*{COMMENTS_SUFFIX}")
+PACKAGE_PATH = (2,)
+INTERNAL = "protos/chassis/"
 
 
 def sources() -> list[str]:
@@ -58,6 +70,66 @@ def generate(output: Path) -> None:
     for module in sorted(output.rglob("*_pb2.py*")):
         text = module.read_text()
         module.write_text(text.replace("from buf.validate import", "from protos.buf.validate import"))
+    write_comments(output)
+
+
+def write_comments(output: Path) -> None:
+    """Writes the comments of each .proto file beside its modules: a descriptor at run time has none."""
+    with tempfile.TemporaryDirectory() as scratch:
+        image = Path(scratch) / "contract.binpb"
+        write_image(image)
+        files = FileDescriptorSet.FromString(image.read_bytes()).file
+    documented = {source for source in sources() if not source.startswith(INTERNAL)}
+    for file in files:
+        if file.name in documented:
+            text = json.dumps(dict(comments_of(file)), indent=1, sort_keys=True, ensure_ascii=False)
+            (output / file.name).with_suffix(COMMENTS_SUFFIX).write_text(text + "\n")
+
+
+def comments_of(file: FileDescriptorProto) -> Iterator[tuple[str, str]]:
+    """The full name of each element of a file that has a comment, and the comment; "" names the file."""
+    names = {PACKAGE_PATH: "", **dict(paths_of(file))}
+    for location in file.source_code_info.location:
+        name = names.get(tuple(location.path))
+        comment = location.leading_comments or location.trailing_comments
+        if name is not None and comment:
+            yield name, " ".join(comment.split())
+
+
+def paths_of(file: FileDescriptorProto) -> Iterator[tuple[tuple[int, ...], str]]:
+    """The path of each message, field, enum, value, service and method, and its full name.
+
+    The numbers are those of the fields in google/protobuf/descriptor.proto.
+    """
+    for index, message in enumerate(file.message_type):
+        yield from message_paths(message, (4, index), f"{file.package}.{message.name}")
+    for index, enum in enumerate(file.enum_type):
+        yield from enum_paths(enum, (5, index), f"{file.package}.{enum.name}")
+    for index, service in enumerate(file.service):
+        name = f"{file.package}.{service.name}"
+        yield (6, index), name
+        for place, method in enumerate(service.method):
+            yield (6, index, 2, place), f"{name}.{method.name}"
+
+
+def message_paths(
+    message: DescriptorProto, path: tuple[int, ...], name: str
+) -> Iterator[tuple[tuple[int, ...], str]]:
+    yield path, name
+    for index, field in enumerate(message.field):
+        yield (*path, 2, index), f"{name}.{field.name}"
+    for index, nested in enumerate(message.nested_type):
+        yield from message_paths(nested, (*path, 3, index), f"{name}.{nested.name}")
+    for index, enum in enumerate(message.enum_type):
+        yield from enum_paths(enum, (*path, 4, index), f"{name}.{enum.name}")
+
+
+def enum_paths(
+    enum: EnumDescriptorProto, path: tuple[int, ...], name: str
+) -> Iterator[tuple[tuple[int, ...], str]]:
+    yield path, name
+    for index, value in enumerate(enum.value):
+        yield (*path, 2, index), f"{name}.{value.name}"
 
 
 def write_image(target: Path) -> None:
@@ -95,8 +167,10 @@ def stale() -> list[str]:
     with tempfile.TemporaryDirectory() as scratch:
         fresh = Path(scratch)
         generate(fresh)
-        expected = {path.relative_to(fresh) for path in fresh.rglob("*_pb2.py*")}
-        present = {path.relative_to(ROOT) for path in (ROOT / "protos").rglob("*_pb2.py*")}
+        expected = {path.relative_to(fresh) for pattern in PATTERNS for path in fresh.rglob(pattern)}
+        present = {
+            path.relative_to(ROOT) for pattern in PATTERNS for path in (ROOT / "protos").rglob(pattern)
+        }
         return sorted(
             str(path)
             for path in expected | present

@@ -19,27 +19,40 @@ from chassis.rpc.paging import PageTokens
 from chassis.rpc.servicing import Handler
 from chassis.telemetry.metrics import Metrics
 from session_service.config import Config
+from session_service.domain.identity import IdentityRules
 from session_service.domain.timing import TimeRules
+from session_service.operations.answer_hashing import OWASP_COST, AnswerHashing, ScryptCost
 from session_service.operations.change_sessions import SessionActions
+from session_service.operations.check_identity import IdentityChecks
 from session_service.operations.create_sessions import SessionStarts
 from session_service.operations.hold_resolution import HoldResolver
 from session_service.operations.manage_tests import CatalogAdministration
 from session_service.operations.placing import HoldPlacing
+from session_service.operations.read_attempts import AttemptReads
 from session_service.operations.read_sessions import SessionReads
 from session_service.operations.record_presence import SessionPresence
 from session_service.operations.resolve_holds import HoldJanitor, LostStarts
 from session_service.operations.session_changes import SessionChanges
+from session_service.operations.supervise import Supervision
 from session_service.operations.sweep_sessions import SessionSweep
+from session_service.operations.upload_operations import Uploads
 from session_service.progress_client import RESULT_TOPIC, ProgressClient
+from session_service.servicer import attempts, identity, sessions, supervision, tests, uploads
 from session_service.servicer import presence as presence_servicer
-from session_service.servicer import sessions, tests
+from session_service.servicer.session_messages import QuestionContents
+from session_service.store.attempts import AttemptStore
 from session_service.store.catalog import CatalogStore
 from session_service.store.changes import ChangeStore
 from session_service.store.editions import EditionCache
+from session_service.store.enrollments import EnrollmentStore
 from session_service.store.holds import HoldStore
+from session_service.store.identity import IdentityStore
 from session_service.store.presence import PresenceStore
+from session_service.store.results import ResultStore
+from session_service.store.session_lists import SessionLists
 from session_service.store.sessions import SessionStore
 from session_service.store.starts import StartStore
+from session_service.store.timelines import TimelineStore
 from session_service.subscription_client import COMMIT_TOPIC, RELEASE_TOPIC, SubscriptionClient
 
 SERVICE = "session_service"
@@ -61,6 +74,12 @@ async def serve(shutdown: Shutdown) -> None:
         metrics=service.process.metrics,
         tokens=PageTokens(secret=service.process.token),
         hold_age_seconds=config.janitor_hold_age_seconds,
+        secret=service.process.token,
+        identity_rules=IdentityRules(
+            answer_seconds=config.identity_answer_seconds,
+            interval_seconds=config.identity_interval_seconds,
+            failures_per_day_max=config.identity_failures_per_day_max,
+        ),
         times=config.times,
     )
     # Without subscription_service no session can start, but the sessions under way go on.
@@ -95,7 +114,10 @@ def assemble(
     metrics: Metrics,
     tokens: PageTokens,
     hold_age_seconds: float,
+    secret: str,
     times: TimeRules,
+    identity_rules: IdentityRules,
+    hash_cost: ScryptCost = OWASP_COST,
 ) -> Parts:
     """Put the parts together on one database; nothing is started yet."""
     relay = Relay(
@@ -120,6 +142,7 @@ def assemble(
     lost = LostStarts(resolver=resolver)
     starts = SessionStarts(
         starts=StartStore(database=database, editions=editions, grace=times.grace),
+        identity_rules=identity_rules,
         placing=HoldPlacing(holds=stored_holds, lost=lost, subscription=subscription),
         subscription=subscription,
         changes=changes,
@@ -128,20 +151,53 @@ def assemble(
         times=times,
         wake_relay=relay.wake,
     )
+    reads = SessionReads(sessions=stored_sessions)
+    contents = QuestionContents(reads.get_contents)
     stored_tests = CatalogStore(database=database)
+    stored_identity = IdentityStore(database=database, editions=editions)
+    lists = SessionLists(database=database, editions=editions, grace=times.grace)
     return Parts(
         handlers=[
             *sessions.handlers(
                 starts=starts,
                 actions=SessionActions(changes=changes),
-                reads=SessionReads(sessions=stored_sessions),
-                list_sessions=stored_sessions.list_sessions,
+                reads=reads,
+                list_sessions=lists.list_sessions,
+                contents=contents,
                 tokens=tokens,
             ),
             *presence_servicer.handlers(presence=presence),
             *tests.handlers(
                 catalog=CatalogAdministration(tests=stored_tests),
                 list_tests=stored_tests.list_tests,
+                tokens=tokens,
+            ),
+            *identity.handlers(
+                checks=IdentityChecks(
+                    store=stored_identity,
+                    enrollments=EnrollmentStore(database=database),
+                    hashing=AnswerHashing(cost=hash_cost),
+                    rules=identity_rules,
+                    grace=times.grace,
+                    secret=secret,
+                ),
+                list_events=stored_identity.list_events,
+                tokens=tokens,
+            ),
+            *attempts.handlers(
+                reads=AttemptReads(attempts=AttemptStore(database=database)),
+                list_attempts=lists.list_attempts,
+                tokens=tokens,
+            ),
+            *uploads.handlers(uploads=Uploads(changes=changes, stored=uploads.STORED_ANSWERS)),
+            *supervision.handlers(
+                supervision=Supervision(
+                    timelines=TimelineStore(database=database),
+                    results=ResultStore(database=database),
+                    changes=changes,
+                ),
+                list_sessions=lists.list_sessions,
+                contents=contents,
                 tokens=tokens,
             ),
         ],

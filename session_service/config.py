@@ -19,11 +19,18 @@ class Config(ServiceConfig):
         metadata=rules(means="host:port of subscription_service", check=check_address)
     )
     progress_target: str = field(metadata=rules(means="host:port of progress_service", check=check_address))
+    tls_peers: tuple[str, ...] = ("gateway",)
     janitor_interval_seconds: float = field(default=5.0, metadata=rules(minimum=0.1, maximum=3600))
     # Longer than a client retries through a restart: a start whose hold was resolved has to begin again
     # under a new key. That nothing is counted twice does not depend on it.
     janitor_hold_age_seconds: float = field(default=30.0, metadata=rules(minimum=0, maximum=86_400))
     # A session without a deadline ends after so long without an answer, so that no hold stays open for ever.
+    # An identity check locks the session if it is not answered within this time.
+    identity_answer_seconds: float = field(default=120.0, metadata=rules(minimum=5, maximum=86_400))
+    # Checks come in equal parts of the test's engaged time or time limit, on average at most so far apart.
+    identity_interval_seconds: float = field(default=600.0, metadata=rules(minimum=1, maximum=86_400))
+    # The bound on guessing: wrong answers of one learner in a UTC day, over all sessions.
+    identity_failures_per_day_max: int = field(default=12, metadata=rules(minimum=3, maximum=1000))
     session_idle_hours: float = field(default=24.0, metadata=rules(minimum=0.01, maximum=8760))
     # What was sent before the deadline may arrive a little later.
     deadline_grace_seconds: float = field(default=3.0, metadata=rules(minimum=0, maximum=300))

@@ -24,7 +24,7 @@ from subscription_service.operations.license_feed import LicenseFeed
 from subscription_service.operations.licenses import LicenseOperations
 from subscription_service.operations.plans import PlanOperations
 from subscription_service.operations.subscriptions import SubscriptionOperations
-from subscription_service.servicer import accounts, holds, licenses, plans
+from subscription_service.servicer import accounts, holds, license_levels, licenses, plans
 from subscription_service.servicer import credits as credit_servicer
 from subscription_service.store.accounts import AccountStore
 from subscription_service.store.clock import PinnedTime, database_time
@@ -71,6 +71,13 @@ def handlers(
     subscription_store = SubscriptionStore(database=database, pinned_time=pinned_time)
     plan_store = PlanStore(database=database)
     hold_store = HoldStore(database=database, pinned_time=pinned_time)
+    license_reader = LicenseReader(database=database)
+    license_operations = LicenseOperations(
+        store=LicenseStore(database=database, pinned_time=pinned_time),
+        reader=license_reader,
+        accounts=account_store,
+        feed=feed,
+    )
     return [
         *accounts.handlers(
             accounts=AccountOperations(store=account_store),
@@ -95,15 +102,9 @@ def handlers(
             ),
             tokens=tokens,
         ),
-        *licenses.handlers(
-            operations=LicenseOperations(
-                store=LicenseStore(database=database, pinned_time=pinned_time),
-                reader=LicenseReader(database=database),
-                accounts=account_store,
-                feed=feed,
-            ),
-            watch_licenses=feed.watch,
-            tokens=tokens,
+        *licenses.handlers(operations=license_operations, watch_licenses=feed.watch, tokens=tokens),
+        *license_levels.handlers(
+            operations=license_operations, list_levels=license_reader.list_levels, tokens=tokens
         ),
     ]
 

@@ -11,5 +11,7 @@ from chassis.process.config import ServiceConfig, rules
 class Config(ServiceConfig):
     """The configuration of the serving process."""
 
+    tls_peers: tuple[str, ...] = ("gateway", "session_service", "progress_service")
+
     # LISTEN only makes the feed look sooner. It does not work behind pgbouncer; polling finds the changes.
     license_poll_seconds: float = field(default=1.0, metadata=rules(minimum=0.01, maximum=60.0))

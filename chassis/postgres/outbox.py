@@ -36,10 +36,14 @@ APPEND_ROWS = """
 
 
 def append_from(source: str) -> str:
-    """The statement that adds the events of a source of APPEND_ROWS. An existing event is not changed."""
+    """The statement that adds the events of a source of APPEND_ROWS. An existing event is not changed.
+
+    Each gets the time of the statement, not that of the transaction's begin: of two transactions that change
+    one learner in turn, the second may have begun first.
+    """
     return f"""
-        INSERT INTO outbox (user_id, event_id, topic, payload, traceparent)
-        SELECT user_id, event_id, topic, payload, traceparent
+        INSERT INTO outbox (user_id, event_id, topic, payload, traceparent, created_at)
+        SELECT user_id, event_id, topic, payload, traceparent, clock_timestamp()
           FROM {source}
             ON CONFLICT DO NOTHING
     """
@@ -57,6 +61,15 @@ async def append(connection: Connection, events: Sequence[OutboxEvent]) -> None:
     """Add these events inside the caller's transaction. An existing event is not changed."""
     if events:
         await connection.execute(_APPEND, append_rows(events))
+
+
+def is_under_way(owner: str, topic: str) -> str:
+    """The condition that an event of this topic for this owner (a column) waits for delivery."""
+    return f"""
+        EXISTS (SELECT 1
+                  FROM outbox
+                 WHERE outbox.user_id = {owner} AND outbox.topic = '{topic}' AND outbox.parked_at IS NULL)
+    """
 
 
 async def pending(

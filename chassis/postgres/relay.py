@@ -32,6 +32,15 @@ _MAY_HEAL = frozenset(
     {Reason.INTERNAL, Reason.UNAUTHENTICATED, Reason.PERMISSION_DENIED, Reason.METHOD_NOT_ALLOWED}
 )
 
+# An earlier event of the user that is under way or waits for another attempt keeps the later ones back.
+_FIRST_OF_USER = """
+    AND NOT EXISTS (SELECT 1
+                      FROM outbox AS earlier
+                     WHERE earlier.user_id = outbox.user_id AND earlier.topic = outbox.topic
+                       AND earlier.parked_at IS NULL
+                       AND (earlier.created_at, earlier.event_id) < (outbox.created_at, outbox.event_id))
+"""
+
 log = get_logger(__name__)
 
 
@@ -67,6 +76,9 @@ class Relay:
     a reason that is not retryable: the event is kept, logged, counted in `parked`, and not tried again. If a
     process dies between delivery and acknowledgement, the lease of the event ends later, and the event is
     delivered again.
+
+    In a topic of `in_order`, the events of one user follow each other: the next one leaves when the one
+    before has arrived or is parked. Their order is that of the database's clock when they were appended.
     """
 
     def __init__(
@@ -74,6 +86,7 @@ class Relay:
         database: Database,
         topics: Mapping[str, Deliver],
         *,
+        in_order: Collection[str] = (),
         batch_size: int = 128,
         delivery_seconds_max: float = 8.0,
         lease_seconds: float = 12.0,
@@ -82,6 +95,7 @@ class Relay:
             raise ValueError("lease_seconds must be more than delivery_seconds_max")
         self._database = database
         self._topics = topics
+        self._in_order = frozenset(in_order)
         self._batch_size = batch_size
         self._delivery_seconds_max = delivery_seconds_max
         self._lease = timedelta(seconds=lease_seconds)
@@ -118,7 +132,9 @@ class Relay:
                 self._failures_in_a_row[topic], base_seconds=BACKOFF_SECONDS, seconds_max=PAUSE_SECONDS_MAX
             )
         self._failures_in_a_row[topic] = 0
-        return None if found < self._batch_size else 0.0
+        # In order, each event that has arrived may have let another one become due.
+        more = found == self._batch_size or (found > 0 and topic in self._in_order)
+        return 0.0 if more else None
 
     async def _round(self, topic: str, deliver: Deliver) -> tuple[int, int]:
         """Lease and deliver events. Returns how many were leased, and how many arrived or were parked."""
@@ -143,14 +159,16 @@ class Relay:
     async def _lease_due(self, topic: str) -> list[_Leased]:
         # The update finds the rows by ctid, which cannot change while they are locked. The planner does not
         # know the limit, so for a join on the key it would read the whole table.
+        first_of_user = _FIRST_OF_USER if topic in self._in_order else ""
         rows = await self._database.execute_write(
-            """
+            f"""
             UPDATE outbox
                SET leased_until = now() + $3::interval, attempts = attempts + 1
              WHERE ctid = ANY (ARRAY(SELECT ctid
                                        FROM outbox
                                       WHERE topic = $1 AND parked_at IS NULL AND available_at <= now()
                                         AND (leased_until IS NULL OR leased_until < now())
+                                        {first_of_user}
                                       ORDER BY available_at
                                       LIMIT $2
                                         FOR UPDATE SKIP LOCKED))

@@ -17,6 +17,7 @@ from chassis.telemetry.logs import LogLevel
 PREFIX = "HOMEROOM_"
 FILE_SUFFIX = "_FILE"
 SERVICE_TOKEN_LENGTH_MIN = 16
+TLS_FILES = ("tls_certificate", "tls_key", "tls_ca")
 
 T = TypeVar("T")
 
@@ -105,6 +106,10 @@ class ProcessConfig:
     otlp_endpoint: str | None = field(default=None, metadata=rules(check=check_http_url))
     log_level: LogLevel = LogLevel.INFO
     failpoints_dir: Path | None = None
+    # PEM files for mutual TLS between the processes: all three, or none.
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_ca: Path | None = None
 
     @classmethod
     def problems(cls, given: Mapping[str, Any]) -> Iterator[str]:
@@ -112,6 +117,9 @@ class ProcessConfig:
 
         A subclass with rules of its own also yields from `super().problems(given)`.
         """
+        missing = [PREFIX + name.upper() for name in TLS_FILES if given.get(name) is None]
+        if 0 < len(missing) < len(TLS_FILES):
+            yield f"{' and '.join(missing)} must be set as well: TLS needs a certificate, its key and a CA"
         if given.get("mode") is Mode.PRODUCTION:
             token = given.get("service_token", MISSING)
             if token is None:
@@ -143,6 +151,8 @@ class ServiceConfig(ProcessConfig):
     # Prepared statements that each connection keeps. It must be 0 behind a pgbouncer in transaction mode that
     # does not support prepared statements: before 1.21, or with `max_prepared_statements = 0`.
     database_statement_cache: int = field(default=256, metadata=rules(minimum=0, maximum=10_000))
+    # With mutual TLS: the names in the certificates of those who may call this service.
+    tls_peers: tuple[str, ...] = ()
     # It must be longer than any client retries: once a key is deleted, the same request has its effect again.
     idempotency_retention_days: float = field(default=7.0, metadata=rules(minimum=1, maximum=3650))
 

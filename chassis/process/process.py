@@ -10,11 +10,15 @@ from chassis.process.background import STOP_SECONDS_MAX, Background
 from chassis.process.config import PREFIX, ConfigError, Mode, ProcessConfig
 from chassis.process.lifecycle import CLOSE_SECONDS, Shutdown, tune_garbage_collection
 from chassis.process.version import version
-from chassis.rpc.client import Upstream
+from chassis.rpc.client import IN_FLIGHT_MAX, Upstream
+from chassis.rpc.tls import TlsError, TlsFiles, TlsIdentity
 from chassis.telemetry import logs
 from chassis.telemetry.health import Health, OpsPages, OpsServer
 from chassis.telemetry.metrics import Metrics
 from chassis.telemetry.tracing import Tracing
+
+# Renewed files are used after this time at the latest.
+RENEW_INTERVAL_SECONDS = 30.0
 
 log = logs.get_logger(__name__)
 
@@ -43,6 +47,8 @@ class Process:
     health: Health
     pages: OpsPages
     background: Background
+    identity: TlsIdentity | None
+    _upstreams: list[Upstream] = field(default_factory=list)
 
     @classmethod
     def begin(cls, name: str, config: ProcessConfig, shutdown: Shutdown) -> Process:
@@ -66,13 +72,24 @@ class Process:
         shutdown.at_request(health.drain)
         pages = OpsPages(service=name, version=version(), health=health, metrics=metrics)
         background = Background(metrics=metrics)
-        return cls(config, shutdown, token, metrics, tracing, health, pages, background)
+        identity = _identity(config, metrics)
+        process = cls(config, shutdown, token, metrics, tracing, health, pages, background, identity)
+        if identity is not None:
+            background.add("renew_certificates", process._renew, interval_seconds=RENEW_INTERVAL_SECONDS)
+        return process
 
-    def upstream(self, name: str, target: str) -> Upstream:
+    def upstream(self, name: str, target: str, *, in_flight_max: int = IN_FLIGHT_MAX) -> Upstream:
         """A client of another process; it is closed after the work that uses it has ended."""
         upstream = Upstream(
-            name=name, target=target, service_token=self.token, tracing=self.tracing, metrics=self.metrics
+            name=name,
+            target=target,
+            service_token=self.token,
+            tracing=self.tracing,
+            metrics=self.metrics,
+            in_flight_max=in_flight_max,
+            identity=self.identity,
         )
+        self._upstreams.append(upstream)
         self.shutdown.closing(name, upstream.close)
         return upstream
 
@@ -90,6 +107,14 @@ class Process:
         tune_garbage_collection()
         log.info("serving", port=listener.port, ops_port=ops.port)
 
+    async def _renew(self) -> None:
+        """Use renewed certificates for the calls to others. The server reads them at each connection."""
+        if self.identity is None:
+            return
+        self.identity.renew()
+        for upstream in self._upstreams:
+            await upstream.renew()
+
     async def _open(
         self, variable: str, address: str, listener: Listener, stop_seconds_max: float = CLOSE_SECONDS
     ) -> None:
@@ -101,3 +126,19 @@ class Process:
             )
             raise ConfigError([f"{PREFIX}{variable} cannot be used: {problem}"]) from error
         self.shutdown.closing(f"listener on {variable}", listener.stop, timeout_seconds=stop_seconds_max)
+
+
+def _identity(config: ProcessConfig, metrics: Metrics) -> TlsIdentity | None:
+    """The certificate of this process; None without TLS. Raises ConfigError."""
+    if config.tls_certificate is None or config.tls_key is None or config.tls_ca is None:
+        return None
+    try:
+        identity = TlsIdentity(TlsFiles(config.tls_certificate, config.tls_key, config.tls_ca))
+    except TlsError as error:
+        raise ConfigError([f"{PREFIX}TLS_* cannot be used: {error}"]) from error
+    metrics.gauge(
+        "tls_certificate_expires_timestamp_seconds",
+        "The Unix time at which the certificate of this process expires.",
+        lambda: identity.expires_at,
+    )
+    return identity

@@ -46,6 +46,8 @@ class Service:
 
     process: Process
     database: Database
+    peers: tuple[str, ...] = ()
+    """With mutual TLS, the names in the certificates of those who may call."""
 
     @classmethod
     async def begin(
@@ -73,7 +75,7 @@ class Service:
             partial(purge_keys, database, older_than=timedelta(days=config.idempotency_retention_days)),
             interval_seconds=PURGE_INTERVAL_SECONDS,
         )
-        return cls(process=process, database=database)
+        return cls(process=process, database=database, peers=config.tls_peers)
 
     def add_relay(self, relay: Relay) -> None:
         """Deliver the events of the outbox, each topic in a job of its own."""
@@ -102,6 +104,8 @@ class Service:
             service_token=process.token,
             tracing=process.tracing,
             metrics=process.metrics,
+            identity=process.identity,
+            peers=self.peers,
         )
 
         async def report_readiness() -> None:

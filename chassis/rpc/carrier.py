@@ -14,10 +14,11 @@ from google.protobuf.message import DecodeError
 from chassis.batch import Item
 from chassis.context import Context
 from chassis.errors import Reason, ServiceError
+from chassis.rpc.breakers import Breakers
 from chassis.rpc.faults import UnreadableAnswerError, cancelled_by_caller, fault_of
 from chassis.rpc.lines import Lines
-from chassis.rpc.retries import Breaker
 from chassis.rpc.status import from_status
+from chassis.rpc.tls import TlsIdentity
 from chassis.rpc.wire import (
     ANSWER_MESSAGE_BYTES_MAX,
     CARRIED_CALLS_MAX,
@@ -58,33 +59,36 @@ class _Message:
 
 
 class Carrier:
-    """A channel to one process, and the breaker that counts how often it gave no answer."""
+    """A channel to one process; its breakers count how often the process gave no answer."""
 
-    def __init__(self, *, name: str, target: str, service_token: str) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        target: str,
+        service_token: str,
+        breakers: Breakers,
+        identity: TlsIdentity | None = None,
+    ) -> None:
         self._name = name
-        self.breaker = Breaker()
+        self._target = target
+        self._breakers = breakers
+        self._identity = identity
+        self._version = 0 if identity is None else identity.version
         self.metadata = ((METADATA_TOKEN, service_token),)
-        self.channel = grpc.aio.insecure_channel(
-            target,
-            options=[
-                ("grpc.enable_retries", 0),
-                ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
-                ("grpc.max_receive_message_length", ANSWER_MESSAGE_BYTES_MAX),
-                # The refusal of a plain RPC or a stream travels in metadata.
-                ("grpc.max_metadata_size", METADATA_BYTES_MAX),
-                # With these, gRPC reconnects to a restarted process within a second; its own default is two
-                # minutes. The "minimum" backoff is the time limit of one attempt to connect.
-                ("grpc.initial_reconnect_backoff_ms", 100),
-                ("grpc.max_reconnect_backoff_ms", 1000),
-                ("grpc.min_reconnect_backoff_ms", CONNECT_MS_MAX),
-                # Without a time limit of its own, gRPC waits a minute for the answer to a ping.
-                ("grpc.keepalive_time_ms", SILENCE_MS),
-                ("grpc.http2.ping_timeout_ms", SILENCE_MS),
-                ("grpc.http2.max_pings_without_data", 0),
-                ("grpc.use_local_subchannel_pool", 1),
-            ],
-        )
+        self.channel = _channel(target, identity)
         self._lines = Lines(self.channel, metadata=self.metadata)
+
+    async def renew(self, grace_seconds: float) -> None:
+        """Connects anew if the certificate was renewed. Calls under way end on the old channel."""
+        if self._identity is None or self._identity.version == self._version:
+            return
+        self._version = self._identity.version
+        lines, channel = self._lines, self.channel
+        self.channel = _channel(self._target, self._identity)
+        self._lines = Lines(self.channel, metadata=self.metadata)
+        lines.close()
+        await channel.close(grace_seconds)
 
     async def carry(self, path: str, items: Sequence[Item[bytes]]) -> list[Carried | ServiceError]:
         """Sends calls to one method, in as few messages as their size allows. The outcomes keep their order.
@@ -99,19 +103,20 @@ class Carrier:
             await asyncio.gather(*(self._send(message, outcomes) for message in messages))
         return outcomes
 
-    def failed(self, error: BaseException, *, timeout_seconds: float) -> ServiceError:
-        """The refusal for the callers of a message that failed on this channel. The breaker counts it.
+    def failed(self, error: BaseException, *, path: str, timeout_seconds: float) -> ServiceError:
+        """The refusal for the callers of a message that failed on this channel. The breakers count it.
 
+        `path` is the method, or empty for what speaks of the whole process, such as a health check.
         `timeout_seconds` is how long the callers were ready to wait. A timeout below PATIENCE_SECONDS shows
         nothing about the upstream.
         """
         fault = fault_of(error, upstream=self._name)
         if fault.answered:
-            self.breaker.succeeded()
+            self._breakers.succeeded(path)
         elif fault.error.reason is Reason.DEADLINE_EXCEEDED and timeout_seconds < PATIENCE_SECONDS:
-            self.breaker.undecided()
+            self._breakers.undecided(path)
         else:
-            self.breaker.failed()
+            self._breakers.failed(path, whole_upstream=fault.whole_upstream)
         return fault.error
 
     async def close(self, grace_seconds: float | None) -> None:
@@ -129,12 +134,37 @@ class Carrier:
         except (Exception, asyncio.CancelledError) as error:
             if cancelled_by_caller(error):
                 raise
-            refusal = self.failed(error, timeout_seconds=message.timeout_seconds)
+            path = message.request.method
+            refusal = self.failed(error, path=path, timeout_seconds=message.timeout_seconds)
             answers = [refusal] * len(message.places)
         else:
-            self.breaker.succeeded()
+            self._breakers.succeeded(message.request.method)
         for place, answer in zip(message.places, answers, strict=True):
             outcomes[place] = answer
+
+
+def _channel(target: str, identity: TlsIdentity | None) -> grpc.aio.Channel:
+    """A channel that finds a silent process out, and finds a restarted one again."""
+    options = [
+        ("grpc.enable_retries", 0),
+        ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+        ("grpc.max_receive_message_length", ANSWER_MESSAGE_BYTES_MAX),
+        # The refusal of a plain RPC or a stream travels in metadata.
+        ("grpc.max_metadata_size", METADATA_BYTES_MAX),
+        # With these, gRPC reconnects to a restarted process within a second; its own default is two minutes.
+        # The "minimum" backoff is the time limit of one attempt to connect.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1000),
+        ("grpc.min_reconnect_backoff_ms", CONNECT_MS_MAX),
+        # Without a time limit of its own, gRPC waits a minute for the answer to a ping.
+        ("grpc.keepalive_time_ms", SILENCE_MS),
+        ("grpc.http2.ping_timeout_ms", SILENCE_MS),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
+    if identity is None:
+        return grpc.aio.insecure_channel(target, options=options)
+    return grpc.aio.secure_channel(target, identity.channel_credentials(), options=options)
 
 
 def _read_answers(payload: bytes, *, asked: int) -> list[Carried | ServiceError]:

@@ -11,26 +11,29 @@ from google.protobuf.message import DecodeError, Message
 from grpc_health.v1 import health_pb2
 from opentelemetry.trace import SpanKind
 
-from chassis.backoff import full_jitter
 from chassis.batch import Item, Outcome, Reply
 from chassis.context import Context
 from chassis.errors import Reason, ServiceError
+from chassis.rpc.breakers import Breakers
 from chassis.rpc.carrier import Carried, Carrier
 from chassis.rpc.coalescer import Coalescer
 from chassis.rpc.faults import UnreadableAnswerError, cancelled_by_caller
 from chassis.rpc.methods import Method, find_method
-from chassis.rpc.retries import ATTEMPTS_MAX, BACKOFF_SECONDS, BACKOFF_SECONDS_MAX, RetryBudget
-from chassis.rpc.wire import METADATA_KEY, METADATA_REQUEST_ID, METADATA_ROLES, METADATA_TRACE, METADATA_USER
+from chassis.rpc.payloads import metadata_of, outcome_of, parsed, serialized
+from chassis.rpc.retries import RETRY_SECONDS_MIN, RetryBudget, RetryMetrics
+from chassis.rpc.tls import TlsIdentity
 from chassis.telemetry.logs import get_logger
 from chassis.telemetry.metrics import Metrics
 from chassis.telemetry.tracing import RequestSpan, Tracing
 
-# After a failed attempt, another one is made only while at least this much time is left.
-RETRY_SECONDS_MIN = 0.15
+# A quarter of what a server takes at once (chassis.rpc.server), so that one upstream never takes it all.
+IN_FLIGHT_MAX = 1024
 # The size of all requests that wait for their answers, over all methods. It bounds the memory.
 REQUESTS_BYTES_MAX = 64 * 1024 * 1024
 # How long closing waits for the messages that `call_many` has sent.
 CLOSE_GRACE_SECONDS = 2.0
+# How long the calls on the channel with the old certificate may still take.
+RENEW_GRACE_SECONDS = 15.0
 HEALTH_TIMEOUT_SECONDS = 1.0
 
 log = get_logger(__name__)
@@ -39,15 +42,20 @@ log = get_logger(__name__)
 class Upstream:
     """Calls one other process.
 
-    The calls to one method are collected in a coalescer. Retries, the retry budget and the breaker are here,
-    and nowhere else between the two processes. gRPC's own retries are off, so that each attempt has its span.
+    The calls to one method are collected in a coalescer. Retries, the retry budget, the breakers and the
+    bound of the calls in flight are here, and nowhere else between the two processes. gRPC's own retries are
+    off, so that each attempt has its span.
 
     Args:
         target: host:port of the process.
         lanes: batches of one method in flight at once.
         batch_max: calls in one batch.
         waiting_max: calls of one method that may wait for a lane.
-        attempts: how often a retryable call is sent at most, the first time included.
+        in_flight_max: calls that may be waiting for their answers, over all methods, so that a slow upstream
+            takes only a part of this process. A method's priority decides how much of it the method may use.
+        attempts: how often a call is sent at most, if the contract allows more for its method.
+        identity: the certificate of this process, for mutual TLS; the upstream's certificate must name the
+            host of `target`.
     """
 
     def __init__(
@@ -61,23 +69,35 @@ class Upstream:
         lanes: int = 2,
         batch_max: int = 128,
         waiting_max: int = 2048,
-        attempts: int = ATTEMPTS_MAX,
+        in_flight_max: int = IN_FLIGHT_MAX,
+        attempts: int | None = None,
+        identity: TlsIdentity | None = None,
     ) -> None:
         self._name = name
         self._tracing = tracing
         self._lanes = lanes
         self._batch_max = batch_max
         self._waiting_max = waiting_max
-        self._attempts = attempts
+        self._in_flight_max = in_flight_max
+        self._in_flight = 0
+        self._attempts_max = math.inf if attempts is None else attempts
         self._budget = RetryBudget()
-        self._carrier = Carrier(name=name, target=target, service_token=service_token)
+        self._retries = RetryMetrics(metrics)
+        self._breakers = Breakers(upstream=name, metrics=metrics)
+        self._carrier = Carrier(
+            name=name,
+            target=target,
+            service_token=service_token,
+            breakers=self._breakers,
+            identity=identity,
+        )
         self._methods: dict[str, tuple[Method, Coalescer[Item[bytes], Carried]]] = {}
         self._requests_bytes = 0
         self._closing = False
         metrics.gauge_of(
-            "upstream_breaker_open",
-            "1 while calls to an upstream are refused because recent calls got no answers.",
-            lambda: float(self.breaker_open),
+            "upstream_calls_in_flight",
+            "Calls to an upstream that wait for their answers.",
+            lambda: float(self._in_flight),
             label="upstream",
             value=name,
         )
@@ -91,8 +111,12 @@ class Upstream:
 
     @property
     def breaker_open(self) -> bool:
-        """Whether calls are refused because recent calls got no answers."""
-        return self._carrier.breaker.open
+        """Whether all calls are refused, some probes aside, because recent ones got no answers."""
+        return self._breakers.upstream.open
+
+    def breaker_open_for(self, path: str) -> bool:
+        """Whether calls of this method are refused, some probes aside."""
+        return self._breakers.open_for(path)
 
     @property
     def waiting_calls(self) -> int:
@@ -106,23 +130,31 @@ class Upstream:
             ServiceError: the upstream's refusal, or UNAVAILABLE, DEADLINE_EXCEEDED, OVERLOADED.
         """
         method, coalescer = self._method(path)
-        payload = _serialized(request)
+        payload = serialized(request)
+        if not self._room(method):
+            raise _full()
+        self._in_flight += 1
         self._budget.earn()
         attempt = 1
-        while True:
-            span = self._tracing.begin(path, traceparent=context.traceparent, kind=SpanKind.CLIENT)
-            try:
-                response, replayed = await self._submit(coalescer, _traced(Item(context, payload), span))
-                return Reply(_parsed(method, response), replayed)
-            except ServiceError as error:
-                span.error(error.reason.name)
-                pause = self._pause_before_retry(method, error, attempt)
-                if pause is None or not self._may_retry(context, pause):
-                    raise
-            finally:
-                span.end()
-            await asyncio.sleep(pause)
-            attempt += 1
+        try:
+            while True:
+                span = self._begin_span(method, context, attempt)
+                try:
+                    item = _traced(Item(context, payload), span)
+                    response, replayed = await self._submit(method, coalescer, item)
+                    return Reply(parsed(method, response), replayed)
+                except ServiceError as error:
+                    span.error(error.reason.name)
+                    pause = self._pause_before_retry(method, error, attempt)
+                    if pause is None or not self._may_retry(method, context, error, pause):
+                        raise
+                finally:
+                    span.end()
+                await asyncio.sleep(pause)
+                attempt += 1
+        finally:
+            self._in_flight -= 1
+            self._retries.ended(path, attempt)
 
     async def call_many(
         self, path: str, requests: Sequence[tuple[Message | bytes, Context]]
@@ -132,32 +164,48 @@ class Upstream:
         A request may be serialized already.
         """
         method, _ = self._method(path)
-        outcomes: list[Outcome] = [ServiceError(Reason.INTERNAL)] * len(requests)
-        left = [
-            (place, Item(context, _serialized(request))) for place, (request, context) in enumerate(requests)
+        outcomes: list[Outcome] = [_full()] * len(requests)
+        sent = [
+            (place, Item(context, serialized(request)))
+            for place, (request, context) in enumerate(requests[: self._room(method)])
         ]
-        self._budget.earn(len(requests))
+        self._in_flight += len(sent)
+        try:
+            await self._send_until_answered(method, sent, outcomes)
+        finally:
+            self._in_flight -= len(sent)
+        return outcomes
+
+    async def _send_until_answered(
+        self, method: Method, sent: Sequence[tuple[int, Item[bytes]]], outcomes: list[Outcome]
+    ) -> None:
+        """Sends calls as one message, and those again that may be retried; fills in their outcomes."""
+        self._budget.earn(len(sent))
+        left = list(sent)
         attempt = 1
         while left:
-            pauses: dict[int, float] = {}
-            for (place, _), outcome in zip(left, await self._carry_traced(method, left), strict=True):
+            pauses: dict[int, tuple[float, ServiceError]] = {}
+            answers = await self._carry_traced(method, left, attempt)
+            for (place, _), outcome in zip(left, answers, strict=True):
                 outcomes[place] = outcome
                 if isinstance(outcome, ServiceError):
                     pause = self._pause_before_retry(method, outcome, attempt)
                     if pause is not None:
-                        pauses[place] = pause
+                        pauses[place] = pause, outcome
             # The retries are sent together, after the longest pause. A call without enough time keeps its
             # outcome.
-            longest = max(pauses.values(), default=0.0)
-            left = [
+            longest = max((pause for pause, _ in pauses.values()), default=0.0)
+            again = [
                 (place, item)
                 for place, item in left
-                if place in pauses and self._may_retry(item.context, longest)
+                if place in pauses and self._may_retry(method, item.context, pauses[place][1], longest)
             ]
+            for _ in range(len(left) - len(again)):
+                self._retries.ended(method.path, attempt)
+            left = again
             if left:
                 await asyncio.sleep(longest)
                 attempt += 1
-        return outcomes
 
     async def stream(self, path: str, request: Message, context: Context) -> AsyncIterator[Any]:
         """Follows a server-streaming method until the stream ends or the caller stops. It has no deadline.
@@ -170,16 +218,16 @@ class Upstream:
         try:
             rpc: Any = self._carrier.channel.unary_stream(path)
             responses = rpc(
-                request.SerializeToString(), metadata=(*self._carrier.metadata, *_context_metadata(context))
+                request.SerializeToString(), metadata=(*self._carrier.metadata, *metadata_of(context))
             )
             async for payload in responses:
-                yield _parsed(method, payload)
+                yield parsed(method, payload)
         except ServiceError:
             raise
         except (Exception, asyncio.CancelledError) as error:
             if cancelled_by_caller(error):
                 raise
-            raise self._carrier.failed(error, timeout_seconds=math.inf) from error
+            raise self._carrier.failed(error, path=path, timeout_seconds=math.inf) from error
         finally:
             if responses is not None:
                 responses.cancel()
@@ -197,10 +245,14 @@ class Upstream:
         except (Exception, asyncio.CancelledError) as error:
             if cancelled_by_caller(error):
                 raise
-            raise self._carrier.failed(error, timeout_seconds=HEALTH_TIMEOUT_SECONDS) from error
-        self._carrier.breaker.succeeded()
+            raise self._carrier.failed(error, path="", timeout_seconds=HEALTH_TIMEOUT_SECONDS) from error
+        self._breakers.succeeded("")
         if status != health_pb2.HealthCheckResponse.SERVING:
             raise ServiceError(Reason.UNAVAILABLE, f"{self._name} is not serving")
+
+    async def renew(self) -> None:
+        """Connects anew if the certificate of this process was renewed; calls under way end as usual."""
+        await self._carrier.renew(RENEW_GRACE_SECONDS)
 
     async def close(self) -> None:
         """Refuses new calls, lets the calls in flight finish, then closes the channel."""
@@ -229,15 +281,27 @@ class Upstream:
             known = self._methods[path] = (find_method(path), coalescer)
         return known
 
-    async def _submit(self, coalescer: Coalescer[Item[bytes], Carried], item: Item[bytes]) -> Carried:
+    def _room(self, method: Method) -> int:
+        """How many more calls of this method may be in flight."""
+        return max(0, int(method.in_flight_limit(self._in_flight_max)) - self._in_flight)
+
+    def _begin_span(self, method: Method, context: Context, attempt: int) -> RequestSpan:
+        span = self._tracing.begin(method.path, traceparent=context.traceparent, kind=SpanKind.CLIENT)
+        if attempt > 1:
+            span.set("homeroom.attempt", attempt)
+        return span
+
+    async def _submit(
+        self, method: Method, coalescer: Coalescer[Item[bytes], Carried], item: Item[bytes]
+    ) -> Carried:
         """Waits for the answer until the caller's own deadline, even if the batch takes longer."""
         remaining = item.context.remaining_seconds()
         if remaining <= 0.0:
             raise ServiceError(Reason.DEADLINE_EXCEEDED)
-        self._check_line()
+        self._check_line(method)
         size = len(item.request)
         if self._requests_bytes + size > REQUESTS_BYTES_MAX:
-            raise ServiceError(Reason.OVERLOADED, retry_after_seconds=1.0)
+            raise _full()
         future = coalescer.submit(item)
         self._requests_bytes += size
         timer = asyncio.get_running_loop().call_later(remaining, _expire, future)
@@ -250,18 +314,17 @@ class Upstream:
             # `del`, only the garbage collector would free them.
             del future
 
-    async def _carry_traced(self, method: Method, items: Sequence[tuple[int, Item[bytes]]]) -> list[Outcome]:
+    async def _carry_traced(
+        self, method: Method, items: Sequence[tuple[int, Item[bytes]]], attempt: int
+    ) -> list[Outcome]:
         """Carries calls that already form a batch, each with its own span."""
-        spans = [
-            self._tracing.begin(method.path, traceparent=item.context.traceparent, kind=SpanKind.CLIENT)
-            for _, item in items
-        ]
+        spans = [self._begin_span(method, item.context, attempt) for _, item in items]
         outcomes: list[Outcome] = []
         try:
-            self._check_line()
+            self._check_line(method)
             traced = [_traced(item, span) for (_, item), span in zip(items, spans, strict=True)]
             answers = await self._carrier.carry(method.path, traced)
-            outcomes = [_outcome(method, answer) for answer in answers]
+            outcomes = [outcome_of(method, answer) for answer in answers]
         except ServiceError as error:
             outcomes = [error] * len(items)
         finally:
@@ -272,23 +335,31 @@ class Upstream:
                 span.end()
         return outcomes
 
-    def _check_line(self) -> None:
+    def _check_line(self, method: Method) -> None:
         if self._closing:
             raise ServiceError(Reason.UNAVAILABLE)
-        self._carrier.breaker.check()
+        self._breakers.check(method.path)
 
     def _pause_before_retry(self, method: Method, error: ServiceError, attempt: int) -> float | None:
         """The seconds to wait before the next attempt; None when another attempt cannot help."""
-        if error.reason is not Reason.UNAVAILABLE or not method.retryable or attempt >= self._attempts:
+        if not method.retryable or attempt >= self._attempts_max or self._closing:
             return None
-        if self.breaker_open or self._closing:
+        pause_seconds = method.retry.pause_seconds(error, attempt)
+        if pause_seconds is not None and self._breakers.open_for(method.path):
+            self._retries.forgone(method.path, "breaker")
             return None
-        backoff_seconds = full_jitter(attempt, base_seconds=BACKOFF_SECONDS, seconds_max=BACKOFF_SECONDS_MAX)
-        return backoff_seconds + (error.retry_after_seconds or 0.0)
+        return pause_seconds
 
-    def _may_retry(self, context: Context, pause_seconds: float) -> bool:
+    def _may_retry(self, method: Method, context: Context, error: ServiceError, pause_seconds: float) -> bool:
         """Whether the deadline and the budget allow another attempt. If so, the budget pays for it."""
-        return context.remaining_seconds() >= pause_seconds + RETRY_SECONDS_MIN and self._budget.spend()
+        if context.remaining_seconds() < pause_seconds + RETRY_SECONDS_MIN:
+            self._retries.forgone(method.path, "deadline")
+            return False
+        if not self._budget.spend():
+            self._retries.forgone(method.path, "budget")
+            return False
+        self._retries.retried(method.path, error.reason)
+        return True
 
 
 def _traced(item: Item[bytes], span: RequestSpan) -> Item[bytes]:
@@ -298,27 +369,8 @@ def _traced(item: Item[bytes], span: RequestSpan) -> Item[bytes]:
     return item._replace(context=item.context._replace(traceparent=span.traceparent))
 
 
-def _outcome(method: Method, answer: Carried | ServiceError) -> Outcome:
-    if isinstance(answer, ServiceError):
-        return answer
-    response, replayed = answer
-    try:
-        return Reply(_parsed(method, response), replayed)
-    except ServiceError as error:
-        return error
-
-
-def _serialized(request: Message | bytes) -> bytes:
-    return request if isinstance(request, bytes) else request.SerializeToString(deterministic=True)
-
-
-def _parsed(method: Method, response: bytes) -> Message:
-    """The response message. If it cannot be read, only this call fails, with UNAVAILABLE."""
-    try:
-        return method.response_type.FromString(response)
-    except DecodeError as error:
-        log.error("response_unreadable", method=method.path)  # noqa: TRY400 - the error says nothing more
-        raise ServiceError(Reason.UNAVAILABLE) from error
+def _full() -> ServiceError:
+    return ServiceError(Reason.OVERLOADED, retry_after_seconds=1.0)
 
 
 def _health_status(payload: bytes) -> int:
@@ -331,14 +383,3 @@ def _health_status(payload: bytes) -> int:
 def _expire(future: asyncio.Future[Carried]) -> None:
     if not future.done():
         future.set_exception(ServiceError(Reason.DEADLINE_EXCEEDED))
-
-
-def _context_metadata(context: Context) -> tuple[tuple[str, str], ...]:
-    pairs = (
-        (METADATA_USER, context.user_id),
-        (METADATA_ROLES, ",".join(sorted(context.roles))),
-        (METADATA_KEY, context.idempotency_key),
-        (METADATA_REQUEST_ID, context.request_id),
-        (METADATA_TRACE, context.traceparent),
-    )
-    return tuple((key, value) for key, value in pairs if value)

@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
 from chassis.errors import Reason, ServiceError
+from chassis.rpc.retries import FinalRefusal
 from chassis.rpc.status import from_status, is_ours
 from chassis.telemetry.logs import get_logger
 
@@ -27,21 +28,26 @@ class UnreadableAnswerError(Exception):
 
 
 class Fault(NamedTuple):
-    """The refusal for the callers of a failed message, and whether the upstream gave an answer at all."""
+    """The refusal for the callers of a failed message, whether there was an answer, and who failed if not."""
 
     error: ServiceError
     answered: bool
+    whole_upstream: bool = True
+    """Whether a missing answer speaks of the whole upstream; otherwise only of the method that was called."""
 
 
 class _Meaning(NamedTuple):
     reason: Reason
     retry_after_seconds: float | None
     answered: bool
+    whole_upstream: bool = True
 
 
 # A status without our ErrorInfo comes from gRPC itself. Only these two codes mean more than "no answer".
 _WITHOUT_STATUS_OF_OURS: Mapping[grpc.StatusCode, _Meaning] = {
-    grpc.StatusCode.DEADLINE_EXCEEDED: _Meaning(Reason.DEADLINE_EXCEEDED, None, answered=False),
+    grpc.StatusCode.DEADLINE_EXCEEDED: _Meaning(
+        Reason.DEADLINE_EXCEEDED, None, answered=False, whole_upstream=False
+    ),
     # The server's limit of concurrent RPCs, or a message above its size limit.
     grpc.StatusCode.RESOURCE_EXHAUSTED: _Meaning(Reason.OVERLOADED, 1.0, answered=True),
 }
@@ -49,6 +55,15 @@ _WITHOUT_STATUS_OF_OURS: Mapping[grpc.StatusCode, _Meaning] = {
 # ("Internal error from Core", during a write). A closed channel causes UsageError or CancelledError. A stream
 # that has ended causes InvalidStateError.
 _NO_ANSWER = _Meaning(Reason.UNAVAILABLE, 0.1, answered=False)
+_UNREADABLE = _Meaning(Reason.UNAVAILABLE, 0.1, answered=False, whole_upstream=False)
+
+# What a server or a proxy may send with a status of its own: gRPC's pushback in milliseconds (gRFC A6), and
+# the header of HTTP in seconds.
+PUSHBACK_MS = "grpc-retry-pushback-ms"
+RETRY_AFTER = "retry-after"
+PUSHBACK_DIGITS_MAX = 9
+# What a client is told when the upstream asks for no retry at all.
+FINAL_RETRY_AFTER_SECONDS = 5.0
 
 # These errors are normal when a process stops or dies, so they are not logged.
 _ORDINARY_CODES = frozenset(
@@ -80,9 +95,7 @@ def fault_of(error: BaseException, *, upstream: str) -> Fault:
         return Fault(_for_callers(refusal, upstream=upstream), answered=True)
     meaning = _meaning_of(error)
     _log_unusual(error, upstream=upstream)
-    return Fault(
-        ServiceError(meaning.reason, retry_after_seconds=meaning.retry_after_seconds), meaning.answered
-    )
+    return Fault(_told(error, meaning), meaning.answered, meaning.whole_upstream)
 
 
 def cancelled_by_caller(error: BaseException) -> bool:
@@ -100,7 +113,31 @@ def _meaning_of(error: BaseException) -> _Meaning:
         return _WITHOUT_STATUS_OF_OURS[grpc.StatusCode.DEADLINE_EXCEEDED]
     if isinstance(error, grpc.aio.AioRpcError):
         return _WITHOUT_STATUS_OF_OURS.get(error.code(), _NO_ANSWER)
-    return _NO_ANSWER
+    return _UNREADABLE if isinstance(error, UnreadableAnswerError) else _NO_ANSWER
+
+
+def _told(error: BaseException, meaning: _Meaning) -> ServiceError:
+    """The refusal, with the pause that the other side asks for."""
+    pushback = _pushback_of(error) if isinstance(error, grpc.aio.AioRpcError) else None
+    if pushback is None:
+        return ServiceError(meaning.reason, retry_after_seconds=meaning.retry_after_seconds)
+    if pushback < 0.0:
+        return FinalRefusal(meaning.reason, retry_after_seconds=FINAL_RETRY_AFTER_SECONDS)
+    return ServiceError(meaning.reason, retry_after_seconds=max(pushback, meaning.retry_after_seconds or 0.0))
+
+
+def _pushback_of(error: grpc.aio.AioRpcError) -> float | None:
+    """The seconds to wait; negative for "do not retry", which a value that is no number also means (A6)."""
+    metadata = dict([*(error.initial_metadata() or ()), *(error.trailing_metadata() or ())])
+    pushback = metadata.get(PUSHBACK_MS)
+    if pushback is not None:
+        return int(pushback) / 1000 if _is_number(pushback) else -1.0
+    retry_after = metadata.get(RETRY_AFTER)  # it may also be a date, which is not read here
+    return float(retry_after) if retry_after is not None and _is_number(retry_after) else None
+
+
+def _is_number(text: str | bytes) -> bool:
+    return isinstance(text, str) and text.isascii() and text.isdigit() and len(text) <= PUSHBACK_DIGITS_MAX
 
 
 def _refusal_of(error: BaseException) -> ServiceError | None:
@@ -117,8 +154,9 @@ def _refusal_of(error: BaseException) -> ServiceError | None:
 def _for_callers(refusal: ServiceError, *, upstream: str) -> ServiceError:
     if refusal.reason is not Reason.UNAUTHENTICATED:
         return refusal
-    # The service token is wrong. That is a fault of this process: the user's own token is valid.
-    log.error("service_token_refused", upstream=upstream)
+    # The service token or the certificate is not accepted. That is a fault of this process: the user's own
+    # token is valid.
+    log.error("caller_refused", upstream=upstream, problem=refusal.detail)
     return ServiceError(Reason.INTERNAL)
 
 

@@ -1,21 +1,47 @@
-"""The methods of the contract and their policies: roles, safety, and whether a key is needed."""
+"""The methods of the contract and their policies: roles, safety, keys, priority, and when to retry."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any, cast
 
 from google.protobuf import descriptor_pool, message_factory
-from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor import Descriptor, MethodDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import Message
 
+from chassis.errors import Reason
+from chassis.rpc.retries import ATTEMPTS_MAX, BACKOFF_SECONDS, RETRIED, RetryPolicy
 from protos.chassis.v1 import options_pb2
 
 # The largest body of an HTTP request, unless the method's policy has another limit.
 BODY_BYTES_MAX_DEFAULT = 64 * 1024
-# Methods that are shed last (completions and answers) get this much more room than the others.
-SHED_LAST_HEADROOM = 1.25
+# A list has this field in its request.
+PAGE_TOKEN = "page_token"  # noqa: S105 - the name of a field, not a secret
+
+
+class Priority(IntEnum):
+    """What is served first under overload, and refused last."""
+
+    HIGH = 0
+    NORMAL = 1
+    LOW = 2
+
+
+# How much of the room each priority may use. Calls of a lower priority leave the rest to the higher ones.
+ROOM: Mapping[Priority, float] = {Priority.HIGH: 1.25, Priority.NORMAL: 1.0, Priority.LOW: 0.75}
+
+_PRIORITIES = {
+    options_pb2.PRIORITY_HIGH: Priority.HIGH,
+    options_pb2.PRIORITY_NORMAL: Priority.NORMAL,
+    options_pb2.PRIORITY_LOW: Priority.LOW,
+}
+_REFUSALS = {
+    options_pb2.RETRIED_REFUSAL_UNAVAILABLE: Reason.UNAVAILABLE,
+    options_pb2.RETRIED_REFUSAL_OVERLOADED: Reason.OVERLOADED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +60,14 @@ class Method:
     safe: bool
     idempotent: bool
     created_unless: str
-    shed_last: bool
+    priority: Priority
+    retry: RetryPolicy
     body_bytes_max: int
     token_in_body: str
+    csv_of: str
+    refusals: tuple[str, ...]
+    etag: str
+    if_match: str
 
     @property
     def internal(self) -> bool:
@@ -45,7 +76,7 @@ class Method:
 
     def in_flight_limit(self, in_flight_max: int) -> float:
         """How many requests may be in flight before a call of this method is refused."""
-        return in_flight_max * (SHED_LAST_HEADROOM if self.shed_last else 1.0)
+        return in_flight_max * ROOM[self.priority]
 
     @property
     def retryable(self) -> bool:
@@ -95,7 +126,30 @@ def _method(descriptor: MethodDescriptor) -> Method:
         safe=options.idempotency_level == MethodOptions.NO_SIDE_EFFECTS,
         idempotent=options.idempotency_level == MethodOptions.IDEMPOTENT,
         created_unless=policy.created_unless,
-        shed_last=policy.shed_last,
+        priority=_priority(policy, descriptor.input_type),
+        retry=_retry_policy(policy.retry),
         body_bytes_max=policy.body_bytes_max or BODY_BYTES_MAX_DEFAULT,
         token_in_body=policy.token_in_body,
+        csv_of=policy.csv_of,
+        refusals=tuple(policy.refusals),
+        etag=policy.etag,
+        if_match=policy.if_match,
+    )
+
+
+def _priority(policy: options_pb2.MethodPolicy, request: Descriptor) -> Priority:
+    if policy.priority:
+        return _PRIORITIES[policy.priority]
+    if policy.shed_last:
+        return Priority.HIGH
+    return Priority.LOW if PAGE_TOKEN in request.fields_by_name else Priority.NORMAL
+
+
+def _retry_policy(policy: options_pb2.RetryPolicy) -> RetryPolicy:
+    """The policy of the contract; what it does not say is as usual."""
+    return RetryPolicy(
+        attempts_max=policy.attempts_max or ATTEMPTS_MAX,
+        # `full_jitter` doubles the base once before the second attempt.
+        backoff_seconds=policy.backoff_ms_max / 2000 or BACKOFF_SECONDS,
+        after=frozenset(_REFUSALS[refusal] for refusal in policy.after) or RETRIED,
     )

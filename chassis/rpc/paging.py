@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TypeAlias
+from typing import Generic, TypeAlias, TypeVar
 
 import orjson
 
@@ -14,8 +15,11 @@ from chassis.errors import ServiceError, invalid_field
 
 PAGE_SIZE_DEFAULT = 50
 PAGE_SIZE_MAX = 1000  # the largest that the contract allows: ListOpenHolds; public lists allow 500
-TOKEN_CHARACTERS_MAX = 1000  # as in the contract
+# The contract allows 1000 characters, and 2000 where a position has two texts of a client.
+TOKEN_CHARACTERS_MAX = 2000
 _SEAL_BYTES = 12
+
+V = TypeVar("V")
 
 Position: TypeAlias = tuple[str | int, ...]
 """The position of a row in its list: the values that order the list."""
@@ -27,6 +31,18 @@ class Page:
 
     after: Position | None
     limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch(Generic[V]):
+    """What a bounded search through a list has found: these rows, on its way up to and with `searched_to`.
+
+    A search that stops early returns fewer rows than are wanted, or none, and the next page goes on from
+    there. `searched_to` is None when the search has come to the end of the list.
+    """
+
+    rows: Sequence[V]
+    searched_to: Position | None
 
 
 class PageTokens:

@@ -1,14 +1,50 @@
-"""When to retry: a budget, and a breaker that stops calls to a dead upstream."""
+"""When a call is sent again: the policy of its method, what the upstream asks for, and a budget."""
 
 from __future__ import annotations
 
-import time
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 
+from chassis.backoff import full_jitter
 from chassis.errors import Reason, ServiceError
+from chassis.telemetry.metrics import Metrics
 
 ATTEMPTS_MAX = 3
 BACKOFF_SECONDS = 0.05
 BACKOFF_SECONDS_MAX = 1.0
+RETRIED: AbstractSet[Reason] = frozenset({Reason.UNAVAILABLE})
+# After a failed attempt, another one is made only while at least this much time is left.
+RETRY_SECONDS_MIN = 0.15
+ATTEMPT_BUCKETS = (1.0, 2.0, 3.0, 5.0)
+
+
+class FinalRefusal(ServiceError):  # noqa: N818 - a refusal, as its base is
+    """A refusal of an upstream that asks not to be called again for this call. The client may retry later."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """When a call of one method is sent again. The contract has it (`MethodPolicy.retry`).
+
+    Args:
+        attempts_max: how often a call is sent at most, the first time included.
+        backoff_seconds: half of the longest pause before the second attempt; it doubles with each attempt.
+        after: the refusals after which the call is sent again.
+    """
+
+    attempts_max: int = ATTEMPTS_MAX
+    backoff_seconds: float = BACKOFF_SECONDS
+    after: AbstractSet[Reason] = RETRIED
+
+    def pause_seconds(self, error: ServiceError, attempt: int) -> float | None:
+        """The pause after this refusal of this attempt; None when the call is not sent again.
+
+        The pause is never shorter than the upstream asks for, in RetryInfo or as pushback of gRPC.
+        """
+        if error.reason not in self.after or attempt >= self.attempts_max or isinstance(error, FinalRefusal):
+            return None
+        jitter = full_jitter(attempt, base_seconds=self.backoff_seconds, seconds_max=BACKOFF_SECONDS_MAX)
+        return jitter + (error.retry_after_seconds or 0.0)
 
 
 class RetryBudget:
@@ -35,44 +71,30 @@ class RetryBudget:
         return True
 
 
-class Breaker:
-    """A circuit breaker: it opens after several failures in a row, and closes when a probe succeeds.
+class RetryMetrics:
+    """Counts attempts and retries, by method. The upstreams of a process share the series."""
 
-    A failure is a message without an answer. A refusal is an answer. One probe at a time is let through.
-    """
+    def __init__(self, metrics: Metrics) -> None:
+        self._attempts = metrics.histogram(
+            "upstream_call_attempts", "How often each call was sent, by method.", ("method",), ATTEMPT_BUCKETS
+        )
+        self._retries = metrics.counter(
+            "upstream_retries",
+            "Calls that were sent again, by method and by the refusal before.",
+            ("method", "reason"),
+        )
+        self._forgone = metrics.counter(
+            "upstream_retries_forgone",
+            "Retries that the policy allows and that were not made, by cause: budget, deadline or breaker.",
+            ("method", "cause"),
+        )
 
-    def __init__(self, *, failures_max: int = 5, cool_down_seconds: float = 0.5) -> None:
-        self._failures_max = failures_max
-        self._cool_down_seconds = cool_down_seconds
-        self._failures = 0
-        self._probe_at = 0.0
+    def ended(self, method: str, attempts: int) -> None:
+        """Counts a call that got its outcome."""
+        self._attempts.observe((method,), attempts)
 
-    @property
-    def open(self) -> bool:
-        return self._failures >= self._failures_max
+    def retried(self, method: str, reason: Reason) -> None:
+        self._retries.add(method, reason.name)
 
-    def check(self) -> None:
-        """Admits a call, or refuses it.
-
-        Raises:
-            ServiceError: UNAVAILABLE, with the time after which to retry.
-        """
-        if self._failures < self._failures_max:
-            return
-        now = time.monotonic()
-        if now < self._probe_at:
-            raise ServiceError(Reason.UNAVAILABLE, retry_after_seconds=max(self._probe_at - now, 0.05))
-        # This call is the probe. The others are refused until its outcome is known.
-        self._probe_at = now + self._cool_down_seconds
-
-    def succeeded(self) -> None:
-        self._failures = 0
-
-    def undecided(self) -> None:
-        """The message shows nothing about the upstream: the next call may be the probe, without a pause."""
-        self._probe_at = 0.0
-
-    def failed(self) -> None:
-        self._failures += 1
-        if self._failures == self._failures_max:
-            self._probe_at = time.monotonic() + self._cool_down_seconds
+    def forgone(self, method: str, cause: str) -> None:
+        self._forgone.add(method, cause)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any
@@ -27,6 +27,7 @@ from chassis.rpc.room import in_turns, no_room
 from chassis.rpc.servicing import Handler
 from chassis.rpc.stalls import StallWatch
 from chassis.rpc.status import to_status
+from chassis.rpc.tls import TlsIdentity
 from chassis.rpc.wire import (
     ANSWER_MESSAGE_BYTES_MAX,
     ANSWERS_BYTES_MAX,
@@ -65,6 +66,8 @@ class Server:
         bind: host:port; port 0 takes a free port, and `port` is its number after `start`.
         handlers: one for each method of each service that is served.
         service_token: the secret that Homeroom's processes share; RPCs without it are refused.
+        identity: the certificate of this process, for mutual TLS; without it the port is plain text.
+        peers: with mutual TLS, the names of those who may call, as their certificates have them.
         in_flight_max: requests in flight at once, over all batches.
         concurrent_rpcs_max: plain RPCs and open streams at once; the idle lines of all callers also count.
     """
@@ -77,6 +80,8 @@ class Server:
         service_token: str,
         tracing: Tracing,
         metrics: Metrics,
+        identity: TlsIdentity | None = None,
+        peers: Collection[str] = (),
         in_flight_max: int = 4096,
         concurrent_rpcs_max: int = 4096,
     ) -> None:
@@ -84,7 +89,11 @@ class Server:
             handlers=handlers, tracing=tracing, metrics=metrics, in_flight_max=in_flight_max
         )
         self._server = grpc.aio.server(
-            interceptors=[Authentication(service_token=service_token)],
+            interceptors=[
+                Authentication(
+                    service_token=service_token, peers=None if identity is None else frozenset(peers)
+                )
+            ],
             # The checks and watches of the health service come on top; they have limits of their own.
             maximum_concurrent_rpcs=concurrent_rpcs_max + CHECKS_MAX + WATCHES_MAX,
             options=[
@@ -110,6 +119,7 @@ class Server:
                 (grpc.method_handlers_generic_handler(service, service_handlers),)
             )
         reflection.enable_server_reflection([*rpc_handlers, reflection.SERVICE_NAME], self._server)
+        self._identity = identity
         self._bind = bind
         self._port = 0
 
@@ -121,7 +131,10 @@ class Server:
     async def start(self) -> None:
         """Serves from now on, and reports it in the health service; raises OSError if it cannot listen."""
         try:
-            self._port = self._server.add_insecure_port(self._bind)
+            if self._identity is None:
+                self._port = self._server.add_insecure_port(self._bind)
+            else:
+                self._port = self._server.add_secure_port(self._bind, self._identity.server_credentials())
         except RuntimeError as error:  # the text of gRPC has no reason
             raise OSError(f"cannot listen on {self._bind}") from error
         self._stalls.start()

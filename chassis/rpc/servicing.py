@@ -21,7 +21,7 @@ from chassis.postgres.errors import DataRefused, LockTimeout, OutcomeUnknown
 from chassis.postgres.refusals import ABOUT_ALL, busy, refusal_of
 from chassis.rpc.faults import cancelled_by_caller
 from chassis.rpc.methods import Method, find_method
-from chassis.rpc.paging import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, Page, PageTokens, Position
+from chassis.rpc.paging import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, Page, PageTokens, Position, Stretch
 from chassis.rpc.room import in_turns, no_room
 from chassis.rpc.wire import ANSWERS_BYTES_MAX
 from chassis.telemetry.logs import get_logger
@@ -42,8 +42,11 @@ PlainOperation = Callable[[Sequence[Item[R]]], Awaitable[Sequence[V | ServiceErr
 # The same for keyed mutations. The operation gets the render function, because it stores the answers with the
 # keys.
 KeyedOperation = Callable[[Sequence[Item[R]], Callable[[V], bytes]], Awaitable[Sequence[Outcome]]]
-# Returns the rows of one page: at most `page.limit`, after `page.after`.
-PagedOperation = Callable[[Item[R], Page], Awaitable[Sequence[V]]]
+# Returns the rows of one page: at most `page.limit`, after `page.after`. If the rows have to be searched for,
+# it returns the stretch of the list that it has searched.
+PagedOperation = Callable[[Item[R], Page], Awaitable[Sequence[V] | Stretch[V]]]
+# Reads what a page shows besides its rows, and makes the response message with it.
+PageHead = tuple[Callable[[Item[R]], Awaitable[Any]], Callable[[Any], Message]]
 # Yields the values of a stream, until the stream ends.
 StreamOperation = Callable[[Item[R]], AsyncIterator[V]]
 # Returns the serialized content of each name; see `Reply.content`.
@@ -123,11 +126,13 @@ def paged(
     *,
     position: Callable[[V], Position],
     tokens: PageTokens,
+    head: PageHead[R] | None = None,
 ) -> Handler:
     """Serves a list in pages. A page ends at `page_size` rows, or before PAGE_BYTES_MAX.
 
     The response message must have one repeated message field, for the rows, and `next_page_token`. `render`
-    makes one row. `position` returns the position of a row in the list: the next page begins after it.
+    makes one row. `position` returns the position of a row in the list: the next page begins after it. `head`
+    fills the other fields of the response.
     """
     method = find_method(path)
     rows_field = _rows_field(method)
@@ -136,7 +141,9 @@ def paged(
         request = item.request
         size = min(request.page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
         after = tokens.read(method.path, request.page_token)
-        found = await operation(item.asking(convert(item)), Page(after=after, limit=size + 1))
+        answer = await operation(item.asking(convert(item)), Page(after=after, limit=size + 1))
+        stretch = answer if isinstance(answer, Stretch) else Stretch(answer, searched_to=None)
+        found = stretch.rows
         rows: list[Message] = []
         room_bytes = PAGE_BYTES_MAX
         for value in found[:size]:
@@ -145,9 +152,13 @@ def paged(
             if room_bytes < 0 and rows:
                 break
             rows.append(row)
-        more = len(found) > len(rows)
-        token = tokens.write(method.path, position(found[len(rows) - 1])) if more else ""
-        return Reply(method.response_type(**{rows_field: rows, "next_page_token": token}))
+        ended_at = position(found[len(rows) - 1]) if len(found) > len(rows) else stretch.searched_to
+        token = "" if ended_at is None else tokens.write(method.path, ended_at)
+        page = method.response_type(**{rows_field: rows, "next_page_token": token})
+        if head is not None:
+            read_head, render_head = head
+            page.MergeFrom(render_head(await read_head(item.asking(convert(item)))))
+        return Reply(page)
 
     async def answer(items: Sequence[Item[M]]) -> list[Outcome]:
         places = asyncio.Semaphore(PAGES_AT_ONCE_MAX)

@@ -131,6 +131,7 @@ class Metrics(Collector):
         self._version = version
         self._sources: dict[str, Counter | Histogram | _Gauge] = {}
         self._readers: dict[str, dict[Labels, Callable[[], float]]] = {}
+        self._owners: dict[str, dict[str, Callable[[], Mapping[Labels, float]]]] = {}
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -189,6 +190,25 @@ class Metrics(Collector):
         readers = self._readers.setdefault(name, {})
         readers[(value,)] = read
         self.gauge(name, doc, lambda: {labels: each() for labels, each in readers.items()}, labels=(label,))
+
+    def gauges_of(
+        self,
+        name: str,
+        doc: str,
+        read: Callable[[], Mapping[Labels, float]],
+        *,
+        labels: Sequence[str],
+        owner: str,
+    ) -> None:
+        """Add the series of one owner to a gauge that several share, such as the breakers of an upstream.
+
+        `read` returns one number per tuple of label values; an owner that comes again replaces its series.
+        """
+        owners = self._owners.setdefault(name, {})
+        owners[owner] = read
+        self.gauge(
+            name, doc, lambda: {key: each for of in owners.values() for key, each in of().items()}, labels
+        )
 
     def render(self) -> bytes:
         """The page, in the text format named by CONTENT_TYPE."""

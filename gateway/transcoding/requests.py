@@ -99,6 +99,7 @@ class RequestReader:
         self._variables = [_TextField.at(descriptor, variable) for variable in variables]
         if any(variable.repeated for variable in self._variables):
             raise ContractError(f"{descriptor.full_name}: a path variable cannot be a repeated field")
+        self.body = body
         self._whole_body = body == WHOLE_BODY
         self._body_field = ""
         if body and not self._whole_body:
@@ -106,6 +107,10 @@ class RequestReader:
             if field is None:
                 raise ContractError(f"{descriptor.full_name} has no field {body} for the body")
             self._body_field = field.json_name
+
+    @property
+    def takes_body(self) -> bool:
+        return self.body != ""
 
     def read(self, *, body: bytes, values: Sequence[str], query: str) -> Message:
         """Makes the message and validates it; an empty body is the same as `{}`.

@@ -30,6 +30,7 @@ class ResponseWriter:
     def __init__(self, *, method: Method, response_body: str) -> None:
         response = method.descriptor.output_type
         body_type = response
+        self.response_body = response_body
         self._body_of = None
         if response_body:
             field = response.fields_by_name.get(response_body)

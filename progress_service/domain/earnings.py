@@ -36,20 +36,26 @@ class Earning:
 class Gain:
     """An addition to a learner's progress in a specialization.
 
-    `granted_level` is a level that an instructor grants, or 0. `epoch` is that of the specialization now; it
-    is used if the learner has no progress in the specialization yet.
+    `granted_level` is a level that an instructor has granted by advancing the license, or 0, and
+    `license_max_level` the highest level that the license knows. `epoch` is that of the specialization now;
+    it is used if the learner has no progress in the specialization yet.
     """
 
     user_id: UserId
     specialization: str
     xp: int = 0
     granted_level: int = 0
+    license_max_level: int = 0
     epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LevelChange:
-    """A level that a learner has reached, or the same level in a catalog whose highest level has risen."""
+    """A level that a learner has reached, or the same level in a catalog whose highest level has risen.
+
+    `told` says whether the outbox has an order for the license. A license that has the level already needs
+    none.
+    """
 
     user_id: UserId
     specialization: str
@@ -57,6 +63,7 @@ class LevelChange:
     level_before: int
     level: int
     max_level: int
+    told: bool = True
 
     @property
     def reached(self) -> bool:

@@ -6,8 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from chassis.postgres import Connection
-from chassis.postgres.rows import as_rows
+from chassis.batch import Item
+from chassis.postgres import Connection, Database
+from chassis.postgres.rows import as_rows, from_row
+from chassis.rpc.paging import Page
+from progress_service.domain.achievements import Achievement
 from progress_service.domain.statistics import UserId
 
 # A run of days is looked at around each new day, as far as the longest streak that a rule asks for. So the
@@ -79,3 +82,32 @@ async def award(
         user_id = UserId(row["user_id"])
         awarded[user_id] = (*awarded.get(user_id, ()), row["achievement"])
     return awarded
+
+
+class AchievementStore:
+    """Raises what `Database` raises."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def list_achievements(self, item: Item[None], page: Page) -> list[Achievement]:
+        """The caller's achievements by their names."""
+        (after,) = page.after or ("",)
+
+        async def work(connection: Connection) -> list[Achievement]:
+            rows = await connection.fetch(
+                """
+                SELECT earned.achievement, rule.title, rule.description, earned.earned_at
+                  FROM learner_achievements AS earned
+                  JOIN achievement_rules AS rule ON rule.achievement = earned.achievement
+                 WHERE earned.user_id = $1 AND earned.achievement > $2
+                 ORDER BY earned.achievement
+                 LIMIT $3
+                """,
+                item.user_id,
+                after,
+                page.limit,
+            )
+            return [from_row(Achievement, row) for row in rows]
+
+        return await self._database.read(work, deadline=item.deadline, name="list_achievements")

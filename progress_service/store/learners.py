@@ -50,3 +50,15 @@ async def lock_learners(
     """
     rows = await connection.fetch(_LOCK_LEARNERS if wait else _LOCK_FREE_LEARNERS, list(set(user_ids)))
     return frozenset(UserId(row["user_id"]) for row in rows)
+
+
+async def raise_versions(connection: Connection, user_ids: Collection[UserId]) -> None:
+    """Raise the versions of these learners, who must be locked: what they have is not what it was."""
+    await connection.execute(
+        """
+        UPDATE learner_statistics
+           SET version = version + 1, updated_at = clock_timestamp()
+         WHERE user_id = ANY($1::text[])
+        """,
+        list(user_ids),
+    )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import asyncpg
+
 from chassis.postgres import Connection, outbox
 from chassis.postgres.outbox import OutboxEvent
 from chassis.postgres.rows import as_rows, from_row
@@ -59,14 +61,26 @@ _RAISE_LEVELS = """
 async def raise_levels(connection: Connection, gains: Sequence[Gain]) -> list[LevelChange]:
     """Add these gains, at most one for each learner and specialization, whose learners must be locked.
 
-    Each change of a level gets its event in the outbox. The gains must belong to the current epochs.
+    Each change of a level gets its order in the outbox, except a granted level that the license has already.
+    The gains must belong to the current epochs.
     """
     if not gains:
         return []
     rows = await connection.fetch(_RAISE_LEVELS, as_rows(gains))
-    changes = [from_row(LevelChange, row) for row in rows]
-    await append_orders(connection, [order_of(change) for change in changes])
+    granted = {(gain.user_id, gain.specialization): gain for gain in gains if gain.granted_level}
+    changes = [
+        from_row(LevelChange, row, told=_is_news(row, granted.get((row["user_id"], row["specialization"]))))
+        for row in rows
+    ]
+    await append_orders(connection, [order_of(change) for change in changes if change.told])
     return changes
+
+
+def _is_news(row: asyncpg.Record, granted: Gain | None) -> bool:
+    """Whether the license does not have this level and highest level yet."""
+    if granted is None:
+        return True
+    return bool(row["level"] > granted.granted_level or row["max_level"] > granted.license_max_level)
 
 
 async def append_orders(connection: Connection, orders: Sequence[LicenseOrder]) -> None:

@@ -6,6 +6,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from chassis.errors import Reason, ServiceError
+from session_service.domain.engagement import engaged_enough
+from session_service.domain.identity import identity_shown
 from session_service.domain.sessions import CloseReason, Session
 from session_service.domain.states import SessionState, require_move
 from session_service.domain.tests import Definition
@@ -63,7 +65,8 @@ def abandon(session: Session, *, now: datetime) -> Session:
 def expire(session: Session, definition: Definition, grace: timedelta) -> Session:
     """The session, ended when nothing was accepted any more, however late that is noticed.
 
-    What was answered counts as if it had been handed in. Raises like `abandon`.
+    What was answered counts as if it had been handed in. It does not pass if it could not have been handed in
+    at the deadline: for too little engaged time, or for an identity check. Raises like `abandon`.
     """
     if session.deadline_at is None:
         raise ValueError("a session without a deadline does not expire")
@@ -71,7 +74,10 @@ def expire(session: Session, definition: Definition, grace: timedelta) -> Sessio
         session,
         SessionState.EXPIRED,
         CloseReason.TIMED_OUT,
-        passed=_enough(session, definition) and session.answered > 0,
+        passed=_enough(session, definition)
+        and session.answered > 0
+        and engaged_enough(session, definition)
+        and identity_shown(session, session.deadline_at),
         at=session.deadline_at + grace,
     )
 
@@ -108,6 +114,16 @@ def lease_end(session: Session, times: TimeRules) -> datetime | None:
 def lose_lease(session: Session, *, at: datetime) -> Session:
     """The session, ended because nobody has used it; raises like `abandon`."""
     return _close(session, SessionState.ABANDONED, CloseReason.NEVER_USED, passed=False, at=at)
+
+
+def close_for_administrator(session: Session, definition: Definition, *, now: datetime) -> Session:
+    """The session after somebody else has ended it; raises like `abandon`.
+
+    What was answered counts as if the time had run out.
+    """
+    state = SessionState.EXPIRED if session.answered else SessionState.ABANDONED
+    passed = _enough(session, definition) and session.answered > 0
+    return _close(session, state, CloseReason.ADMINISTRATOR, passed=passed, at=now)
 
 
 def as_of(session: Session, definition: Definition | None, *, now: datetime, grace: timedelta) -> Session:

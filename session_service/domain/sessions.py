@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from chassis.errors import Reason, ServiceError
+from session_service.domain.authors import Author
 from session_service.domain.holds import HoldName
 from session_service.domain.ids import HoldId, SessionId
 from session_service.domain.papers import Draw
@@ -62,9 +63,20 @@ class CloseRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class ListRequest:
-    """Which of the caller's sessions to list; None does not restrict."""
+class AdministratorClose:
+    """A session of a learner that somebody else ends, and why."""
 
+    learner_id: str
+    session_id: SessionId
+    reason: str
+    question_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ListRequest:
+    """Which sessions of a learner to list; None does not restrict."""
+
+    user_id: str
     state: SessionState | None
     test_id: str | None
 
@@ -84,6 +96,12 @@ class SessionKey(NamedTuple):
     session_id: SessionId
 
 
+def session_of(request: SessionRequest, caller_id: str) -> SessionKey:
+    """The session that a request is about: the caller's own, unless the request names another learner."""
+    learner_id = request.learner_id if isinstance(request, AdministratorClose) else caller_id
+    return SessionKey(learner_id, request.session_id)
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """One attempt of one learner at one test.
@@ -94,6 +112,9 @@ class Session:
     `pause_until`, when the budget is used up. `seed` and `drawn` are what its start has drawn; see `Draw`.
     `seen_at` is the last sign of life of its page, and `left_at` when a page said that it is being closed.
     `lease_check_at` is when to look whether the lease is lost; see `lease_end`.
+
+    `attempt` counts all sessions of this learner and test. `attempts_before` counts those before this one
+    that have used an attempt; it is None in rows of an earlier release, as are the ids of the start.
     """
 
     user_id: str
@@ -131,6 +152,17 @@ class Session:
     seen_at: datetime | None = None
     left_at: datetime | None = None
     lease_check_at: datetime | None = None
+    identity_due_seconds: float | None = None
+    identity_lapse_seconds: float | None = None
+    identity_locked_at: datetime | None = None
+    attempts_before: int | None = None
+    start_request_id: str | None = None
+    start_trace_id: str | None = None
+
+    @property
+    def attempt_number(self) -> int:
+        """The attempt that this session uses if it counts: 1 for the first, without gaps."""
+        return self.attempt if self.attempts_before is None else self.attempts_before + 1
 
     @property
     def key(self) -> SessionKey:
@@ -181,7 +213,8 @@ class GivenAnswer:
     """An answer as it is kept: the `attempt`-th to this question in this session.
 
     `occurred_at` is by the learner's clock, within OCCURRED_AGE_MAX before `answered_at`; a time outside of
-    that was moved to the nearer end, and is marked as clamped.
+    that was moved to the nearer end, and is marked as clamped. `version` is the version of the session after
+    it. The ids are those of the request that brought it.
     """
 
     user_id: str
@@ -192,7 +225,10 @@ class GivenAnswer:
     correct: bool
     occurred_at: datetime | None
     answered_at: datetime
-    occurred_at_clamped: bool = False
+    occurred_at_clamped: bool
+    version: int
+    request_id: str
+    trace_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +255,8 @@ def start(
     session_id: SessionId,
     hold_id: HoldId,
     attempt: int,
+    attempts_before: int,
+    author: Author,
     draw: Draw,
     now: datetime,
 ) -> Session:
@@ -249,6 +287,9 @@ def start(
         deadline_at=now + timedelta(seconds=min(limits)) if limits else None,
         seed=draw.seed,
         drawn=draw.drawn,
+        attempts_before=attempts_before,
+        start_request_id=author.request_id,
+        start_trace_id=author.trace_id,
     )
 
 
@@ -331,10 +372,23 @@ def spends_hold(session: Session) -> bool:
     return session.answered > 0 or (session.total == 0 and session.state is SessionState.COMPLETED)
 
 
+def uses_attempt(session: Session) -> bool:
+    """Whether the session uses one of the attempts that its test allows: as soon as it counts.
+
+    `USES_ATTEMPT` in the store says the same in SQL.
+    """
+    return spends_hold(session)
+
+
+def attempts_used(latest: Session | None, before_latest: int) -> int:
+    """How many attempts a learner has used, from their latest session and the number used before it."""
+    return 0 if latest is None else before_latest + uses_attempt(latest)
+
+
 def counts_as_completed(session: Session) -> bool:
-    """Whether a closed session has a result: its learner handed it in, or its time ended with answers."""
+    """Whether a closed session has a result: its learner handed it in, or it was ended with answers."""
     return session.close_reason is CloseReason.SUBMITTED or (
-        session.close_reason is CloseReason.TIMED_OUT and session.answered > 0
+        session.close_reason in {CloseReason.TIMED_OUT, CloseReason.ADMINISTRATOR} and session.answered > 0
     )
 
 

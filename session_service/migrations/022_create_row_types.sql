@@ -22,5 +22,10 @@ CREATE TYPE started_session AS (
     started_at timestamptz,
     deadline_at timestamptz,
     seed bigint,
-    drawn smallint []
+    drawn smallint [],
+    identity_due_seconds double precision,
+    identity_lapse_seconds double precision,
+    attempts_before integer,
+    start_request_id text,
+    start_trace_id text
 );

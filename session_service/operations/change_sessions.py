@@ -9,6 +9,9 @@ from chassis.batch import Item, Outcome
 from chassis.errors import invalid_field
 from chassis.postgres.idempotency import CompletedCall
 from chassis.postgres.keyed import completed_call
+from session_service.domain.authors import Author
+from session_service.domain.engagement import require_engagement
+from session_service.domain.identity import require_identity, require_no_check_due
 from session_service.domain.moves import abandon, complete, pause, resume
 from session_service.domain.sessions import (
     AnswerRequest,
@@ -23,7 +26,7 @@ from session_service.domain.sessions import (
     with_answer,
 )
 from session_service.domain.states import SessionState
-from session_service.operations.drafts import Draft
+from session_service.operations.drafts import Decide, Draft
 from session_service.operations.session_changes import SessionChanges
 
 
@@ -37,11 +40,7 @@ class SessionActions:
         self, items: Sequence[Item[AnswerRequest]], render: Callable[[JudgedAnswer], bytes]
     ) -> list[Outcome]:
         """Keep each answer and say whether it is right."""
-
-        def decide(draft: Draft, item: Item[AnswerRequest], now: datetime) -> CompletedCall:
-            return completed_call(item, render(_answer(draft, item.request, now)))
-
-        return await self._changes.apply(items, decide)
+        return await self._changes.apply(items, answering(render))
 
     async def pause_sessions(
         self, items: Sequence[Item[CloseRequest]], render: Callable[[Session], bytes]
@@ -49,6 +48,7 @@ class SessionActions:
         """Stop the clock of each session, as long as its pause budget lasts."""
 
         def decide(draft: Draft, item: Item[CloseRequest], now: datetime) -> CompletedCall:
+            require_no_check_due(draft.session, now)
             paused = pause(draft.session, budget=draft.times.pause_budget, now=now)
             return _moved(draft, item, paused, render)
 
@@ -68,14 +68,7 @@ class SessionActions:
         self, items: Sequence[Item[CloseRequest]], render: Callable[[Session], bytes]
     ) -> list[Outcome]:
         """End each session with its score. A session that was completed before stays as it is."""
-
-        def decide(draft: Draft, item: Item[CloseRequest], now: datetime) -> CompletedCall:
-            if draft.session.state is SessionState.COMPLETED:
-                return completed_call(item, render(draft.session), content=content_name(draft.session))
-            closed = complete(draft.session, draft.edition.definition, now=now)
-            return _moved(draft, item, closed, render)
-
-        return await self._changes.apply(items, decide)
+        return await self._changes.apply(items, completing(render))
 
     async def abandon_sessions(
         self, items: Sequence[Item[CloseRequest]], render: Callable[[Session], bytes]
@@ -88,13 +81,40 @@ class SessionActions:
         return await self._changes.apply(items, decide)
 
 
-def _answer(draft: Draft, request: AnswerRequest, now: datetime) -> JudgedAnswer:
+def answering(render: Callable[[JudgedAnswer], bytes]) -> Decide[AnswerRequest]:
+    """Keeps an answer, and says whether it is right."""
+
+    def decide(draft: Draft, item: Item[AnswerRequest], now: datetime) -> CompletedCall:
+        return completed_call(item, render(_answer(draft, item, now)))
+
+    return decide
+
+
+def completing(render: Callable[[Session], bytes]) -> Decide[CloseRequest]:
+    """Ends a session with its score; one that was completed before stays as it is."""
+
+    def decide(draft: Draft, item: Item[CloseRequest], now: datetime) -> CompletedCall:
+        if draft.session.state is SessionState.COMPLETED:
+            return completed_call(item, render(draft.session), content=content_name(draft.session))
+        if draft.session.live:
+            require_no_check_due(draft.session, now)
+            require_engagement(draft.session, draft.edition.definition)
+        closed = complete(draft.session, draft.edition.definition, now=now)
+        return _moved(draft, item, closed, render)
+
+    return decide
+
+
+def _answer(draft: Draft, item: Item[AnswerRequest], now: datetime) -> JudgedAnswer:
+    request = item.request
     require_open(draft.session)
+    require_identity(draft.session, now)
     if not draft.paper.asks(request.question_id):
         raise invalid_field("questionId", "is not one of the session's questions")
     previous = draft.latest_answers.get(request.question_id)
     correct = draft.edition.accepts(request.question_id, request.choice)
     occurred_at, occurred_at_clamped = clamped(request.occurred_at, now=now)
+    author = Author.of(item.context)
     answer = GivenAnswer(
         user_id=draft.session.user_id,
         session_id=draft.session.session_id,
@@ -105,6 +125,9 @@ def _answer(draft: Draft, request: AnswerRequest, now: datetime) -> JudgedAnswer
         occurred_at=occurred_at,
         answered_at=now,
         occurred_at_clamped=occurred_at_clamped,
+        version=draft.session.version + 1,
+        request_id=author.request_id,
+        trace_id=author.trace_id,
     )
     draft.session = with_answer(draft.session, correct=correct, previous=previous, now=now)
     draft.latest_answers[request.question_id] = LatestAnswer(answer.attempt, correct)

@@ -12,6 +12,7 @@ from chassis.errors import Reason, ServiceError
 from chassis.postgres import DataRefused, InvalidValue, LockTimeout, OutcomeUnknown
 from chassis.postgres.refusals import busy, refusal_of
 from session_service.domain.holds import HoldState
+from session_service.domain.identity import IdentityRules
 from session_service.domain.sessions import StartRequest
 from session_service.domain.timing import TimeRules
 from session_service.operations.placing import HoldPlacing
@@ -34,6 +35,7 @@ class SessionStarts:
 
     Args:
         starts: what is known of a start, and the statement that commits it.
+        identity_rules: when the identity checks of new sessions come.
         placing: places the holds.
         subscription: gets units back at once.
         changes: closes a live session whose time is over, before another can start.
@@ -47,6 +49,7 @@ class SessionStarts:
         self,
         *,
         starts: StartStore,
+        identity_rules: IdentityRules,
         placing: HoldPlacing,
         subscription: SubscriptionClient,
         changes: SessionChanges,
@@ -56,6 +59,7 @@ class SessionStarts:
         wake_relay: Callable[[], None],
     ) -> None:
         self._starts = starts
+        self._identity_rules = identity_rules
         self._placing = placing
         self._subscription = subscription
         self._changes = changes
@@ -124,7 +128,7 @@ class SessionStarts:
         items = [each.item for each in starts]
         deadline = latest_deadline(items)
         facts = await self._starts.read_facts(items, deadline=deadline)
-        this_round = Round(render, self._times)
+        this_round = Round(render, self._times, self._identity_rules)
         for each, known in zip(starts, facts, strict=True):
             this_round.add(each, known)
         must_wait = await self._expire(this_round, deadline)

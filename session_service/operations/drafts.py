@@ -12,6 +12,7 @@ from chassis.errors import Reason, ServiceError
 from chassis.postgres import idempotency
 from chassis.postgres.idempotency import CompletedCall
 from chassis.postgres.isolation import Locked
+from session_service.domain.authors import Author
 from session_service.domain.moves import as_of
 from session_service.domain.papers import Paper
 from session_service.domain.sessions import (
@@ -22,6 +23,7 @@ from session_service.domain.sessions import (
     SessionRequest,
 )
 from session_service.domain.tests import Edition
+from session_service.domain.timeline import SessionEvent, event_of_move, event_of_refusal
 from session_service.domain.timing import TimeRules
 from session_service.operations.closings import closing_events
 from session_service.store.changes import ChangeFacts, Changes
@@ -39,12 +41,27 @@ class Draft:
         self.times = times
         self.answers: list[GivenAnswer] = []
         self.latest_answers: dict[str, LatestAnswer] = {}
+        self.timeline: list[SessionEvent] = []
+        self._told = session
         self._moved_by = ""
 
     @property
     def paper(self) -> Paper:
         """What the session asks."""
         return Paper(self.edition, self.session.drawn)
+
+    def tell(self, author: Author, now: datetime, note: str = "") -> None:
+        """Put a change of state since the last call, if there is one, into the timeline."""
+        event = event_of_move(self._told, self.session, author=author, now=now, note=note)
+        self._told = self.session
+        if event is not None:
+            self.timeline.append(event)
+
+    def tell_refusal(self, refusal: ServiceError, author: Author, now: datetime) -> None:
+        """Put a refused request into the timeline, if it is worth it."""
+        event = event_of_refusal(self.session, refusal, author=author, now=now)
+        if event is not None:
+            self.timeline.append(event)
 
     def catch_up(self, now: datetime, traceparent: str) -> None:
         """Do what the clock has brought: an overdue session expires, and one whose pause is over goes on."""
@@ -60,7 +77,7 @@ class Draft:
     def changes(self) -> Changes:
         """What this one session adds to what is to be written, without the keys."""
         if self.session is self.before:
-            return Changes()
+            return Changes(timeline=self.timeline)
         closed = self.before.live and not self.session.live
         return Changes(
             sessions=(self.session,),
@@ -68,6 +85,7 @@ class Draft:
             events=closing_events(self.session, self.edition.definition, traceparent=self._moved_by)
             if closed
             else (),
+            timeline=self.timeline,
         )
 
 
@@ -105,6 +123,7 @@ class Drafts(Generic[R]):
             answers=[answer for changes in drafted for answer in changes.answers],
             calls=list(self._completed.values()),
             events=[event for changes in drafted for event in changes.events],
+            timeline=[event for changes in drafted for event in changes.timeline],
         )
 
     def _one(self, item: Item[R], fact: ChangeFacts) -> Outcome | Locked:
@@ -118,11 +137,15 @@ class Drafts(Generic[R]):
         draft = self._draft(fact.session, fact.edition)
         if fact.latest_answer is not None:
             draft.latest_answers.setdefault(item.request.question_id, fact.latest_answer)
+        author = Author.of(item.context)
         draft.catch_up(fact.now, item.context.traceparent)
+        draft.tell(author.for_the_service(), fact.now)
         try:
             completed = self._decide(draft, item, fact.now)
         except ServiceError as refusal:
+            draft.tell_refusal(refusal, author, fact.now)
             return refusal
+        draft.tell(author, fact.now)
         self._completed[item.claim] = completed
         return completed.reply()
 

@@ -9,9 +9,10 @@ from chassis.batch import Item, Outcome, latest_deadline
 from chassis.context import Claim
 from chassis.postgres import ConstraintViolation, OutcomeUnknown, idempotency
 from chassis.postgres.isolation import Locked, run_isolated
+from session_service.domain.authors import THE_SERVICE
 from session_service.domain.holds import HoldName
 from session_service.domain.moves import end_idle, lease_end, lose_lease
-from session_service.domain.sessions import Session, SessionKey, spends_hold
+from session_service.domain.sessions import Session, SessionKey, session_of, spends_hold
 from session_service.domain.timing import TimeRules
 from session_service.operations.drafts import Decide, Draft, Drafts, R
 from session_service.store.changes import ChangeFacts, Changes, ChangeStore, LockedSession
@@ -76,6 +77,7 @@ class SessionChanges:
         def decide(locked: LockedSession) -> Changes:
             draft = Draft(session=locked.session, edition=locked.edition, times=self._times)
             draft.catch_up(locked.now, "")
+            draft.tell(THE_SERVICE, locked.now)
             return draft.changes()
 
         return await self._close(keys, decide, deadline)
@@ -90,6 +92,7 @@ class SessionChanges:
             draft = Draft(session=locked.session, edition=locked.edition, times=self._times)
             if locked.session.idle(locked.now, self._times.idle_allowed):
                 draft.move(end_idle(locked.session, self._times.idle_allowed), "")
+            draft.tell(THE_SERVICE, locked.now)
             return draft.changes()
 
         return await self._close(keys, decide, deadline)
@@ -105,13 +108,12 @@ class SessionChanges:
         def decide(locked: LockedSession) -> Changes:
             draft = Draft(session=locked.session, edition=locked.edition, times=self._times)
             draft.catch_up(locked.now, "")
-            if not draft.session.live:
-                return draft.changes()
             end = lease_end(draft.session, self._times)
-            if end is not None and locked.now >= end:
+            if draft.session.live and end is not None and locked.now >= end:
                 draft.move(lose_lease(draft.session, at=end), "")
-            else:
+            elif draft.session.live:
                 draft.session = replace(draft.session, lease_check_at=end)
+            draft.tell(THE_SERVICE, locked.now)
             return draft.changes()
 
         changed = await self._close(keys, decide, deadline)
@@ -168,4 +170,4 @@ def ended_unspent(session: Session) -> bool:
 
 
 def _session_of(item: Item[R]) -> SessionKey:
-    return SessionKey(item.user_id, item.request.session_id)
+    return session_of(item.request, item.user_id)

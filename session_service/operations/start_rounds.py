@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from random import SystemRandom
 from secrets import randbits
 
 from chassis.batch import Item, Outcome, Reply
@@ -14,7 +15,9 @@ from chassis.postgres import idempotency
 from chassis.postgres.idempotency import CompletedCall
 from chassis.postgres.keyed import completed_call
 from chassis.postgres.outbox import OutboxEvent
+from session_service.domain.authors import Author
 from session_service.domain.holds import HoldName, HoldRequest, HoldState, OpenHold, hold_request
+from session_service.domain.identity import IdentityRules, next_check, not_enrolled, with_check
 from session_service.domain.ids import SessionId, hold_id_of
 from session_service.domain.moves import as_of
 from session_service.domain.papers import AS_THEY_ARE, draw_paper
@@ -36,6 +39,9 @@ from session_service.subscription_client import release_event
 START_AGE_MAX = timedelta(seconds=60)
 
 SEED_BITS = 63  # of a bigint
+
+# The moments of identity checks must not be guessed.
+_draw = SystemRandom().random
 
 # Renders the answer that is stored: the bytes that every replay returns.
 Render = Callable[[StartedSession], bytes]
@@ -86,9 +92,10 @@ class Round:
     goes on. The others follow it: they look again after it, and find what it has done.
     """
 
-    def __init__(self, render: Render, times: TimeRules) -> None:
+    def __init__(self, render: Render, times: TimeRules, identity_rules: IdentityRules) -> None:
         self._render = render
         self._times = times
+        self._identity_rules = identity_rules
         self._claiming: dict[Claim, PendingStart] = {}
         self._starting: dict[tuple[str, str], tuple[PendingStart, StartFacts]] = {}
         self._followers: list[tuple[PendingStart, PendingStart]] = []
@@ -145,9 +152,16 @@ class Round:
                     session_id=SessionId(uuid7()),
                     hold_id=pending.hold_id,
                     attempt=_attempt(facts),
+                    attempts_before=facts.attempts_used,
+                    author=Author.of(pending.item.context),
                     draw=pending.draw,
                     now=facts.now,
                 )
+                if facts.edition.definition.identity_checks:
+                    definition = facts.edition.definition
+                    session = with_check(
+                        session, next_check(definition, self._identity_rules, chance=_draw())
+                    )
                 pending.complete(StartedSession(session, resumed=False), self._render)
                 sessions.append(session)
                 ready.append(pending)
@@ -196,12 +210,15 @@ class Round:
             self._followers.append((pending, self._starting[pending.test][0]))
             return
         allowed = edition.definition.max_attempts
-        if allowed is not None and _attempt(facts) > allowed:
+        if allowed is not None and facts.attempts_used >= allowed:
             pending.outcome = ServiceError(
                 Reason.ATTEMPTS_EXHAUSTED,
                 f"This test may be taken {allowed} times",
                 metadata={"maxAttempts": allowed},
             )
+            return
+        if edition.definition.identity_checks and not facts.enrolled:
+            pending.outcome = not_enrolled(edition.definition)
             return
         try:
             pending.draw = draw_paper(edition, pending.item.request.difficulty, lambda: randbits(SEED_BITS))
@@ -213,6 +230,7 @@ class Round:
 
 
 def _attempt(facts: StartFacts) -> int:
+    """The number of the next session of this test; see `Session.attempt`."""
     return 1 if facts.latest is None else facts.latest.attempt + 1
 
 

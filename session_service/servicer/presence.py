@@ -10,7 +10,7 @@ from session_service.domain.ids import SessionId
 from session_service.domain.presence import Heartbeat, Presence
 from session_service.operations.record_presence import SessionPresence
 from session_service.servicer.session_messages import STATES
-from session_service.servicer.session_requests import existing_session_id
+from session_service.servicer.session_requests import named_session_id
 
 SERVICE = "/homeroom.session.v1.PresenceService"
 
@@ -30,11 +30,11 @@ def handlers(*, presence: SessionPresence) -> list[Handler]:
 
 def _heartbeat(item: Item[pb.RecordHeartbeatRequest]) -> Heartbeat:
     message = item.request
-    return Heartbeat(existing_session_id(message.session_id), message.seq, message.visible)
+    return Heartbeat(named_session_id(message.session_id), message.seq, message.visible)
 
 
 def _left(item: Item[pb.LeaveSessionRequest]) -> SessionId:
-    return existing_session_id(item.request.session_id)
+    return named_session_id(item.request.session_id)
 
 
 def _recorded(known: Presence) -> pb.RecordHeartbeatResponse:

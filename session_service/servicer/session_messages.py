@@ -47,7 +47,7 @@ def session_message(
         submitted_at=timestamp(session.submitted_at),
         closed_at=timestamp(session.closed_at),
         close_reason=session.close_reason,
-        attempt=session.attempt,
+        attempt=session.attempt_number,
         questions=None if paper is None else question_messages(paper),
         answered=session.answered,
         total=session.total,

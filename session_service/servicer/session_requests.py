@@ -45,7 +45,7 @@ def answer_request(item: Item[sessions_pb2.AnswerQuestionRequest]) -> AnswerRequ
     """An answer; raises ServiceError for a malformed session id or time."""
     message = item.request
     return AnswerRequest(
-        session_id=existing_session_id(message.session_id),
+        session_id=named_session_id(message.session_id),
         question_id=message.question_id,
         choice=message.choice,
         occurred_at=moment_of(message.occurred_at, "occurredAt") if message.HasField("occurred_at") else None,
@@ -54,23 +54,28 @@ def answer_request(item: Item[sessions_pb2.AnswerQuestionRequest]) -> AnswerRequ
 
 def close_request(item: Item[Any]) -> CloseRequest:
     """The end of a session; raises ServiceError for a malformed session id."""
-    return CloseRequest(session_id=existing_session_id(item.request.session_id))
+    return CloseRequest(session_id=named_session_id(item.request.session_id))
 
 
 def session_id_of(item: Item[sessions_pb2.GetSessionRequest]) -> SessionId:
     """The id of a session; raises ServiceError with NOT_FOUND if it is malformed."""
-    return existing_session_id(item.request.session_id)
+    return named_session_id(item.request.session_id)
 
 
 def list_request(item: Item[sessions_pb2.ListSessionsRequest]) -> ListRequest:
-    """Which sessions to list."""
-    if "\0" in item.request.test_id:
+    """Which of the caller's sessions to list."""
+    return session_filter(item.user_id, item.request.state, item.request.test_id)
+
+
+def session_filter(user_id: str, state: Any, test_id: str) -> ListRequest:
+    """Which sessions of a learner to list; an unspecified state and an empty test do not restrict."""
+    if "\0" in test_id:
         raise invalid_field("testId", NUL)
-    return ListRequest(state=_STATE_OF.get(item.request.state), test_id=item.request.test_id or None)
+    return ListRequest(user_id=user_id, state=_STATE_OF.get(state), test_id=test_id or None)
 
 
-def existing_session_id(text: str) -> SessionId:
-    """The id that this text spells; raises ServiceError with NOT_FOUND for any other text."""
+def named_session_id(text: str) -> SessionId:
+    """The session id that a text spells; raises ServiceError with NOT_FOUND if it spells none."""
     session_id = parse_session_id(text)
     if session_id is None:
         raise ServiceError(Reason.NOT_FOUND, "There is no such session")

@@ -24,6 +24,8 @@ from session_service.servicer.session_requests import (
 
 SERVICE = "/homeroom.session.v1.SessionService"
 CREATE_SESSION = f"{SERVICE}/CreateSession"
+ANSWER_QUESTION = f"{SERVICE}/AnswerQuestion"
+COMPLETE_SESSION = f"{SERVICE}/CompleteSession"
 
 
 def handlers(
@@ -32,10 +34,10 @@ def handlers(
     actions: SessionActions,
     reads: SessionReads,
     list_sessions: PagedOperation[ListRequest, Session],
+    contents: QuestionContents,
     tokens: PageTokens,
 ) -> list[Handler]:
     """A learner's sessions. The answers that are stored with their keys show no questions; see `contents`."""
-    contents = QuestionContents(reads.get_contents)
     return [
         keyed(
             CREATE_SESSION,
@@ -60,7 +62,7 @@ def handlers(
             position=lambda session: (str(session.session_id),),
             tokens=tokens,
         ),
-        keyed(f"{SERVICE}/AnswerQuestion", answer_request, actions.answer_questions, judged),
+        keyed(ANSWER_QUESTION, answer_request, actions.answer_questions, judged),
         keyed(
             f"{SERVICE}/PauseSession",
             close_request,
@@ -76,7 +78,7 @@ def handlers(
             contents=contents,
         ),
         keyed(
-            f"{SERVICE}/CompleteSession",
+            COMPLETE_SESSION,
             close_request,
             actions.complete_sessions,
             lambda session: pb.CompleteSessionResponse(session=session_message(session)),

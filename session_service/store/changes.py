@@ -23,9 +23,18 @@ from chassis.postgres.idempotency import (
 )
 from chassis.postgres.outbox import APPEND_ROWS, OutboxEvent, append_from, append_rows
 from chassis.postgres.rows import as_rows, names
-from session_service.domain.sessions import GivenAnswer, LatestAnswer, Session, SessionKey, SessionRequest
+from session_service.domain.sessions import (
+    GivenAnswer,
+    LatestAnswer,
+    Session,
+    SessionKey,
+    SessionRequest,
+    session_of,
+)
 from session_service.domain.tests import Edition
+from session_service.domain.timeline import SessionEvent
 from session_service.store.editions import EditionCache, EditionKey
+from session_service.store.event_rows import append_events_from, event_rows
 from session_service.store.session_rows import (
     ANSWER,
     CHANGED,
@@ -70,9 +79,10 @@ class Changes:
     answers: Collection[GivenAnswer] = ()
     calls: Collection[CompletedCall] = ()
     events: Collection[OutboxEvent] = ()
+    timeline: Collection[SessionEvent] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.sessions or self.answers or self.calls or self.events)
+        return bool(self.sessions or self.answers or self.calls or self.events or self.timeline)
 
 
 T = TypeVar("T")
@@ -100,11 +110,11 @@ class ChangeStore:
         another transaction raises LockTimeout; without, it is passed over. A key that is in use raises
         ConstraintViolation of `idempotency_keys_once`.
         """
-        keys = [SessionKey(item.user_id, item.request.session_id) for item in items]
+        keys = [session_of(item.request, item.user_id) for item in items]
 
         async def work(connection: Connection) -> T:
-            locked = await _lock(connection, set(keys), wait=wait)
-            facts = await self._read(connection, items, [key in locked for key in keys])
+            locked = await lock_sessions(connection, set(keys), wait=wait)
+            facts = await self._read(connection, items, keys, locked)
             result, changes = decide(facts)
             if changes:
                 await write_changes(connection, changes)
@@ -118,7 +128,7 @@ class ChangeStore:
         """Change those of these sessions that no other transaction holds; returns the changed ones."""
 
         async def work(connection: Connection) -> list[Session]:
-            locked = await _lock(connection, set(keys), wait=False)
+            locked = await lock_sessions(connection, set(keys), wait=False)
             if not locked:
                 return []
             rows = await connection.fetch(_READ_LOCKED, _key_rows(locked))
@@ -130,6 +140,7 @@ class ChangeStore:
             changes = Changes(
                 sessions=[session for each in decided for session in each.sessions],
                 events=[event for each in decided for event in each.events],
+                timeline=[event for each in decided for event in each.timeline],
             )
             if changes:
                 await write_changes(connection, changes)
@@ -138,16 +149,21 @@ class ChangeStore:
         return await self._database.write(work, deadline=deadline, name="change_free_sessions")
 
     async def _read(
-        self, connection: Connection, items: Sequence[Item[R]], locked: Sequence[bool]
+        self,
+        connection: Connection,
+        items: Sequence[Item[R]],
+        sessions: Sequence[SessionKey],
+        locked: Collection[SessionKey],
     ) -> list[ChangeFacts]:
         wanted = as_rows(
             [
                 {
                     **item.claim._asdict(),
-                    "session_id": item.request.session_id,
+                    "learner_id": session.user_id,
+                    "session_id": session.session_id,
                     "question_id": item.request.question_id,
                 }
-                for item in items
+                for item, session in zip(items, sessions, strict=True)
             ]
         )
         rows = await connection.fetch(_READ_FACTS, wanted)
@@ -158,13 +174,13 @@ class ChangeStore:
                 now=row["now"],
                 stored=stored_from(row),
                 session=None if key is None else session_from(row),
-                locked=is_locked,
+                locked=session in locked,
                 edition=None if key is None else editions[key],
                 latest_answer=None
                 if row["answer_attempt"] is None
                 else LatestAnswer(row["answer_attempt"], row["answer_correct"]),
             )
-            for is_locked, row, key in zip(locked, rows, keys, strict=True)
+            for session, row, key in zip(sessions, rows, keys, strict=True)
         ]
 
 
@@ -177,7 +193,9 @@ def _key_rows(keys: Collection[SessionKey]) -> str:
     return as_rows([key._asdict() for key in sorted(keys)])
 
 
-async def _lock(connection: Connection, keys: Collection[SessionKey], *, wait: bool) -> set[SessionKey]:
+async def lock_sessions(
+    connection: Connection, keys: Collection[SessionKey], *, wait: bool
+) -> set[SessionKey]:
     """Lock the rows in order; returns those that are locked."""
     rows = await connection.fetch(_LOCK_SESSIONS if wait else _LOCK_FREE_SESSIONS, _key_rows(keys))
     return {SessionKey(row["user_id"], row["session_id"]) for row in rows}
@@ -191,6 +209,7 @@ async def write_changes(connection: Connection, changes: Changes) -> None:
         changed_rows(changes.sessions),
         as_rows(list(changes.answers)),
         append_rows(changes.events),
+        event_rows(changes.timeline),
     )
 
 
@@ -213,14 +232,15 @@ _SESSION_OF_WANTED = f"""
     LEFT JOIN LATERAL (
          SELECT {SESSION_COLUMNS}
            FROM sessions
-          WHERE user_id = wanted.user_id AND session_id = wanted.session_id
+          WHERE user_id = wanted.learner_id AND session_id = wanted.session_id
           LIMIT 1
          ) AS session ON true
 """
 
 _READ_LOCKED = f"""
     SELECT clock_timestamp() AS now, {names(SESSION, of="session")}
-      FROM json_to_recordset($1) AS wanted (user_id text, session_id uuid)
+      FROM json_to_recordset($1) AS locked (user_id text, session_id uuid)
+     CROSS JOIN LATERAL (SELECT locked.user_id AS learner_id, locked.session_id) AS wanted
     {_SESSION_OF_WANTED}
 """
 
@@ -229,14 +249,14 @@ _READ_FACTS = f"""
            answer.attempt AS answer_attempt, answer.correct AS answer_correct
       FROM ROWS FROM (
                json_to_recordset($1)
-               AS (user_id text, method text, key text, session_id uuid, question_id text)
-           ) WITH ORDINALITY AS wanted (user_id, method, key, session_id, question_id, place)
+               AS (user_id text, method text, key text, learner_id text, session_id uuid, question_id text)
+           ) WITH ORDINALITY AS wanted (user_id, method, key, learner_id, session_id, question_id, place)
     {STORED_OF_WANTED}
     {_SESSION_OF_WANTED}
       LEFT JOIN LATERAL (
            SELECT attempt, correct
              FROM answers
-            WHERE user_id = wanted.user_id AND session_id = wanted.session_id
+            WHERE user_id = wanted.learner_id AND session_id = wanted.session_id
               AND question_id = wanted.question_id
             ORDER BY attempt DESC
             LIMIT 1
@@ -258,6 +278,8 @@ _WRITE = f"""
         INSERT INTO answers ({names(ANSWER)})
         SELECT {names(ANSWER)}
           FROM json_to_recordset($3) AS answer ({ANSWER})
+    ), told AS (
+        {append_events_from("json_to_recordset($5)")}
     )
     {append_from(f"json_to_recordset($4) {APPEND_ROWS}")}
 """

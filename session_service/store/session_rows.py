@@ -11,7 +11,7 @@ import orjson
 
 from chassis.postgres.rows import RowType, as_rows, from_row, names
 from session_service.domain.sessions import CloseReason, Session
-from session_service.domain.states import LIVE_STATES, SessionState
+from session_service.domain.states import CLOSED_STATES, LIVE_STATES, SessionState
 from session_service.domain.tests import Kind
 
 SESSION = """
@@ -21,7 +21,9 @@ SESSION = """
     version integer, last_answer_at timestamptz, submitted_at timestamptz, closed_at timestamptz,
     close_reason text, score double precision, passed boolean, paused_at timestamptz, pause_until timestamptz,
     paused_seconds double precision, engaged_seconds double precision, seed bigint, drawn smallint[],
-    heartbeat_seq integer, seen_at timestamptz, left_at timestamptz, lease_check_at timestamptz
+    heartbeat_seq integer, seen_at timestamptz, left_at timestamptz, lease_check_at timestamptz,
+    identity_due_seconds double precision, identity_lapse_seconds double precision,
+    identity_locked_at timestamptz, attempts_before integer, start_request_id text, start_trace_id text
 """
 SESSION_COLUMNS = names(SESSION)
 # The columns of a new session. The others begin with their defaults: each column costs time in every start.
@@ -30,7 +32,9 @@ STARTED = RowType(
     """
     user_id text, session_id uuid, hold_id uuid, test_id text, revision integer, attempt integer, state text,
     title text, kind text, difficulty text, metadata jsonb, total integer, started_at timestamptz,
-    deadline_at timestamptz, seed bigint, drawn smallint[]
+    deadline_at timestamptz, seed bigint, drawn smallint[], identity_due_seconds double precision,
+    identity_lapse_seconds double precision, attempts_before integer, start_request_id text,
+    start_trace_id text
     """,
 )
 # What answers and endings change, behind the key; the rest of a session stays as it began.
@@ -44,10 +48,15 @@ CHANGED = """
 CHANGED_COLUMNS = names(CHANGED).split(", ")[2:]
 ANSWER = """
     user_id text, session_id uuid, question_id text, attempt integer, choice text, correct boolean,
-    occurred_at timestamptz, answered_at timestamptz, occurred_at_clamped boolean
+    occurred_at timestamptz, answered_at timestamptz, occurred_at_clamped boolean, version integer,
+    request_id text, trace_id text
 """
+USES_ATTEMPT = "(answered > 0 OR (total = 0 AND state = 'completed'))"
+"""Whether a row of `sessions` uses an attempt: `uses_attempt` of the domain, in SQL."""
 LIVE = "state IN ({})".format(", ".join(f"'{state}'" for state in sorted(LIVE_STATES)))
 """The condition of the partial indexes on live sessions."""
+ENDED = "state IN ({})".format(", ".join(f"'{state}'" for state in sorted(CLOSED_STATES)))
+"""The condition of the partial indexes on ended sessions."""
 
 
 # What the reasons were called before migration 011. Closed sessions keep these words (nothing is rewritten),
@@ -64,7 +73,7 @@ _changed_values = attrgetter(*_CHANGED_FIELDS)
 
 
 def changed_rows(sessions: Iterable[Session]) -> str:
-    """Rows of CHANGED. Other fields would cost PostgreSQL time, and it would not read them."""
+    """Rows of CHANGED; nobody would read the other fields of a session."""
     return as_rows(
         [dict(zip(_CHANGED_FIELDS, _changed_values(session), strict=True)) for session in sessions]
     )
@@ -80,8 +89,13 @@ def session_from(row: asyncpg.Record) -> Session:
         kind=Kind(row["kind"]),
         metadata=_metadata_from(row["metadata"]),
         drawn=None if row["drawn"] is None else tuple(row["drawn"]),
-        close_reason=None if reason is None else _EARLIER_REASONS.get(reason) or CloseReason(reason),
+        close_reason=None if reason is None else close_reason_from(reason),
     )
+
+
+def close_reason_from(text: str) -> CloseReason:
+    """A close reason as it is called now."""
+    return _EARLIER_REASONS.get(text) or CloseReason(text)
 
 
 def _metadata_from(text: str) -> Mapping[str, str]:

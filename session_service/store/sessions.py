@@ -8,14 +8,12 @@ from typing import NamedTuple
 
 import asyncpg
 
-from chassis.batch import Item
 from chassis.postgres import Connection, Database
 from chassis.postgres.rows import as_rows, names
-from chassis.rpc.paging import Page
 from session_service.domain.ids import SessionId
 from session_service.domain.moves import as_of
 from session_service.domain.papers import Paper
-from session_service.domain.sessions import ListRequest, Session, SessionKey
+from session_service.domain.sessions import Session, SessionKey
 from session_service.domain.tests import Edition
 from session_service.store.editions import EditionCache, EditionKey
 from session_service.store.session_rows import LIVE, SESSION, SESSION_COLUMNS, session_from
@@ -49,7 +47,7 @@ class SessionStore:
         async def work(connection: Connection) -> dict[SessionKey, tuple[Session, Paper]]:
             rows = await connection.fetch(_GET_SESSIONS, as_rows([key._asdict() for key in wanted]))
             editions = await self._editions.get(connection, set(map(_edition_key, rows)))
-            found = [(self._as_of(row, editions), editions[_edition_key(row)]) for row in rows]
+            found = [(_as_of(row, editions, self._grace), editions[_edition_key(row)]) for row in rows]
             return {session.key: (session, Paper(edition, session.drawn)) for session, edition in found}
 
         return await self._database.read(work, deadline=deadline, name="get_sessions")
@@ -63,21 +61,6 @@ class SessionStore:
             return await self._editions.get(connection, wanted)
 
         return await self._database.read(work, deadline=deadline, name="get_editions")
-
-    async def list_sessions(self, item: Item[ListRequest], page: Page) -> list[Session]:
-        """The caller's sessions, newest first: their ids sort by time."""
-        (before,) = page.after or (None,)
-        wanted = item.request
-
-        async def work(connection: Connection) -> list[Session]:
-            rows = await connection.fetch(
-                _LIST_SESSIONS, item.user_id, wanted.state, wanted.test_id, before, page.limit, self._grace
-            )
-            overdue = [row for row in rows if session_from(row).overdue(row["now"], self._grace)]
-            editions = await self._editions.get(connection, set(map(_edition_key, overdue)))
-            return [self._as_of(row, editions) for row in rows]
-
-        return await self._database.read(work, deadline=item.deadline, name="list_sessions")
 
     async def list_overdue(
         self, after: SweepPosition | None, limit: int, *, deadline: float
@@ -101,17 +84,27 @@ class SessionStore:
         """Live sessions whose lease has to be looked at, the longest due first, those behind `after`."""
         return await self._sweep(_LIST_LEASES, *(after or (None, None, None)), limit, deadline=deadline)
 
-    def _as_of(self, row: asyncpg.Record, editions: Mapping[EditionKey, Edition]) -> Session:
-        session = session_from(row)
-        edition = editions.get(_edition_key(row))
-        definition = None if edition is None else edition.definition
-        return as_of(session, definition, now=row["now"], grace=self._grace)
-
     async def _sweep(self, sql: str, *arguments: object, deadline: float) -> list[SweepPosition]:
         async def work(connection: Connection) -> Sequence[SweepPosition]:
             return [SweepPosition(*row) for row in await connection.fetch(sql, *arguments)]
 
         return list(await self._database.read(work, deadline=deadline, name="sweep_sessions"))
+
+
+async def sessions_as_of(
+    connection: Connection, rows: Sequence[asyncpg.Record], *, editions: EditionCache, grace: timedelta
+) -> list[Session]:
+    """The sessions of rows with SESSION_COLUMNS and `now`, as they are at that moment."""
+    overdue = [row for row in rows if session_from(row).overdue(row["now"], grace)]
+    needed = await editions.get(connection, set(map(_edition_key, overdue)))
+    return [_as_of(row, needed, grace) for row in rows]
+
+
+def _as_of(row: asyncpg.Record, editions: Mapping[EditionKey, Edition], grace: timedelta) -> Session:
+    session = session_from(row)
+    edition = editions.get(_edition_key(row))
+    definition = None if edition is None else edition.definition
+    return as_of(session, definition, now=row["now"], grace=grace)
 
 
 def _edition_key(row: asyncpg.Record) -> EditionKey:
@@ -127,21 +120,6 @@ _GET_SESSIONS = f"""
             WHERE user_id = wanted.user_id AND session_id = wanted.session_id
             LIMIT 1
            ) AS session
-"""
-
-_LIST_SESSIONS = f"""
-    SELECT now() AS now, {SESSION_COLUMNS}
-      FROM sessions
-     WHERE user_id = $1
-       AND ($2::text IS NULL
-            OR $2 = CASE WHEN {LIVE} AND deadline_at <= now() - $6::interval THEN 'expired'
-                         WHEN state = 'paused' AND pause_until <= now() THEN 'active'
-                         ELSE state
-                    END)
-       AND ($3::text IS NULL OR test_id = $3)
-       AND ($4::uuid IS NULL OR session_id < $4)
-     ORDER BY session_id DESC
-     LIMIT $5
 """
 
 _LIST_OVERDUE = f"""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -25,7 +25,7 @@ from chassis.postgres.idempotency import (
 from chassis.postgres.outbox import APPEND_ROWS, OutboxEvent, append_from, append_rows
 from chassis.postgres.rows import RowType, as_rows, names
 from session_service.domain.ids import SessionId
-from session_service.domain.sessions import Session, StartRequest
+from session_service.domain.sessions import Session, StartRequest, attempts_used
 from session_service.domain.tests import Edition
 from session_service.store.editions import EditionCache, EditionKey
 from session_service.store.session_rows import (
@@ -33,6 +33,7 @@ from session_service.store.session_rows import (
     SESSION,
     SESSION_COLUMNS,
     STARTED,
+    USES_ATTEMPT,
     session_from,
 )
 
@@ -50,7 +51,8 @@ class Resume(NamedTuple):
 class StartFacts:
     """What was known of a start at `now`, by the database's clock.
 
-    `latest` is the learner's last session of this test, the only one that can be live. `edition` is that of
+    `latest` is the learner's last session of this test, the only one that can be live; `attempts_used` is how
+    many attempts the learner has used so far. `edition` is that of
     the live session if there is one, else of the test as it is now; None when there is no such test, and
     when the key has an answer already.
     """
@@ -58,7 +60,10 @@ class StartFacts:
     now: datetime
     stored: StoredResponse | None
     latest: Session | None
+    attempts_used: int
     edition: Edition | None
+    enrolled: bool
+    """Whether the learner has identity questions; only looked up for a test that asks them."""
 
 
 class StartStore:
@@ -78,14 +83,17 @@ class StartStore:
             editions = await self._editions.get(
                 connection, {fact.edition_key for fact in facts if fact.edition_key is not None}
             )
+            enrolled = await _enrolled(connection, items, facts, editions)
             return [
                 StartFacts(
                     now=fact.now,
                     stored=fact.stored,
                     latest=fact.latest,
+                    attempts_used=attempts_used(fact.latest, fact.before_latest),
                     edition=None if fact.edition_key is None else editions[fact.edition_key],
+                    enrolled=item.user_id in enrolled,
                 )
-                for fact in facts
+                for item, fact in zip(items, facts, strict=True)
             ]
 
         return await self._database.read(work, deadline=deadline, name="read_starts")
@@ -132,6 +140,7 @@ class _Fact:
     now: datetime
     stored: StoredResponse | None
     latest: Session | None
+    before_latest: int
     edition_key: EditionKey | None
 
     @classmethod
@@ -142,13 +151,49 @@ class _Fact:
         if stored is None and row["current_revision"] is not None:
             revision = latest.revision if latest is not None and latest.live else row["current_revision"]
             key = EditionKey(row["wanted_test_id"], revision)
-        return cls(now=row["now"], stored=stored, latest=latest, edition_key=key)
+        return cls(row["now"], stored, latest, row["before_latest"] or 0, key)
 
+
+async def _enrolled(
+    connection: Connection,
+    items: Sequence[Item[StartRequest]],
+    facts: Sequence[_Fact],
+    editions: Mapping[EditionKey, Edition],
+) -> set[str]:
+    """The learners who have identity questions, among those whose tests ask them."""
+    asked = {
+        item.user_id
+        for item, fact in zip(items, facts, strict=True)
+        if fact.edition_key is not None and editions[fact.edition_key].definition.identity_checks
+    }
+    if not asked:
+        return set()
+    rows = await connection.fetch(_READ_ENROLLED, as_rows([{"user_id": user_id} for user_id in asked]))
+    return {row["user_id"] for row in rows}
+
+
+_READ_ENROLLED = """
+    SELECT question.user_id
+      FROM json_to_recordset($1) AS wanted (user_id text)
+     CROSS JOIN LATERAL (
+           SELECT user_id
+             FROM identity_questions
+            WHERE user_id = wanted.user_id
+            LIMIT 1
+           ) AS question
+"""
 
 _WANTED = RowType("wanted_start", "user_id text, method text, key text, test_id text")
 _READ_FACTS = f"""
     SELECT now() AS now, {STORED_COLUMNS}, wanted.test_id AS wanted_test_id,
-           tests.revision AS current_revision, {names(SESSION, of="latest")}
+           tests.revision AS current_revision, {names(SESSION, of="latest")},
+           CASE WHEN latest.attempts_before IS NULL AND latest.session_id IS NOT NULL
+                THEN (SELECT count(*)::integer
+                        FROM sessions
+                       WHERE user_id = wanted.user_id AND test_id = wanted.test_id
+                         AND attempt < latest.attempt AND {USES_ATTEMPT})
+                ELSE latest.attempts_before
+           END AS before_latest
       FROM {_WANTED.unnest(1)} WITH ORDINALITY AS wanted ({names(_WANTED.columns)}, place)
     {STORED_OF_WANTED}
       LEFT JOIN LATERAL (

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import NamedTuple
 from uuid import UUID
 
 from chassis.errors import Reason, ServiceError, invalid_field
 
 BY_PROGRESS = "progress_service"
+
+
+class Origin(StrEnum):
+    """What ordered a change of a license."""
+
+    PROGRESS = "progress"
+    ADVANCE = "advance"
+    RESET = "reset"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +76,73 @@ class LevelAdvance:
     reason: str
 
 
-LicenseOrder = LevelReached | LevelReset | LevelAdvance
+@dataclass(frozen=True, slots=True)
+class LevelMirror:
+    """An order to follow the progress, because the two were found to disagree."""
+
+    user_id: str
+    specialization: str
+    level: int
+    max_level: int
+    epoch: int
+    event_id: UUID
+    by: str
+    reason: str
+
+    @property
+    def reached(self) -> LevelReached:
+        """The same as a report of progress."""
+        return LevelReached(
+            self.user_id,
+            self.specialization,
+            self.level,
+            self.max_level,
+            self.event_id,
+            self.reason,
+            self.epoch,
+        )
+
+
+LicenseOrder = LevelReached | LevelReset | LevelAdvance | LevelMirror
+
+
+@dataclass(frozen=True, slots=True)
+class MirroredLicense:
+    """A license after it was told to follow the progress; `level_before` is 0 when there was none before."""
+
+    license: License
+    level_before: int
+
+
+class LicensePosition(NamedTuple):
+    """A license's place among all licenses; the bytes of the texts decide."""
+
+    specialization: str
+    user_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class LicenseSelection:
+    """Which licenses a list shows: those behind `after`, of one specialization or learner if it is named."""
+
+    specialization: str | None
+    user_id: str | None
+    after: LicensePosition | None
+
+
+class AgedLicense(NamedTuple):
+    """A license, and the seconds since its last change by the database's clock."""
+
+    license: License
+    age_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Progression:
-    """One change of a license; `from_level` is 0 when there was none before."""
+    """One change of a license; `from_level` is 0 when there was none before.
+
+    `epoch` is that of the license after the change. `origin` is None if an earlier program made the change.
+    """
 
     user_id: str
     specialization: str
@@ -83,6 +153,8 @@ class Progression:
     reason: str
     event_id: UUID
     changed_at: datetime
+    epoch: int = 0
+    origin: Origin | None = None
 
 
 class SequencedProgression(NamedTuple):
@@ -108,11 +180,26 @@ class LicenseRecord:
     now: datetime
     licenses: dict[str, License] = field(default_factory=dict)
     seen_events: set[LicenseEvent] = field(default_factory=set)
+    levels_before: dict[LicenseEvent, int] = field(default_factory=dict)
+    """The levels before those of the seen events that changed a license."""
     new_events: list[LicenseEvent] = field(default_factory=list)
     changed: set[str] = field(default_factory=set)
     progressions: list[Progression] = field(default_factory=list)
 
-    def reach(self, reached: LevelReached) -> License:
+    def mirror(self, mirror: LevelMirror) -> MirroredLicense:
+        """Follow the progress, and tell the level before it. A known event is answered as it was at first."""
+        event = LicenseEvent(mirror.specialization, mirror.event_id)
+        known = event in self.seen_events
+        before = self.licenses.get(mirror.specialization)
+        license_ = self.reach(mirror.reached, by=mirror.by)
+        level_before = 0 if before is None else before.level
+        if known:
+            level_before = self.levels_before.get(event, level_before)
+        elif before is None or before.level != license_.level:
+            self.levels_before[event] = level_before
+        return MirroredLicense(license_, level_before)
+
+    def reach(self, reached: LevelReached, *, by: str = BY_PROGRESS) -> License:
         """Raise the license to a level of the progress. A lower, older or known one changes nothing.
 
         Any order of the same events ends in the same license: the highest level of the latest epoch.
@@ -130,7 +217,8 @@ class LicenseRecord:
             level=reached.level,
             max_level=reached.max_level,
             epoch=reached.epoch,
-            by=BY_PROGRESS,
+            origin=Origin.PROGRESS,
+            by=by,
             reason=reached.reason,
             event_id=reached.event_id,
         )
@@ -150,6 +238,7 @@ class LicenseRecord:
             level=reset.to_level,
             max_level=reset.max_level,
             epoch=reset.epoch,
+            origin=Origin.RESET,
             by=reset.by,
             reason=reset.reason,
             event_id=reset.event_id,
@@ -176,6 +265,7 @@ class LicenseRecord:
             level=advance.to_level,
             max_level=license_.max_level,
             epoch=None,
+            origin=Origin.ADVANCE,
             by=advance.by,
             reason=advance.reason,
             event_id=advance.event_id,
@@ -188,6 +278,7 @@ class LicenseRecord:
         level: int,
         max_level: int,
         epoch: int | None,
+        origin: Origin,
         by: str,
         reason: str,
         event_id: UUID,
@@ -214,6 +305,8 @@ class LicenseRecord:
                 reason=reason,
                 event_id=event_id,
                 changed_at=self.now,
+                epoch=new.epoch,
+                origin=origin,
             )
         )
         return new

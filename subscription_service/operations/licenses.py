@@ -12,9 +12,11 @@ from chassis.rpc.paging import Page
 from subscription_service.domain.accounts import AccountStatus, ListOwner, invalid_user_reference
 from subscription_service.domain.licenses import (
     LevelAdvance,
+    LevelMirror,
     LevelReached,
     LevelReset,
     License,
+    MirroredLicense,
     SequencedProgression,
 )
 from subscription_service.operations.license_feed import LicenseFeed
@@ -38,6 +40,14 @@ class LicenseOperations:
         """Apply levels and resets, each once per event."""
         outcomes = await run_isolated(
             items, self._store.change_licenses, owner_of=lambda item: item.request.user_id
+        )
+        self._feed.wake()
+        return outcomes
+
+    async def mirror_levels(self, items: Sequence[Item[LevelMirror]]) -> list[MirroredLicense | ServiceError]:
+        """Let licenses follow the progress that they disagree with, each once per event."""
+        outcomes = await run_isolated(
+            items, self._store.mirror_levels, owner_of=lambda item: item.request.user_id
         )
         self._feed.wake()
         return outcomes

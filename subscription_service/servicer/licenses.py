@@ -15,6 +15,7 @@ from subscription_service.domain.licenses import (
     LevelReached,
     LevelReset,
     License,
+    Origin,
     Progression,
     SequencedProgression,
 )
@@ -22,6 +23,13 @@ from subscription_service.operations.licenses import LicenseOperations
 from subscription_service.servicer.operation_ids import operation_id
 
 SERVICE = "/homeroom.subscription.v1.LicenseService"
+
+_ORIGINS = {
+    None: pb.WatchLicensesResponse.ORIGIN_UNSPECIFIED,
+    Origin.PROGRESS: pb.WatchLicensesResponse.PROGRESS,
+    Origin.ADVANCE: pb.WatchLicensesResponse.ADVANCE,
+    Origin.RESET: pb.WatchLicensesResponse.RESET,
+}
 
 
 def handlers(
@@ -169,4 +177,6 @@ def _watched(change: SequencedProgression) -> pb.WatchLicensesResponse:
         ),
         progression=_progression(progression),
         event_id=str(progression.event_id),
+        epoch=progression.epoch,
+        origin=_ORIGINS[progression.origin],
     )

@@ -12,8 +12,11 @@ from chassis.postgres.rows import as_rows, from_row, names
 from chassis.rpc.paging import Page
 from subscription_service.domain.accounts import ListOwner
 from subscription_service.domain.licenses import (
+    AgedLicense,
     License,
     LicenseOrder,
+    LicenseSelection,
+    Origin,
     Progression,
     SequencedProgression,
 )
@@ -22,7 +25,8 @@ LICENSE = """user_id text, specialization text, level integer, max_level integer
              updated_at timestamptz"""
 LICENSE_COLUMNS = names(LICENSE)
 PROGRESSION = """user_id text, specialization text, from_level integer, to_level integer, max_level integer,
-                 changed_by text, reason text, event_id uuid, changed_at timestamptz"""
+                 changed_by text, reason text, event_id uuid, changed_at timestamptz, epoch integer,
+                 origin text"""
 PROGRESSION_COLUMNS = names(PROGRESSION)
 
 
@@ -89,6 +93,29 @@ class LicenseReader:
 
         return await self._database.read(work, deadline=item.deadline, name="list_license_history")
 
+    async def list_levels(self, item: Item[LicenseSelection], page: Page) -> list[AgedLicense]:
+        """Licenses by specialization, then by learner, with their ages; the bytes of the texts decide."""
+        wanted = item.request
+        specialization, user_id = map(str, page.after or wanted.after or ("", ""))
+
+        async def work(connection: Connection) -> list[AgedLicense]:
+            if wanted.user_id is not None:
+                rows = await connection.fetch(
+                    _LEVELS_OF_A_LEARNER, wanted.user_id, wanted.specialization, specialization, page.limit
+                )
+            elif wanted.specialization is None:
+                rows = await connection.fetch(_LEVELS, specialization, user_id, page.limit)
+            elif specialization > wanted.specialization:
+                rows = []
+            else:
+                after = user_id if specialization == wanted.specialization else ""
+                rows = await connection.fetch(
+                    _LEVELS_OF_A_SPECIALIZATION, wanted.specialization, after, page.limit
+                )
+            return [AgedLicense(from_row(License, row), row["age_seconds"]) for row in rows]
+
+        return await self._database.read(work, deadline=item.deadline, name="list_license_levels")
+
     async def read_feed(self, *, after: int, limit: int, deadline: float) -> list[SequencedProgression]:
         """The changes of all licenses after a sequence number, as far as they are complete.
 
@@ -130,5 +157,31 @@ async def raise_feed_origin(database: Database, *, deadline: float) -> None:
     )
 
 
+_AGED = f"{LICENSE_COLUMNS}, extract(epoch FROM clock_timestamp() - updated_at)::float8 AS age_seconds"
+# The collation is that of the index licenses_in_order.
+_LEVELS = f"""
+    SELECT {_AGED}
+      FROM licenses
+     WHERE (specialization COLLATE "C", user_id COLLATE "C") > ($1, $2)
+     ORDER BY specialization COLLATE "C", user_id COLLATE "C"
+     LIMIT $3
+"""
+_LEVELS_OF_A_SPECIALIZATION = f"""
+    SELECT {_AGED}
+      FROM licenses
+     WHERE specialization COLLATE "C" = $1 AND user_id COLLATE "C" > $2
+     ORDER BY user_id COLLATE "C"
+     LIMIT $3
+"""
+_LEVELS_OF_A_LEARNER = f"""
+    SELECT {_AGED}
+      FROM licenses
+     WHERE user_id = $1 AND ($2::text IS NULL OR specialization = $2) AND specialization COLLATE "C" > $3
+     ORDER BY specialization COLLATE "C"
+     LIMIT $4
+"""
+
+
 def _progression(row: asyncpg.Record) -> SequencedProgression:
-    return SequencedProgression(row["sequence"], from_row(Progression, row))
+    origin = None if row["origin"] is None else Origin(row["origin"])
+    return SequencedProgression(row["sequence"], from_row(Progression, row, origin=origin))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import assert_never
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar, assert_never
 
 from chassis.batch import Item, Outcome, latest_deadline
 from chassis.errors import ServiceError
@@ -14,12 +14,14 @@ from chassis.postgres.rows import as_rows, names
 from subscription_service.domain.accounts import AccountStatus, invalid_user_reference
 from subscription_service.domain.licenses import (
     LevelAdvance,
+    LevelMirror,
     LevelReached,
     LevelReset,
     License,
     LicenseEvent,
     LicenseOrder,
     LicenseRecord,
+    MirroredLicense,
 )
 from subscription_service.store.clock import PinnedTime, database_time
 from subscription_service.store.license_reads import (
@@ -38,6 +40,11 @@ EVENT = "user_id text, specialization text, event_id uuid, received_at timestamp
 
 Records = dict[str, LicenseRecord]
 
+Order = TypeVar("Order", bound=LicenseOrder)
+V = TypeVar("V")
+# Carries out an order for a learner whose account has this status.
+Decide = Callable[[LicenseRecord, Order, AccountStatus], V | ServiceError]
+
 
 class LicenseStore:
     def __init__(self, *, database: Database, pinned_time: PinnedTime = database_time) -> None:
@@ -54,9 +61,20 @@ class LicenseStore:
 
         async def work(connection: Connection) -> list[License | ServiceError | Locked]:
             learners = await lock_learners(connection, [item.request.user_id for item in items], wait=wait)
-            return await self._change(connection, learners, [item.request for item in items])
+            return await self._change(connection, learners, [item.request for item in items], _decide)
 
         return await self._database.write(work, deadline=latest_deadline(items), name="change_licenses")
+
+    async def mirror_levels(
+        self, items: Sequence[Item[LevelMirror]], wait: bool
+    ) -> list[MirroredLicense | ServiceError | Locked]:
+        """Let licenses follow the progress, each once per event; the account need not be active any more."""
+
+        async def work(connection: Connection) -> list[MirroredLicense | ServiceError | Locked]:
+            learners = await lock_learners(connection, [item.request.user_id for item in items], wait=wait)
+            return await self._change(connection, learners, [item.request for item in items], _mirror)
+
+        return await self._database.write(work, deadline=latest_deadline(items), name="mirror_levels")
 
     async def advance_licenses(
         self, items: Sequence[Item[LevelAdvance]], wait: bool, *, render: Render[License]
@@ -69,19 +87,23 @@ class LicenseStore:
         async def change(
             connection: Connection, learners: LockedLearners, items: Sequence[Item[LevelAdvance]]
         ) -> list[License | ServiceError | Locked]:
-            return await self._change(connection, learners, [item.request for item in items])
+            return await self._change(connection, learners, [item.request for item in items], _decide)
 
         return await write_keyed(
             self._database, items, lock=lock, change=change, render=render, name="advance_licenses"
         )
 
     async def _change(
-        self, connection: Connection, learners: LockedLearners, orders: Sequence[LicenseOrder]
-    ) -> list[License | ServiceError | Locked]:
+        self,
+        connection: Connection,
+        learners: LockedLearners,
+        orders: Sequence[Order],
+        decide: Decide[Order, V],
+    ) -> list[V | ServiceError | Locked]:
         ours = [order for order in orders if order.user_id in learners.statuses]
         records = await self._read(connection, ours) if ours else {}
         outcomes = [
-            _decide(records[order.user_id], order, learners.statuses[order.user_id])
+            decide(records[order.user_id], order, learners.statuses[order.user_id])
             if order.user_id in learners.statuses
             else learners.refusal(order.user_id)
             for order in orders
@@ -98,23 +120,37 @@ class LicenseStore:
             records[license_.user_id].licenses[license_.specialization] = license_
         seen = await connection.fetch(
             """
-            SELECT event.user_id, event.specialization, event.event_id
+            SELECT event.user_id, event.specialization, event.event_id, change.from_level
               FROM json_to_recordset($1) AS wanted (user_id text, specialization text, event_id uuid)
              CROSS JOIN LATERAL (SELECT user_id, specialization, event_id
                                    FROM license_events
                                   WHERE user_id = wanted.user_id AND specialization = wanted.specialization
                                     AND event_id = wanted.event_id
                                   LIMIT 1) AS event
+              LEFT JOIN LATERAL (SELECT from_level
+                                   FROM license_changes
+                                  WHERE user_id = wanted.user_id AND specialization = wanted.specialization
+                                    AND event_id = wanted.event_id
+                                  LIMIT 1) AS change ON true
             """,
             as_rows(orders),
         )
         for row in seen:
             event = LicenseEvent(row["specialization"], row["event_id"])
-            records[row["user_id"]].seen_events.add(event)
+            record = records[row["user_id"]]
+            record.seen_events.add(event)
+            if row["from_level"] is not None:
+                record.levels_before[event] = row["from_level"]
         return records
 
 
-def _decide(record: LicenseRecord, order: LicenseOrder, account: AccountStatus) -> License | ServiceError:
+def _mirror(record: LicenseRecord, order: LevelMirror, _account: AccountStatus) -> MirroredLicense:
+    return record.mirror(order)
+
+
+def _decide(
+    record: LicenseRecord, order: LevelReached | LevelReset | LevelAdvance, account: AccountStatus
+) -> License | ServiceError:
     match order:
         case LevelReached():
             return record.reach(order)

@@ -6,19 +6,14 @@ import random
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-import asyncpg
 import pytest
 
 from homeroom.services import SERVICES
 from homeroom.supervisor import Stack
-from tests.acceptance.conftest import HOLD_AGE_SECONDS
-from tests.progress.diagnostics import read_discrepancies as read_progress_discrepancies
-from tests.subscription.diagnostics import read_discrepancies as read_subscription_discrepancies
+from tests.acceptance.adding_up import assert_adds_up
 from tests.support.freezing import freeze
 from tests.support.http_client import HttpClient
-from tests.support.invariants import read_books
-from tests.support.mixed_load import MixedLoad, wrong_days
-from tests.support.stack_logs import logged_errors
+from tests.support.mixed_load import MixedLoad
 from tests.support.waiting import eventually
 
 POSTGRES = "postgres"
@@ -64,24 +59,7 @@ async def storm(stack: Stack, http: HttpClient, order: list[str]) -> None:
     await load.end()
     assert load.surprises == [], load.statuses
 
-    async def settled() -> bool:
-        return (await read_books(stack)).settled
-
-    await eventually(settled, seconds=HOLD_AGE_SECONDS + 40)
-    assert (await read_books(stack)).wrong_counters == []
-    assert await wrong_days(http, load) == []
-    for database, read in (
-        ("subscription", read_subscription_discrepancies),
-        ("progress", read_progress_discrepancies),
-    ):
-        connection = await asyncpg.connect(stack.dsn(database))
-        try:
-            assert await read(connection) == []
-        finally:
-            await connection.close()
-    errors = await stack.internal_errors()
-    assert errors == dict.fromkeys((service.package for service in SERVICES), 0)
-    assert logged_errors(stack) == {}
+    await assert_adds_up(stack, http, load)
 
 
 @pytest.mark.timeout(600)

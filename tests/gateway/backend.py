@@ -15,7 +15,14 @@ from chassis.rpc.servicing import Handler, keyed, streamed
 from chassis.telemetry.metrics import Metrics
 from chassis.telemetry.tracing import Tracing
 from protos.progress.v1 import progress_pb2
-from protos.session.v1 import sessions_pb2, tests_pb2
+from protos.session.v1 import (
+    attempts_pb2,
+    presence_pb2,
+    sessions_pb2,
+    supervision_pb2,
+    tests_pb2,
+    uploads_pb2,
+)
 from protos.subscription.v1 import accounts_pb2, credits_pb2, holds_pb2, licenses_pb2
 
 SERVICE_TOKEN = "a-secret-among-processes"
@@ -24,7 +31,11 @@ Answering = Callable[[Item[Any]], Outcome]
 
 MODULES = (
     sessions_pb2,
+    presence_pb2,
     tests_pb2,
+    attempts_pb2,
+    supervision_pb2,
+    uploads_pb2,
     accounts_pb2,
     credits_pb2,
     holds_pb2,

@@ -50,6 +50,11 @@ class Rpc:
     roles: Sequence[int] = (options_pb2.ROLE_LEARNER,)
     safe: bool = False
     created_unless: str = ""
+    csv_of: str = ""
+    token_in_body: str = ""
+    refusals: Sequence[str] = ()
+    etag: str = ""
+    if_match: str = ""
     server_streaming: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -68,6 +73,11 @@ def methods(*rpcs: Rpc, owner: str = "session") -> list[Method]:
         policy: Any = method.options.Extensions[cast("Any", options_pb2.policy)]
         policy.roles.extend(rpc.roles)
         policy.created_unless = rpc.created_unless
+        policy.csv_of = rpc.csv_of
+        policy.token_in_body = rpc.token_in_body
+        policy.refusals.extend(rpc.refusals)
+        policy.etag = rpc.etag
+        policy.if_match = rpc.if_match
         if rpc.safe:
             method.options.idempotency_level = descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS
         for number, rule in enumerate(rpc.http):

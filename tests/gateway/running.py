@@ -25,6 +25,7 @@ from gateway.authentication import Authenticator
 from gateway.bodies import BODY_SECONDS_MAX, BodyReader
 from gateway.connections import ConnectionLimits, Connections
 from gateway.contract import public_methods
+from gateway.documents.pages import Pages
 from gateway.listener import Listener
 from gateway.networks import Networks
 from gateway.routes import RouteTable, routes_of
@@ -189,13 +190,15 @@ async def running_gateway(
     background.add("sweep_connections", connections.sweep, interval_seconds=0.05)
     admission = Admission(limits=limits or Limits(), metrics=metrics)
     pages = OpsPages(service="gateway", version="0", health=health, metrics=metrics)
+    routes = RouteTable(routes_of(public_methods(), UPSTREAMS))
     application = Application(
-        routes=RouteTable(routes_of(public_methods(), UPSTREAMS)),
+        routes=routes,
         authenticator=Authenticator(keys=keys, issuer=ISSUER, audience=AUDIENCE),
         admission=admission,
         bodies=BodyReader(admission=admission, seconds_max=body_seconds_max),
         upstreams=upstreams,
         pages=pages,
+        documents=Pages(routes.routes, version="0"),
         tracing=tracing,
         trace_callers=Networks(trace_networks),
         metrics=metrics,

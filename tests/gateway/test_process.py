@@ -39,6 +39,7 @@ def settings(identity: IdentityProvider, shared_backend: Backend, tmp_path: Path
         "HOMEROOM_SESSION_TARGET": target,
         "HOMEROOM_SUBSCRIPTION_TARGET": target,
         "HOMEROOM_PROGRESS_TARGET": target,
+        "HOMEROOM_DRAIN_SECONDS": "0",
     }
 
 
@@ -102,6 +103,11 @@ async def end_of(child: asyncio.subprocess.Process) -> tuple[int | None, str]:
         ({"HOMEROOM_TRACE_TRUSTED_NETWORKS": "127.0.0.1, nonsense"}, "HOMEROOM_TRACE_TRUSTED_NETWORKS"),
         ({"HOMEROOM_CONNECTIONS_MAX": "0"}, "HOMEROOM_CONNECTIONS_MAX"),
         ({"HOMEROOM_JWT_ISSUER": "homeroom-dev"}, "its tokens are for development only"),
+        ({"HOMEROOM_TLS_KEY": __file__}, "HOMEROOM_TLS_CERTIFICATE and HOMEROOM_TLS_CA must be set as well"),
+        (
+            dict.fromkeys(("HOMEROOM_TLS_CERTIFICATE", "HOMEROOM_TLS_KEY", "HOMEROOM_TLS_CA"), __file__),
+            "has no certificate in PEM",
+        ),
     ],
     ids=str,
 )
@@ -195,3 +201,28 @@ async def _serves(port: int, request: bytes) -> bool:
         return (await reader.readline()).startswith(b"HTTP/1.1 200")
     finally:
         writer.close()
+
+
+async def test_told_to_stop_it_says_so_first_and_answers_what_still_comes(
+    settings: dict[str, str], identity: IdentityProvider
+) -> None:
+    kept = aiohttp.TCPConnector(limit=1)  # one connection, which is kept between requests
+    async with (
+        started({**settings, "HOMEROOM_DRAIN_SECONDS": "5"}) as child,
+        aiohttp.ClientSession(connector=kept) as client,
+    ):
+        url = f"http://127.0.0.1:{await serving_port(child)}"
+        headers = {"Authorization": f"Bearer {identity.token()}"}
+        async with client.get(f"{url}/v1/stats", headers=headers) as response:
+            assert (response.status, "Connection" in response.headers) == (200, False)
+        child.send_signal(signal.SIGTERM)
+
+        async def not_ready() -> bool:
+            async with client.get(f"{url}/readyz") as response:
+                return response.status == 503 and response.headers["Connection"] == "close"
+
+        await eventually(not_ready)
+        async with client.get(f"{url}/v1/stats", headers=headers) as response:
+            assert (response.status, response.headers["Connection"]) == (200, "close")
+        code, _ = await end_of(child)
+    assert code == 0

@@ -12,7 +12,7 @@ from tests.house.sources import PROCESSES, Source, calls, last_name, literal, so
 
 LOGGING = ("chassis", *PROCESSES, "homeroom")
 LEVELS = frozenset({"debug", "info", "warning", "error", "exception", "critical"})
-METRIC_KINDS = frozenset({"counter", "gauge", "gauge_of", "histogram"})
+METRIC_KINDS = frozenset({"counter", "gauge", "gauge_of", "gauges_of", "histogram"})
 SNAKE_CASE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
 # The methods of this module pass on the names that their callers give.

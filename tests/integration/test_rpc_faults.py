@@ -300,7 +300,8 @@ async def test_an_answer_that_does_not_fit_its_message_is_no_answer(monkeypatch,
     monkeypatch.setattr("chassis.rpc.server._carried", lambda *_: answer)
     async with serving() as server, calling(server.port, attempts=1) as client:
         assert {await reason_of(client) for _ in range(5)} == {Reason.UNAVAILABLE}
-        assert client.breaker_open
+        assert client.breaker_open_for(ADJUST)
+        assert not client.breaker_open
 
 
 async def test_a_stream_that_fails_says_nothing_about_the_bug():

@@ -13,15 +13,18 @@ import pytest
 from chassis.batch import Item
 from chassis.context import service_context
 from chassis.errors import ServiceError
-from chassis.postgres import Connection, Database
+from chassis.postgres import Connection, Database, relay
 from chassis.telemetry.metrics import Metrics
 from homeroom.embedded.provisioning import ServiceDatabase
 from progress_service.domain.statistics import Recording, SessionResult, UserId
+from progress_service.operations import license_following
 from progress_service.operations.results import ResultOperations
 from progress_service.operations.statistics import LearnerStats, StatisticsOperations
 from progress_service.store.results import ResultStore
 from progress_service.store.statistics import StatisticsStore
 from tests.progress.diagnostics import Discrepancy, read_discrepancies
+from tests.progress.licenses import Licenses
+from tests.subscription.service import Subscriptions
 
 R = TypeVar("R")
 
@@ -38,6 +41,7 @@ class Progress:
     results: ResultOperations
     statistics: StatisticsOperations
     metrics: Metrics
+    database: Database
     truth: Connection
 
     async def tell(self, *results: SessionResult) -> list[Recording | ServiceError]:
@@ -64,6 +68,7 @@ def progress_over(database: Database, truth: Connection) -> Progress:
         results=ResultOperations(store=ResultStore(database), wake_relay=lambda: None, metrics=metrics),
         statistics=StatisticsOperations(store=StatisticsStore(database)),
         metrics=metrics,
+        database=database,
         truth=truth,
     )
 
@@ -81,3 +86,22 @@ async def progress(progress_database: ServiceDatabase, truth: Connection) -> Asy
     database = await Database.connect(progress_database.service, maximum=8)
     yield progress_over(database, truth)
     await database.close()
+
+
+@pytest.fixture
+async def licenses(
+    subscription_database: ServiceDatabase, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Licenses]:
+    # Five minutes of a neighbour's absence, compressed into a second.
+    monkeypatch.setattr(relay, "BACKOFF_SECONDS", 0.02)
+    monkeypatch.setattr(relay, "BACKOFF_SECONDS_MAX", 0.2)
+    monkeypatch.setattr(relay, "PAUSE_SECONDS_MAX", 0.05)
+    monkeypatch.setattr(license_following, "AGAIN_SECONDS", 0.05)
+    truth = await asyncpg.connect(subscription_database.superuser)
+    database = await Database.connect(subscription_database.service, maximum=8)
+    licenses = Licenses(Subscriptions(database, truth))
+    await licenses.open()
+    yield licenses
+    await licenses.close()
+    await database.close()
+    await truth.close()

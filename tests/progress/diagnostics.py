@@ -21,7 +21,8 @@ class Discrepancy:
 async def read_discrepancies(connection: Connection) -> list[Discrepancy]:
     """The totals that disagree with session_results, xp_entries or activity_days, learner by learner.
 
-    It reads every row, in one statement, so that totals and rows are those of the same moment.
+    It reads every row while nobody writes. A level that was granted raises a version, and no row says so:
+    then the version is a discrepancy.
     """
     rows = await connection.fetch(
         """
@@ -49,7 +50,8 @@ async def read_discrepancies(connection: Connection) -> list[Discrepancy]:
           FULL JOIN entries USING (user_id)
           FULL JOIN days USING (user_id)
          CROSS JOIN LATERAL (
-               VALUES ('version', coalesce(totals.version, 0), coalesce(results.counted, 0)),
+               VALUES ('version', coalesce(totals.version, 0),
+                                 coalesce(results.counted, 0) + coalesce(totals.epoch, 0)),
                       ('completed_sessions',
                        coalesce(totals.completed_sessions, 0), coalesce(results.completed, 0)),
                       ('questions_answered',
@@ -62,6 +64,26 @@ async def read_discrepancies(connection: Connection) -> list[Discrepancy]:
                ) AS compared (total, stored, counted)
          WHERE compared.stored <> compared.counted
          ORDER BY user_id, compared.total
+        """
+    )
+    rows += await connection.fetch(
+        """
+        SELECT user_id, 'xp of ' || specialization AS total,
+               coalesce(progress.xp, 0) AS stored, coalesce(entries.xp, 0) AS counted
+          FROM specialization_progress AS progress
+          FULL JOIN (SELECT entry.user_id, entry.specialization, sum(entry.amount) AS xp
+                       FROM xp_entries AS entry
+                      WHERE entry.specialization <> ''
+                        AND entry.epoch = (SELECT coalesce(max(reset.epoch), 0)
+                                             FROM progress_resets AS reset
+                                            WHERE reset.user_id = entry.user_id
+                                              AND (reset.scope = 'all'
+                                                   OR (reset.scope = 'specialization'
+                                                       AND reset.name = entry.specialization)))
+                      GROUP BY entry.user_id, entry.specialization) AS entries
+               USING (user_id, specialization)
+         WHERE coalesce(progress.xp, 0) <> coalesce(entries.xp, 0)
+         ORDER BY user_id, specialization
         """
     )
     return [

@@ -10,7 +10,7 @@ from chassis.rpc.paging import PageTokens
 from chassis.rpc.server import Server
 from chassis.telemetry.metrics import Metrics
 from chassis.telemetry.tracing import Tracing
-from progress_service.__main__ import handlers as progress_handlers
+from progress_service import __main__ as progress_main
 from subscription_service.operations.accounts import AccountOperations
 from subscription_service.operations.entitlements import EntitlementOperations
 from subscription_service.operations.holds import HoldOperations
@@ -63,8 +63,11 @@ async def running(*, subscription: str, progress: str, service_token: str) -> As
                     list_open_holds=hold_store.list_open_holds,
                     tokens=tokens,
                 ),
-                *progress_handlers(
-                    database=await connect(progress), wake_relay=lambda: None, metrics=metrics
+                *progress_main.handlers(
+                    database=await connect(progress),
+                    wakes=progress_main.Wakes(relay=lambda: None, raising=lambda: None),
+                    tokens=tokens,
+                    metrics=metrics,
                 ),
             ],
             service_token=service_token,

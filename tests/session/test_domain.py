@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from chassis.errors import Reason, ServiceError
 from session_service.domain import moves, papers, sessions
+from session_service.domain.authors import THE_SERVICE
 from session_service.domain.holds import hold_request, subject_test
 from session_service.domain.ids import HoldId, SessionId, hold_id_of, parse_session_id
 from session_service.domain.sessions import LatestAnswer, Session, StartRequest
@@ -59,6 +60,8 @@ def begin(of: Edition, duration_minutes: int | None = None) -> Session:
         session_id=SessionId(uuid.UUID(int=1)),
         hold_id=HoldId(uuid.UUID(int=2)),
         attempt=1,
+        attempts_before=0,
+        author=THE_SERVICE,
         draw=papers.AS_THEY_ARE,
         now=NOON,
     )

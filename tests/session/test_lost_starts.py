@@ -257,7 +257,7 @@ async def test_a_resume_that_races_the_end_of_its_session_does_not_answer_with_i
     gate.open()
     outcomes = await resuming
     session = body(items[0], outcomes[0]).session
-    assert (session.resumed, session.attempt, session.state) == (False, 2, Session.ACTIVE)
+    assert (session.resumed, session.attempt, session.state) == (False, 1, Session.ACTIVE)
     assert session.session_id != old
     assert reasons(outcomes) == [None, None]
     assert await world.units(user) == (1, 0)
@@ -283,7 +283,7 @@ async def test_a_resume_waits_for_the_end_that_is_being_committed(world: World) 
         await asyncio.sleep(0)
     await ending.commit()
     session = body(item, (await resuming)[0]).session
-    assert (session.resumed, session.attempt) == (False, 2)
+    assert (session.resumed, session.attempt) == (False, 1)
 
 
 async def test_a_start_that_lost_after_it_had_paid_keeps_its_hold_when_the_winner_has_ended(
@@ -315,6 +315,6 @@ async def test_a_start_that_lost_after_it_had_paid_keeps_its_hold_when_the_winne
     subscription.before.open()
     session = body(item, (await running)[0]).session
     assert len(events) == 1
-    assert (session.resumed, session.attempt) == (False, 3)
+    assert (session.resumed, session.attempt) == (False, 1)
     await world.deliver()
     assert await world.units(user) == (1, 0)

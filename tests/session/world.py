@@ -27,7 +27,9 @@ from protos.progress.v1 import progress_pb2
 from protos.session.v1 import presence_pb2, sessions_pb2, tests_pb2
 from protos.subscription.v1 import accounts_pb2
 from session_service.__main__ import Parts, assemble
+from session_service.domain.identity import IdentityRules
 from session_service.domain.timing import TimeRules
+from session_service.operations.answer_hashing import ScryptCost
 from session_service.progress_client import ProgressClient
 from session_service.subscription_client import SubscriptionClient
 from tests.session.neighbours import ACCOUNTS, PLANS, STATISTICS, running
@@ -39,6 +41,7 @@ PRESENCE = "homeroom.session.v1.PresenceService"
 TESTS = "homeroom.session.v1.TestService"
 CREATE = f"/{SESSIONS}/CreateSession"
 TOKEN = "a-secret-among-processes"
+IDENTITY_RULES = IdentityRules()
 GRACE = timedelta(seconds=3)
 TIMES = TimeRules(
     grace=GRACE,
@@ -76,14 +79,22 @@ class World:
     # --- calls ---------------------------------------------------------------------------------------
 
     def item(
-        self, path: str, request: Message, *, user: str = "admin", key: str = "", traceparent: str = ""
+        self,
+        path: str,
+        request: Message,
+        *,
+        user: str = "admin",
+        key: str = "",
+        traceparent: str = "",
+        request_id: str = "",
+        roles: frozenset[str] = frozenset({"learner", "admin"}),
     ) -> Item[Any]:
         context = Context(
             method=path,
             user_id=user,
-            roles=frozenset({"learner", "admin"}),
+            roles=roles,
             idempotency_key=key,
-            request_id="",
+            request_id=request_id,
             deadline=time.monotonic() + self.timeout_seconds,
             traceparent=traceparent,
         )
@@ -284,6 +295,7 @@ class World:
         subscription: SubscriptionClient | None = None,
         hold_age_seconds: float = 0.0,
         times: TimeRules = TIMES,
+        identity_rules: IdentityRules = IDENTITY_RULES,
     ) -> Parts:
         """Another replica of the service: its own caches, and what a test puts in place of its neighbours."""
         return assemble(
@@ -294,6 +306,9 @@ class World:
             tokens=PageTokens(secret=TOKEN),
             hold_age_seconds=hold_age_seconds,
             times=times,
+            secret=TOKEN,
+            identity_rules=identity_rules,
+            hash_cost=ScryptCost(n=16, r=1, p=1),
         )
 
 

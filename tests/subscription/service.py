@@ -29,6 +29,7 @@ PLANS = "homeroom.subscription.v1.PlanService"
 HOLDS = "homeroom.subscription.v1.HoldService"
 CREDITS = "homeroom.subscription.v1.CreditService"
 LICENSES = "homeroom.subscription.v1.LicenseService"
+LEVELS = "homeroom.subscription.v1.LicenseLevelService"
 CREATE_SESSION = "/homeroom.session.v1.SessionService/CreateSession"
 
 

@@ -13,12 +13,19 @@ import pytest
 from chassis.batch import Item
 from chassis.errors import Reason, ServiceError
 from chassis.rpc.servicing import PAGE_BYTES_MAX, UnaryHandler
-from protos.subscription.v1 import accounts_pb2, credits_pb2, holds_pb2, licenses_pb2
+from protos.subscription.v1 import (
+    accounts_pb2,
+    credits_pb2,
+    holds_pb2,
+    license_levels_pb2,
+    licenses_pb2,
+)
 from tests.subscription.service import (
     ACCOUNTS,
     CREATE_SESSION,
     CREDITS,
     HOLDS,
+    LEVELS,
     LICENSES,
     PLANS,
     Subscriptions,
@@ -33,6 +40,7 @@ LISTS: list[tuple[str, str, Any]] = [
     (LICENSES, "ListMyLicenses", licenses_pb2.ListMyLicensesRequest()),
     (LICENSES, "ListLicenses", licenses_pb2.ListLicensesRequest(user_id="ann")),
     (LICENSES, "GetLicenseHistory", licenses_pb2.GetLicenseHistoryRequest(specialization="physics")),
+    (LEVELS, "ListLicenseLevels", license_levels_pb2.ListLicenseLevelsRequest()),
     (HOLDS, "ListOpenHolds", holds_pb2.ListOpenHoldsRequest(method=CREATE_SESSION)),
 ]
 FORGED = [

@@ -78,6 +78,8 @@ class MixedLoad:
                 answer = await self._send(method, path, user=user, json=json, key=key, admin=admin)
                 reason = answer.body.get("reason", "") if answer is not None and answer.body else ""
                 self.statuses[f"{answer.status} {reason}".strip() if answer is not None else "none"] += 1
+                if answer is not None and answer.status == 503 and "retry-after" not in answer.headers:
+                    self.surprises.append(f"{user} {method} {path}: 503 without Retry-After")
                 if answer is None or answer.status in {503, 504}:
                     await asyncio.sleep(random.uniform(0.05, 0.4))
                 elif reason == "REQUEST_ABORTED" and key is not None:

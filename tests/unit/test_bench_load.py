@@ -5,11 +5,14 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from bench.actions import refuse_repetitions
+from bench.load.actions import ACTORS, actions_of, make_action_file
 from bench.load.identity import AUDIENCE, ISSUER, Identity
 from bench.load.pgbench import parse_latencies, parse_outcome, percentile
 from bench.load.requests import learner_id, make_request_file, request_record
 from bench.load.wrk import Summary, parse_summary
 from bench.peers.bearer import BearerVerifier, NotAuthenticatedError
+from bench.results import Run
 
 WRK_OUTPUT = """Running 3s test @ http://127.0.0.1:9901/v1/sessions
   2 threads and 64 connections
@@ -130,3 +133,26 @@ def test_the_request_file_is_signed_once_and_found_again(tmp_path):
     identity = Identity.load(tmp_path)
     record = content[699 * first.record_bytes :]
     assert record == request_record(identity, 699)
+
+
+def test_the_requests_of_an_action_have_one_length_and_keys_of_their_own(identity, tmp_path):
+    tokens = [f"token-{index:04d}" for index in range(ACTORS)]
+    (action,) = (each for each in actions_of("session-1") if each.name == "completions")
+    file = make_action_file(action, identity, tokens, tmp_path)
+    content = file.path.read_bytes()
+    assert len(content) == file.count * file.record_bytes == ACTORS * action.rounds * file.record_bytes
+    records = [content[at : at + file.record_bytes] for at in range(0, len(content), file.record_bytes)]
+    assert all(record.startswith(b"POST /v1/lessons/bench-module-") for record in records)
+    assert len({record.split(b"Idempotency-Key: ")[1].split(b"\r\n")[0] for record in records}) == file.count
+
+
+def test_a_run_that_played_a_keyed_request_twice_is_invalid():
+    run = Run(
+        system="answers", connections=64, repeat=1, seconds=5.0, rate=1.0, p50_ms=1.0, p90_ms=1.0, p99_ms=1.0,
+        max_ms=1.0, sent=60_000, succeeded=60_000, counts={}, cpu_us_per_start={},
+        generator_cpu_us_per_start=0.0, bystanders_cores=0.0, elsewhere_cores=0.0, stolen_cores=0.0,
+        problems=[],
+    )  # fmt: skip
+    good, bad = refuse_repetitions([run, run], {"answers": 120_000})
+    assert (good.problems, bad.problems) == ([], ["requests were played twice: measure for a shorter time"])
+    assert not refuse_repetitions([run, run], {})[1].problems

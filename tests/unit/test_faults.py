@@ -12,9 +12,12 @@ from grpc._cython import cygrpc
 from grpc_status import rpc_status
 
 from chassis.errors import Reason, ServiceError
+from chassis.rpc.breakers import Breakers
 from chassis.rpc.carrier import PATIENCE_SECONDS, Carrier
 from chassis.rpc.faults import Fault, LineLostError, UnreadableAnswerError, cancelled_by_caller, fault_of
+from chassis.rpc.retries import FinalRefusal, RetryPolicy
 from chassis.rpc.status import to_status
+from chassis.telemetry.metrics import Metrics
 
 Code = grpc.StatusCode
 
@@ -106,25 +109,53 @@ def test_a_status_of_another_domain_is_not_ours():
 
 
 @pytest.mark.parametrize(
-    ("error", "seconds", "opens"),
+    ("error", "seconds", "opened"),
     [
-        (raised(Code.INTERNAL), 0.1, True),
-        (raised(Code.UNAVAILABLE), 0.1, True),
-        (raised(Code.CANCELLED), 0.1, True),
-        (grpc.aio.UsageError("Channel is closed."), 0.1, True),
-        (UnreadableAnswerError("cut short"), 0.1, True),
-        (TimeoutError(), PATIENCE_SECONDS, True),
-        (TimeoutError(), PATIENCE_SECONDS - 0.01, False),
-        (raised(Code.RESOURCE_EXHAUSTED), 10.0, False),
-        (refused(ServiceError(Reason.UNAVAILABLE)), 10.0, False),
+        (raised(Code.INTERNAL), 0.1, "upstream"),
+        (raised(Code.UNAVAILABLE), 0.1, "upstream"),
+        (raised(Code.CANCELLED), 0.1, "upstream"),
+        (grpc.aio.UsageError("Channel is closed."), 0.1, "upstream"),
+        (UnreadableAnswerError("cut short"), 0.1, "method"),
+        (TimeoutError(), PATIENCE_SECONDS, "method"),
+        (raised(Code.DEADLINE_EXCEEDED), PATIENCE_SECONDS, "method"),
+        (TimeoutError(), PATIENCE_SECONDS - 0.01, ""),
+        (raised(Code.RESOURCE_EXHAUSTED), 10.0, ""),
+        (refused(ServiceError(Reason.UNAVAILABLE)), 10.0, ""),
     ],
 )
-async def test_what_is_no_answer_opens_the_breaker(error, seconds, opens):
-    carrier = Carrier(name="test", target="127.0.0.1:1", service_token="t")
+async def test_what_is_no_answer_opens_the_breaker_of_its_method_or_of_the_whole_upstream(
+    error, seconds, opened
+):
+    breakers = Breakers(upstream="test", metrics=Metrics(service="test"))
+    carrier = Carrier(name="test", target="127.0.0.1:1", service_token="t", breakers=breakers)
     for _ in range(5):
-        carrier.failed(error, timeout_seconds=seconds)
-    assert carrier.breaker.open is opens
+        carrier.failed(error, path="/a.B/C", timeout_seconds=seconds)
+    assert breakers.open_for("/a.B/C") is bool(opened)
+    assert breakers.open_for("/a.B/D") is (opened == "upstream")
     await carrier.close(None)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "pause_seconds", "final"),
+    [
+        ((("grpc-retry-pushback-ms", "1500"),), 1.5, False),
+        ((("grpc-retry-pushback-ms", "0"),), 0.1, False),
+        ((("grpc-retry-pushback-ms", "-1"),), None, True),
+        ((("grpc-retry-pushback-ms", "soon"),), None, True),
+        ((("grpc-retry-pushback-ms", "9" * 30),), None, True),
+        ((("retry-after", "7"),), 7.0, False),
+        ((("retry-after", "Wed, 21 Oct 2026 07:28:00 GMT"),), 0.1, False),
+        ((), 0.1, False),
+    ],
+)
+def test_what_grpc_or_a_proxy_says_of_a_retry_is_obeyed(metadata, pause_seconds, final):
+    error = fault_of(raised(Code.UNAVAILABLE, metadata=metadata), upstream="test").error
+    assert isinstance(error, FinalRefusal) is final
+    assert error.retry_after_seconds
+    if final:
+        assert RetryPolicy().pause_seconds(error, 1) is None
+    else:
+        assert error.retry_after_seconds == pytest.approx(pause_seconds)
 
 
 async def test_a_cancellation_by_the_caller_is_told_apart_from_a_cancelled_stream():

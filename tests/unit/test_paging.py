@@ -14,7 +14,7 @@ import structlog.testing
 from chassis.batch import Item
 from chassis.errors import Reason, ServiceError
 from chassis.postgres.errors import InvalidValue
-from chassis.rpc.paging import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, TOKEN_CHARACTERS_MAX, PageTokens
+from chassis.rpc.paging import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, TOKEN_CHARACTERS_MAX, PageTokens, Stretch
 from chassis.rpc.servicing import PAGE_BYTES_MAX, PAGES_AT_ONCE_MAX, paged
 from protos.subscription.v1 import credits_pb2
 from tests.support.rpc import ADJUST, LIST, LIST_MINE, call
@@ -93,6 +93,26 @@ async def test_all_pages_together_have_each_row_once_in_order(count):
     assert len(pages) == max(1, -(-count // 10))
 
 
+async def test_a_search_that_stops_early_shows_a_short_page_and_the_next_one_goes_on_behind_it():
+    wanted, last, reach = {5, 6, 7, 8, 31}, 40, 10
+
+    async def search(item_, page_):
+        after = page_.after[0] if page_.after else -1
+        end = min(after + reach, last)
+        rows = [Row(n) for n in range(after + 1, end + 1) if n in wanted][: page_.limit]
+        return Stretch(rows, searched_to=(end,) if end < last else None)
+
+    made, _ = listing([], operation=search)
+    pages = await walk(made, size=3)
+    assert [[int(each.entry_id) for each in response.entries] for response in pages] == [
+        [5, 6, 7],
+        [8],
+        [],
+        [31],
+        [],
+    ]
+
+
 async def test_the_size_of_a_page_has_a_default_and_a_bound():
     made, asked = listing([Row(n) for n in range(1001)])
     for size, expected in (
@@ -150,8 +170,8 @@ def forged() -> dict[str, str]:
         "half a seal": plain_text(sealed[:5]),
         "extended": genuine + "AAAA",
         "with a line break": genuine[:4] + "\n" + genuine[4:],
-        "1000 characters": "A" * 1000,
-        "1001 characters": "A" * 1001,
+        "2000 characters": "A" * 2000,
+        "2001 characters": "A" * 2001,
         "a million characters": "A" * 1_000_000,
         "one character": "A",
         "not base64": "!!!!",
@@ -183,9 +203,9 @@ def test_a_token_has_the_position_that_was_written():
 
 
 def test_a_token_that_the_contract_would_refuse_is_not_written():
-    assert len(TOKENS.write(LIST, ("x" * 700,))) <= TOKEN_CHARACTERS_MAX
+    assert len(TOKENS.write(LIST, ("x" * 1400,))) <= TOKEN_CHARACTERS_MAX
     with pytest.raises(ValueError, match="page token"):
-        TOKENS.write(LIST, ("x" * 800,))
+        TOKENS.write(LIST, ("x" * 1600,))
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,17 @@
-"""Retries stay within their budget; a breaker limits the calls to a dead upstream."""
+"""Calls are sent again as their method's policy says, and retries stay within their budget."""
 
 from __future__ import annotations
 
 import pytest
 
 from chassis.errors import Reason, ServiceError
-from chassis.rpc.retries import Breaker, RetryBudget
+from chassis.rpc.methods import Priority, find_method
+from chassis.rpc.retries import RetryBudget, RetryPolicy
+from protos.progress.v1 import progress_pb2
+from protos.session.v1 import sessions_pb2
+
+RESULT = f"/{progress_pb2.DESCRIPTOR.services_by_name['StatisticsService'].full_name}/RecordSessionResult"
+SESSIONS = f"/{sessions_pb2.DESCRIPTOR.services_by_name['SessionService'].full_name}"
 
 
 def test_retries_are_a_tenth_of_the_calls_once_the_burst_is_spent():
@@ -18,66 +24,43 @@ def test_retries_are_a_tenth_of_the_calls_once_the_burst_is_spent():
     assert 95 <= spent <= 101
 
 
-def test_a_breaker_opens_after_failures_in_a_row_and_closes_when_a_probe_succeeds(monkeypatch):
-    now = 1000.0
-    monkeypatch.setattr("chassis.rpc.retries.time.monotonic", lambda: now)
-    breaker = Breaker(failures_max=3, cool_down_seconds=0.5)
-    for _ in range(2):
-        breaker.failed()
-    breaker.succeeded()
-    for _ in range(3):
-        breaker.check()
-        breaker.failed()
-    assert breaker.open
-    with pytest.raises(ServiceError) as caught:
-        breaker.check()
-    assert caught.value.reason is Reason.UNAVAILABLE
-    assert caught.value.retry_after_seconds == pytest.approx(0.5)
-    now += 0.6
-    breaker.check()  # the probe
-    with pytest.raises(ServiceError):
-        breaker.check()  # the others wait for it
-    breaker.failed()
-    now += 0.6
-    breaker.check()
-    breaker.succeeded()
-    breaker.check()
+def test_a_call_is_sent_again_as_often_and_after_the_refusals_that_its_policy_says():
+    usual, patient = RetryPolicy(), RetryPolicy(attempts_max=5, after=frozenset({Reason.OVERLOADED}))
+    for reason in Reason:
+        again = [usual.pause_seconds(ServiceError(reason), attempt) is not None for attempt in (1, 2, 3)]
+        assert again == ([True, True, False] if reason is Reason.UNAVAILABLE else [False] * 3)
+    assert patient.pause_seconds(ServiceError(Reason.OVERLOADED), 4) is not None
+    assert patient.pause_seconds(ServiceError(Reason.OVERLOADED), 5) is None
+    assert patient.pause_seconds(ServiceError(Reason.UNAVAILABLE), 1) is None
 
 
-def test_a_breaker_whose_probe_is_lost_lets_another_one_through(monkeypatch):
-    now = 1000.0
-    monkeypatch.setattr("chassis.rpc.retries.time.monotonic", lambda: now)
-    breaker = Breaker(failures_max=1, cool_down_seconds=0.5)
-    breaker.failed()
-    for _ in range(3):
-        now += 0.6
-        breaker.check()  # is never heard of again
-        with pytest.raises(ServiceError):
-            breaker.check()
-    now += 0.6
-    breaker.check()
-    breaker.undecided()
-    breaker.check()  # at once: the last probe found out nothing
-    with pytest.raises(ServiceError):
-        breaker.check()
-    assert breaker.open
-    breaker.succeeded()
-    breaker.check()
+def test_no_call_is_sent_again_earlier_than_its_refusal_says():
+    refusal = ServiceError(Reason.UNAVAILABLE, retry_after_seconds=2.0)
+    pauses = [RetryPolicy(backoff_seconds=0.1).pause_seconds(refusal, 1) for _ in range(200)]
+    assert all(pause is not None and 2.0 <= pause <= 2.2 for pause in pauses)
 
 
-def test_an_open_breaker_lets_only_one_probe_through_per_cool_down(monkeypatch):
-    now = 1000.0
-    monkeypatch.setattr("chassis.rpc.retries.time.monotonic", lambda: now)
-    breaker = Breaker(failures_max=5, cool_down_seconds=0.5)
-    for _ in range(5):
-        breaker.failed()
-    let_through = 0
-    for _ in range(10_000):  # ten seconds, a caller each millisecond, each probe fails
-        now += 0.001
-        try:
-            breaker.check()
-        except ServiceError:
-            continue
-        let_through += 1
-        breaker.failed()
-    assert 18 <= let_through <= 20
+def test_the_contract_has_a_policy_for_a_method_and_defaults_for_the_others():
+    assert find_method(RESULT).retry == RetryPolicy(attempts_max=1)
+    assert find_method(f"{SESSIONS}/CompleteSession").retry == RetryPolicy(
+        after=frozenset({Reason.UNAVAILABLE, Reason.OVERLOADED})
+    )
+    assert find_method(f"{SESSIONS}/CreateSession").retry == RetryPolicy()
+
+
+@pytest.mark.parametrize(
+    ("name", "priority"),
+    [
+        ("CompleteSession", Priority.HIGH),
+        ("AnswerQuestion", Priority.HIGH),
+        ("CreateSession", Priority.NORMAL),
+        ("GetSession", Priority.NORMAL),
+        ("ListSessions", Priority.LOW),
+    ],
+)
+def test_the_contract_says_what_is_refused_first(name, priority):
+    method = find_method(f"{SESSIONS}/{name}")
+    assert method.priority is priority
+    assert (
+        method.in_flight_limit(100) == {Priority.HIGH: 125, Priority.NORMAL: 100, Priority.LOW: 75}[priority]
+    )

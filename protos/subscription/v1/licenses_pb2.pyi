@@ -177,13 +177,27 @@ class WatchLicensesRequest(_message.Message):
     def __init__(self, after_sequence: _Optional[int] = ...) -> None: ...
 
 class WatchLicensesResponse(_message.Message):
-    __slots__ = ("sequence", "license", "progression", "event_id")
+    __slots__ = ("sequence", "license", "progression", "event_id", "epoch", "origin")
+    class Origin(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        ORIGIN_UNSPECIFIED: _ClassVar[WatchLicensesResponse.Origin]
+        PROGRESS: _ClassVar[WatchLicensesResponse.Origin]
+        ADVANCE: _ClassVar[WatchLicensesResponse.Origin]
+        RESET: _ClassVar[WatchLicensesResponse.Origin]
+    ORIGIN_UNSPECIFIED: WatchLicensesResponse.Origin
+    PROGRESS: WatchLicensesResponse.Origin
+    ADVANCE: WatchLicensesResponse.Origin
+    RESET: WatchLicensesResponse.Origin
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     LICENSE_FIELD_NUMBER: _ClassVar[int]
     PROGRESSION_FIELD_NUMBER: _ClassVar[int]
     EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     license: License
     progression: Progression
     event_id: str
-    def __init__(self, sequence: _Optional[int] = ..., license: _Optional[_Union[License, _Mapping]] = ..., progression: _Optional[_Union[Progression, _Mapping]] = ..., event_id: _Optional[str] = ...) -> None: ...
+    epoch: int
+    origin: WatchLicensesResponse.Origin
+    def __init__(self, sequence: _Optional[int] = ..., license: _Optional[_Union[License, _Mapping]] = ..., progression: _Optional[_Union[Progression, _Mapping]] = ..., event_id: _Optional[str] = ..., epoch: _Optional[int] = ..., origin: _Optional[_Union[WatchLicensesResponse.Origin, str]] = ...) -> None: ...

@@ -1,0 +1,305 @@
+"""A cache of versioned values in Redis: a write replaces only what is older, and is read back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, NamedTuple
+
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from chassis.cache.breaker import Breaker
+from chassis.cache.clock import DatabaseClock
+from chassis.cache.values import CachedValue, Signer, microseconds
+from chassis.telemetry.logs import get_logger
+from chassis.telemetry.metrics import Metrics
+
+CONNECTIONS_MAX = 8
+# Nobody waits longer for a value; PostgreSQL answers in less.
+READ_SECONDS_MAX = 0.05
+# For a write and for reading it back.
+WRITE_SECONDS_MAX = 2.0
+STALE_SECONDS = 5.0
+VALUE_BYTES_MAX = 64 * 1024
+# Writes of which no caller waits for the end.
+WRITES_IN_BACKGROUND_MAX = 4
+WRITE_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
+
+# Replaces the stored value only if that is older, has not the form of a value, or has this digest, because a
+# reader has found it to be wrong. GET of a key with another type is an error; SET replaces any type.
+_REPLACE_OLDER = """
+    local stored = redis.pcall('GET', KEYS[1])
+    if type(stored) == 'string' and redis.sha1hex(stored) ~= ARGV[5] then
+        local version, written_at = string.match(stored, '^(%d+) (%d+) ')
+        if version then
+            version, written_at = tonumber(version), tonumber(written_at)
+            local ours = tonumber(ARGV[2])
+            if version > ours or (version == ours and written_at >= tonumber(ARGV[3])) then
+                return 0
+            end
+        end
+    end
+    redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[4])
+    return 1
+"""
+
+log = get_logger(__name__)
+
+
+class Wanted(NamedTuple):
+    """A key to read; a value with a lower version than `min_version` is of no use."""
+
+    key: str
+    min_version: int = 0
+
+
+class Reading(NamedTuple):
+    """What the cache has: a usable value or None, and the digest of what is stored, empty without any."""
+
+    value: CachedValue | None
+    digest: str = ""
+
+
+NOTHING = Reading(None)
+
+
+class Update(NamedTuple):
+    """A value to write. `wrong` is the digest of a stored value that it replaces whatever its version is."""
+
+    key: str
+    value: CachedValue
+    wrong: str = ""
+
+
+class VersionedCache:
+    """Values by key, each usable for `stale_seconds` after it was read from the database.
+
+    No method raises, except when its caller is cancelled: a cache that does not answer is as good as empty.
+    After three failures in a row nothing is asked of it until a probe has succeeded.
+
+    Args:
+        url: the address of Redis; None: there is none, and the cache is always empty.
+        secret: signs the values; the same in all processes that share them.
+        name: names the cache in metrics.
+        clock: learns the database's time from whoever reads it.
+    """
+
+    def __init__(
+        self,
+        *,
+        url: str | None,
+        secret: str,
+        name: str,
+        clock: DatabaseClock,
+        metrics: Metrics,
+        stale_seconds: float = STALE_SECONDS,
+        read_seconds_max: float = READ_SECONDS_MAX,
+        write_seconds_max: float = WRITE_SECONDS_MAX,
+    ) -> None:
+        self._client = None if url is None else _client(url)
+        self._signer = Signer(secret=secret)
+        self._name = name
+        self._clock = clock
+        self._stale_seconds = stale_seconds
+        self._read_seconds_max = read_seconds_max
+        self._write_seconds_max = write_seconds_max
+        self._breaker = Breaker()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._writing = 0
+        self._reads = metrics.counter(
+            "cache_reads",
+            "Values asked for: a hit, a miss, stale (too old, or older than the caller wants), a mismatch "
+            "(not ours, or from a future that never was), failed, or skipped because the breaker is open.",
+            ("cache", "result"),
+        )
+        self._writes = metrics.histogram(
+            "cache_update_seconds",
+            "Writes with their reading back: confirmed, unconfirmed, failed, or skipped.",
+            ("cache", "result"),
+            WRITE_BUCKETS_SECONDS,
+        )
+        metrics.gauge_of(
+            "cache_breaker_open",
+            "1 while a cache is not asked because it did not answer.",
+            lambda: float(self.breaker_open),
+            label="cache",
+            value=name,
+        )
+
+    @property
+    def breaker_open(self) -> bool:
+        return self._breaker.open
+
+    async def read(self, wanted: Sequence[Wanted]) -> list[Reading]:
+        """A reading for each key, from one MGET; within the time limit of a read."""
+        if not wanted:
+            return []
+        client = self._usable()
+        if client is None:
+            self._count("skipped", len(wanted))
+            return [NOTHING] * len(wanted)
+        stored: list[Any] | None = None
+        async with self._guarded(self._read_seconds_max):
+            stored = await client.mget([each.key for each in wanted])
+        if stored is None or len(stored) != len(wanted):
+            self._count("failed", len(wanted))
+            return [NOTHING] * len(wanted)
+        return [self._reading(each, value) for each, value in zip(wanted, stored, strict=True)]
+
+    async def write(self, updates: Sequence[Update]) -> list[bool]:
+        """Write these values, and read them back; whether each key now has this version or a later one."""
+        updates = list(updates)
+        client = self._usable()
+        if client is None:
+            self._writes.observe((self._name, "skipped"), 0.0)
+            return [False] * len(updates)
+        began = time.monotonic()
+        answers: list[Any] | None = None
+        async with self._guarded(self._write_seconds_max):
+            answers = await self._replace(client, updates)
+        confirmed = [False] * len(updates)
+        if answers is not None:
+            values = answers[-1]
+            confirmed = [
+                (found := self._decoded(update.key, stored)) is not None
+                and found.version >= update.value.version
+                for update, stored in zip(updates, values, strict=True)
+            ]
+        result = "failed" if answers is None else "confirmed" if all(confirmed) else "unconfirmed"
+        self._writes.observe((self._name, result), time.monotonic() - began)
+        return confirmed
+
+    def write_soon(self, updates: Sequence[Update]) -> None:
+        """Write these values in the background. While too many of such writes are under way, do nothing."""
+        if updates and self._writing < WRITES_IN_BACKGROUND_MAX and self._usable() is not None:
+            self._writing += 1
+            self._start(self._write_in_background(updates))
+
+    async def check_health(self) -> None:
+        """For a readiness check; raises if Redis is not asked at the moment."""
+        if self._client is not None and self._usable() is None:
+            raise ConnectionError("Redis does not answer")
+
+    async def close(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._client is not None:
+            await self._client.aclose(close_connection_pool=True)
+
+    async def _write_in_background(self, updates: Sequence[Update]) -> None:
+        try:
+            await self.write(updates)
+        finally:
+            self._writing -= 1
+
+    async def _replace(self, client: redis.asyncio.Redis, updates: Sequence[Update]) -> list[Any]:
+        pipeline: Any = client.pipeline(transaction=False)
+        for update in updates:
+            value = self._signer.encode(update.key, update.value)
+            if len(value) <= VALUE_BYTES_MAX:
+                pipeline.eval(
+                    _REPLACE_OLDER,
+                    1,
+                    update.key,
+                    value,
+                    update.value.version,
+                    microseconds(update.value.read_at),
+                    int(self._stale_seconds * 1000) or 1,
+                    update.wrong,
+                )
+        pipeline.mget([update.key for update in updates])
+        answers: list[Any] = await pipeline.execute()
+        return answers
+
+    def _reading(self, wanted: Wanted, stored: Any) -> Reading:
+        if stored is None:
+            self._count("miss")
+            return NOTHING
+        digest = hashlib.sha1(stored, usedforsecurity=False).hexdigest()
+        value = self._decoded(wanted.key, stored)
+        if value is None:
+            self._count("mismatch")
+            return Reading(None, digest)
+        age = self._clock.age_seconds(value.read_at)
+        if age is None or age > self._stale_seconds or value.version < wanted.min_version:
+            self._count("stale")
+            return Reading(None, digest)
+        self._count("hit")
+        return Reading(value, digest)
+
+    def count_mismatch(self) -> None:
+        """Count a value that the database has contradicted."""
+        self._count("mismatch")
+
+    def _decoded(self, key: str, stored: Any) -> CachedValue | None:
+        return self._signer.decode(key, stored) if isinstance(stored, bytes) else None
+
+    def _count(self, result: str, amount: int = 1) -> None:
+        self._reads.add(self._name, result, amount=amount)
+
+    def _usable(self) -> redis.asyncio.Redis | None:
+        """The client, unless the breaker is open; then a probe is begun when one is due."""
+        if self._client is None or not self._breaker.open:
+            return self._client
+        if self._breaker.probe_due():
+            self._start(self._probe(self._client))
+        return None
+
+    async def _probe(self, client: redis.asyncio.Redis) -> None:
+        async with self._guarded(self._read_seconds_max):
+            await client.mget(["probe"])
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    @contextlib.asynccontextmanager
+    async def _guarded(self, seconds_max: float) -> AsyncIterator[None]:
+        """Ends the block after this time, and ends every failure in it; the breaker counts both."""
+        try:
+            async with asyncio.timeout(seconds_max):
+                yield
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise
+            if not isinstance(error, RedisError | OSError | TimeoutError):
+                log.warning("cache_misbehaved", cache=self._name, exc_info=error)
+            if self._breaker.failed():
+                log.warning("cache_breaker_opened", cache=self._name, problem=repr(error))
+        else:
+            if self._breaker.open:
+                log.info("cache_breaker_closed", cache=self._name)
+            self._breaker.succeeded()
+
+
+def _client(url: str) -> redis.asyncio.Redis:
+    """A client that connects when it is first used, and never retries by itself."""
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
+        url,
+        max_connections=CONNECTIONS_MAX,
+        timeout=WRITE_SECONDS_MAX,
+        socket_connect_timeout=WRITE_SECONDS_MAX,
+        socket_timeout=WRITE_SECONDS_MAX,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,  # no HELLO: nothing of RESP3 is used
+        driver_info=None,
+    )
+    return redis.asyncio.Redis.from_pool(pool)
+
+
+def check_redis_url(url: Any) -> str | None:
+    """What is wrong with an address of Redis, or None: for `rules(check=...)`."""
+    try:
+        redis.asyncio.ConnectionPool.from_url(url)
+    except ValueError as error:
+        return str(error)
+    return None

@@ -1,0 +1,169 @@
+"""The room that one upstream has in the gateway: bounded concurrency, and a short queue for each priority."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from dataclasses import dataclass
+
+from chassis.errors import Reason, ServiceError
+from chassis.rpc.methods import ROOM, Method, Priority
+from chassis.telemetry.metrics import Counter
+
+# A refused client comes back after a random time, so that those refused together do not come back together.
+RETRY_AFTER_SECONDS = (0.5, 3.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomLimits:
+    """The limits of one upstream.
+
+    Args:
+        in_flight_max: requests in flight. Low priorities may use less of it, high ones more
+            (`chassis.rpc.methods.ROOM`).
+        method_share: the part of it that one method may use, so that a slow method leaves room to the others.
+        waiting_max: requests of one priority that wait for room.
+        wait_seconds_max: how long a request waits at most.
+        standing_seconds: a queue that was never empty for so long is not a burst but an overload.
+        standing_wait_seconds_max: how long a request waits in such a queue.
+    """
+
+    in_flight_max: int = 1024
+    method_share: float = 0.75
+    waiting_max: int = 128
+    wait_seconds_max: float = 0.04
+    standing_seconds: float = 0.1
+    standing_wait_seconds_max: float = 0.005
+
+
+class Room:
+    """Counts the requests in flight at one upstream. More of them wait for a moment, or are refused at once.
+
+    The time in the queue is bounded as in "controlled delay" (CoDel, RFC 8289; in the form of "Fail at
+    Scale", ACM Queue 13(8), 2015): a burst may wait, but in a queue that does not become empty any more each
+    request waits for a few milliseconds only. So a refusal takes less than 50 ms, whatever the upstream does.
+    """
+
+    def __init__(self, limits: RoomLimits, *, shed: Counter) -> None:
+        self._limits = limits
+        self._shed = shed
+        self._queues = {priority: _Queue(limits) for priority in Priority}
+        self._of_method: dict[str, int] = {}
+        self._in_flight = 0
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for room."""
+        return sum(queue.waiting for queue in self._queues.values())
+
+    def refuse_if_full(self, method: Method) -> None:
+        """Raises ServiceError: OVERLOADED when a request of this method could not even wait now."""
+        limit = method.in_flight_limit(self._limits.in_flight_max)
+        if self._of_method.get(method.path, 0) >= max(1.0, limit * self._limits.method_share):
+            raise self._refusal(method, "method_share")
+        if self._in_flight >= limit and self._queues[method.priority].full:
+            raise self._refusal(method, "queue_full")
+
+    async def enter(self, method: Method) -> None:
+        """Counts a request as in flight until `leave`; waits for room if need be.
+
+        Raises:
+            ServiceError: OVERLOADED, at once or after `wait_seconds_max`.
+        """
+        self.refuse_if_full(method)
+        self._of_method[method.path] = self._of_method.get(method.path, 0) + 1
+        queue = self._queues[method.priority]
+        if self._has_room(method.priority) and not queue.waiting:
+            self._in_flight += 1
+            return
+        place = queue.join()
+        try:
+            await place
+        except BaseException as error:
+            if place.done() and not place.cancelled() and place.exception() is None:
+                self._in_flight -= 1  # room was made for it in the moment in which it was cancelled
+                self._let_in()
+            self._forget(method)
+            if isinstance(error, TimeoutError):
+                raise self._refusal(method, "queue_time") from None
+            raise
+
+    def leave(self, method: Method) -> None:
+        """Ends a request that `enter` has admitted; the next one that waits takes its room."""
+        self._in_flight -= 1
+        self._forget(method)
+        self._let_in()
+
+    def _has_room(self, priority: Priority) -> bool:
+        return self._in_flight < ROOM[priority] * self._limits.in_flight_max
+
+    def _let_in(self) -> None:
+        for priority, queue in self._queues.items():  # the highest priority first
+            while queue.waiting and self._has_room(priority):
+                if queue.let_in():
+                    self._in_flight += 1
+
+    def _forget(self, method: Method) -> None:
+        left = self._of_method[method.path] - 1
+        if left:
+            self._of_method[method.path] = left
+        else:
+            del self._of_method[method.path]
+
+    def _refusal(self, method: Method, cause: str) -> ServiceError:
+        self._shed.add(method.priority.name.lower(), cause)
+        pause_seconds = random.uniform(*RETRY_AFTER_SECONDS)  # noqa: S311 - jitter is no secret
+        return ServiceError(Reason.OVERLOADED, retry_after_seconds=pause_seconds)
+
+
+class _Queue:
+    """Requests of one priority that wait, the oldest first."""
+
+    def __init__(self, limits: RoomLimits) -> None:
+        self._limits = limits
+        self._places: deque[asyncio.Future[None]] = deque()
+        self._empty_at = 0.0
+
+    @property
+    def waiting(self) -> int:
+        """Those that wait; some may have given up in the meantime, but never the oldest."""
+        while self._places and self._places[0].done():
+            self._places.popleft()
+        return len(self._places)
+
+    @property
+    def full(self) -> bool:
+        return self.waiting >= self._limits.waiting_max
+
+    def join(self) -> asyncio.Future[None]:
+        """A place at the end: it is done when there is room, and raises TimeoutError after the wait."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if not self.waiting:
+            self._empty_at = now
+        standing = now - self._empty_at >= self._limits.standing_seconds
+        place: asyncio.Future[None] = loop.create_future()
+        timer = loop.call_later(
+            self._limits.standing_wait_seconds_max if standing else self._limits.wait_seconds_max,
+            _give_up,
+            place,
+        )
+        place.add_done_callback(lambda _: timer.cancel())
+        self._places.append(place)
+        return place
+
+    def let_in(self) -> bool:
+        """Lets the oldest one in; False when it has given up."""
+        place = self._places.popleft()
+        if place.done():
+            return False
+        place.set_result(None)
+        if not self.waiting:
+            self._empty_at = asyncio.get_running_loop().time()
+        return True
+
+
+def _give_up(place: asyncio.Future[None]) -> None:
+    if not place.done():
+        place.set_exception(TimeoutError())

@@ -1,0 +1,107 @@
+"""Which lessons are open to a learner. What was open once stays open, whatever becomes of the course."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntEnum
+
+from chassis.errors import Reason, ServiceError
+from progress_service.domain.courses import START, CourseId, Edition, LessonName
+from progress_service.domain.statistics import UserId
+
+
+class Access(IntEnum):
+    """What a lesson is to a learner: locked, or why it is open. The numbers are those of cached values."""
+
+    PREREQUISITE_INCOMPLETE = 1
+    FIRST_LESSON = 2
+    PREREQUISITE_COMPLETED = 3
+    STARTED = 4
+    COMPLETED = 5
+
+    @property
+    def open(self) -> bool:
+        return self is not Access.PREREQUISITE_INCOMPLETE
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A learner in a course, as the database has it.
+
+    `since_revision` is the course's revision at the enrollment, None without one. `completed` has the
+    revision at which each lesson was completed. `version` is that of the learner's progress, `read_at` the
+    database's clock.
+    """
+
+    user_id: UserId
+    course_id: CourseId
+    version: int
+    read_at: datetime
+    since_revision: int | None = None
+    finished_at: datetime | None = None
+    completed: Mapping[LessonName, int] = field(default_factory=dict)
+    started: frozenset[LessonName] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class CourseAccess:
+    """Every lesson of a course and what it is to a learner: first those on offer, in their order.
+
+    The first `offered` ones are on offer; the others were left out later, and are open to this learner.
+    """
+
+    user_id: UserId
+    course_id: CourseId
+    version: int
+    read_at: datetime
+    offered: int
+    lessons: Mapping[LessonName, Access]
+
+    def of(self, name: LessonName) -> Access | None:
+        """None if the course does not offer the lesson to this learner."""
+        return self.lessons.get(name)
+
+
+def access_of(edition: Edition, standing: Standing) -> CourseAccess:
+    """What each lesson of the course is to the learner.
+
+    The first lesson is open, and each completed one, and each that came directly after a completed one at
+    some moment since its completion. The same holds for what was first since the enrollment.
+    """
+    found: dict[LessonName, Access] = {}
+    _open(found, _followers(edition, START, standing.since_revision), Access.FIRST_LESSON)
+    for name, revision in standing.completed.items():
+        _open(found, _followers(edition, name, revision), Access.PREREQUISITE_COMPLETED)
+    _open(found, standing.started, Access.STARTED)
+    found.update(dict.fromkeys(standing.completed, Access.COMPLETED))
+    offered = {name: found.pop(name, Access.PREREQUISITE_INCOMPLETE) for name in edition.order}
+    return CourseAccess(
+        user_id=standing.user_id,
+        course_id=standing.course_id,
+        version=standing.version,
+        read_at=standing.read_at,
+        offered=len(offered),
+        lessons=offered | {name: access for name, access in found.items() if name in edition.lessons},
+    )
+
+
+def _followers(edition: Edition, after: LessonName, since: int | None) -> Iterable[LessonName]:
+    """The lessons that came directly after this one at this revision, or at any later one."""
+    for lesson, until in edition.followers.get(after, ()):
+        if until is None or (since is not None and until > since):
+            yield lesson
+
+
+def _open(found: dict[LessonName, Access], names: Iterable[LessonName], why: Access) -> None:
+    for name in names:
+        found.setdefault(name, why)
+
+
+def lesson_locked(name: LessonName) -> ServiceError:
+    return ServiceError(
+        Reason.LESSON_LOCKED,
+        "The lesson before it is not completed",
+        metadata={"moduleId": name.module_id, "lessonId": name.lesson_id},
+    )

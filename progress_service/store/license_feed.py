@@ -1,0 +1,95 @@
+"""What changes of licenses do to progress: each once, together with the position in the feed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from chassis.postgres import Connection, Database
+from chassis.postgres.rows import as_rows, from_row
+from progress_service.domain.earnings import Gain
+from progress_service.domain.license_changes import LicenseChange
+from progress_service.store.granting import grant
+from progress_service.store.learners import insert_learners, lock_learners
+
+# Replicas take turns. A turn may wait for a learner whom another transaction holds.
+TURN_LOCK_TIMEOUT_MS = 2000
+
+# A license that was advanced in an older epoch than the progress has is reset soon. So its level is late.
+_GRANTED = """
+    SELECT advance.user_id, advance.specialization, 0::bigint AS xp, advance.epoch,
+           max(advance.level) AS granted_level, max(advance.max_level) AS license_max_level
+      FROM json_to_recordset($1)
+           AS advance (user_id text, specialization text, level integer, max_level integer, epoch integer)
+      LEFT JOIN specialization_progress AS known
+             ON known.user_id = advance.user_id AND known.specialization = advance.specialization
+     CROSS JOIN LATERAL (
+           SELECT coalesce(max(reset.epoch), 0) AS epoch
+             FROM progress_resets AS reset
+            WHERE reset.user_id = advance.user_id
+              AND (reset.scope = 'all'
+                   OR (reset.scope = 'specialization' AND reset.name = advance.specialization))
+           ) AS latest
+     WHERE advance.epoch = coalesce(known.epoch, latest.epoch)
+       AND advance.level > coalesce(known.granted_level, 0)
+     GROUP BY advance.user_id, advance.specialization, advance.epoch
+     ORDER BY advance.user_id, advance.specialization
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """How many changes were new here, how many raised a level, and whether events wait in the outbox."""
+
+    fresh: int
+    raised: int
+    levels_told: bool
+
+
+class LicenseFeedStore:
+    """Raises what `Database` raises."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def read_position(self, *, deadline: float) -> int:
+        """The sequence number of the last change that has had its effect."""
+
+        async def work(connection: Connection) -> int:
+            return int(await connection.fetchval("SELECT sequence FROM license_feed_position"))
+
+        return await self._database.read(work, deadline=deadline, name="read_license_feed_position")
+
+    async def apply_changes(self, changes: Sequence[LicenseChange], *, deadline: float) -> Followed:
+        """Give these changes, which follow each other in the feed, their effect; each once.
+
+        The row of the position is the lock: of replicas that apply the same changes, the first one does it.
+        """
+        advances = [change for change in changes if change.advanced]
+        if advances:
+            learners = {change.user_id for change in advances}
+            await insert_learners(self._database, learners, deadline=deadline)
+
+        async def work(connection: Connection) -> Followed:
+            position = await connection.fetchval("SELECT sequence FROM license_feed_position FOR UPDATE")
+            fresh = [change for change in changes if change.sequence > position]
+            if not fresh:
+                return Followed(0, 0, levels_told=False)
+            followed = await _grant(connection, [change for change in fresh if change.advanced])
+            await connection.execute("UPDATE license_feed_position SET sequence = $1", fresh[-1].sequence)
+            return Followed(len(fresh), followed.raised, followed.levels_told)
+
+        return await self._database.write(
+            work, deadline=deadline, lock_timeout_ms=TURN_LOCK_TIMEOUT_MS, name="apply_license_changes"
+        )
+
+
+async def _grant(connection: Connection, advances: Sequence[LicenseChange]) -> Followed:
+    if not advances:
+        return Followed(0, 0, levels_told=False)
+    await lock_learners(connection, [change.user_id for change in advances], wait=True)
+    gains = [from_row(Gain, row) for row in await connection.fetch(_GRANTED, as_rows(advances))]
+    changes = await grant(connection, gains)
+    return Followed(
+        0, sum(change.reached for change in changes), levels_told=any(change.told for change in changes)
+    )

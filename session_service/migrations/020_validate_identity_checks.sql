@@ -1,0 +1,2 @@
+ALTER TABLE sessions VALIDATE CONSTRAINT sessions_identity_check_lapses_after_it_is_due;
+ALTER TABLE sessions VALIDATE CONSTRAINT sessions_identity_locked_in_range;

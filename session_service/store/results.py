@@ -1,0 +1,43 @@
+"""The results of a test, read from its ended sessions along `sessions_ended_of_test`."""
+
+from __future__ import annotations
+
+from chassis.batch import Item
+from chassis.postgres import Connection, Database
+from chassis.postgres.rows import from_row
+from chassis.rpc.paging import Page
+from session_service.domain.results import LearnerResult
+from session_service.store.session_rows import ENDED, USES_ATTEMPT
+
+
+class ResultStore:
+    """Reads results."""
+
+    def __init__(self, *, database: Database) -> None:
+        self._database = database
+
+    async def list_results(self, item: Item[str], page: Page) -> list[LearnerResult] | None:
+        """The results of this test in the order of the learners; None if there is no such test."""
+        (after,) = page.after or ("",)
+
+        async def work(connection: Connection) -> list[LearnerResult] | None:
+            rows = await connection.fetch(_LIST_RESULTS, item.request, after, page.limit)
+            if not rows and not await connection.fetchval(_TEST_EXISTS, item.request):
+                return None
+            return [from_row(LearnerResult, row) for row in rows]
+
+        return await self._database.read(work, deadline=item.deadline, name="list_results")
+
+
+_LIST_RESULTS = f"""
+    SELECT user_id, count(*)::integer AS attempts, max(score) AS best_score,
+           coalesce(bool_or(passed), false) AS passed, sum(engaged_seconds) AS engaged_seconds,
+           max(closed_at) AS last_ended_at
+      FROM sessions
+     WHERE test_id = $1 AND user_id > $2 AND {ENDED} AND {USES_ATTEMPT}
+     GROUP BY user_id
+     ORDER BY user_id
+     LIMIT $3
+"""
+
+_TEST_EXISTS = "SELECT EXISTS (SELECT 1 FROM tests WHERE test_id = $1)"
