@@ -40,12 +40,13 @@ def pause(session: Session, *, budget: timedelta, now: datetime) -> Session:
 def resume(session: Session, *, now: datetime) -> Session:
     """The session with its clock going on; raises ServiceError with ILLEGAL_TRANSITION."""
     require_move(session.state, SessionState.ACTIVE)
-    # The engaged time goes on from here: the next heartbeat must not count the pause.
+    # Engaged time and lease go on from here: the next heartbeat must not count the pause.
     ended_at = now if session.pause_until is None else min(now, session.pause_until)
+    has_page = session.seen_at is not None or session.left_at is not None
     return replace(
         _without_pause(session, now=now),
         state=SessionState.ACTIVE,
-        seen_at=None if session.seen_at is None else max(session.seen_at, ended_at),
+        seen_at=max(session.seen_at or ended_at, ended_at) if has_page else None,
         version=session.version + 1,
     )
 

@@ -79,8 +79,12 @@ class ReferenceSession:
             self.paused_before += ended - self.paused
             self.paused = None
             self.lapsed = ended
-            if self.seen is not None:
-                self.seen = max(self.seen, ended)
+            if self.seen is not None or self.left is not None:
+                self.sign_of_life(max(self.seen or 0, ended))
+
+    def sign_of_life(self, at: int) -> None:
+        """Somebody is there after all: an earlier departure is forgotten."""
+        self.seen, self.left = at, None
 
     def catch_up(self, now: int) -> None:
         """What the clock brings, whoever looks."""
@@ -111,7 +115,6 @@ class ReferenceSession:
             self.paused = now
         elif to == "ACTIVE":
             self.pause_goes_until(now)
-            self.seen = None if self.seen is None else now
         else:
             self.close(to, {"COMPLETED": "submitted", "ABANDONED": "learner_left"}[to], now)
         self.state = to
@@ -140,7 +143,8 @@ class ReferenceSession:
         if visible and self.state == "ACTIVE":
             since = self.started if self.seen is None else self.seen
             self.engaged += min(now - max(since, self.lapsed), 2 * INTERVAL)
-        self.seq, self.seen = seq, now
+        self.seq = seq
+        self.sign_of_life(now)
         self.leased = self.leased or not self.given
 
     def leave(self, now: int) -> None:
@@ -151,7 +155,7 @@ class ReferenceSession:
 
     def resumed_by_start(self, now: int) -> None:
         if self.leased:
-            self.seen = now
+            self.sign_of_life(now)
 
     # --- what the sweeps do ----------------------------------------------------------------------------
 
@@ -160,7 +164,7 @@ class ReferenceSession:
         if not self.live or self.given or not self.leased:
             return
         ends = [] if self.seen is None else [self.seen + LEASE]
-        if self.left is not None and (self.seen is None or self.seen <= self.left):
+        if self.left is not None:
             ends.append(self.left + LEFT_LEASE)
         end = max(min(ends), self.pause_end() or 0)
         if now >= end:
