@@ -4,6 +4,9 @@ These points exist (each has one name, and calls `hit` or `hit_async`):
 
 - `session.after_holds_placed`: holds are placed, the sessions are not written yet.
 - `session.after_commit`: sessions are committed, no caller has been answered.
+- `session.change_decided`: answers and moves of sessions are decided under their locks, and not written yet.
+- `session.after_change`: they are committed, no caller has been answered.
+- `session.after_sweep`: sessions were closed by a sweep, and it has not been counted.
 - `subscription.after_commit`: a change of holds is committed, the caller has not been answered.
 - `relay.after_delivery`: the receiver has acknowledged an event, the outbox still has it.
 - `progress.after_commit`: a result is counted, the sender has not been answered.
@@ -28,6 +31,9 @@ NAMES = frozenset(
     {
         "session.after_holds_placed",
         "session.after_commit",
+        "session.change_decided",
+        "session.after_change",
+        "session.after_sweep",
         "subscription.after_commit",
         "relay.after_delivery",
         "progress.after_commit",

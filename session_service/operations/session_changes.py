@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from chassis import failpoints
 from chassis.batch import Item, Outcome, latest_deadline
 from chassis.context import Claim
 from chassis.postgres import ConstraintViolation, OutcomeUnknown, idempotency
@@ -124,6 +125,7 @@ class SessionChanges:
     ) -> list[Session]:
         closed = await self._store.change_free_sessions(keys, decide, deadline=deadline)
         if closed:
+            await failpoints.hit_async("session.after_sweep")
             self._wake_relay()
         return closed
 
@@ -149,6 +151,7 @@ class SessionChanges:
             drafts = Drafts(decide, times=self._times, own=own)
             outcomes = drafts.carry_out(items, facts)
             changes = drafts.changes()
+            failpoints.hit("session.change_decided")
             return outcomes, changes
 
         try:
@@ -158,6 +161,7 @@ class SessionChanges:
         except OutcomeUnknown:
             own.update(drafts.responses())
             raise
+        await failpoints.hit_async("session.after_change")
         if changes.events:
             self._wake_relay()
         unspent += [session.hold for session in changes.sessions if ended_unspent(session)]
