@@ -6,6 +6,7 @@ import typer
 
 from homeroom.commands.demo import demo
 from homeroom.commands.export_questions import export_questions
+from homeroom.commands.import_progress import import_progress
 from homeroom.commands.import_questions import import_questions
 from homeroom.commands.seed import seed
 from homeroom.commands.status import status
@@ -24,6 +25,7 @@ for command in (up, status, token, seed, demo):
 
 imports = typer.Typer(name="import", help="Bring files into a Homeroom.", no_args_is_help=True)
 imports.command("questions")(import_questions)
+imports.command("progress")(import_progress)
 app.add_typer(imports)
 
 exports = typer.Typer(name="export", help="Write what a Homeroom has into files.", no_args_is_help=True)
