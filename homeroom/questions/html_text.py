@@ -1,7 +1,7 @@
 """HTML, as question editors write it, reduced to text; what is lost is told.
 
-The tags are found by a scan of our own: `html.parser` takes quadratic time for unclosed tags on many versions of
-Python (CVE-2025-6069).
+The tags are found by a scan of our own: on many versions of Python, `html.parser` takes quadratic time for
+unclosed tags (CVE-2025-6069).
 """
 
 from __future__ import annotations
