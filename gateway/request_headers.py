@@ -75,8 +75,8 @@ def version_of(if_match: Sequence[str], *, supported: bool) -> int | None:
     return int(version[1])
 
 
-def check_content_type(given: str | None) -> None:
-    """Accepts only JSON in UTF-8; call it for a request with a body.
+def check_content_type(given: str | None, *, text_allowed: bool = False) -> None:
+    """Accepts only JSON in UTF-8, with `text_allowed` also as text/plain; call it for a request with a body.
 
     Raises:
         ServiceError: UNSUPPORTED_MEDIA_TYPE.
@@ -84,7 +84,9 @@ def check_content_type(given: str | None) -> None:
     if given == "application/json":
         return
     media_type, _, parameters = (given or "").partition(";")
-    if not _JSON_TYPE.fullmatch(media_type.strip()) or not _UTF8_CHARSET.fullmatch(parameters):
+    media_type = media_type.strip()
+    known = _JSON_TYPE.fullmatch(media_type) or (text_allowed and media_type.lower() == "text/plain")
+    if not known or not _UTF8_CHARSET.fullmatch(parameters):
         raise ServiceError(
             Reason.UNSUPPORTED_MEDIA_TYPE, "Send the body as Content-Type: application/json, in UTF-8"
         )

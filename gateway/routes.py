@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 from chassis.errors import Reason, ServiceError
 from chassis.rpc.methods import Method
+from gateway.body_tokens import BodyToken
 from gateway.contract import ContractError, owner_of
 from gateway.http_rules import HttpRule, Template, rules_of
 from gateway.transcoding.csv_table import CsvTable
@@ -27,6 +28,7 @@ class Route:
     request: RequestReader
     response: ResponseWriter
     table: CsvTable | None
+    body_token: BodyToken | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ def _route(method: Method, rule: HttpRule, owner: str) -> Route:
         ),
         response=ResponseWriter(method=method, response_body=rule.response_body),
         table=CsvTable(method=method, response_body=rule.response_body) if method.csv_of else None,
+        body_token=BodyToken(method=method, body=rule.body) if method.token_in_body else None,
     )
 
 

@@ -215,8 +215,8 @@ class GivenAnswer:
     """An answer as it is kept: the `attempt`-th to this question in this session.
 
     `occurred_at` is by the learner's clock, within OCCURRED_AGE_MAX before `answered_at`; a time outside of
-    that was moved to the nearer end, and is marked as clamped.
-    `version` is the version of the session after it. The ids are those of the request that brought it.
+    that was moved to the nearer end, and is marked as clamped. `version` is the version of the session after
+    it. The ids are those of the request that brought it.
     """
 
     user_id: str
