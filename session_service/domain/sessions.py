@@ -325,12 +325,6 @@ def content_name(session: Session) -> str:
     return str(ContentName(session.test_id, session.revision, drawn))
 
 
-def require_version(session: Session, expected: int | None) -> None:
-    """Raise ServiceError: VERSION_MISMATCH if the session is not as its learner has seen it."""
-    if expected is not None and session.version != expected:
-        raise ServiceError(Reason.VERSION_MISMATCH, metadata={"version": session.version})
-
-
 def require_open(session: Session) -> None:
     """Raise ServiceError unless the session takes answers.
 
