@@ -24,13 +24,21 @@ from gateway.authentication import Authenticator
 from gateway.bodies import BodyReader
 from gateway.client_address import ClientAddresses
 from gateway.connections import Connection
+from gateway.cors import Cors
 from gateway.csv_answers import csv_answer, prefers_csv
 from gateway.documents.pages import Pages
 from gateway.keys import IDEMPOTENCY_KEY, idempotency_key
 from gateway.networks import Networks
 from gateway.problems import HttpRefusal, problem
 from gateway.rate_limits import RateLimits
-from gateway.request_headers import REQUEST_ID, REQUEST_TIMEOUT, request_id_of, timeout_seconds_of
+from gateway.request_headers import (
+    IF_MATCH,
+    REQUEST_ID,
+    REQUEST_TIMEOUT,
+    request_id_of,
+    timeout_seconds_of,
+    version_of,
+)
 from gateway.request_log import RequestLog
 from gateway.routes import Route, RouteTable
 
@@ -79,6 +87,7 @@ class Application:
         *,
         routes: RouteTable,
         authenticator: Authenticator,
+        cors: Cors,
         rate_limits: RateLimits,
         addresses: ClientAddresses,
         admission: Admission,
@@ -94,6 +103,7 @@ class Application:
     ) -> None:
         self._routes = routes
         self._authenticator = authenticator
+        self._cors = cors
         self._rate_limits = rate_limits
         self._addresses = addresses
         self._admission = admission
@@ -133,6 +143,10 @@ class Application:
             self._forget(exchange)
             raise ConnectionResetError("The client left")
         self._record(exchange, answer)
+        if self._cors.enabled:
+            exchange.lines += self._cors.lines(
+                request.headers.get("Origin", ""), preflight=request.method == "OPTIONS"
+            )
         response = HttpResponse(
             answer,
             request_id=exchange.request_id,
@@ -171,6 +185,9 @@ class Application:
         span = exchange.span = self._begin_span(exchange.request, route)
         if method.key_required:
             exchange.idempotency_key = idempotency_key(headers.getall(IDEMPOTENCY_KEY, ()))
+        version = None
+        if not method.safe:
+            version = version_of(headers.getall(IF_MATCH, ()), supported=route.request.takes_version)
         timeout_seconds = timeout_seconds_of(headers.get(REQUEST_TIMEOUT))
         body = await self._bodies.read(
             exchange.request,
@@ -184,7 +201,7 @@ class Application:
             learner=principal.user_id,
             address=exchange.address,
         )
-        message = route.request.read(body=body, values=path_values, query=exchange.query)
+        message = route.request.read(body=body, values=path_values, query=exchange.query, version=version)
         reply = await self._upstreams[route.upstream].call(
             method.path,
             message,
@@ -201,6 +218,9 @@ class Application:
         if route.table is not None and prefers_csv(headers.getall("Accept", ())):
             return csv_answer(route.table, reply.message, path=exchange.path, query=exchange.query)
         status, answer_body = route.response.write(reply.message)
+        etag = route.response.etag(reply.message)
+        if etag:
+            exchange.lines += f"ETag: {etag}\r\n"
         return Answer(status, answer_body, headers=REPLAYED if reply.replayed else ())
 
     def _begin_span(self, request: web.BaseRequest, route: Route) -> RequestSpan:
@@ -264,7 +284,7 @@ def _describe(span: RequestSpan, exchange: _Exchange, answer: Answer) -> None:
     span.set("url.path", exchange.path)
     span.set("http.response.status_code", answer.status)
     span.set("homeroom.request_id", exchange.request_id)
-    if answer.headers == REPLAYED:
+    if answer.headers[:1] == REPLAYED:
         span.set("homeroom.replayed", value=True)
     if answer.status >= 500:
         span.error(answer.code)

@@ -60,6 +60,8 @@ class CloseRequest:
 
     session_id: SessionId
     question_id: str = ""
+    expected_version: int | None = None
+    """The version that the learner has seen; None for any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,6 +323,12 @@ def content_name(session: Session) -> str:
     """Names what the session asks, which is frozen with its revision of the test and with its draw."""
     drawn = None if session.drawn is None else session.key
     return str(ContentName(session.test_id, session.revision, drawn))
+
+
+def require_version(session: Session, expected: int | None) -> None:
+    """Raise ServiceError: VERSION_MISMATCH if the session is not as its learner has seen it."""
+    if expected is not None and session.version != expected:
+        raise ServiceError(Reason.VERSION_MISMATCH, metadata={"version": session.version})
 
 
 def require_open(session: Session) -> None:

@@ -23,6 +23,7 @@ from session_service.domain.sessions import (
     clamped,
     content_name,
     require_open,
+    require_version,
     with_answer,
 )
 from session_service.domain.states import SessionState
@@ -138,6 +139,7 @@ def _answer(draft: Draft, item: Item[AnswerRequest], now: datetime) -> JudgedAns
 def _moved(
     draft: Draft, item: Item[CloseRequest], moved: Session, render: Callable[[Session], bytes]
 ) -> CompletedCall:
+    require_version(draft.session, item.request.expected_version)
     completed = completed_call(item, render(moved), content=content_name(moved))
     draft.move(moved, item.context.traceparent)
     return completed
