@@ -32,7 +32,7 @@ class RoomLimits:
     in_flight_max: int = 1024
     method_share: float = 0.75
     waiting_max: int = 128
-    wait_seconds_max: float = 0.04
+    wait_seconds_max: float = 0.03
     standing_seconds: float = 0.1
     standing_wait_seconds_max: float = 0.005
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from chassis import failpoints
 from chassis.batch import Item, Outcome, latest_deadline
 from chassis.context import Claim
 from chassis.postgres import ConstraintViolation, OutcomeUnknown, idempotency
@@ -107,7 +108,7 @@ class SessionChanges:
             end = lease_end(draft.session, self._times)
             if end is not None and now >= end:
                 draft.move(lose_lease(draft.session, at=end), "")
-            else:
+            elif draft.session.live:
                 draft.session = replace(draft.session, lease_check_at=end)
 
         changed = await self._sweep(keys, act, deadline)
@@ -126,6 +127,7 @@ class SessionChanges:
 
         changed = await self._store.change_free_sessions(keys, decide, deadline=deadline)
         if changed:
+            await failpoints.hit_async("session.after_sweep")
             self._wake_relay()
         return changed
 

@@ -25,7 +25,11 @@ class Proxy:
         self.silent = False
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+        try:
+            server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+        except OSError:  # the server is not there yet
+            writer.close()
+            return
         for source, sink, pause_seconds in (
             (reader, server_writer, 0.0),
             (server_reader, writer, self.first_answer_seconds),
