@@ -15,7 +15,7 @@ up: $(RUN)  ## run a whole stack: PostgreSQL, Redis and the four processes (ARGS
 	@exec $(VENV)/bin/python -m homeroom up $(ARGS)
 
 test: $(DEV)  ## run every test against real PostgreSQL, Redis and gRPC (ARGS="-k start")
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(VENV)/bin/python -m pytest -n auto --dist loadfile $(ARGS)
 
 test-nightly: $(DEV)  ## the model-based tests and the storms, much longer
 	HYPOTHESIS_PROFILE=nightly $(VENV)/bin/python -m pytest -p no:cacheprovider --timeout 7200 tests/subscription $(ARGS)

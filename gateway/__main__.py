@@ -16,14 +16,18 @@ from gateway.admission import Admission, Limits
 from gateway.application import Application
 from gateway.authentication import Authenticator
 from gateway.bodies import BodyReader
+from gateway.client_address import ClientAddresses
 from gateway.config import Config
 from gateway.connections import SWEEP_SECONDS, ConnectionLimits, Connections, connections_possible
 from gateway.contract import ContractError, public_methods
+from gateway.cors import Cors
 from gateway.documents.pages import Pages
 from gateway.listener import Listener
 from gateway.networks import Networks
 from gateway.overload import RoomLimits
+from gateway.rate_limits import SYNC_SECONDS, Quota, RateLimits
 from gateway.routes import RouteTable, routes_of
+from gateway.shared_counts import RedisCounts
 from gateway.signing_keys import JwksError, PrivateKeysError, SigningKeys, keys_from_file, keys_from_url
 from gateway.upstreams import check_any
 
@@ -67,9 +71,22 @@ async def main(shutdown: Shutdown) -> None:
         ),
         metrics=process.metrics,
     )
+    counts = None if config.redis_url is None else RedisCounts(config.redis_url.reveal())
+    if counts is not None:
+        shutdown.closing("shared counts", counts.close)
+    rate_limits = RateLimits(
+        user=_quota("user", config.rate_per_user_max, config),
+        address=_quota("address", config.rate_per_address_max, config),
+        counts=counts,
+        metrics=process.metrics,
+    )
+    process.background.add("share_rate_limits", rate_limits.sync, interval_seconds=SYNC_SECONDS)
     application = Application(
         routes=routes,
         authenticator=Authenticator(keys=keys, issuer=config.jwt_issuer, audience=config.jwt_audience),
+        cors=Cors(config.cors_origins),
+        rate_limits=rate_limits,
+        addresses=ClientAddresses(proxies=Networks(config.proxy_networks), header=config.proxy_header),
         admission=admission,
         bodies=BodyReader(admission=admission),
         upstreams=upstreams,
@@ -95,6 +112,10 @@ def _routes(config: Config) -> RouteTable:
         return RouteTable(routes_of(public_methods(), config.targets))
     except ContractError as error:
         raise ConfigError([f"the contract in protos/ cannot be served: {error}"]) from error
+
+
+def _quota(name: str, requests_max: int, config: Config) -> Quota | None:
+    return Quota(name, requests_max, config.rate_window_seconds) if requests_max else None
 
 
 async def _signing_keys(config: Config) -> SigningKeys:

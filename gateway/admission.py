@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from chassis.errors import Reason, ServiceError
 from chassis.rpc.methods import Method
 from chassis.telemetry.metrics import Metrics
-from gateway.overload import Room, RoomLimits
+from gateway.overload import Room, RoomLimits, Share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +56,12 @@ class Shares:
 class Place:
     """The place of one request among those in flight. `leave` gives it back."""
 
-    __slots__ = ("_address", "_admission", "_learner", "_method", "_room")
+    __slots__ = ("_address", "_admission", "_learner", "_room", "_share")
 
-    def __init__(self, admission: Admission, room: Room, method: Method, learner: str, address: str) -> None:
+    def __init__(self, admission: Admission, room: Room, share: Share, learner: str, address: str) -> None:
         self._admission: Admission | None = admission
         self._room = room
-        self._method = method
+        self._share = share
         self._learner = learner
         self._address = address
 
@@ -69,7 +69,7 @@ class Place:
         """Gives the place back; a second call does nothing."""
         admission, self._admission = self._admission, None
         if admission is not None:
-            self._room.leave(self._method)
+            self._room.leave(self._share)
             admission.leave(self._learner, self._address)
 
 
@@ -125,7 +125,8 @@ class Admission:
 
     def refuse_if_full(self, upstream: str, method: Method) -> None:
         """Raises ServiceError: OVERLOADED while a request of this method could not even wait for room."""
-        self._room(upstream).refuse_if_full(method)
+        room = self._room(upstream)
+        room.refuse_if_full(room.share_of(method))
 
     async def enter(self, upstream: str, method: Method, *, learner: str, address: str) -> Place:
         """Counts a request as in flight until `Place.leave`; waits for a moment if the upstream has no room.
@@ -138,16 +139,18 @@ class Admission:
         if not self._addresses.has_room(address):
             raise _too_many(f"{self._limits.in_flight_per_address_max} requests from your address")
         room = self._room(upstream)
+        share = room.share_of(method)
         # Those that wait count as in flight, too: one learner must not take the whole queue.
         self._in_flight += 1
         self._learners.add(learner)
         self._addresses.add(address)
         try:
-            await room.enter(method)
+            if not room.enter_now(share):
+                await room.enter(share)
         except BaseException:
             self.leave(learner, address)
             raise
-        return Place(self, room, method, learner, address)
+        return Place(self, room, share, learner, address)
 
     def leave(self, learner: str, address: str) -> None:
         """For `Place.leave`."""

@@ -58,15 +58,31 @@ class HttpResponse:
     takes 9 µs less, of about 130 µs (aiohttp 3.14). It also counts the bytes that are sent on the connection,
     which shows whether the client reads. After sending, it gives back the request's place among those in
     flight.
+
+    Args:
+        answer: what to send.
+        request_id: the id that the answer returns.
+        close: close the connection afterwards.
+        place: the request's place among those in flight.
+        lines: more header lines, each with its line end.
     """
 
-    __slots__ = ("_answer", "_close", "_place", "_request_id", "keep_alive")
+    __slots__ = ("_answer", "_close", "_lines", "_place", "_request_id", "keep_alive")
 
-    def __init__(self, answer: Answer, *, request_id: str, close: bool, place: _Place | None = None) -> None:
+    def __init__(
+        self,
+        answer: Answer,
+        *,
+        request_id: str,
+        close: bool,
+        place: _Place | None = None,
+        lines: str = "",
+    ) -> None:
         self._answer = answer
         self._request_id = request_id
         self._close = close
         self._place = place
+        self._lines = lines
         self.keep_alive = False
 
     async def prepare(self, request: web.BaseRequest) -> None:
@@ -103,7 +119,7 @@ class HttpResponse:
             f"Content-Type: {answer.content_type}\r\n"
             f"X-Request-Id: {self._request_id}\r\n"
             f"Date: {_date(int(time.time()))}\r\n"
-            f"{answer.protection}{more}\r\n"
+            f"{answer.protection}{self._lines}{more}\r\n"
         ).encode("ascii")
         return head + answer.body if with_body else head
 

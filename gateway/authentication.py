@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -21,10 +22,14 @@ ALGORITHMS = frozenset({"RS256", "ES256"})
 TOKEN_ROLES = frozenset({"learner", "instructor", "admin"})
 LEEWAY_SECONDS = 30
 REMEMBERED_MAX = 10_000
+# Longer tokens are checked each time, so that all remembered ones take 20 MB at most.
+REMEMBERED_LENGTH_MAX = 2048
 USER_ID_LENGTH_MAX = 128
 CHALLENGE = 'Bearer realm="homeroom"'
 
 _HEADERS_REMEMBERED_MAX = 64
+# RFC 7515, 4.1.2 to 4.1.6. Only configured keys are used, so an honest provider has no reason to send these.
+_OWN_KEYS = frozenset({"jku", "jwk", "x5u", "x5c"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +79,21 @@ class Authenticator:
         self._headers: dict[str, tuple[str | None, str]] = {}
         self._generation = keys.generation
 
-    async def authenticate(self, authorization: str | None) -> Principal:
+    async def authenticate(self, authorization: Sequence[str]) -> Principal:
         """The caller whose token is in the `Authorization` header.
+
+        Args:
+            authorization: the values of all these headers. There must be one: with two, another party that
+                reads the request might believe the other one.
 
         Raises:
             ServiceError: UNAUTHENTICATED, or UNAVAILABLE while there are no keys.
         """
-        if authorization is None:
+        if not authorization:
             raise _unauthenticated("Send a token: Authorization: Bearer …", CHALLENGE)
-        scheme, _, token = authorization.partition(" ")
+        if len(authorization) > 1:
+            raise _unauthenticated("Send one Authorization header", CHALLENGE)
+        scheme, _, token = authorization[0].partition(" ")
         if scheme.lower() != "bearer":
             raise _unauthenticated("Send a bearer token: Authorization: Bearer …", CHALLENGE)
         if self._generation != self._keys.generation:
@@ -106,9 +117,10 @@ class Authenticator:
         claims = _verified_claims(token, key)
         self._check_claims(claims, now=time.time())
         principal = _principal(claims)
-        self._remembered[token] = (principal, claims.exp + LEEWAY_SECONDS)
-        if len(self._remembered) > self._remembered_max:
-            self._remembered.popitem(last=False)
+        if len(token) <= REMEMBERED_LENGTH_MAX:
+            self._remembered[token] = (principal, claims.exp + LEEWAY_SECONDS)
+            if len(self._remembered) > self._remembered_max:
+                self._remembered.popitem(last=False)
         return principal
 
     def _header(self, token: str) -> tuple[str | None, str]:
@@ -123,6 +135,8 @@ class Authenticator:
             raise _refused("The token is not a JWT") from None
         if not isinstance(header, dict) or "crit" in header:
             raise _refused("The token is a JWT with an unknown extension, or with a wrong header")
+        if not _OWN_KEYS.isdisjoint(header):
+            raise _refused("The token brings its own key, or the address of one")
         key_id, algorithm = header.get("kid"), header.get("alg")
         if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
             raise _refused("The token must be signed with RS256 or ES256")
@@ -168,6 +182,11 @@ def _principal(claims: _Claims) -> Principal:
     if not user_id.isprintable() or not 0 < len(user_id) <= USER_ID_LENGTH_MAX:
         raise _refused(f"The token's sub must be 1 to {USER_ID_LENGTH_MAX} printable characters")
     return Principal(user_id, TOKEN_ROLES.intersection(claims.roles))
+
+
+def token_too_long() -> HttpRefusal:
+    """The refusal of a token that is longer than a header may be."""
+    return _refused("The token is too long")
 
 
 def _refused(detail: str) -> HttpRefusal:

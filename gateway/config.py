@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from chassis.process.config import PREFIX, Mode, ProcessConfig, check_address, rules
+from chassis.process.config import PREFIX, Mode, ProcessConfig, Secret, check_address, rules
+from gateway.client_address import ForwardedHeader
+from gateway.cors import check_origins
 from gateway.networks import check_networks
 
 # The issuer that `homeroom up` writes into tokens (homeroom/keys.py, which the processes do not import).
@@ -30,6 +32,17 @@ class Config(ProcessConfig):
     progress_target: str = field(metadata=rules(means="host:port of progress_service", check=check_address))
     # CIDR networks of the callers whose `traceparent` decides what is recorded. Other traces are only linked.
     trace_trusted_networks: tuple[str, ...] = field(default=(), metadata=rules(check=check_networks))
+    # Without Redis each gateway counts the requests of a user or an address alone.
+    redis_url: Secret | None = None
+    # The requests of one user, and of one address, in `rate_window_seconds`; 0: no limit.
+    rate_per_user_max: int = field(default=6_000, metadata=rules(minimum=0, maximum=100_000_000))
+    rate_per_address_max: int = field(default=600_000, metadata=rules(minimum=0, maximum=100_000_000))
+    rate_window_seconds: int = field(default=60, metadata=rules(minimum=1, maximum=86_400))
+    # CIDR networks of the proxies that tell the client's address, and the header in which they do.
+    proxy_networks: tuple[str, ...] = field(default=(), metadata=rules(check=check_networks))
+    proxy_header: ForwardedHeader = ForwardedHeader.X_FORWARDED_FOR
+    # The web pages that may call from a browser, as origins such as https://app.example.org.
+    cors_origins: tuple[str, ...] = field(default=(), metadata=rules(check=check_origins))
     connections_max: int = field(default=10_000, metadata=rules(minimum=1, maximum=1_000_000))
     # Behind a load balancer, all clients have its address.
     connections_per_address_max: int = field(default=5_000, metadata=rules(minimum=1, maximum=1_000_000))

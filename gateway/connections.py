@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import resource
 import time
 from dataclasses import dataclass
 from typing import Any, cast
 
 from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
 
 from chassis.errors import Reason, ServiceError
 from chassis.rpc.reasons import CODES
@@ -21,6 +23,7 @@ from chassis.telemetry.logs import get_logger
 from chassis.telemetry.metrics import Metrics
 from gateway.admission import Shares
 from gateway.answers import HttpResponse
+from gateway.authentication import token_too_long
 from gateway.problems import problem
 from gateway.request_headers import request_id_of
 
@@ -31,6 +34,9 @@ WRITE_BUFFER_BYTES_MAX = 64 * 1024
 IPV6_PREFIX = 64
 # File descriptors that are not for clients: upstreams, files, and connections that are being refused.
 DESCRIPTORS_RESERVED = 256
+
+# How the parser begins to quote a line that is too long.
+_BEARER = re.compile(r"^[^a-z]*(b['\"])?bearer ", re.IGNORECASE)
 
 log = get_logger(__name__)
 
@@ -191,9 +197,12 @@ class Connection(web.RequestHandler):
             raise ConnectionError("A part of the answer was sent already")
         if status == CODES[Reason.INVALID_ARGUMENT].http:
             # Behind a colon the parser quotes what it read, and that may be a token.
-            fault = (message or "").partition(":")[0]
+            fault, _, quoted = (message or "").partition(":")
             log.debug("request_unreadable", remote=request.remote, problem=fault)
-            error = ServiceError(Reason.INVALID_ARGUMENT, f"The request cannot be read as HTTP: {fault}")
+            if isinstance(exc, LineTooLong) and _BEARER.search(quoted):
+                error: ServiceError = token_too_long()
+            else:
+                error = ServiceError(Reason.INVALID_ARGUMENT, f"The request cannot be read as HTTP: {fault}")
         else:
             log.error("request_failed_outside_application", exc_info=exc)
             error = ServiceError(Reason.INTERNAL)

@@ -22,7 +22,7 @@ def public_methods() -> list[Method]:
         ContractError: a method has no policy.
     """
     found: list[Method] = []
-    for service in _services():
+    for service in service_names():
         try:
             found += [method for method in methods_of(service) if not method.internal]
         except ValueError as error:
@@ -35,7 +35,8 @@ def owner_of(method: Method) -> str:
     return method.service.split(".")[1]
 
 
-def _services() -> list[str]:
+def service_names() -> list[str]:
+    """The full names of all services that are not part of the chassis."""
     services: list[str] = []
     for folder in protos.__path__:
         for path in sorted(Path(folder).glob("*/v1/*_pb2.py")):

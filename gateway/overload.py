@@ -32,7 +32,7 @@ class RoomLimits:
     in_flight_max: int = 1024
     method_share: float = 0.75
     waiting_max: int = 128
-    wait_seconds_max: float = 0.04
+    wait_seconds_max: float = 0.03
     standing_seconds: float = 0.1
     standing_wait_seconds_max: float = 0.005
 
@@ -49,72 +49,105 @@ class Room:
         self._limits = limits
         self._shed = shed
         self._queues = {priority: _Queue(limits) for priority in Priority}
-        self._of_method: dict[str, int] = {}
+        self._shares: dict[str, Share] = {}
         self._in_flight = 0
+        self._queued = False  # whether somebody may be waiting
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that were let in."""
+        return self._in_flight
 
     @property
     def waiting(self) -> int:
         """Requests that wait for room."""
         return sum(queue.waiting for queue in self._queues.values())
 
-    def refuse_if_full(self, method: Method) -> None:
-        """Raises ServiceError: OVERLOADED when a request of this method could not even wait now."""
-        limit = method.in_flight_limit(self._limits.in_flight_max)
-        if self._of_method.get(method.path, 0) >= max(1.0, limit * self._limits.method_share):
-            raise self._refusal(method, "method_share")
-        if self._in_flight >= limit and self._queues[method.priority].full:
-            raise self._refusal(method, "queue_full")
+    def share_of(self, method: Method) -> Share:
+        """The share of a method, which `enter` and `leave` count."""
+        share = self._shares.get(method.path)
+        if share is None:
+            limit = method.in_flight_limit(self._limits.in_flight_max)
+            share = Share(
+                priority=method.priority,
+                in_flight_max=limit,
+                count_max=max(1.0, limit * self._limits.method_share),
+            )
+            self._shares[method.path] = share
+        return share
 
-    async def enter(self, method: Method) -> None:
+    def refuse_if_full(self, share: Share) -> None:
+        """Raises ServiceError: OVERLOADED when a request of this method could not even wait now."""
+        if share.count >= share.count_max:
+            raise self._refusal(share, "method_share")
+        if self._in_flight >= share.in_flight_max and self._queues[share.priority].full:
+            raise self._refusal(share, "queue_full")
+
+    def enter_now(self, share: Share) -> bool:
+        """Counts a request as in flight until `leave`; False when it has to wait for room.
+
+        Raises:
+            ServiceError: OVERLOADED.
+        """
+        self.refuse_if_full(share)
+        if self._in_flight >= share.in_flight_max or (self._queued and self._queues[share.priority].waiting):
+            return False
+        share.count += 1
+        self._in_flight += 1
+        return True
+
+    async def enter(self, share: Share) -> None:
         """Counts a request as in flight until `leave`; waits for room if need be.
 
         Raises:
-            ServiceError: OVERLOADED, at once or after `wait_seconds_max`.
+            ServiceError: OVERLOADED, at once or after the longest wait.
         """
-        self.refuse_if_full(method)
-        self._of_method[method.path] = self._of_method.get(method.path, 0) + 1
-        queue = self._queues[method.priority]
-        if self._has_room(method.priority) and not queue.waiting:
-            self._in_flight += 1
+        if self.enter_now(share):
             return
-        place = queue.join()
+        share.count += 1
+        self._queued = True
+        place = self._queues[share.priority].join()
         try:
             await place
         except BaseException as error:
+            share.count -= 1
             if place.done() and not place.cancelled() and place.exception() is None:
                 self._in_flight -= 1  # room was made for it in the moment in which it was cancelled
                 self._let_in()
-            self._forget(method)
             if isinstance(error, TimeoutError):
-                raise self._refusal(method, "queue_time") from None
+                raise self._refusal(share, "queue_time") from None
             raise
 
-    def leave(self, method: Method) -> None:
-        """Ends a request that `enter` has admitted; the next one that waits takes its room."""
+    def leave(self, share: Share) -> None:
+        """Ends a request that was let in; the next one that waits takes its room."""
         self._in_flight -= 1
-        self._forget(method)
-        self._let_in()
-
-    def _has_room(self, priority: Priority) -> bool:
-        return self._in_flight < ROOM[priority] * self._limits.in_flight_max
+        share.count -= 1
+        if self._queued:
+            self._let_in()
 
     def _let_in(self) -> None:
         for priority, queue in self._queues.items():  # the highest priority first
-            while queue.waiting and self._has_room(priority):
+            limit = ROOM[priority] * self._limits.in_flight_max
+            while queue.waiting and self._in_flight < limit:
                 if queue.let_in():
                     self._in_flight += 1
+        self._queued = self.waiting > 0
 
-    def _forget(self, method: Method) -> None:
-        left = self._of_method[method.path] - 1
-        if left:
-            self._of_method[method.path] = left
-        else:
-            del self._of_method[method.path]
-
-    def _refusal(self, method: Method, cause: str) -> ServiceError:
-        self._shed.add(method.priority.name.lower(), cause)
+    def _refusal(self, share: Share, cause: str) -> ServiceError:
+        self._shed.add(share.priority.name.lower(), cause)
         pause_seconds = random.uniform(*RETRY_AFTER_SECONDS)  # noqa: S311 - jitter is no secret
         return ServiceError(Reason.OVERLOADED, retry_after_seconds=pause_seconds)
+
+
+@dataclass(slots=True, kw_only=True)
+class Share:
+    """The requests of one method at an upstream, those that wait included, and their limits."""
+
+    priority: Priority
+    in_flight_max: float
+    """Of all methods, for a request of this priority."""
+    count_max: float
+    count: int = 0
 
 
 class _Queue:
@@ -128,9 +161,10 @@ class _Queue:
     @property
     def waiting(self) -> int:
         """Those that wait; some may have given up in the meantime, but never the oldest."""
-        while self._places and self._places[0].done():
-            self._places.popleft()
-        return len(self._places)
+        places = self._places
+        while places and places[0].done():
+            places.popleft()
+        return len(places)
 
     @property
     def full(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Sequence
 
 from chassis.errors import Reason, ServiceError, invalid_field
 
@@ -15,8 +16,13 @@ TIMEOUT_SECONDS_DEFAULT = 10.0
 TIMEOUT_SECONDS_MIN = 0.5
 TIMEOUT_SECONDS_MAX = 60.0
 
+# RFC 9110, 8.8.3. A weak ETag never matches.
+_ETAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]*"')
+_VERSION = re.compile(r'"([1-9][0-9]{0,8})"')
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
-_SECONDS = re.compile(r"[0-9]{1,4}(\.[0-9]{1,6})?")
+# Exactly the numbers from the least to the largest timeout, with at most six digits after the point.
+TIMEOUT_SECONDS_PATTERN = r"0\.[5-9][0-9]{0,5}|([1-9]|[1-5][0-9])(\.[0-9]{1,6})?|60(\.0{1,6})?"
+_SECONDS = re.compile(TIMEOUT_SECONDS_PATTERN)
 _JSON_TYPE = re.compile(r"application/(?:[a-z0-9!#$&^_.-]+\+)?json", re.IGNORECASE)
 _UTF8_CHARSET = re.compile(r'\s*(?:charset\s*=\s*"?utf-?8"?\s*)?', re.IGNORECASE)
 
@@ -36,13 +42,37 @@ def timeout_seconds_of(given: str | None) -> float:
     """
     if given is None:
         return TIMEOUT_SECONDS_DEFAULT
-    seconds = float(given) if _SECONDS.fullmatch(given) else 0.0
-    if not TIMEOUT_SECONDS_MIN <= seconds <= TIMEOUT_SECONDS_MAX:
+    if not _SECONDS.fullmatch(given):
         raise invalid_field(
             REQUEST_TIMEOUT,
             f"must be a number of seconds from {TIMEOUT_SECONDS_MIN:g} to {TIMEOUT_SECONDS_MAX:g}",
         )
-    return seconds
+    return float(given)
+
+
+def version_of(if_match: Sequence[str], *, supported: bool) -> int | None:
+    """The version that `If-Match` names; None for any. Our ETags are versions in quotes, such as "7".
+
+    Args:
+        if_match: the values of all these headers.
+        supported: whether the operation compares versions.
+
+    Raises:
+        ServiceError: INVALID_ARGUMENT that names the header, or VERSION_MISMATCH for an ETag of no version.
+    """
+    if not if_match:
+        return None
+    if not supported:  # to ignore it would do what the caller has forbidden
+        raise invalid_field(IF_MATCH, "is not supported by this operation")
+    tag = if_match[0].strip()
+    if tag == "*":
+        return None
+    if len(if_match) > 1 or not _ETAG.fullmatch(tag):
+        raise invalid_field(IF_MATCH, 'must be one ETag in quotes, such as "7", or *')
+    version = _VERSION.fullmatch(tag)
+    if version is None:
+        raise ServiceError(Reason.VERSION_MISMATCH)
+    return int(version[1])
 
 
 def check_content_type(given: str | None, *, text_allowed: bool = False) -> None:

@@ -67,7 +67,10 @@ def _route(method: Method, rule: HttpRule, owner: str) -> Route:
         method=method,
         upstream=owner,
         request=RequestReader(
-            descriptor=method.descriptor.input_type, variables=rule.template.variables, body=rule.body
+            descriptor=method.descriptor.input_type,
+            variables=rule.template.variables,
+            body=rule.body,
+            if_match=method.if_match,
         ),
         response=ResponseWriter(method=method, response_body=rule.response_body),
         table=CsvTable(method=method, response_body=rule.response_body) if method.csv_of else None,
@@ -130,6 +133,9 @@ class RouteTable:
                 segments = [unquote(segment, errors="strict") for segment in segments]
             except UnicodeError:
                 raise ServiceError(Reason.INVALID_ARGUMENT, "The path is not percent-encoded UTF-8") from None
+        # Proxies and clients remove such segments: the path would not mean the same to all.
+        if "." in segments or ".." in segments:
+            raise ServiceError(Reason.INVALID_ARGUMENT, "The path must not have the segments . and ..")
         return self._root.search(segments, 0, verb, ())
 
 

@@ -1,4 +1,4 @@
-"""A small school for trials: accounts, specializations, tests and questions, created through the HTTP API."""
+"""A small school for trials: accounts, specializations, courses, tests, questions, made through the API."""
 
 from __future__ import annotations
 
@@ -47,6 +47,9 @@ async def seed(admin: Api) -> Seeded:
     for specialization in school()["specializations"]:
         body = {name: value for name, value in specialization.items() if name != "specialization"}
         await admin.want("PUT", f"/v1/specializations/{specialization['specialization']}", body)
+    for course in school()["courses"]:
+        body = {name: value for name, value in course.items() if name != "courseId"}
+        await admin.want("PUT", f"/v1/courses/{course['courseId']}", body)
     for test in school()["tests"]:
         await _put_test(admin, test)
     return Seeded(

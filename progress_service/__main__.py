@@ -1,4 +1,4 @@
-"""`python -m progress_service [run|migrate]`: the only place where the parts of the service meet."""
+"""`python -m progress_service [run|migrate|import]`: the only place where the parts of the service meet."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import chassis.postgres.migrations
+from chassis.cache.clock import DatabaseClock
+from chassis.cache.versioned import VersionedCache
 from chassis.postgres import Database
 from chassis.postgres.relay import Relay
 from chassis.process.background import Background
@@ -19,10 +21,17 @@ from chassis.process.service import Service, run_command
 from chassis.rpc.paging import PageTokens
 from chassis.rpc.servicing import Handler
 from chassis.telemetry.metrics import Metrics
+from progress_service import import_command
+from progress_service.account_client import AccountClient
 from progress_service.config import Config
 from progress_service.domain.license_orders import LICENSE_TOPIC
+from progress_service.operations.access import AccessOperations
 from progress_service.operations.catalog_changes import LevelRaising
 from progress_service.operations.comparison import StoreComparison
+from progress_service.operations.completions import CompletionOperations
+from progress_service.operations.courses import CourseOperations
+from progress_service.operations.enrollments import EnrollmentOperations
+from progress_service.operations.import_progress import ProgressImport, Progressing
 from progress_service.operations.license_following import LicenseFollowing
 from progress_service.operations.resets import ResetOperations
 from progress_service.operations.results import ResultOperations
@@ -31,18 +40,36 @@ from progress_service.operations.statistics import StatisticsOperations
 from progress_service.operations.sync_changes import SyncChanges
 from progress_service.operations.sync_orders import SyncOrders
 from progress_service.operations.sync_runs import SyncRuns
-from progress_service.servicer import achievements, resets, specializations, statistics, sync
+from progress_service.operations.watching import WatchingOperations
+from progress_service.servicer import (
+    achievements,
+    courses,
+    lessons,
+    resets,
+    specializations,
+    statistics,
+    sync,
+)
+from progress_service.store.access_cache import AccessCache
 from progress_service.store.achievements import AchievementStore
 from progress_service.store.catalog_changes import CatalogChangeStore
-from progress_service.store.grants import GrantStore
+from progress_service.store.completions import CompletionStore
+from progress_service.store.courses import CourseStore
+from progress_service.store.editions import EditionCache
+from progress_service.store.enrollments import EnrollmentStore
+from progress_service.store.imports import ImportStore
 from progress_service.store.level_reads import LevelReader
 from progress_service.store.license_feed import LicenseFeedStore
+from progress_service.store.modules import ModuleStore
 from progress_service.store.resets import ResetStore
 from progress_service.store.results import ResultStore
 from progress_service.store.specializations import SpecializationStore
+from progress_service.store.standings import StandingReader, StandingStore
 from progress_service.store.statistics import StatisticsStore
 from progress_service.store.sync_changes import SyncChangeStore
+from progress_service.store.sync_grants import GrantStore
 from progress_service.store.sync_runs import SyncRunStore
+from progress_service.store.watching import WatchingStore
 from progress_service.subscription_client import SubscriptionClient
 
 SERVICE = "progress_service"
@@ -140,6 +167,51 @@ def add_sync_jobs(background: Background, runs: SyncRuns) -> None:
     background.add("purge_sync_runs", runs.purge, interval_seconds=SYNC_PURGE_SECONDS)
 
 
+def learning_handlers(
+    *,
+    database: Database,
+    accounts: AccountClient,
+    cache: VersionedCache,
+    clock: DatabaseClock,
+    wake_relay: Callable[[], object],
+    metrics: Metrics,
+    tokens: PageTokens,
+) -> list[Handler]:
+    """The methods of courses and lessons. The clock is the one by which the cache tells ages."""
+    editions = EditionCache()
+    course_store = CourseStore(database=database, editions=editions)
+    reader = StandingReader(editions=editions, clock=clock)
+    enrollment_store = EnrollmentStore(database=database, standings=reader, wake_relay=wake_relay)
+    modules = ModuleStore(database=database)
+    standings = StandingStore(database=database, standings=reader)
+    access_cache = AccessCache(cache=cache)
+    return [
+        *courses.handlers(
+            courses=CourseOperations(store=course_store),
+            list_courses=course_store.list_courses,
+            tokens=tokens,
+        ),
+        *lessons.handlers(
+            enrollments=EnrollmentOperations(store=enrollment_store, accounts=accounts),
+            completions=CompletionOperations(
+                store=CompletionStore(database=database, standings=reader, wake_relay=wake_relay),
+                standings=standings,
+                modules=modules,
+                accounts=accounts,
+                cache=access_cache,
+            ),
+            access=AccessOperations(
+                standings=standings, modules=modules, cache=access_cache, metrics=metrics
+            ),
+            watching=WatchingOperations(
+                store=WatchingStore(database=database, standings=reader), modules=modules
+            ),
+            list_enrollments=enrollment_store.list_enrollments,
+            tokens=tokens,
+        ),
+    ]
+
+
 async def serve(shutdown: Shutdown) -> None:
     """Serve until the shutdown is requested; refuses a database whose schema this program does not know."""
     config = load(Config, os.environ)
@@ -179,6 +251,17 @@ async def serve(shutdown: Shutdown) -> None:
         age_seconds_min=config.sync_age_seconds,
     )
     add_sync_jobs(process.background, synchronizing.runs)
+    clock = DatabaseClock()
+    cache = VersionedCache(
+        url=config.redis_url.reveal() if config.redis_url else None,
+        secret=process.token,
+        name="access",
+        clock=clock,
+        metrics=process.metrics,
+        stale_seconds=config.cache_stale_seconds,
+    )
+    shutdown.closing("cache", cache.close)
+    process.health.add("cache", cache.check_health, required=False)
     await service.listen(
         [
             *handlers(
@@ -188,10 +271,29 @@ async def serve(shutdown: Shutdown) -> None:
                 metrics=process.metrics,
             ),
             *synchronizing.handlers,
+            *learning_handlers(
+                database=database,
+                accounts=AccountClient(upstream=to_subscription),
+                cache=cache,
+                clock=clock,
+                wake_relay=relay.wake,
+                metrics=process.metrics,
+                tokens=tokens,
+            ),
         ]
     )
     await shutdown.wait()
 
 
+def assemble_import(database: Database, tell: Callable[[Progressing], object]) -> ProgressImport:
+    """An import of existing progress into this database."""
+    standings = StandingReader(editions=EditionCache(), clock=DatabaseClock())
+    return ProgressImport(
+        store=ImportStore(database=database, standings=standings), runs=SyncRunStore(database), tell=tell
+    )
+
+
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["import"]:
+        sys.exit(import_command.main(sys.argv[2:], assemble=assemble_import, migrations=MIGRATIONS))
     sys.exit(run_command(SERVICE, purpose="What a learner has achieved.", serve=serve, migrations=MIGRATIONS))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from chassis.process.config import ServiceConfig, check_address, rules
+from chassis.cache.versioned import STALE_SECONDS, check_redis_url
+from chassis.process.config import Secret, ServiceConfig, check_address, rules
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,3 +21,10 @@ class Config(ServiceConfig):
     sync_age_seconds: float = field(default=5.0, metadata=rules(minimum=0, maximum=86_400))
     sync_retention_days: float = field(default=30.0, metadata=rules(minimum=1, maximum=3650))
     tls_peers: tuple[str, ...] = ("gateway", "session_service")
+    # Without it nothing is cached: answers are as right, only slower.
+    redis_url: Secret | None = field(
+        default=None,
+        metadata=rules(means="the URL of a Redis", check=lambda url: check_redis_url(url.reveal())),
+    )
+    # A cached answer that is older goes to the database.
+    cache_stale_seconds: float = field(default=STALE_SECONDS, metadata=rules(minimum=0.1, maximum=60))

@@ -20,7 +20,7 @@ from chassis.rpc.servicing import Handler
 from chassis.telemetry.metrics import Metrics
 from session_service.config import Config
 from session_service.domain.identity import IdentityRules
-from session_service.domain.timing import TimeRules
+from session_service.domain.timing import Retention, TimeRules
 from session_service.operations.answer_hashing import OWASP_COST, AnswerHashing, ScryptCost
 from session_service.operations.change_sessions import SessionActions
 from session_service.operations.check_identity import IdentityChecks
@@ -28,6 +28,7 @@ from session_service.operations.create_sessions import SessionStarts
 from session_service.operations.hold_resolution import HoldResolver
 from session_service.operations.manage_tests import CatalogAdministration
 from session_service.operations.placing import HoldPlacing
+from session_service.operations.purge_records import RecordPurge
 from session_service.operations.read_attempts import AttemptReads
 from session_service.operations.read_sessions import SessionReads
 from session_service.operations.record_presence import SessionPresence
@@ -37,7 +38,7 @@ from session_service.operations.supervise import Supervision
 from session_service.operations.sweep_sessions import SessionSweep
 from session_service.operations.upload_operations import Uploads
 from session_service.progress_client import RESULT_TOPIC, ProgressClient
-from session_service.servicer import attempts, identity, sessions, supervision, tests, uploads
+from session_service.servicer import attempts, identity, questions, sessions, supervision, tests, uploads
 from session_service.servicer import presence as presence_servicer
 from session_service.servicer.session_messages import QuestionContents
 from session_service.store.attempts import AttemptStore
@@ -48,6 +49,8 @@ from session_service.store.enrollments import EnrollmentStore
 from session_service.store.holds import HoldStore
 from session_service.store.identity import IdentityStore
 from session_service.store.presence import PresenceStore
+from session_service.store.purges import PurgeStore
+from session_service.store.questions import QuestionStore
 from session_service.store.results import ResultStore
 from session_service.store.session_lists import SessionLists
 from session_service.store.sessions import SessionStore
@@ -59,6 +62,7 @@ SERVICE = "session_service"
 MIGRATIONS = {"chassis": chassis.postgres.migrations.FOLDER, SERVICE: Path(__file__).parent / "migrations"}
 LOST_STARTS_INTERVAL_SECONDS = 1.0
 IDLE_INTERVAL_SECONDS = 300.0
+PURGE_INTERVAL_SECONDS = 600.0
 
 
 async def serve(shutdown: Shutdown) -> None:
@@ -81,6 +85,7 @@ async def serve(shutdown: Shutdown) -> None:
             failures_per_day_max=config.identity_failures_per_day_max,
         ),
         times=config.times,
+        retention=config.retention,
     )
     # Without subscription_service no session can start, but the sessions under way go on.
     service.process.health.add("subscription_service", to_subscription.check_health, required=False)
@@ -104,6 +109,7 @@ class Parts:
     sweep: SessionSweep
     janitor: HoldJanitor
     lost: LostStarts
+    purge: RecordPurge
 
 
 def assemble(
@@ -116,6 +122,7 @@ def assemble(
     hold_age_seconds: float,
     secret: str,
     times: TimeRules,
+    retention: Retention,
     identity_rules: IdentityRules,
     hash_cost: ScryptCost = OWASP_COST,
 ) -> Parts:
@@ -172,6 +179,9 @@ def assemble(
                 list_tests=stored_tests.list_tests,
                 tokens=tokens,
             ),
+            *questions.handlers(
+                list_questions=QuestionStore(database=database).list_questions, tokens=tokens
+            ),
             *identity.handlers(
                 checks=IdentityChecks(
                     store=stored_identity,
@@ -189,7 +199,9 @@ def assemble(
                 list_attempts=lists.list_attempts,
                 tokens=tokens,
             ),
-            *uploads.handlers(uploads=Uploads(changes=changes, stored=uploads.STORED_ANSWERS)),
+            *uploads.handlers(
+                uploads=Uploads(changes=changes, presence=presence, stored=uploads.STORED_ANSWERS)
+            ),
             *supervision.handlers(
                 supervision=Supervision(
                     timelines=TimelineStore(database=database),
@@ -211,6 +223,7 @@ def assemble(
             hold_age_seconds=hold_age_seconds,
         ),
         lost=lost,
+        purge=RecordPurge(purges=PurgeStore(database=database), retention=retention, metrics=metrics),
     )
 
 
@@ -223,6 +236,7 @@ def add_jobs(
     add("close_unused_sessions", _job(parts.sweep.close_unused), interval_seconds=sweep_interval_seconds)
     add("close_idle_sessions", _job(parts.sweep.close_idle), interval_seconds=IDLE_INTERVAL_SECONDS)
     add("resolve_holds", parts.janitor.resolve_holds, interval_seconds=hold_interval_seconds)
+    add("purge_records", parts.purge.purge, interval_seconds=PURGE_INTERVAL_SECONDS)
     add("resolve_lost_starts", parts.lost.resolve_due, interval_seconds=LOST_STARTS_INTERVAL_SECONDS)
 
 

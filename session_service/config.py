@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from chassis.process.config import PREFIX, ServiceConfig, check_address, rules
-from session_service.domain.timing import TimeRules
+from session_service.domain.timing import Retention, TimeRules
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,9 @@ class Config(ServiceConfig):
     deadline_grace_seconds: float = field(default=3.0, metadata=rules(minimum=0, maximum=300))
     # How long all pauses of one session may stop its clock, together. 0: no session can be paused.
     pause_budget_seconds: float = field(default=1800.0, metadata=rules(minimum=0, maximum=2_592_000))
+    # Counted from the end of a session. The session itself, with its score and its counts, stays.
+    answers_retention_days: float = field(default=1826.0, metadata=rules(minimum=1, maximum=36_500))
+    timeline_retention_days: float = field(default=400.0, metadata=rules(minimum=1, maximum=36_500))
 
     # What pages are told to do. One heartbeat adds at most twice as much engaged time.
     heartbeat_interval_seconds: float = field(default=15.0, metadata=rules(minimum=1, maximum=300))
@@ -68,4 +71,12 @@ class Config(ServiceConfig):
             heartbeat_interval=timedelta(seconds=self.heartbeat_interval_seconds),
             lease=timedelta(seconds=self.session_lease_seconds),
             left_lease=timedelta(seconds=self.session_left_lease_seconds),
+        )
+
+    @property
+    def retention(self) -> Retention:
+        """How long the records of ended sessions are kept."""
+        return Retention(
+            answers=timedelta(days=self.answers_retention_days),
+            timeline=timedelta(days=self.timeline_retention_days),
         )

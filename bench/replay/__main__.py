@@ -77,7 +77,19 @@ def main(
             "learners, until all kills have happened.",
         ),
     ] = 0,
-    seed: Annotated[int | None, typer.Option(help="Of the kills; a random one is chosen and told.")] = None,
+    upload: Annotated[
+        bool, typer.Option("--upload", help="Send answers and completions through the batch upload.")
+    ] = False,
+    shuffle: Annotated[
+        bool,
+        typer.Option(
+            "--shuffle",
+            help="Send the answers of each session in random order, and each operation one to three times.",
+        ),
+    ] = False,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the kills and of the order; a random one is chosen and told.")
+    ] = None,
     as_json_text: Annotated[bool, typer.Option("--json", help="Write the result as JSON.")] = False,
 ) -> None:
     """Play a practice log through a stack's gateway, and compare the result with the log.
@@ -88,10 +100,16 @@ def main(
     terminal = Console(stderr=as_json_text, highlight=False)
     try:
         log = read_log(folder)
-        order = Order(log if learners is None else log.first(learners), at_once=at_once, twice=twice)
+        log = log if learners is None else log.first(learners)
+        seed = random.randrange(2**32) if seed is None else seed
+        if shuffle:
+            terminal.print(f"each operation one to three times, in random order (seed {seed})")
+            log = log.shuffled(seed)
+        order = Order(
+            log, at_once=at_once, twice=twice, shuffle_seed=seed if shuffle else None, upload=upload
+        )
         if kills:
             _refuse_impossible_storm(order.log, data, url)
-            seed = random.randrange(2**32) if seed is None else seed
             outcome = asyncio.run(_run_in_storm(order, kills=kills, seed=seed, terminal=terminal))
         else:
             outcome = asyncio.run(_run(order, data=data, url=url, terminal=terminal))

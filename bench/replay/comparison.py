@@ -9,7 +9,8 @@ from typing import Any
 
 from bench.replay.books import Books
 from bench.replay.log import LoggedAnswer, LoggedLearner, LoggedSession, PracticeLog
-from bench.replay.play import Play, Seen, SessionSeen
+from bench.replay.play import Play, SessionSeen
+from bench.replay.seen import Seen
 from bench.replay.tally import FIGURES, Tally, tally_of_log, total
 
 SCORE_TOLERANCE = 1e-9

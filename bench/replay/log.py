@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import random
 import uuid
 import zlib
 from collections import Counter
@@ -46,6 +47,21 @@ class LoggedSession:
         """The idempotency key of a step: the same in every play of this log."""
         return str(uuid.uuid5(KEYS, f"{self.learner}\n{self.name}\n{step}"))
 
+    def shuffled(self, seed: int) -> LoggedSession:
+        """The same answers in another order, counted in that order: another log of the same sitting."""
+        answers = list(self.answers)
+        self.chance(seed, "order").shuffle(answers)
+        attempts: Counter[str] = Counter()
+        counted: list[LoggedAnswer] = []
+        for answer in answers:
+            attempts[answer.question_id] += 1
+            counted.append(replace(answer, attempt=attempts[answer.question_id]))
+        return replace(self, answers=tuple(counted))
+
+    def chance(self, seed: int, purpose: str) -> random.Random:
+        """A source of chance for this session: the same in every play with this seed."""
+        return random.Random(f"{seed}\n{self.learner}\n{self.name}\n{purpose}")
+
     @property
     def questions_answered(self) -> int:
         return len({answer.question_id for answer in self.answers})
@@ -84,6 +100,14 @@ class PracticeLog:
     def first(self, learners: int) -> PracticeLog:
         """The same log with only so many learners."""
         return PracticeLog(self.questions, self.learners[:learners])
+
+    def shuffled(self, seed: int) -> PracticeLog:
+        """The same log with the answers of each session in a random order."""
+        learners = (
+            LoggedLearner(learner.name, tuple(session.shuffled(seed) for session in learner.sessions))
+            for learner in self.learners
+        )
+        return PracticeLog(self.questions, tuple(learners))
 
     def with_new_learners(self, mark: str) -> PracticeLog:
         """The same log, played by learners of other names: to the server it is another log."""

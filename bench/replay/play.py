@@ -8,34 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.replay.caller import Caller, Response
-from bench.replay.log import LoggedAnswer, LoggedLearner, LoggedSession, PracticeLog
+from bench.replay.caller import Caller
+from bench.replay.log import LoggedLearner, LoggedSession, PracticeLog
 from bench.replay.school import TEST_ID
+from bench.replay.seen import Seen, seen_of_body
+from bench.replay.sending import operations_of, send_in_uploads, send_one_by_one, with_repeats
 from homeroom.supervisor import together
-
-# The body of a start carries every question, so only these fields of a body are kept.
-_FIELDS_OF_INTEREST = frozenset(
-    {"sessionId", "resumed", "state", "total", "answered", "questionId", "correct", "attempts", "score"}
-    | {"reason", "detail"}
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What the gateway answered to one step; `digest` identifies the whole body."""
-
-    status: int
-    replayed: bool
-    digest: str
-    fields: Mapping[str, Any]
-
-    @property
-    def ok(self) -> bool:
-        return 200 <= self.status < 300
-
-    @property
-    def problem(self) -> str:
-        return f"{self.status} {self.fields.get('reason', '')} {self.fields.get('detail', '')}".strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +42,25 @@ class Play:
 
 
 class Player:
-    """Plays a log through a caller, as the learners whose tokens it makes."""
+    """Plays a log through a caller, as the learners whose tokens it makes.
 
-    def __init__(self, caller: Caller, *, token: Callable[[str], str]) -> None:
+    Args:
+        seed: if given, each operation is sent one to three times, as this seed says.
+        upload: whether answers and completions are sent in uploads instead of one by one.
+    """
+
+    def __init__(
+        self,
+        caller: Caller,
+        *,
+        token: Callable[[str], str],
+        seed: int | None = None,
+        upload: bool = False,
+    ) -> None:
         self._caller = caller
         self._token = token
+        self._seed = seed
+        self._upload = upload
         self._latencies_seconds: list[float] = []
 
     async def play(self, log: PracticeLog, *, at_once: int, advance: Callable[[int], None]) -> Play:
@@ -107,24 +99,30 @@ class Player:
         if not start.ok:
             return SessionSeen(start, (), None)
         path = f"/v1/sessions/{start.fields['sessionId']}"
-        answers: list[Seen] = []
-        for number, answer in enumerate(session.answers, start=1):
-            key = session.key(f"answer {number}")
-            answers.append(await self._step(f"{path}/answers", _answer_body(answer), token=token, key=key))
-        complete = await self._step(f"{path}:complete", {}, token=token, key=session.key("complete"))
+        operations = operations_of(session)
+        sent = operations if self._seed is None else with_repeats(session, operations, self._seed)
+
+        async def send(path: str, body: Mapping[str, Any], key: str | None) -> tuple[Seen, Mapping[str, Any]]:
+            return await self._send(path, body, token=token, key=key)
+
+        if self._upload:
+            seen = await send_in_uploads(path, session, sent, send, self._seed or 0)
+        else:
+            seen = await send_one_by_one(path, sent, send)
+        *answers, complete = [seen[operation.key] for operation in operations]
         return SessionSeen(start, tuple(answers), complete)
 
     async def _step(self, path: str, body: Mapping[str, Any], *, token: str, key: str) -> Seen:
+        seen, _ = await self._send(path, body, token=token, key=key)
+        return seen
+
+    async def _send(
+        self, path: str, body: Mapping[str, Any], *, token: str, key: str | None
+    ) -> tuple[Seen, Mapping[str, Any]]:
         began = time.monotonic()
         response = await self._caller.send("POST", path, token=token, body=body, key=key)
         self._latencies_seconds.append(time.monotonic() - began)
-        return _seen(response)
-
-
-def _answer_body(answer: LoggedAnswer) -> dict[str, Any]:
-    return {"questionId": answer.question_id, "choice": answer.choice, "occurredAt": answer.occurred_at}
-
-
-def _seen(response: Response) -> Seen:
-    fields = {name: value for name, value in response.body.items() if name in _FIELDS_OF_INTEREST}
-    return Seen(response.status, response.replayed, response.digest, fields)
+        seen = seen_of_body(
+            status=response.status, replayed=response.replayed, digest=response.digest, body=response.body
+        )
+        return seen, response.body

@@ -27,11 +27,17 @@ Disturb = Callable[[], AbstractAsyncContextManager[None]]
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to do: `at_once` learners play at a time; `twice` plays the log again with the same keys."""
+    """What to do: `at_once` learners play at a time; `twice` plays the log again with the same keys.
+
+    With `shuffle_seed`, each operation is sent one to three times; the log must be shuffled with it already.
+    With `upload`, answers and completions go through the batch upload.
+    """
 
     log: PracticeLog
     at_once: int
     twice: bool
+    shuffle_seed: int | None = None
+    upload: bool = False
 
 
 async def replay(
@@ -54,7 +60,7 @@ async def replay(
 
     async with Caller(gateway_url, connections_max=order.at_once) as caller:
         await _set_up(order, caller, make_token(ADMINISTRATOR, ("admin",)), progress)
-        player = Player(caller, token=token)
+        player = Player(caller, token=token, seed=order.shuffle_seed, upload=order.upload)
         reader = Reader(caller, token=token, at_once=order.at_once)
 
         async with disturb():

@@ -89,9 +89,20 @@ async def literal(connection: Connection, argument: Any) -> str:
     if argument is None:
         return "NULL"
     if isinstance(argument, list):
-        elements = [None if each is None else str(each) for each in argument]
+        elements = [await _text(connection, each) for each in argument]
         return str(await connection.fetchval("SELECT quote_literal($1::text[]::text)", elements))
     return str(await connection.fetchval("SELECT quote_literal($1::text)", str(argument)))
+
+
+async def _text(connection: Connection, value: Any) -> str | None:
+    """A value as PostgreSQL writes it; a tuple is a row of a composite type."""
+    if isinstance(value, tuple):
+        fields = [await _text(connection, each) for each in value]
+        row = ", ".join(f"${place}::text" for place in range(1, len(fields) + 1))
+        return str(await connection.fetchval(f"SELECT ROW({row})::text", *fields))  # only numbers
+    if isinstance(value, bytes):
+        return "\\x" + value.hex()
+    return None if value is None else str(value)
 
 
 def scans_of_whole_tables(plans: dict[str, list[str]]) -> list[str]:

@@ -60,21 +60,28 @@ class Wanted(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What the cache has: a usable value or None, and the digest of what is stored, empty without any."""
+    """What is stored for a key: a value of ours or None, whether it is of use, and the digest of it."""
 
-    value: CachedValue | None
+    value: CachedValue | None = None
+    usable: bool = False
     digest: str = ""
 
+    def contradicted_by(self, later: CachedValue) -> bool:
+        """Whether what is stored cannot be, because the database said this after the reading."""
+        if self.value is None:
+            return bool(self.digest)
+        return self.value.version > later.version or self.value.read_at > later.read_at
 
-NOTHING = Reading(None)
+
+NOTHING = Reading()
 
 
 class Update(NamedTuple):
-    """A value to write. `wrong` is the digest of a stored value that it replaces whatever its version is."""
+    """A value to write; `after` is the reading of its key, if the value was read after that."""
 
     key: str
     value: CachedValue
-    wrong: str = ""
+    after: Reading = NOTHING
 
 
 class VersionedCache:
@@ -177,6 +184,9 @@ class VersionedCache:
 
     def write_soon(self, updates: Sequence[Update]) -> None:
         """Write these values in the background. While too many of such writes are under way, do nothing."""
+        for update in updates:
+            if update.after.value is not None and update.after.contradicted_by(update.value):
+                self._count("mismatch")
         if updates and self._writing < WRITES_IN_BACKGROUND_MAX and self._usable() is not None:
             self._writing += 1
             self._start(self._write_in_background(updates))
@@ -212,7 +222,7 @@ class VersionedCache:
                     update.value.version,
                     microseconds(update.value.read_at),
                     int(self._stale_seconds * 1000) or 1,
-                    update.wrong,
+                    update.after.digest if update.after.contradicted_by(update.value) else "",
                 )
         pipeline.mget([update.key for update in updates])
         answers: list[Any] = await pipeline.execute()
@@ -226,17 +236,13 @@ class VersionedCache:
         value = self._decoded(wanted.key, stored)
         if value is None:
             self._count("mismatch")
-            return Reading(None, digest)
+            return Reading(digest=digest)
         age = self._clock.age_seconds(value.read_at)
         if age is None or age > self._stale_seconds or value.version < wanted.min_version:
             self._count("stale")
-            return Reading(None, digest)
+            return Reading(value, usable=False, digest=digest)
         self._count("hit")
-        return Reading(value, digest)
-
-    def count_mismatch(self) -> None:
-        """Count a value that the database has contradicted."""
-        self._count("mismatch")
+        return Reading(value, usable=True, digest=digest)
 
     def _decoded(self, key: str, stored: Any) -> CachedValue | None:
         return self._signer.decode(key, stored) if isinstance(stored, bytes) else None
@@ -269,8 +275,9 @@ class VersionedCache:
                 yield
         except (Exception, asyncio.CancelledError) as error:
             task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
-                raise
+            if task is not None and task.cancelling():
+                # The caller left. redis-py turns some cancellations into errors of its own.
+                raise asyncio.CancelledError from error
             if not isinstance(error, RedisError | OSError | TimeoutError):
                 log.warning("cache_misbehaved", cache=self._name, exc_info=error)
             if self._breaker.failed():

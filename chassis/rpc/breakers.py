@@ -77,11 +77,8 @@ class Breaker:
         self._probes = 0
         self._probe_at = 0.0
         self.state = BreakerState.CLOSED
-
-    @property
-    def open(self) -> bool:
+        self.open = False
         """Whether calls are refused, some probes aside."""
-        return self.state is not BreakerState.CLOSED
 
     def wait_seconds(self, now: float) -> float:
         """How long a call has to wait; 0 when it may pass. A call that passes calls `enter`."""
@@ -155,6 +152,7 @@ class Breaker:
 
     def _move(self, state: BreakerState, cause: str) -> None:
         self.state = state
+        self.open = state is not BreakerState.CLOSED
         if self._moved is not None:
             self._moved(state, cause)
 
@@ -230,7 +228,7 @@ class Breakers:
         Raises:
             ServiceError: UNAVAILABLE, with the time after which to retry.
         """
-        method = self.of(path)
+        method = self._methods.get(path) or self.of(path)
         if not self.upstream.open and not method.open:
             return
         now = time.monotonic()

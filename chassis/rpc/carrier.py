@@ -15,6 +15,7 @@ from chassis.batch import Item
 from chassis.context import Context
 from chassis.errors import Reason, ServiceError
 from chassis.rpc.breakers import Breakers
+from chassis.rpc.clocks import PeerClock
 from chassis.rpc.faults import UnreadableAnswerError, cancelled_by_caller, fault_of
 from chassis.rpc.lines import Lines
 from chassis.rpc.status import from_status
@@ -78,6 +79,7 @@ class Carrier:
         self.metadata = ((METADATA_TOKEN, service_token),)
         self.channel = _channel(target, identity)
         self._lines = Lines(self.channel, metadata=self.metadata)
+        self._clock = PeerClock()
 
     async def renew(self, grace_seconds: float) -> None:
         """Connects anew if the certificate was renewed. Calls under way end on the old channel."""
@@ -127,10 +129,20 @@ class Carrier:
     async def _send(self, message: _Message, outcomes: list[Carried | ServiceError]) -> None:
         answers: Sequence[Carried | ServiceError]
         try:
+            sent_at = time.monotonic()
+            message.request.clock, message.request.sent_at = self._clock.reading(sent_at)
             payload = await self._lines.exchange(
                 message.request.SerializeToString(), timeout_seconds=message.timeout_seconds
             )
-            answers = _read_answers(payload, asked=len(message.places))
+            arrived_at = time.monotonic()
+            response, answers = _read_answers(payload, asked=len(message.places))
+            self._clock.note(
+                response.clock,
+                sent_at=sent_at,
+                received_at=response.received_at,
+                answered_at=response.answered_at,
+                arrived_at=arrived_at,
+            )
         except (Exception, asyncio.CancelledError) as error:
             if cancelled_by_caller(error):
                 raise
@@ -167,8 +179,10 @@ def _channel(target: str, identity: TlsIdentity | None) -> grpc.aio.Channel:
     return grpc.aio.secure_channel(target, identity.channel_credentials(), options=options)
 
 
-def _read_answers(payload: bytes, *, asked: int) -> list[Carried | ServiceError]:
-    """The outcomes in a message's answer.
+def _read_answers(
+    payload: bytes, *, asked: int
+) -> tuple[carrier_pb2.CarryResponse, list[Carried | ServiceError]]:
+    """A message's answer, and the outcomes in it.
 
     Raises:
         UnreadableAnswerError: the answer is cut short, or has fewer or more outcomes than calls were sent.
@@ -183,7 +197,7 @@ def _read_answers(payload: bytes, *, asked: int) -> list[Carried | ServiceError]
         raise UnreadableAnswerError(str(error)) from error
     if len(answers) != asked:
         raise UnreadableAnswerError(f"{len(answers)} outcomes for {asked} calls")
-    return answers
+    return response, answers
 
 
 def _pack(path: str, items: Sequence[Item[bytes]], outcomes: list[Carried | ServiceError]) -> list[_Message]:

@@ -74,6 +74,8 @@ class Dispatcher:
                 request = ServiceError(Reason.INTERNAL)
             if isinstance(request, ServiceError):
                 outcomes[place] = request
+                # Its span ends here: it does not take part in the work of its neighbours.
+                self._end(method, request.reason.name, span, began)
             else:
                 items.append(Item(_for_operation(context, span), request))
                 places.append(place)
@@ -84,18 +86,14 @@ class Dispatcher:
                     worked = await self._answered(method, items)
             except asyncio.CancelledError:
                 # The callers have left, their deadlines have passed, or the process is stopping.
-                for outcome, span in zip(outcomes, spans, strict=True):
-                    code = outcome.reason.name if isinstance(outcome, ServiceError) else CANCELLED
-                    self._end(method, code, span, began)
+                for place in places:
+                    self._end(method, CANCELLED, spans[place], began)
                 raise
             finally:
                 self._in_flight -= len(items)
             for place, outcome in zip(places, worked, strict=True):
-                outcomes[place] = outcome
-        return [
-            self._finish(method, outcome, span, began)
-            for outcome, span in zip((each for each in outcomes if each is not None), spans, strict=True)
-        ]
+                outcomes[place] = self._finish(method, outcome, spans[place], began)
+        return [outcome for outcome in outcomes if outcome is not None]
 
     async def _answered(self, method: Method, items: Sequence[Item[Any]]) -> list[Outcome]:
         """The handler's outcomes, serialized. An exception of the handler becomes INTERNAL for each item."""

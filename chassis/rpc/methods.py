@@ -63,11 +63,11 @@ class Method:
     priority: Priority
     retry: RetryPolicy
     body_bytes_max: int
-    token_in_body: str
     csv_of: str
     refusals: tuple[str, ...]
     etag: str
     if_match: str
+    token_in_body: str
 
     @property
     def internal(self) -> bool:
@@ -129,11 +129,11 @@ def _method(descriptor: MethodDescriptor) -> Method:
         priority=_priority(policy, descriptor.input_type),
         retry=_retry_policy(policy.retry),
         body_bytes_max=policy.body_bytes_max or BODY_BYTES_MAX_DEFAULT,
-        token_in_body=policy.token_in_body,
         csv_of=policy.csv_of,
         refusals=tuple(policy.refusals),
         etag=policy.etag,
         if_match=policy.if_match,
+        token_in_body=policy.token_in_body,
     )
 
 

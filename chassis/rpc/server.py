@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import aclosing, suppress
@@ -106,6 +107,8 @@ class Server:
         self._streams: set[asyncio.Task[Any]] = set()
         self._idle_lines: set[RpcContext] = set()
         self._stalls = StallWatch()
+        # It names the clock of this process; a restarted process may run elsewhere, with another clock.
+        self._clock = random.getrandbits(63) | 1
         self._stopping = False
         self._health = HealthService()
         rpc_handlers: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {
@@ -183,7 +186,11 @@ class Server:
         if method is None or method.server_streaming:
             count = len(request.calls)
             return _carried([not_served(request.method)] * count, [""] * count)
-        sent_at = time.monotonic() - self._stalls.seconds()
+        received_at = time.monotonic()
+        if request.clock == self._clock:
+            sent_at = min(request.sent_at, received_at)
+        else:
+            sent_at = received_at - self._stalls.seconds()
         answers = await self._dispatcher.run(
             method,
             [
@@ -202,7 +209,14 @@ class Server:
                 for carried in request.calls
             ],
         )
-        return _carried(answers, [carried.user_id for carried in request.calls])
+        carried = _carried(answers, [carried.user_id for carried in request.calls])
+        # The bytes of two messages in a row are the bytes of both merged.
+        return (
+            carried
+            + carrier_pb2.CarryResponse(
+                clock=self._clock, received_at=received_at, answered_at=time.monotonic()
+            ).SerializeToString()
+        )
 
     def _plain_handler(self, method: Method) -> grpc.RpcMethodHandler[Any, Any]:
         async def unary(payload: bytes, context: RpcContext) -> bytes:

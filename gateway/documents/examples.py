@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, cast
 
+from google.protobuf import json_format, message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
+from chassis.rpc.validation import validate
 from gateway.documents.rules import WELL_KNOWN, rules_of
 from protos.buf.validate import validate_pb2
 
@@ -93,6 +95,20 @@ def _object(
     return made
 
 
+def _valid_object(message: Descriptor, depth: int) -> dict[str, Any]:
+    """An example with all fields; with fewer, if a rule over several fields refuses all of them together."""
+    whole = _object(message, (), None, depth)
+    if not message.GetOptions().Extensions[cast("Any", validate_pb2.message)].cel:
+        return whole
+    candidates = [whole, *({name: value} for name, value in whole.items())]
+    return next((each for each in candidates if _is_valid(message, each)), whole)
+
+
+def _is_valid(message: Descriptor, example: dict[str, Any]) -> bool:
+    made = json_format.ParseDict(example, message_factory.GetMessageClass(message)())
+    return validate(made) is None
+
+
 def _value(field: FieldDescriptor, depth: int) -> Any:
     named = _BY_NAME.get(field.name)
     if named is not None and _fits(field, named):
@@ -102,7 +118,8 @@ def _value(field: FieldDescriptor, depth: int) -> Any:
         return {"a": _one(entry.fields_by_name["value"], rules_of(field).map.values, depth)}
     if not field.is_repeated:
         return _one(field, rules_of(field), depth)
-    return [_one(field, rules_of(field).repeated.items, depth)] if depth else []
+    rules = rules_of(field).repeated
+    return [_one(field, rules.items, depth)] * max(1, rules.min_items) if depth else []
 
 
 def _fits(field: FieldDescriptor, value: Any) -> bool:
@@ -123,7 +140,7 @@ def _one(field: FieldDescriptor, rules: validate_pb2.FieldRules, depth: int) -> 
     if message is not None:
         if message.full_name in WELL_KNOWN:
             return _well_known(message)
-        return _object(message, (), None, depth - 1) if depth else {}
+        return _valid_object(message, depth - 1) if depth else {}
     if field.enum_type is not None:
         refused = set(rules.enum.not_in)
         return next(

@@ -23,7 +23,7 @@ _EXPLANATIONS: Mapping[Reason, Explanation] = {
     ),
     Reason.IDEMPOTENCY_KEY_MISSING: Explanation(
         "The operation changes something, so it needs an `Idempotency-Key`, and the request has none.",
-        "Make one key for each action of the user, such as a UUID, and send it with every try of this action.",
+        "Make one key for each action of the user, such as a UUID, and send it with each try of it.",
     ),
     Reason.IDEMPOTENCY_KEY_REUSED: Explanation(
         "The caller has used this key before, for a request with other content.",

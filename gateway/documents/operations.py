@@ -28,6 +28,7 @@ from gateway.routes import Route
 from gateway.transcoding.requests import WHOLE_BODY
 
 JSON = "application/json"
+TEXT_CSV = "text/csv"
 PROBLEM = {"$ref": "#/components/schemas/Problem"}
 
 _VARIABLE = re.compile(r"\{([^}=]+)(?:=\*)?\}")
@@ -51,7 +52,8 @@ class Operations:
             "tags": [tag_of(route)],
             "summary": _summary(described, method.name),
             "description": " ".join(filter(None, [described, f"Roles: {', '.join(roles)}."])),
-            "security": [{"bearer": []}],
+            # The token may be in the body instead, for what a page sends while it is being closed.
+            "security": [{"bearer": []}, *([{}] if method.token_in_body else ())],
             "x-roles": roles,
             "parameters": [*self._path_and_query(route), *_header_parameters(route)],
         }
@@ -100,7 +102,9 @@ class Operations:
     def _successes(self, route: Route) -> dict[str, Any]:
         message = body_type(route)
         example = example_of(message)
-        content = {JSON: {"schema": self._schemas.answer(message), "example": example}}
+        content: dict[str, Any] = {JSON: {"schema": self._schemas.answer(message), "example": example}}
+        if route.table is not None:
+            content[TEXT_CSV] = {"schema": {"type": "string"}}
         headers = headers_of_success(route.method)
         if not route.method.created_unless:
             return {"200": {"description": "Done.", "headers": headers, "content": content}}
@@ -109,7 +113,7 @@ class Operations:
             "201": {
                 "description": "Created.",
                 "headers": headers,
-                "content": {JSON: {**content[JSON], "example": {**example, flag: False}}},
+                "content": {**content, JSON: {**content[JSON], "example": {**example, flag: False}}},
             },
             "200": {
                 "description": f"It was there before: `{flag}` is true.",

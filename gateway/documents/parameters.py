@@ -13,6 +13,7 @@ from gateway.request_headers import (
     TIMEOUT_SECONDS_DEFAULT,
     TIMEOUT_SECONDS_MAX,
     TIMEOUT_SECONDS_MIN,
+    TIMEOUT_SECONDS_PATTERN,
 )
 
 _PARAMETERS = "#/components/parameters/"
@@ -53,14 +54,12 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "name": REQUEST_TIMEOUT,
         "in": "header",
         "description": (
-            f"How many seconds the caller waits for the answer; {TIMEOUT_SECONDS_DEFAULT:g} without this "
-            "header. When the time is over, the answer is 504 `DEADLINE_EXCEEDED`."
+            f"How many seconds the caller waits for the answer: {TIMEOUT_SECONDS_MIN:g} to "
+            f"{TIMEOUT_SECONDS_MAX:g}, {TIMEOUT_SECONDS_DEFAULT:g} without this header. "
+            "When the time is over, the answer is 504 `DEADLINE_EXCEEDED`."
         ),
-        "schema": {
-            "type": "integer",
-            "minimum": max(1, int(TIMEOUT_SECONDS_MIN)),
-            "maximum": int(TIMEOUT_SECONDS_MAX),
-        },
+        "schema": {"type": "string", "pattern": f"^({TIMEOUT_SECONDS_PATTERN})$"},
+        "example": "5",
     },
     REQUEST_ID: {
         "name": REQUEST_ID,
@@ -68,7 +67,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "description": (
             "An id for the logs; the answer returns it. The gateway makes one if it is absent or not valid."
         ),
-        "schema": {"type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9._:/+=@\-]{0,127}$"},
+        "schema": {"type": "string"},
     },
 }
 HEADERS: dict[str, dict[str, Any]] = {
@@ -83,6 +82,10 @@ HEADERS: dict[str, dict[str, Any]] = {
     },
     "ETag": {
         "description": "The version of the document, for `If-Match`.",
+        "schema": {"type": "string"},
+    },
+    "Link": {
+        "description": 'Of `text/csv`: the next page, `rel="next"` (RFC 8288). The last one has none.',
         "schema": {"type": "string"},
     },
     "RateLimit-Policy": {
@@ -109,6 +112,7 @@ def headers_of_success(method: Method) -> dict[str, Any]:
         REQUEST_ID,
         *(["Idempotent-Replayed"] if method.key_required else ()),
         *(["ETag"] if method.etag else ()),
+        *(["Link"] if method.csv_of else ()),
         "RateLimit-Policy",
         "RateLimit",
     ]

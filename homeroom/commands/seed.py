@@ -14,7 +14,7 @@ from homeroom.keys import DevelopmentKeys
 
 
 def seed(*, data: DataOption = DEFAULT) -> None:
-    """Create the demo's accounts, tests and questions through the HTTP API; a second time changes nothing."""
+    """Create the demo's school through the HTTP API; a second time changes nothing."""
     directory = DataDirectory(data)
     stack = running_or_fail(directory)
     token = DevelopmentKeys(directory.keys).token("demo-admin", ("admin",))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import IntEnum
+from enum import IntEnum, StrEnum
+from typing import NamedTuple
 
 from chassis.errors import Reason, ServiceError
-from progress_service.domain.courses import START, CourseId, Edition, LessonName
+from progress_service.domain.courses import START, UNKNOWN_COURSE, CourseId, Edition, LessonName
 from progress_service.domain.statistics import UserId
 
 
@@ -32,14 +33,19 @@ class Standing:
 
     `since_revision` is the course's revision at the enrollment, None without one. `completed` has the
     revision at which each lesson was completed. `version` is that of the learner's progress, `read_at` the
-    database's clock.
+    database's clock. A reset begins an epoch at `reset_at`: everything here is of the current one, and
+    `enrolled_before` tells whether there is an enrollment of an earlier one.
     """
 
     user_id: UserId
     course_id: CourseId
     version: int
     read_at: datetime
+    epoch: int = 0
+    reset_at: datetime | None = None
     since_revision: int | None = None
+    enrolled_before: bool = False
+    enrolled_at: datetime | None = None
     finished_at: datetime | None = None
     completed: Mapping[LessonName, int] = field(default_factory=dict)
     started: frozenset[LessonName] = frozenset()
@@ -59,9 +65,54 @@ class CourseAccess:
     offered: int
     lessons: Mapping[LessonName, Access]
 
+    @property
+    def completed_lessons(self) -> int:
+        return sum(access is Access.COMPLETED for access in self.lessons.values())
+
+    @property
+    def total_lessons(self) -> int:
+        """The lessons on offer, and those completed before they were left out."""
+        left_out = list(self.lessons.values())[self.offered :]
+        return self.offered + sum(access is Access.COMPLETED for access in left_out)
+
+    def locked(self, names: Iterable[LessonName]) -> list[LessonName]:
+        """Those of these lessons that are not open, or not known here."""
+        return [name for name in names if (access := self.of(name)) is None or not access.open]
+
     def of(self, name: LessonName) -> Access | None:
         """None if the course does not offer the lesson to this learner."""
         return self.lessons.get(name)
+
+
+class Source(StrEnum):
+    """Where an answer comes from."""
+
+    CACHE = "cache"
+    STORE = "store"
+
+
+class AccessQuery(NamedTuple):
+    """A learner's question about a lesson. The answer must not be older than `min_version`."""
+
+    user_id: UserId
+    name: LessonName
+    min_version: int = 0
+    course_id: CourseId = UNKNOWN_COURSE
+
+
+class ProgressQuery(NamedTuple):
+    """A learner's question about a course. The answer must not be older than `min_version`."""
+
+    user_id: UserId
+    course_id: CourseId
+    min_version: int = 0
+
+
+class AccessAnswer(NamedTuple):
+    """What a course is to a learner, and where that comes from."""
+
+    access: CourseAccess
+    source: Source
 
 
 def access_of(edition: Edition, standing: Standing) -> CourseAccess:

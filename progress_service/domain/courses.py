@@ -12,6 +12,9 @@ from chassis.errors import FieldViolation, Reason, ServiceError, invalid_field, 
 
 CourseId = NewType("CourseId", str)
 
+UNKNOWN_COURSE = CourseId("")
+"""Stands in a request about a lesson until the course of its module has been looked up."""
+
 COURSES_MAX = 10_000
 LESSONS_MAX = 1000
 # With those that are no longer offered.
@@ -118,6 +121,11 @@ class Edition:
         for (lesson, after), until in self.successions.items():
             found.setdefault(after, []).append((lesson, until))
         return found
+
+    @cached_property
+    def offered(self) -> frozenset[LessonName]:
+        """The lessons on offer."""
+        return frozenset(self.order)
 
     def after(self, name: LessonName) -> LessonName | None:
         """The lesson that comes after this one now; None at the end, and for a lesson no longer offered."""

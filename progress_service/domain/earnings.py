@@ -36,9 +36,9 @@ class Earning:
 class Gain:
     """An addition to a learner's progress in a specialization.
 
-    `granted_level` is a level that an instructor has granted by advancing the license, or 0, and
-    `license_max_level` the highest level that the license knows. `epoch` is that of the specialization now;
-    it is used if the learner has no progress in the specialization yet.
+    `granted_level` is a level that an instructor has granted by advancing the license, or that another system
+    knew, or 0; `license_max_level` is the highest level that the license knows. `epoch` is that of the
+    specialization now; it is used if the learner has no progress in the specialization yet.
     """
 
     user_id: UserId

@@ -11,9 +11,9 @@ from chassis.process.background import step_deadline
 from chassis.telemetry.metrics import Metrics
 from progress_service.domain.desyncs import Action
 from progress_service.domain.sync_runs import BY_SCHEDULE, REASON, Change, Order, Outcome
-from progress_service.store.grants import GrantStore
 from progress_service.store.level_reads import LevelReader
 from progress_service.store.sync_changes import SyncChangeStore
+from progress_service.store.sync_grants import GrantStore
 from progress_service.subscription_client import SubscriptionClient
 
 CHANGES_AT_ONCE_MAX = 128

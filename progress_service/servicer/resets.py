@@ -8,7 +8,7 @@ from chassis.rpc.timestamps import timestamp
 from progress_service.domain.resets import Reset, ResetOrder, Scope
 from progress_service.domain.statistics import UserId
 from progress_service.operations.resets import ResetOperations
-from progress_service.servicer.statistics import COUNT_SHOWN_MAX
+from progress_service.servicer.counts import shown
 from protos.progress.v1 import resets_pb2 as pb
 
 SERVICE = "/homeroom.progress.v1.ResetService"
@@ -44,5 +44,5 @@ def _response(reset: Reset) -> pb.ResetProgressResponse:
     return pb.ResetProgressResponse(
         epoch=reset.epoch,
         reset_at=timestamp(reset.reset_at),
-        version=min(reset.version, COUNT_SHOWN_MAX),
+        version=shown(reset.version),
     )

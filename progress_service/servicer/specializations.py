@@ -14,7 +14,7 @@ from progress_service.domain.specializations import (
     check_levels,
 )
 from progress_service.operations.specializations import SpecializationOperations
-from progress_service.servicer.statistics import COUNT_SHOWN_MAX
+from progress_service.servicer.counts import shown
 from protos.progress.v1 import specializations_pb2 as pb
 
 SERVICE = "/homeroom.progress.v1.SpecializationService"
@@ -79,7 +79,7 @@ def _specialization(specialization: Specialization) -> pb.Specialization:
 def _progress(progress: SpecializationProgress) -> pb.SpecializationProgress:
     return pb.SpecializationProgress(
         specialization=progress.specialization,
-        xp=min(progress.xp, COUNT_SHOWN_MAX),
+        xp=shown(progress.xp),
         level=progress.level,
         max_level=progress.max_level,
         next_level_xp=progress.next_level_xp,

@@ -8,14 +8,12 @@ from chassis.rpc.timestamps import moment_of, timestamp
 from progress_service.domain.statistics import Recording, SessionId, SessionResult, UserId, Verdict
 from progress_service.operations.results import ResultOperations
 from progress_service.operations.statistics import LearnerStats, StatisticsOperations
+from progress_service.servicer.counts import shown
 from protos.progress.v1 import progress_pb2
 
 SERVICE = "/homeroom.progress.v1.StatisticsService"
 GET_STATS = f"{SERVICE}/GetStats"
 RECORD_SESSION_RESULT = f"{SERVICE}/RecordSessionResult"
-
-COUNT_SHOWN_MAX = 2**31 - 1
-"""The counts of the contract are int32. A greater count, exact in the database, is shown as this one."""
 
 
 def handlers(*, results: ResultOperations, statistics: StatisticsOperations) -> list[Handler]:
@@ -47,7 +45,7 @@ def _session_result(item: Item[progress_pb2.RecordSessionResultRequest]) -> Sess
 
 def _recorded_response(recording: Recording) -> progress_pb2.RecordSessionResultResponse:
     return progress_pb2.RecordSessionResultResponse(
-        recorded=recording.verdict is Verdict.RECORDED, version=_shown(recording.version)
+        recorded=recording.verdict is Verdict.RECORDED, version=shown(recording.version)
     )
 
 
@@ -56,19 +54,15 @@ def _stats_response(stats: LearnerStats) -> progress_pb2.GetStatsResponse:
     return progress_pb2.GetStatsResponse(
         stats=progress_pb2.Stats(
             user_id=totals.user_id,
-            enrolled=_shown(totals.enrolled),
-            completed_lessons=_shown(totals.completed_lessons),
-            completed_sessions=_shown(totals.completed_sessions),
-            questions_answered=_shown(totals.questions_answered),
-            answers=_shown(totals.answers),
-            correct=_shown(totals.correct),
-            xp=_shown(totals.xp),
+            enrolled=shown(totals.enrolled),
+            completed_lessons=shown(totals.completed_lessons),
+            completed_sessions=shown(totals.completed_sessions),
+            questions_answered=shown(totals.questions_answered),
+            answers=shown(totals.answers),
+            correct=shown(totals.correct),
+            xp=shown(totals.xp),
             streak_days=stats.streak_days,
-            version=_shown(totals.version),
+            version=shown(totals.version),
             updated_at=timestamp(totals.updated_at),
         )
     )
-
-
-def _shown(count: int) -> int:
-    return min(count, COUNT_SHOWN_MAX)

@@ -22,12 +22,10 @@ from progress_service.domain.sync_runs import (
 )
 from progress_service.operations.comparison import Scope, StoreComparison
 from progress_service.operations.sync_orders import SyncOrders
+from progress_service.servicer.counts import shown
 from protos.progress.v1 import sync_pb2 as pb
 
 SERVICE = "/homeroom.progress.v1.SyncService"
-
-COUNT_SHOWN_MAX = 2**31 - 1
-"""The counts of the contract are int32. A greater count, exact in the database, is shown as this one."""
 
 _DIRECTIONS = {
     pb.PROGRESS_TO_LICENSE: Direction.PROGRESS_TO_LICENSE,
@@ -183,18 +181,14 @@ def _run(run: Run) -> pb.SyncRun:
         started_at=timestamp(run.started_at),
         finished_at=timestamp(run.finished_at),
         statistics=pb.SyncStatistics(
-            compared=_shown(counts.compared),
-            level_mismatches=_shown(counts.level_mismatches),
-            progress_without_license=_shown(counts.progress_without_license),
-            license_without_progress=_shown(counts.license_without_progress),
-            planned=_shown(counts.planned),
-            applied=_shown(counts.applied),
-            unchanged=_shown(counts.unchanged),
-            needs_decision=_shown(counts.needs_decision),
-            failed=_shown(counts.failed),
+            compared=shown(counts.compared),
+            level_mismatches=shown(counts.level_mismatches),
+            progress_without_license=shown(counts.progress_without_license),
+            license_without_progress=shown(counts.license_without_progress),
+            planned=shown(counts.planned),
+            applied=shown(counts.applied),
+            unchanged=shown(counts.unchanged),
+            needs_decision=shown(counts.needs_decision),
+            failed=shown(counts.failed),
         ),
     )
-
-
-def _shown(count: int) -> int:
-    return min(count, COUNT_SHOWN_MAX)

@@ -99,21 +99,25 @@ _COUNT = f"""
 """
 
 
-async def earn(connection: Connection, earnings: Sequence[Earning]) -> dict[UserId, Earned]:
+async def earn(
+    connection: Connection, earnings: Sequence[Earning], *, tell: bool = True
+) -> dict[UserId, Earned]:
     """Count these earnings inside the caller's transaction; what they came to, for each of their learners.
 
     The learners must be locked by their rows of totals (`store/learners.py`). An operation id that is in the
     ledger already earns nothing. An earning without XP leaves no entry in the ledger, so its caller must know
     that it is new, by a unique row of its own. Each earning that counts raises its learner's version by one.
 
-    If an `Earned` has levels, wake the relay after the commit.
+    If an `Earned` has levels, wake the relay after the commit. Without `tell`, subscription_service is told
+    nothing, and the caller has to see to it that the licenses follow.
     """
     if not earnings:
         return {}
     learners = sorted({earning.user_id for earning in earnings})
     rows = await connection.fetch(_COUNT, as_rows(earnings), learners)
+    gains = [_gain(row) for row in rows if row["gained"]]
     levels: dict[UserId, list[LevelChange]] = defaultdict(list)
-    for change in await raise_levels(connection, [_gain(row) for row in rows if row["gained"]]):
+    for change in await raise_levels(connection, gains, tell=tell):
         levels[change.user_id].append(change)
     achievements = await award(
         connection,

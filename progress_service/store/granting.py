@@ -11,12 +11,12 @@ from progress_service.store.learners import raise_versions
 from progress_service.store.levels import raise_levels
 
 
-async def grant(connection: Connection, gains: Sequence[Gain]) -> list[LevelChange]:
+async def grant(connection: Connection, gains: Sequence[Gain], *, tell: bool = True) -> list[LevelChange]:
     """Raise levels as `raise_levels` does, and with them the learners' versions and achievements.
 
     The learners must be locked. Wake the relay after the commit if a change is told.
     """
-    changes = await raise_levels(connection, gains)
+    changes = await raise_levels(connection, gains, tell=tell)
     learners = sorted({change.user_id for change in changes if change.reached})
     if learners:
         await raise_versions(connection, learners)

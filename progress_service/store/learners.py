@@ -40,6 +40,11 @@ async def insert_learners(database: Database, user_ids: Collection[UserId], *, d
     await database.execute_write(_INSERT_LEARNERS, list(user_ids), deadline=deadline, name="insert_learners")
 
 
+async def add_learners(connection: Connection, user_ids: Collection[UserId]) -> None:
+    """The same inside the caller's transaction, whose lock timeout is a quarter of a second from then on."""
+    await connection.execute(_INSERT_LEARNERS, list(user_ids))
+
+
 async def lock_learners(
     connection: Connection, user_ids: Iterable[UserId], *, wait: bool
 ) -> frozenset[UserId]:

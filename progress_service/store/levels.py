@@ -58,18 +58,24 @@ _RAISE_LEVELS = """
 """
 
 
-async def raise_levels(connection: Connection, gains: Sequence[Gain]) -> list[LevelChange]:
+async def raise_levels(
+    connection: Connection, gains: Sequence[Gain], *, tell: bool = True
+) -> list[LevelChange]:
     """Add these gains, at most one for each learner and specialization, whose learners must be locked.
 
     Each change of a level gets its order in the outbox, except a granted level that the license has already.
-    The gains must belong to the current epochs.
+    Without `tell` none does. The gains must belong to the current epochs.
     """
     if not gains:
         return []
     rows = await connection.fetch(_RAISE_LEVELS, as_rows(gains))
     granted = {(gain.user_id, gain.specialization): gain for gain in gains if gain.granted_level}
     changes = [
-        from_row(LevelChange, row, told=_is_news(row, granted.get((row["user_id"], row["specialization"]))))
+        from_row(
+            LevelChange,
+            row,
+            told=tell and _is_news(row, granted.get((row["user_id"], row["specialization"]))),
+        )
         for row in rows
     ]
     await append_orders(connection, [order_of(change) for change in changes if change.told])

@@ -94,6 +94,16 @@ def end_idle(session: Session, allowed: timedelta) -> Session:
     return _close(session, SessionState.EXPIRED, CloseReason.LEASE_LOST, passed=False, at=ended_at)
 
 
+def close_for_administrator(session: Session, definition: Definition, *, now: datetime) -> Session:
+    """The session after somebody else has ended it; raises like `abandon`.
+
+    What was answered counts as if the time had run out.
+    """
+    state = SessionState.EXPIRED if session.answered else SessionState.ABANDONED
+    passed = _enough(session, definition) and session.answered > 0
+    return _close(session, state, CloseReason.ADMINISTRATOR, passed=passed, at=now)
+
+
 def lease_end(session: Session, times: TimeRules) -> datetime | None:
     """When a session loses its lease; None for one that needs none.
 
@@ -115,16 +125,6 @@ def lease_end(session: Session, times: TimeRules) -> datetime | None:
 def lose_lease(session: Session, *, at: datetime) -> Session:
     """The session, ended because nobody has used it; raises like `abandon`."""
     return _close(session, SessionState.ABANDONED, CloseReason.NEVER_USED, passed=False, at=at)
-
-
-def close_for_administrator(session: Session, definition: Definition, *, now: datetime) -> Session:
-    """The session after somebody else has ended it; raises like `abandon`.
-
-    What was answered counts as if the time had run out.
-    """
-    state = SessionState.EXPIRED if session.answered else SessionState.ABANDONED
-    passed = _enough(session, definition) and session.answered > 0
-    return _close(session, state, CloseReason.ADMINISTRATOR, passed=passed, at=now)
 
 
 def as_of(session: Session, definition: Definition | None, *, now: datetime, grace: timedelta) -> Session:

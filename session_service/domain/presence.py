@@ -23,7 +23,8 @@ class Heartbeat:
 class Presence:
     """What is known of a session's learner, after a heartbeat or a departure.
 
-    `seq` is the highest one of the session's heartbeats, 0 before the first.
+    `seq` is the highest one of the session's heartbeats, 0 before the first. `counted` says whether this
+    heartbeat has just become the highest one.
     """
 
     user_id: str
@@ -32,6 +33,7 @@ class Presence:
     deadline_at: datetime | None
     engaged_seconds: float
     seq: int
+    counted: bool = False
 
     @property
     def key(self) -> SessionKey:

@@ -140,6 +140,7 @@ class TimelineEntry:
     choice: str | None
     correct: bool | None
     occurred_at: datetime | None
+    occurred_at_clamped: bool | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from chassis import failpoints
 from chassis.batch import Item, Outcome, latest_deadline
@@ -75,13 +76,10 @@ class SessionChanges:
         Raises ServiceError and OutcomeUnknown.
         """
 
-        def decide(locked: LockedSession) -> Changes:
-            draft = Draft(session=locked.session, edition=locked.edition, times=self._times)
-            draft.catch_up(locked.now, "")
-            draft.tell(THE_SERVICE, locked.now)
-            return draft.changes()
+        def act(draft: Draft, now: datetime) -> None:
+            draft.catch_up(now, "")
 
-        return await self._close(keys, decide, deadline)
+        return await self._sweep(keys, act, deadline)
 
     async def close_idle(self, keys: Sequence[SessionKey], *, deadline: float) -> list[Session]:
         """Close those of these sessions that are idle and not locked by another; returns them.
@@ -89,14 +87,11 @@ class SessionChanges:
         Raises ServiceError and OutcomeUnknown.
         """
 
-        def decide(locked: LockedSession) -> Changes:
-            draft = Draft(session=locked.session, edition=locked.edition, times=self._times)
-            if locked.session.idle(locked.now, self._times.idle_allowed):
-                draft.move(end_idle(locked.session, self._times.idle_allowed), "")
-            draft.tell(THE_SERVICE, locked.now)
-            return draft.changes()
+        def act(draft: Draft, now: datetime) -> None:
+            if draft.session.idle(now, self._times.idle_allowed):
+                draft.move(end_idle(draft.session, self._times.idle_allowed), "")
 
-        return await self._close(keys, decide, deadline)
+        return await self._sweep(keys, act, deadline)
 
     async def close_unused(self, keys: Sequence[SessionKey], *, deadline: float) -> list[Session]:
         """Close those of these sessions that have lost their lease and are not locked by another.
@@ -106,28 +101,35 @@ class SessionChanges:
         Raises ServiceError and OutcomeUnknown.
         """
 
+        def act(draft: Draft, now: datetime) -> None:
+            draft.catch_up(now, "")
+            if not draft.session.live:
+                return
+            end = lease_end(draft.session, self._times)
+            if end is not None and now >= end:
+                draft.move(lose_lease(draft.session, at=end), "")
+            else:
+                draft.session = replace(draft.session, lease_check_at=end)
+
+        changed = await self._sweep(keys, act, deadline)
+        return [session for session in changed if not session.live]
+
+    async def _sweep(
+        self, keys: Sequence[SessionKey], act: Callable[[Draft, datetime], None], deadline: float
+    ) -> list[Session]:
+        """Let the service itself act on those of these sessions that are free; returns the changed ones."""
+
         def decide(locked: LockedSession) -> Changes:
             draft = Draft(session=locked.session, edition=locked.edition, times=self._times)
-            draft.catch_up(locked.now, "")
-            end = lease_end(draft.session, self._times)
-            if draft.session.live and end is not None and locked.now >= end:
-                draft.move(lose_lease(draft.session, at=end), "")
-            elif draft.session.live:
-                draft.session = replace(draft.session, lease_check_at=end)
+            act(draft, locked.now)
             draft.tell(THE_SERVICE, locked.now)
             return draft.changes()
 
-        changed = await self._close(keys, decide, deadline)
-        return [session for session in changed if not session.live]
-
-    async def _close(
-        self, keys: Sequence[SessionKey], decide: Callable[[LockedSession], Changes], deadline: float
-    ) -> list[Session]:
-        closed = await self._store.change_free_sessions(keys, decide, deadline=deadline)
-        if closed:
+        changed = await self._store.change_free_sessions(keys, decide, deadline=deadline)
+        if changed:
             await failpoints.hit_async("session.after_sweep")
             self._wake_relay()
-        return closed
+        return changed
 
     async def _change(
         self,
@@ -151,7 +153,6 @@ class SessionChanges:
             drafts = Drafts(decide, times=self._times, own=own)
             outcomes = drafts.carry_out(items, facts)
             changes = drafts.changes()
-            failpoints.hit("session.change_decided")
             return outcomes, changes
 
         try:
@@ -161,7 +162,6 @@ class SessionChanges:
         except OutcomeUnknown:
             own.update(drafts.responses())
             raise
-        await failpoints.hit_async("session.after_change")
         if changes.events:
             self._wake_relay()
         unspent += [session.hold for session in changes.sessions if ended_unspent(session)]

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from chassis.batch import Item, Outcome
 from chassis.errors import Reason, ServiceError
 from chassis.postgres.idempotency import CompletedCall
 from chassis.postgres.refusals import busy
+from session_service.domain.presence import Heartbeat, Presence
 from session_service.domain.sessions import AnswerRequest, CloseRequest, JudgedAnswer, Session
 from session_service.operations.change_sessions import answering, completing
 from session_service.operations.drafts import Draft
+from session_service.operations.record_presence import SessionPresence
 from session_service.operations.session_changes import SessionChanges
 
-# Operations of one transaction; the uploads of one message are split at this size.
+# Operations that are carried out together; the uploads of one message are split at this size.
 OPERATIONS_PER_TRANSACTION_MAX = 400
 
-OperationRequest = AnswerRequest | CloseRequest
+KeyedRequest = AnswerRequest | CloseRequest
+OperationRequest = KeyedRequest | Heartbeat
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +32,9 @@ class UploadedOperation:
     op_id: str
     item: Item[OperationRequest] | ServiceError
 
-    @property
-    def completes(self) -> bool:
-        """Whether it ends the session, so that it comes after the others."""
-        return isinstance(self.item, Item) and isinstance(self.item.request, CloseRequest)
+    def asks_for(self, kind: type[OperationRequest]) -> bool:
+        """Whether it can be carried out, and is of this kind."""
+        return isinstance(self.item, Item) and isinstance(self.item.request, kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class OperationOutcome:
     """What became of an operation."""
 
     operation: UploadedOperation
-    outcome: Outcome
+    outcome: Outcome | Presence
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +56,9 @@ class StoredAnswers:
 class Uploads:
     """Carries out uploads; each operation goes the way of its own route."""
 
-    def __init__(self, *, changes: SessionChanges, stored: StoredAnswers) -> None:
+    def __init__(self, *, changes: SessionChanges, presence: SessionPresence, stored: StoredAnswers) -> None:
         self._changes = changes
+        self._presence = presence
         self._answer = answering(stored.answer)
         self._complete = completing(stored.completion)
 
@@ -70,43 +74,42 @@ class Uploads:
     async def _carry_out(
         self, uploads: Sequence[Sequence[UploadedOperation]]
     ) -> list[list[OperationOutcome]]:
-        """All operations but the completions in one transaction, then the completions in another.
+        """The heartbeats in one transaction, then the answers, then the completions.
 
         A session is not completed while one of its operations has to be sent again: it would be refused then.
         """
-        first = [each for upload in uploads for each in upload if not each.completes]
-        outcomes = await self._apply(first)
-        complete = [
-            each
+        outcomes: dict[int, Outcome | Presence] = {
+            id(each): each.item
             for upload in uploads
-            if not any(_worth_a_retry(outcomes[id(other)]) for other in upload if not other.completes)
             for each in upload
-            if each.completes
-        ]
-        outcomes |= await self._apply(complete)
+            if isinstance(each.item, ServiceError)
+        }
+        for kind in (Heartbeat, AnswerRequest, CloseRequest):
+            due = [
+                each
+                for upload in uploads
+                if kind is not CloseRequest or not _unfinished(upload, outcomes)
+                for each in upload
+                if each.asks_for(kind)
+            ]
+            outcomes.update(zip(map(id, due), await self._apply(kind, due), strict=True))
         too_early = busy("Other operations of this upload must be sent again first")
         return [
             [OperationOutcome(each, outcomes.get(id(each), too_early)) for each in upload]
             for upload in uploads
         ]
 
-    async def _apply(self, operations: Sequence[UploadedOperation]) -> dict[int, Outcome]:
-        """The outcome of each of these operations, by its identity."""
-        outcomes: dict[int, Outcome] = {}
-        valid: list[UploadedOperation] = []
-        items: list[Item[OperationRequest]] = []
-        for each in operations:
-            if isinstance(each.item, ServiceError):
-                outcomes[id(each)] = each.item
-            else:
-                valid.append(each)
-                items.append(each.item)
-        if items:
-            applied = await self._changes.apply(items, self._decide)
-            outcomes.update((id(each), outcome) for each, outcome in zip(valid, applied, strict=True))
-        return outcomes
+    async def _apply(
+        self, kind: type[OperationRequest], operations: Sequence[UploadedOperation]
+    ) -> Sequence[Outcome | Presence]:
+        items: list[Item[Any]] = [each.item for each in operations if isinstance(each.item, Item)]
+        if not items:
+            return []
+        if kind is Heartbeat:
+            return await self._presence.record_heartbeats(items)
+        return await self._changes.apply(items, self._decide)
 
-    def _decide(self, draft: Draft, item: Item[OperationRequest], now: datetime) -> CompletedCall:
+    def _decide(self, draft: Draft, item: Item[KeyedRequest], now: datetime) -> CompletedCall:
         request = item.request
         if isinstance(request, AnswerRequest):
             return self._answer(draft, item.asking(request), now)
@@ -129,8 +132,10 @@ def _in_transactions(
         yield group
 
 
-def _worth_a_retry(outcome: Outcome) -> bool:
-    return isinstance(outcome, ServiceError) and outcome.reason.retryable
+def _unfinished(upload: Sequence[UploadedOperation], outcomes: Mapping[int, Outcome | Presence]) -> bool:
+    """Whether an operation of the upload has to be sent again."""
+    became = [outcomes.get(id(each)) for each in upload]
+    return any(isinstance(each, ServiceError) and each.reason.retryable for each in became)
 
 
 def is_conflict(error: ServiceError) -> bool:

@@ -13,12 +13,13 @@ from session_service.servicer.session_messages import STATES
 from session_service.servicer.session_requests import named_session_id
 
 SERVICE = "/homeroom.session.v1.PresenceService"
+RECORD_HEARTBEAT = f"{SERVICE}/RecordHeartbeat"
 
 
 def handlers(*, presence: SessionPresence) -> list[Handler]:
     """The signs of life of a learner's sessions."""
     return [
-        plain(f"{SERVICE}/RecordHeartbeat", _heartbeat, presence.record_heartbeats, _recorded),
+        plain(RECORD_HEARTBEAT, heartbeat_request, presence.record_heartbeats, recorded),
         plain(
             f"{SERVICE}/LeaveSession",
             _left,
@@ -28,7 +29,8 @@ def handlers(*, presence: SessionPresence) -> list[Handler]:
     ]
 
 
-def _heartbeat(item: Item[pb.RecordHeartbeatRequest]) -> Heartbeat:
+def heartbeat_request(item: Item[pb.RecordHeartbeatRequest]) -> Heartbeat:
+    """A heartbeat; raises ServiceError for a malformed session id."""
     message = item.request
     return Heartbeat(named_session_id(message.session_id), message.seq, message.visible)
 
@@ -37,7 +39,8 @@ def _left(item: Item[pb.LeaveSessionRequest]) -> SessionId:
     return named_session_id(item.request.session_id)
 
 
-def _recorded(known: Presence) -> pb.RecordHeartbeatResponse:
+def recorded(known: Presence) -> pb.RecordHeartbeatResponse:
+    """The answer to a heartbeat."""
     return pb.RecordHeartbeatResponse(
         engaged_seconds=known.engaged_seconds,
         state=STATES[known.state],

@@ -127,4 +127,5 @@ def _answer(entry: TimelineEntry) -> pb.TimelineEvent.Answer:
         choice=entry.choice,
         correct=entry.correct,
         occurred_at=timestamp(entry.occurred_at),
+        occurred_at_clamped=entry.occurred_at_clamped,
     )

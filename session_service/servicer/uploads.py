@@ -9,13 +9,15 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from chassis.batch import Item, Reply
-from chassis.errors import ServiceError, invalid_field
+from chassis.batch import Item
+from chassis.errors import Reason, ServiceError, invalid_field
 from chassis.rpc.servicing import Handler, fingerprint, plain
 from chassis.rpc.validation import validate
-from protos.session.v1 import sessions_pb2
+from protos.session.v1 import presence_pb2, sessions_pb2
 from protos.session.v1 import uploads_pb2 as pb
-from session_service.domain.sessions import JudgedAnswer, Session
+from session_service.domain.presence import Presence
+from session_service.domain.sessions import CloseRequest, JudgedAnswer, Session
+from session_service.domain.states import LIVE_STATES
 from session_service.operations.upload_operations import (
     OperationOutcome,
     OperationRequest,
@@ -24,6 +26,7 @@ from session_service.operations.upload_operations import (
     Uploads,
     is_conflict,
 )
+from session_service.servicer.presence import RECORD_HEARTBEAT, heartbeat_request, recorded
 from session_service.servicer.session_messages import judged, session_message
 from session_service.servicer.session_requests import answer_request, close_request, named_session_id
 from session_service.servicer.sessions import ANSWER_QUESTION, COMPLETE_SESSION
@@ -96,6 +99,16 @@ def _completion_message(session_id: str, _operation: pb.Operation) -> sessions_p
     return sessions_pb2.CompleteSessionRequest(session_id=session_id)
 
 
+def _heartbeat_message(session_id: str, operation: pb.Operation) -> presence_pb2.RecordHeartbeatRequest:
+    heartbeat = operation.heartbeat
+    return presence_pb2.RecordHeartbeatRequest(
+        session_id=session_id,
+        seq=heartbeat.seq,
+        visible=heartbeat.visible,
+        occurred_at=heartbeat.occurred_at if heartbeat.HasField("occurred_at") else None,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _Kind:
     """A kind of operation: its own route's method, request and conversion."""
@@ -107,6 +120,7 @@ class _Kind:
 
 _KINDS: Mapping[str, _Kind] = {
     "answer": _Kind(ANSWER_QUESTION, _answer_message, answer_request),
+    "heartbeat": _Kind(RECORD_HEARTBEAT, _heartbeat_message, heartbeat_request),
     "complete": _Kind(COMPLETE_SESSION, _completion_message, close_request),
 }
 
@@ -117,25 +131,39 @@ def _response(outcomes: Sequence[OperationOutcome]) -> pb.UploadOperationsRespon
 
 def _result(outcome: OperationOutcome) -> pb.OperationResult:
     operation, became = outcome.operation, outcome.outcome
+    if isinstance(became, Presence):
+        return _heartbeat_result(operation.op_id, became)
     if isinstance(became, ServiceError):
-        return pb.OperationResult(
-            op_id=operation.op_id,
-            status=pb.OperationResult.CONFLICT if is_conflict(became) else pb.OperationResult.REFUSED,
-            reason=became.reason.name,
-            detail=became.detail,
-            retryable=became.reason.retryable,
-        )
+        return _refused(operation.op_id, became)
     result = pb.OperationResult(
         op_id=operation.op_id,
         status=pb.OperationResult.DUPLICATE if became.replayed else pb.OperationResult.APPLIED,
     )
-    _add_answer(result, operation, became)
+    if operation.asks_for(CloseRequest):
+        completion = sessions_pb2.CompleteSessionResponse.FromString(became.payload())
+        result.session.CopyFrom(completion.session)
+    else:
+        result.answer.MergeFromString(became.payload())
     return result
 
 
-def _add_answer(result: pb.OperationResult, operation: UploadedOperation, reply: Reply[Any]) -> None:
-    if operation.completes:
-        completion = sessions_pb2.CompleteSessionResponse.FromString(reply.payload())
-        result.session.CopyFrom(completion.session)
-    else:
-        result.answer.MergeFromString(reply.payload())
+def _heartbeat_result(op_id: str, presence: Presence) -> pb.OperationResult:
+    """A heartbeat of a session that has ended is refused here: a client that was offline has to know."""
+    if presence.state not in LIVE_STATES:
+        closed = ServiceError(Reason.SESSION_CLOSED, f"The session is {presence.state}")
+        return _refused(op_id, closed)
+    return pb.OperationResult(
+        op_id=op_id,
+        status=pb.OperationResult.APPLIED if presence.counted else pb.OperationResult.DUPLICATE,
+        heartbeat=recorded(presence),
+    )
+
+
+def _refused(op_id: str, error: ServiceError) -> pb.OperationResult:
+    return pb.OperationResult(
+        op_id=op_id,
+        status=pb.OperationResult.CONFLICT if is_conflict(error) else pb.OperationResult.REFUSED,
+        reason=error.reason.name,
+        detail=error.detail,
+        retryable=error.reason.retryable,
+    )

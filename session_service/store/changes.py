@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import asyncpg
 
+from chassis import failpoints
 from chassis.batch import Item
 from chassis.postgres import Connection, Database
 from chassis.postgres.idempotency import (
@@ -118,9 +119,12 @@ class ChangeStore:
             result, changes = decide(facts)
             if changes:
                 await write_changes(connection, changes)
+                await failpoints.hit_async("session.before_changes_committed")
             return result
 
-        return await self._database.write(work, deadline=deadline, name="change_sessions")
+        result = await self._database.write(work, deadline=deadline, name="change_sessions")
+        await failpoints.hit_async("session.after_changes_committed")
+        return result
 
     async def change_free_sessions(
         self, keys: Sequence[SessionKey], decide: Callable[[LockedSession], Changes], *, deadline: float

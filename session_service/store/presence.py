@@ -123,7 +123,8 @@ def _judged(source: str, lock: str) -> str:
 
 # A session that exists, and of which nothing is told, is locked by another transaction.
 _TELL = """
-    SELECT wanted.user_id, wanted.session_id, told.state, told.deadline_at, told.engaged_seconds, told.seq
+    SELECT wanted.user_id, wanted.session_id, told.state, told.deadline_at, told.engaged_seconds, told.seq,
+           told.counted
       FROM json_to_recordset($1) AS wanted (user_id text, session_id uuid)
      CROSS JOIN LATERAL (
            SELECT true
@@ -157,7 +158,8 @@ def _record_heartbeats(lock: str) -> str:
                         THEN engaged_seconds + extract(epoch FROM gained)::double precision
                         ELSE engaged_seconds
                    END AS engaged_seconds,
-                   CASE WHEN counts THEN seq ELSE coalesce(heartbeat_seq, 0) END AS seq
+                   CASE WHEN counts THEN seq ELSE coalesce(heartbeat_seq, 0) END AS seq,
+                   counts AS counted
               FROM counted
         ), changed AS (
             UPDATE sessions
@@ -179,7 +181,8 @@ def _leave_sessions(lock: str) -> str:
     return f"""
         WITH {_judged(_SESSIONS, lock)},
         told AS (
-            SELECT user_id, session_id, state, deadline_at, engaged_seconds, coalesce(heartbeat_seq, 0) AS seq
+            SELECT user_id, session_id, state, deadline_at, engaged_seconds,
+                   coalesce(heartbeat_seq, 0) AS seq, false AS counted
               FROM judged
         ), changed AS (
             UPDATE sessions

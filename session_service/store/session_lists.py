@@ -29,31 +29,9 @@ class SessionLists:
         self._grace = grace
 
     async def list_sessions(self, item: Item[ListRequest], page: Page) -> list[Session]:
-        """A learner's sessions, newest first: their ids sort by time.
-
-        Each combination of filters is a statement of its own, with a plan of its own. Without a filter, or by
-        a state of closed sessions, it goes along the primary key; by test along `sessions_attempt_once`; live
-        sessions come from the partial index on them.
-        """
-        wanted = item.request
+        """A learner's sessions, newest first: their ids sort by time."""
         (before,) = page.after or (ID_MAX,)
-        conditions = ["user_id = $1", "session_id < $2"]
-        arguments: list[object] = [wanted.user_id, before, page.limit]
-        if wanted.test_id is not None:
-            arguments.append(wanted.test_id)
-            conditions.append(f"test_id = ${len(arguments)}")
-        if wanted.state is not None:
-            arguments += [wanted.state, self._grace]
-            conditions.append(f"${len(arguments) - 1} = {_state_now(f'${len(arguments)}')}")
-            if wanted.state in LIVE_STATES:
-                conditions.append(LIVE)
-        sql = f"""
-            SELECT now() AS now, {SESSION_COLUMNS}
-              FROM sessions
-             WHERE {" AND ".join(conditions)}
-             ORDER BY session_id DESC
-             LIMIT $3
-        """
+        sql, arguments = statement_of(item.request, before=before, limit=page.limit, grace=self._grace)
         return await self._read(sql, arguments, item.deadline, "list_sessions")
 
     async def list_attempts(self, item: Item[str], page: Page) -> list[Session]:
@@ -68,6 +46,35 @@ class SessionLists:
             return await sessions_as_of(connection, rows, editions=self._editions, grace=self._grace)
 
         return await self._database.read(work, deadline=deadline, name=name)
+
+
+def statement_of(
+    wanted: ListRequest, *, before: object, limit: int, grace: timedelta
+) -> tuple[str, list[object]]:
+    """The statement of a list with these filters, and its arguments.
+
+    Each combination of filters has a plan of its own. Without a filter, or by a state of ended sessions, it
+    goes along the primary key; by test along `sessions_attempt_once`; live sessions come from the partial
+    index on them.
+    """
+    conditions = ["user_id = $1", "session_id < $2"]
+    arguments: list[object] = [wanted.user_id, before, limit]
+    if wanted.test_id is not None:
+        arguments.append(wanted.test_id)
+        conditions.append(f"test_id = ${len(arguments)}")
+    if wanted.state is not None:
+        arguments += [wanted.state, grace]
+        conditions.append(f"${len(arguments) - 1} = {_state_now(f'${len(arguments)}')}")
+        if wanted.state in LIVE_STATES:
+            conditions.append(LIVE)
+    sql = f"""
+        SELECT now() AS now, {SESSION_COLUMNS}
+          FROM sessions
+         WHERE {" AND ".join(conditions)}
+         ORDER BY session_id DESC
+         LIMIT $3
+    """
+    return sql, arguments
 
 
 def _state_now(grace: str) -> str:

@@ -21,9 +21,9 @@ SESSION = """
     version integer, last_answer_at timestamptz, submitted_at timestamptz, closed_at timestamptz,
     close_reason text, score double precision, passed boolean, paused_at timestamptz, pause_until timestamptz,
     paused_seconds double precision, engaged_seconds double precision, seed bigint, drawn smallint[],
-    heartbeat_seq integer, seen_at timestamptz, left_at timestamptz, lease_check_at timestamptz,
     identity_due_seconds double precision, identity_lapse_seconds double precision,
-    identity_locked_at timestamptz, attempts_before integer, start_request_id text, start_trace_id text
+    identity_locked_at timestamptz, attempts_before integer, start_request_id text, start_trace_id text,
+    heartbeat_seq integer, seen_at timestamptz, left_at timestamptz, lease_check_at timestamptz
 """
 SESSION_COLUMNS = names(SESSION)
 # The columns of a new session. The others begin with their defaults: each column costs time in every start.

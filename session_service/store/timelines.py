@@ -45,7 +45,7 @@ def _entry_from(row: asyncpg.Record) -> TimelineEntry:
 
 _NO_ANSWER = """
     NULL::text AS question_id, NULL::integer AS attempt, NULL::text AS choice, NULL::boolean AS correct,
-    NULL::timestamptz AS occurred_at
+    NULL::timestamptz AS occurred_at, NULL::boolean AS occurred_at_clamped
 """
 
 # A session that ended under an earlier release, or so long ago that its events are purged, has no event for
@@ -70,7 +70,7 @@ _LIST_ENTRIES = f"""
                     ELSE 0
                END,
                answered_at, user_id, coalesce(request_id, ''), trace_id, '', '', question_id, attempt, choice,
-               correct, occurred_at
+               correct, occurred_at, occurred_at_clamped
           FROM answers
          WHERE user_id = $1 AND session_id = $2
         UNION ALL
@@ -86,7 +86,7 @@ _LIST_ENTRIES = f"""
                             WHERE user_id = $1 AND session_id = $2 AND kind = session.state)
     )
     SELECT kind, version, number, happened_at, actor_id, request_id, trace_id, reason, note, question_id,
-           attempt, choice, correct, occurred_at
+           attempt, choice, correct, occurred_at, occurred_at_clamped
       FROM entries
      WHERE (version, number) > ($3, $4)
      ORDER BY version, number

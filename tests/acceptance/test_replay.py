@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import sys
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,26 @@ async def replay(stack: Stack, log: Path, *options: str) -> tuple[int | None, di
             await process.wait()
     assert output, complaints.decode()
     return process.returncode, json.loads(output)
+
+
+@pytest.mark.parametrize("upload", [False, True], ids=["by route", "by upload"])
+async def test_a_log_in_any_order_and_number_differs_in_nothing(
+    stack: Stack, practice_log: Path, *, upload: bool
+) -> None:
+    """Each operation is sent one to three times, in a random order of the answers."""
+    seed = random.randrange(2**32)
+    log = read_log(practice_log).first(6).with_new_learners(f"shuffled-{upload}").shuffled(seed)
+    outcome = await replay_in_process(
+        Order(log, at_once=6, twice=upload, shuffle_seed=seed, upload=upload),
+        gateway_url=stack.gateway_url,
+        make_token=stack.token,
+        progress=Progress(disable=True),
+    )
+    assert outcome.comparison.differences == [], seed
+    assert outcome.sound, seed
+    if upload:
+        assert outcome.second is not None
+        assert outcome.second.steps_replayed == outcome.second.steps, seed
 
 
 async def test_a_log_played_twice_is_counted_once_and_differs_in_nothing(

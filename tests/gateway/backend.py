@@ -14,37 +14,13 @@ from chassis.rpc.server import Server
 from chassis.rpc.servicing import Handler, keyed, streamed
 from chassis.telemetry.metrics import Metrics
 from chassis.telemetry.tracing import Tracing
-from protos.progress.v1 import progress_pb2
-from protos.session.v1 import (
-    attempts_pb2,
-    presence_pb2,
-    sessions_pb2,
-    supervision_pb2,
-    tests_pb2,
-    uploads_pb2,
-)
-from protos.subscription.v1 import accounts_pb2, credits_pb2, holds_pb2, licenses_pb2
+from gateway.contract import service_names
 
 SERVICE_TOKEN = "a-secret-among-processes"
 
 Answering = Callable[[Item[Any]], Outcome]
 
-MODULES = (
-    sessions_pb2,
-    presence_pb2,
-    tests_pb2,
-    attempts_pb2,
-    supervision_pb2,
-    uploads_pb2,
-    accounts_pb2,
-    credits_pb2,
-    holds_pb2,
-    licenses_pb2,
-    progress_pb2,
-)
-SERVICES = tuple(
-    service.full_name for module in MODULES for service in module.DESCRIPTOR.services_by_name.values()
-)
+SERVICES = tuple(service_names())
 
 
 class Backend:

@@ -23,11 +23,14 @@ from gateway.admission import Admission, Limits
 from gateway.application import Application
 from gateway.authentication import Authenticator
 from gateway.bodies import BODY_SECONDS_MAX, BodyReader
+from gateway.client_address import ClientAddresses, ForwardedHeader
 from gateway.connections import ConnectionLimits, Connections
 from gateway.contract import public_methods
+from gateway.cors import Cors
 from gateway.documents.pages import Pages
 from gateway.listener import Listener
 from gateway.networks import Networks
+from gateway.rate_limits import RateLimits
 from gateway.routes import RouteTable, routes_of
 from gateway.signing_keys import SigningKeys
 from gateway.upstreams import check_any
@@ -160,6 +163,10 @@ async def running_gateway(
     connection_limits: ConnectionLimits | None = None,
     body_seconds_max: float = BODY_SECONDS_MAX,
     idle_seconds_max: float = 60.0,
+    rate_limits: RateLimits | None = None,
+    cors_origins: Sequence[str] = (),
+    proxies: Sequence[str] = (),
+    proxy_header: ForwardedHeader = ForwardedHeader.X_FORWARDED_FOR,
 ) -> AsyncIterator[Gateway]:
     """A gateway whose upstreams listen on one port, or on one each."""
     metrics = Metrics(service="gateway")
@@ -194,6 +201,9 @@ async def running_gateway(
     application = Application(
         routes=routes,
         authenticator=Authenticator(keys=keys, issuer=ISSUER, audience=AUDIENCE),
+        cors=Cors(cors_origins),
+        rate_limits=rate_limits or RateLimits(user=None, address=None, counts=None, metrics=metrics),
+        addresses=ClientAddresses(proxies=Networks(proxies), header=proxy_header),
         admission=admission,
         bodies=BodyReader(admission=admission, seconds_max=body_seconds_max),
         upstreams=upstreams,

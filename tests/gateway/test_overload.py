@@ -36,14 +36,22 @@ def room(metrics: Metrics | None = None, **limits: float) -> Room:
     return Room(RoomLimits(**(usual | limits)), shed=shed)
 
 
+async def enter(made: Room, method: Method) -> None:
+    await made.enter(made.share_of(method))
+
+
+def leave(made: Room, method: Method) -> None:
+    made.leave(made.share_of(method))
+
+
 async def fill(made: Room, method: Method = COMPLETE, places: int = 5) -> None:
     for _ in range(places):
-        await made.enter(method)
+        await enter(made, method)
 
 
 async def waiting(made: Room, *methods: Method) -> list[asyncio.Task[None]]:
     before = made.waiting
-    tasks = [asyncio.create_task(made.enter(method)) for method in methods]
+    tasks = [asyncio.create_task(enter(made, method)) for method in methods]
     await eventually(lambda: made.waiting == before + len(methods))
     return tasks
 
@@ -56,7 +64,7 @@ async def test_room_that_becomes_free_goes_to_completions_then_starts_then_lists
     for name, task in (("low", low), ("normal", normal), ("high", high)):
         task.add_done_callback(partial(_note, order, name))
     for left in (2, 2, 1, 1, 0):
-        made.leave(COMPLETE)
+        leave(made, COMPLETE)
         await eventually(lambda left=left: made.waiting == left)
     await asyncio.gather(low, normal, high)
     assert order == ["high", "normal", "low"]
@@ -73,16 +81,16 @@ async def test_a_queue_has_a_length(method):
     await fill(made)
     first = await waiting(made, method, method)
     with pytest.raises(ServiceError) as caught:
-        await made.enter(method)
+        await enter(made, method)
     assert caught.value.reason is Reason.OVERLOADED
     assert caught.value.retry_after_seconds
     with pytest.raises(ServiceError):
-        made.refuse_if_full(method)
+        made.refuse_if_full(made.share_of(method))
     other = START if method.priority is Priority.LOW else LIST
-    made.refuse_if_full(other)  # each priority has a queue of its own
+    made.refuse_if_full(made.share_of(other))  # each priority has a queue of its own
     assert f'cause="queue_full",priority="{method.priority.name.lower()}"' in metrics.render().decode()
     for _ in range(5):
-        made.leave(COMPLETE)
+        leave(made, COMPLETE)
     await asyncio.gather(*first)
 
 
@@ -98,13 +106,13 @@ async def test_a_request_waits_for_a_moment_only(limits):
     metrics = Metrics(service="test")
     made = room(metrics, **limits)
     await fill(made)
-    reasons = await asyncio.gather(*(made.enter(START) for _ in range(20)), return_exceptions=True)
+    reasons = await asyncio.gather(*(enter(made, START) for _ in range(20)), return_exceptions=True)
     assert {error.reason for error in reasons} == {Reason.OVERLOADED}
     assert 'requests_shed_total{cause="queue_time",priority="normal"} 20.0' in metrics.render().decode()
     assert made.waiting == 0
-    made.leave(COMPLETE)
-    made.leave(COMPLETE)
-    await made.enter(START)
+    leave(made, COMPLETE)
+    leave(made, COMPLETE)
+    await enter(made, START)
 
 
 async def test_a_burst_waits_longer_than_what_comes_into_a_queue_that_is_never_empty(monkeypatch):
@@ -145,17 +153,17 @@ async def test_a_burst_waits_longer_than_what_comes_into_a_queue_that_is_never_e
 async def test_a_slow_method_leaves_room_to_its_neighbours():
     made = room(in_flight_max=8, method_share=0.75)
     for _ in range(6):
-        await made.enter(START)
+        await enter(made, START)
     with pytest.raises(ServiceError) as caught:
-        await made.enter(START)
+        await enter(made, START)
     assert caught.value.reason is Reason.OVERLOADED
-    await made.enter(READ)
-    await made.enter(READ)
-    await made.enter(ANSWER)
-    made.leave(START)
-    made.leave(READ)
-    made.leave(READ)
-    await made.enter(START)
+    await enter(made, READ)
+    await enter(made, READ)
+    await enter(made, ANSWER)
+    leave(made, START)
+    leave(made, READ)
+    leave(made, READ)
+    await enter(made, START)
 
 
 async def test_who_leaves_while_waiting_takes_no_room_also_in_the_moment_in_which_it_is_given():
@@ -165,17 +173,17 @@ async def test_who_leaves_while_waiting_takes_no_room_also_in_the_moment_in_whic
     gone.cancel()
     await asyncio.wait({gone})
     assert made.waiting == 2
-    made.leave(COMPLETE)
-    made.leave(COMPLETE)  # gives the room to `served`, which is cancelled before it runs again
+    leave(made, COMPLETE)
+    leave(made, COMPLETE)  # gives the room to `served`, which is cancelled before it runs again
     served.cancel()
     await asyncio.wait({served})
     assert served.cancelled()
     await later
     for _ in range(3):
-        made.leave(COMPLETE)
-    made.leave(START)
-    assert made._of_method == {}
-    assert made._in_flight == 0
+        leave(made, COMPLETE)
+    leave(made, START)
+    assert [share.count for share in made._shares.values()] == [0, 0]
+    assert made.in_flight == 0
 
 
 async def test_a_silent_upstream_takes_nothing_from_the_others(gateway: Gateway, backend: Backend):
@@ -232,4 +240,4 @@ async def test_of_three_times_what_fits_completions_are_refused_last(gateway: Ga
             assert served["complete"] >= 10  # the room that only they may use
             await eventually(lambda: made.parts.admission.in_flight == 0)
         (only,) = made.parts.admission._rooms.values()
-        assert (only.waiting, only._of_method) == (0, {})
+        assert (only.in_flight, only.waiting, {share.count for share in only._shares.values()}) == (0, 0, {0})

@@ -269,13 +269,13 @@ async def test_a_remembered_token_is_forgotten_when_it_expires(identity: Identit
     authenticator = Authenticator(keys=keys_of(identity.jwks()), issuer=ISSUER, audience=AUDIENCE)
     authorization = f"Bearer {identity.token(exp=int(time.time()) + 100)}"
     ada = Principal("ada", frozenset({"learner"}))
-    assert await authenticator.authenticate(authorization) == ada
+    assert await authenticator.authenticate([authorization]) == ada
     with time_machine.travel(time.time() + 129, tick=False):
-        assert await authenticator.authenticate(authorization) == ada
+        assert await authenticator.authenticate([authorization]) == ada
     with time_machine.travel(time.time() + 131, tick=False):
         for _ in range(2):
             with pytest.raises(ServiceError, match="expired"):
-                await authenticator.authenticate(authorization)
+                await authenticator.authenticate([authorization])
 
 
 async def test_only_so_many_tokens_are_remembered(identity: IdentityProvider) -> None:
@@ -283,7 +283,7 @@ async def test_only_so_many_tokens_are_remembered(identity: IdentityProvider) ->
         keys=keys_of(identity.jwks()), issuer=ISSUER, audience=AUDIENCE, remembered_max=3
     )
     for number in range(10):
-        principal = await authenticator.authenticate(f"Bearer {identity.token(f'user-{number}')}")
+        principal = await authenticator.authenticate([f"Bearer {identity.token(f'user-{number}')}"])
         assert principal.user_id == f"user-{number}"
     assert len(authenticator._remembered) == 3
 
@@ -294,7 +294,7 @@ async def test_a_token_without_a_key_id_needs_a_single_key_that_fits(identity: I
         authenticator = Authenticator(keys=keys_of(keys), issuer=ISSUER, audience=AUDIENCE)
         authorization = f"Bearer {identity.token(header={'kid': None})}"
         if known:
-            assert (await authenticator.authenticate(authorization)).user_id == "ada"
+            assert (await authenticator.authenticate([authorization])).user_id == "ada"
         else:
             with pytest.raises(ServiceError, match="unknown key"):
-                await authenticator.authenticate(authorization)
+                await authenticator.authenticate([authorization])

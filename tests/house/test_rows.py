@@ -207,7 +207,7 @@ def test_a_row_type_is_the_type_that_a_migration_creates() -> None:
     assert not faults, told(faults)
     assert {row_type.name for _, _, row_type in row_types()} >= {
         "completed_call",
-        "started_session_with_checks",
+        "started_session",
         "new_hold",
     }
 

@@ -172,6 +172,22 @@ async def test_a_call_that_expires_while_the_server_is_too_busy_to_look_is_not_c
         assert servicer.amounts == [1, 3]
 
 
+async def test_a_call_that_expires_on_its_way_is_not_carried_out():
+    servicer = Credits()
+    async with (
+        serving(servicer) as server,
+        proxying(server.port) as proxy,
+        calling(proxy.port, attempts=1) as client,
+    ):
+        assert await reason_of(client, 1) is None
+        proxy.latency_seconds = 0.5
+        late = [asyncio.create_task(reason_of(client, 2, seconds=0.4)) for _ in range(3)]
+        assert {await each for each in late} == {Reason.DEADLINE_EXCEEDED}
+        # This one arrives after all others, in time.
+        assert await reason_of(client, 3, seconds=10.0) is None
+        assert servicer.amounts == [1, 3]
+
+
 async def test_impatient_callers_cannot_shut_the_others_out():
     servicer = Credits()
     servicer.gate = asyncio.Event()

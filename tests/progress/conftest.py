@@ -47,6 +47,18 @@ class Progress:
     async def tell(self, *results: SessionResult) -> list[Recording | ServiceError]:
         return await self.results.record_session_results([asked(result) for result in results])
 
+    async def deliver(self, *results: SessionResult) -> list[Recording]:
+        """Tell these results as a relay does: what could not be recorded now is told again."""
+        outcomes = await self.tell(*results)
+        while refused := [
+            place for place, outcome in enumerate(outcomes) if isinstance(outcome, ServiceError)
+        ]:
+            assert all(outcomes[place].reason.retryable for place in refused), outcomes
+            again = await self.tell(*(results[place] for place in refused))
+            for place, outcome in zip(refused, again, strict=True):
+                outcomes[place] = outcome
+        return [outcome for outcome in outcomes if isinstance(outcome, Recording)]
+
     async def stats(self, user_id: str, *, today: date | None = None) -> LearnerStats:
         (stats,) = await self.statistics.get_stats([asked(UserId(user_id))], today=today)
         return stats

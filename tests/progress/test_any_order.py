@@ -81,9 +81,9 @@ async def test_any_order_and_duplication_of_results_gives_the_same_state(
     batches = [[renamed(result, names) for result in batch] for batch in delivery[1]]
 
     if at_once:
-        told = await asyncio.gather(*(progress.tell(*batch) for batch in batches))
+        told = await asyncio.gather(*(progress.deliver(*batch) for batch in batches))
     else:
-        told = [await progress.tell(*batch) for batch in batches]
+        told = [await progress.deliver(*batch) for batch in batches]
 
     verdicts = [verdict for outcomes in told for verdict in verdicts_of(outcomes)]
     assert verdicts.count(Verdict.RECORDED) == len(results)

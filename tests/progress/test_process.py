@@ -12,13 +12,16 @@ import pytest
 from chassis import failpoints
 from chassis.batch import Reply
 from chassis.context import service_context
+from chassis.errors import ServiceError
 from homeroom.embedded.provisioning import ServiceDatabase
-from protos.progress.v1 import progress_pb2
+from protos.progress.v1 import progress_pb2, resets_pb2
 from tests.progress.results import learner
+from tests.progress.serving import Client
 from tests.progress.test_rpc import RECORD, result, stats, tell
 from tests.support.service_process import serving, started
 
 SERVICE = "progress_service"
+RESET = "ResetService/ResetProgress"
 NOBODY = {"HOMEROOM_SUBSCRIPTION_TARGET": "127.0.0.1:9"}
 
 
@@ -80,3 +83,28 @@ async def test_a_result_is_counted_once_though_the_process_dies_before_it_answer
         assert response == progress_pb2.RecordSessionResultResponse(recorded=False, version=1)
         read = await stats(upstream, ada)
         assert (read.completed_sessions, read.xp, read.version) == (1, 10, 1)
+
+
+@pytest.mark.fault
+async def test_a_key_resets_once_though_the_process_dies_before_it_answers(
+    progress_database: ServiceDatabase, tmp_path: Path
+) -> None:
+    ada = learner("ada")
+    request = resets_pb2.ResetProgressRequest(
+        user_id=ada, scope=resets_pb2.ResetScope(all=True), reason="a new season"
+    )
+    settings = {
+        **NOBODY,
+        "HOMEROOM_DATABASE_URL": progress_database.service,
+        "HOMEROOM_FAILPOINTS_DIR": str(tmp_path),
+    }
+    async with serving(SERVICE, **settings) as process:
+        failpoints.arm(tmp_path, "progress.after_commit", "kill")
+        async with process.upstream(attempts=1) as upstream:
+            with pytest.raises(ServiceError):
+                await Client(upstream).ask(RESET, request, "root", role="admin", key="k")
+        assert await process.ended() == -signal.SIGKILL
+    async with serving(SERVICE, **settings) as process, process.upstream() as upstream:
+        for _ in range(2):
+            response = await Client(upstream).ask(RESET, request, "root", role="admin", key="k")
+            assert (response.epoch, response.version) == (1, 1)

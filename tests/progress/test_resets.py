@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 
+from chassis.batch import Item, Outcome, Reply
 from chassis.errors import Reason, ServiceError
+from progress_service.domain.resets import ResetOrder, Scope
 from progress_service.domain.statistics import UserId
+from progress_service.operations.resets import ResetOperations
+from progress_service.store.resets import ResetStore
 from protos.progress.v1 import resets_pb2 as pb
-from tests.progress.conftest import Progress
+from tests.progress.conftest import Progress, asked
 from tests.progress.licenses import Licenses, following
 from tests.progress.results import completed, learner
 from tests.progress.serving import Client, served
@@ -220,3 +224,71 @@ async def test_a_level_order_from_before_the_reset_that_is_delivered_twice_raise
         await eventually(lambda: licenses.in_step(progress.truth))
     assert await licenses.history(ada, player) == [(0, 3, 0), (3, 1, 1)]
     assert await licenses.level(ada, player) == 1
+
+
+def ordered(user_id: UserId, *, key: str = "k", reason: str = "a new season") -> Item[ResetOrder]:
+    order = ResetOrder(user_id=user_id, scope=Scope.ALL, name="", ordered_by="root", reason=reason)
+    item = asked(order)
+    key = f"{key} {user_id}"
+    return item._replace(context=item.context._replace(user_id="root", idempotency_key=key))
+
+
+async def answered(progress: Progress, items: list[Item[ResetOrder]]) -> list[Outcome]:
+    operations = ResetOperations(store=ResetStore(progress.database), wake_relay=lambda: None)
+    return await operations.reset_progress(items, lambda reset: str(reset.epoch).encode())
+
+
+async def test_a_poisonous_reset_and_a_locked_learner_cost_no_neighbour(progress: Progress) -> None:
+    neighbours = [learner() for _ in range(20)]
+    locked, poisonous = learner("locked"), learner("poisonous")
+    await progress.tell(completed(locked, "s1"))
+    items = [ordered(each) for each in neighbours]
+    items.insert(3, ordered(poisonous, reason="a\0b"))
+    items.insert(7, ordered(locked))
+    items.insert(9, ordered(UserId("x" * 129)))
+    async with progress.truth.transaction():
+        await progress.truth.execute("SELECT 1 FROM learner_statistics WHERE user_id = $1 FOR UPDATE", locked)
+        outcomes = await answered(progress, items)
+    too_long, waiting, poison = outcomes.pop(9), outcomes.pop(7), outcomes.pop(3)
+    assert isinstance(too_long, ServiceError)
+    assert too_long.reason is Reason.INVALID_ARGUMENT
+    assert isinstance(waiting, ServiceError)
+    assert waiting.reason is Reason.UNAVAILABLE
+    assert isinstance(poison, ServiceError)
+    assert poison.reason is Reason.INVALID_ARGUMENT
+    assert [outcome.payload() for outcome in outcomes if isinstance(outcome, Reply)] == [b"1"] * 20
+    assert await audit(progress, poisonous) == []
+    (retried,) = await answered(progress, [ordered(locked)])
+    assert isinstance(retried, Reply)
+
+
+async def test_two_resets_of_one_learner_in_a_batch_come_one_after_the_other(progress: Progress) -> None:
+    ada = learner("ada")
+    outcomes = await answered(progress, [ordered(ada, key="a"), ordered(ada, key="b"), ordered(ada, key="a")])
+    assert [outcome.payload() for outcome in outcomes if isinstance(outcome, Reply)] == [b"1", b"2", b"1"]
+    assert len(await audit(progress, ada)) == 2
+
+
+async def test_results_and_resets_at_once_leave_what_some_order_of_them_leaves(
+    client: Client, progress: Progress, player: str
+) -> None:
+    ada = learner("ada")
+    await progress.tell(completed(ada, "first", specialization=player, closed_at=BEFORE))
+    later = after()
+    await asyncio.gather(
+        *(
+            progress.tell(completed(ada, f"old{n}", specialization=player, xp=1, closed_at=BEFORE))
+            for n in range(20)
+        ),
+        *(
+            progress.tell(completed(ada, f"new{n}", specialization=player, xp=1, closed_at=later))
+            for n in range(20)
+        ),
+        reset(client, ada, specialization=player),
+    )
+    # A result that was told before the reset, with a time after it, belongs to the epoch that it was told in.
+    found = await standing(progress.truth, ada, player)
+    assert found is not None
+    assert found.epoch == 1
+    assert found.xp <= 20
+    assert (await progress.stats(ada)).statistics.xp == 50

@@ -230,7 +230,7 @@ async def test_after_the_deadline_answers_are_refused_and_the_session_has_expire
 async def test_what_the_learner_says_of_the_time_is_kept_beside_our_own(
     world: World, ago: timedelta, kept: timedelta | None
 ) -> None:
-    """A time in the future, or older than 48 hours, becomes the nearest that is believed, and is marked."""
+    """A time outside of the last 48 hours becomes the nearest one that is believed, and is marked."""
     user, session = await begun(world)
     said = datetime.now(UTC) - ago
     request = sessions_pb2.AnswerQuestionRequest(session_id=session, question_id="q1", choice="right 1")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
+import uuid
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,6 +13,9 @@ import pytest
 from chassis.batch import Item
 from chassis.errors import Reason
 from protos.session.v1 import sessions_pb2
+from session_service.domain.sessions import ListRequest
+from session_service.domain.states import SessionState
+from session_service.store.session_lists import statement_of
 from tests.session.world import GRACE, SESSIONS, Session, World, reasons
 
 
@@ -144,3 +150,43 @@ async def test_a_page_of_large_sessions_ends_at_one_mebibyte(world: World) -> No
     assert len(seen) == len(set(seen)) == 400
     assert len(sizes) == 2
     assert max(sizes) < 1024 * 1024 + 1000
+
+
+@pytest.mark.parametrize(
+    ("state", "by_test", "index"),
+    [
+        (None, False, "sessions_once"),
+        (SessionState.COMPLETED, False, "sessions_once"),
+        (SessionState.ACTIVE, False, "sessions_one_live_per_test"),
+        (SessionState.PAUSED, True, "sessions_one_live_per_test"),
+    ],
+)
+async def test_a_page_far_back_costs_what_the_first_one_costs(
+    fresh_world: World, state: SessionState | None, *, by_test: bool, index: str
+) -> None:
+    """One learner with thousands of sessions: a page reads its own rows, not those before it."""
+    truth = fresh_world.truth
+    await truth.execute(
+        """
+        INSERT INTO sessions (user_id, session_id, hold_id, test_id, revision, attempt, state, title, kind,
+                              difficulty, total, started_at, submitted_at, closed_at, close_reason)
+        SELECT 'much', ('00000000-0000-7000-8000-' || lpad(n::text, 12, '0'))::uuid, gen_random_uuid(),
+               't' || n % 7, 1, n, CASE WHEN n > 7 THEN 'completed' ELSE 'active' END, '', 'practice', '', 1,
+               now(), CASE WHEN n > 7 THEN now() END, CASE WHEN n > 7 THEN now() END,
+               CASE WHEN n > 7 THEN 'submitted' END
+          FROM generate_series(1, 5000) AS n
+        """
+    )
+    await truth.execute("ANALYZE sessions")
+    sql, arguments = statement_of(
+        ListRequest("much", state, "t1" if by_test else None),
+        before=uuid.UUID("00000000-0000-7000-8000-000000000100"),
+        limit=51,
+        grace=timedelta(0),
+    )
+    plan = json.loads(await truth.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", *arguments))
+    scan = plan[0]["Plan"]
+    while "Plans" in scan:
+        (scan,) = scan["Plans"]
+    assert scan["Index Name"] == index
+    assert scan["Actual Rows"] + scan.get("Rows Removed by Filter", 0) <= 60

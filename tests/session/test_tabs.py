@@ -123,7 +123,7 @@ async def test_32_tabs_at_once_get_answers_that_one_order_explains(world: World,
 
 
 @pytest.mark.fault
-@pytest.mark.parametrize("point", ["session.change_decided", "session.after_change"])
+@pytest.mark.parametrize("point", ["session.before_changes_committed", "session.after_changes_committed"])
 @pytest.mark.parametrize("kind", ["answer", "complete", "abandon", "pause"])
 async def test_a_change_survives_the_death_of_its_process(
     world: World, tmp_path: Path, point: str, kind: str
@@ -140,7 +140,7 @@ async def test_a_change_survives_the_death_of_its_process(
         failpoints.arm(tmp_path, point, "kill")
         assert all(isinstance(outcome, ServiceError) for outcome in await send(process, item))
         assert await process.ended() == -signal.SIGKILL
-    committed = point == "session.after_change"
+    committed = point == "session.after_changes_committed"
     (outcome,) = await world.send([item])
     assert outcome.replayed is committed
     (row,) = await world.sessions(user)

@@ -11,9 +11,9 @@ import pytest
 
 from chassis.batch import Item
 from chassis.errors import Reason, ServiceError
-from protos.session.v1 import supervision_pb2
+from protos.session.v1 import sessions_pb2, supervision_pb2
 from session_service.domain.timeline import EVENTS_PER_VERSION_MAX, EventKind
-from tests.session.world import Session, World, reasons
+from tests.session.world import SESSIONS, Session, World, reasons
 
 SUPERVISION = "homeroom.session.v1.SupervisionService"
 LEARNER = frozenset({"learner"})
@@ -82,6 +82,56 @@ async def test_a_timeline_tells_what_happened_by_which_request_and_in_which_trac
     assert [event.at.ToMicroseconds() for event in events] == sorted(
         event.at.ToMicroseconds() for event in events
     )
+
+
+async def test_a_clamped_time_is_marked(world: World) -> None:
+    user, session = await begun(world)
+    for n, seconds in enumerate((1_000_000_000, 0)):
+        request = sessions_pb2.AnswerQuestionRequest(session_id=session, question_id="q1", choice="x")
+        if seconds:
+            request.occurred_at.seconds = seconds
+        await world.one(world.item(f"/{SESSIONS}/AnswerQuestion", request, user=user, key=f"a{n}"))
+    told = [event.answer for event in (await timeline(world, user, session))[1:]]
+    assert [(answer.occurred_at_clamped, answer.HasField("occurred_at")) for answer in told] == [
+        (True, True),
+        (False, False),
+    ]
+
+
+async def test_pauses_and_what_ends_them_are_told(world: World) -> None:
+    user, session = await begun(world)
+    await world.one(by(world.pause(user, session, "p1"), "r1"))
+    await world.one(by(world.resume(user, session, "p2"), "r2"))
+    await world.one(by(world.pause(user, session, "p3"), "r3"))
+    await world.truth.execute(
+        "UPDATE sessions SET paused_at = paused_at - interval '2 hours',"
+        " pause_until = pause_until - interval '2 hours' WHERE session_id = $1::uuid",
+        session,
+    )
+    await world.one(by(world.answer(user, session, "a", "q1", "x"), "r4"))
+    events = await timeline(world, user, session)
+    assert kinds(events) == ["STARTED", "PAUSED", "RESUMED", "PAUSED", "RESUMED", "ANSWERED"]
+    assert [event.request_id for event in events[1:]] == ["r1", "r2", "r3", "r4", "r4"]
+    assert [event.actor_id for event in events] == [user, user, user, user, "", user]
+    assert [event.version for event in events] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("answers", "kind", "reason"), [(0, "ABANDONED", "never_used"), (1, "EXPIRED", "lease_lost")]
+)
+async def test_an_idle_end_is_told(world: World, answers: int, kind: str, reason: str) -> None:
+    user, session = await begun(world)
+    for n in range(answers):
+        await world.one(world.answer(user, session, f"a{n}", "q1", "x"))
+    await world.truth.execute(
+        "UPDATE sessions SET started_at = started_at - interval '3 days',"
+        " last_answer_at = last_answer_at - interval '3 days', seen_at = seen_at - interval '3 days'"
+        " WHERE session_id = $1::uuid",
+        session,
+    )
+    await world.parts.sweep.close_idle()
+    end = (await timeline(world, user, session))[-1]
+    assert (kinds([end]), end.reason, end.actor_id) == ([kind], reason, "")
 
 
 async def test_a_replay_is_no_event(world: World) -> None:

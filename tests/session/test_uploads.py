@@ -215,6 +215,29 @@ async def test_an_upload_whose_commit_was_not_answered_is_carried_out_once(world
     assert (row["answers_given"], row["state"]) == (1, "completed")
 
 
+def beat(op_id: str, seq: int, *, visible: bool = True) -> Any:
+    return Operation(op_id=op_id, heartbeat=Operation.Heartbeat(seq=seq, visible=visible))
+
+
+async def test_heartbeats_of_an_upload_count_by_their_number(world: World) -> None:
+    user, session = await begun(world)
+    await world.truth.execute(
+        "UPDATE sessions SET started_at = started_at - interval '10 minutes' WHERE session_id = $1::uuid",
+        session,
+    )
+    results = await uploaded(world, user, session, answered("1", "q1", "right 1"), beat("h", 7), beat("i", 0))
+    assert statuses(results) == ["APPLIED", "APPLIED", "REFUSED"]
+    assert (results[1].heartbeat.seq, results[1].heartbeat.state) == (7, Session.ACTIVE)
+    gained = results[1].heartbeat.engaged_seconds
+    assert 0 < gained <= 60
+    again = await uploaded(world, user, session, beat("h", 7), beat("late", 3))
+    assert statuses(again) == ["DUPLICATE", "DUPLICATE"]
+    assert {result.heartbeat.engaged_seconds for result in again} == {gained}
+    await uploaded(world, user, session, completed("c"))
+    (late,) = await uploaded(world, user, session, beat("after", 8))
+    assert (Status.Name(late.status), late.reason, late.retryable) == ("REFUSED", "SESSION_CLOSED", False)
+
+
 async def test_many_uploads_of_one_session_at_once_are_some_serial_order(world: World) -> None:
     """Each operation comes one to three times, in uploads of random sizes, at two replicas at once."""
     seed = random.randrange(2**32)

@@ -28,7 +28,7 @@ from protos.session.v1 import presence_pb2, sessions_pb2, tests_pb2
 from protos.subscription.v1 import accounts_pb2
 from session_service.__main__ import Parts, assemble
 from session_service.domain.identity import IdentityRules
-from session_service.domain.timing import TimeRules
+from session_service.domain.timing import Retention, TimeRules
 from session_service.operations.answer_hashing import ScryptCost
 from session_service.progress_client import ProgressClient
 from session_service.subscription_client import SubscriptionClient
@@ -43,6 +43,7 @@ CREATE = f"/{SESSIONS}/CreateSession"
 TOKEN = "a-secret-among-processes"
 IDENTITY_RULES = IdentityRules()
 GRACE = timedelta(seconds=3)
+RETENTION = Retention(answers=timedelta(days=1826), timeline=timedelta(days=400))
 TIMES = TimeRules(
     grace=GRACE,
     pause_budget=timedelta(minutes=30),
@@ -296,6 +297,7 @@ class World:
         hold_age_seconds: float = 0.0,
         times: TimeRules = TIMES,
         identity_rules: IdentityRules = IDENTITY_RULES,
+        retention: Retention = RETENTION,
     ) -> Parts:
         """Another replica of the service: its own caches, and what a test puts in place of its neighbours."""
         return assemble(
@@ -309,6 +311,7 @@ class World:
             secret=TOKEN,
             identity_rules=identity_rules,
             hash_cost=ScryptCost(n=16, r=1, p=1),
+            retention=retention,
         )
 
 

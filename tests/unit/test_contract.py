@@ -9,7 +9,7 @@ from chassis.rpc.methods import Method, find_method, methods_of
 from chassis.rpc.validation import validate
 from protos import generate
 from protos.progress.v1 import progress_pb2
-from protos.session.v1 import identity_pb2, sessions_pb2, tests_pb2
+from protos.session.v1 import identity_pb2, questions_pb2, sessions_pb2, tests_pb2
 from protos.subscription.v1 import accounts_pb2, credits_pb2, holds_pb2, licenses_pb2
 
 FILES = [
@@ -17,6 +17,7 @@ FILES = [
     sessions_pb2,
     tests_pb2,
     identity_pb2,
+    questions_pb2,
     accounts_pb2,
     credits_pb2,
     holds_pb2,

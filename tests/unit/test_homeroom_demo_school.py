@@ -6,6 +6,7 @@ import pytest
 from google.protobuf.json_format import ParseDict
 
 from homeroom import demo_school
+from protos.progress.v1.courses_pb2 import PutCourseRequest
 from protos.progress.v1.specializations_pb2 import PutSpecializationRequest
 from protos.session.v1.tests_pb2 import ImportQuestionsRequest, PutTestRequest
 from protos.subscription.v1.accounts_pb2 import PutAccountRequest
@@ -32,6 +33,7 @@ async def test_every_request_is_one_the_contract_knows() -> None:
     requests = {
         "accounts": PutAccountRequest,
         "specializations": PutSpecializationRequest,
+        "courses": PutCourseRequest,
         "tests": PutTestRequest,
         "questions:import": ImportQuestionsRequest,
     }

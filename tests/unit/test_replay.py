@@ -19,8 +19,10 @@ from bench.replay.comparison import Comparison, compare, compare_plays
 from bench.replay.errors import ReplayError
 from bench.replay.log import PracticeLog, read_log
 from bench.replay.passes import joined, log_of_pass
-from bench.replay.play import Play, Seen, SessionSeen
+from bench.replay.play import Play, SessionSeen
 from bench.replay.report import Outcome, as_json, replayed, show
+from bench.replay.seen import Seen
+from bench.replay.sending import operations_of, with_repeats
 
 XP = 10
 HEADER = "learner,session,occurred_at,question_id,choice,correct"
@@ -405,3 +407,36 @@ def test_the_outcome_of_several_passes_is_their_sum_and_hides_no_difference(log:
     assert outcome.statuses == {"200": 6}
     assert set(outcome.plays[0].sessions) == {learner.name for learner in outcome.log.learners}
     assert as_json(outcome)["passes"] == 3
+
+
+def test_a_shuffled_log_has_the_same_answers_counted_in_their_new_order(log: PracticeLog) -> None:
+    orders = set()
+    for seed in range(20):
+        shuffled = log.shuffled(seed)
+        assert shuffled == log.shuffled(seed)
+        for before, after in zip(log.learners, shuffled.learners, strict=True):
+            for one, other in zip(before.sessions, after.sessions, strict=True):
+                assert sorted(answer.choice for answer in one.answers) == sorted(
+                    answer.choice for answer in other.answers
+                )
+                counted: dict[str, list[int]] = {}
+                for answer in other.answers:
+                    counted.setdefault(answer.question_id, []).append(answer.attempt)
+                assert all(attempts == list(range(1, len(attempts) + 1)) for attempts in counted.values())
+        orders.add(tuple(answer.choice for answer in shuffled.learners[0].sessions[0].answers))
+    assert len(orders) > 1
+
+
+def test_each_operation_is_sent_one_to_three_times_first_in_its_order(log: PracticeLog) -> None:
+    session = log.learners[0].sessions[0]
+    operations = operations_of(session)
+    times = set()
+    for seed in range(50):
+        sent = with_repeats(session, operations, seed)
+        assert list(dict.fromkeys(sent_one.key for sent_one in sent)) == [each.key for each in operations]
+        assert sent == with_repeats(session, operations, seed)
+        counts = [[each.key for each in sent].count(operation.key) for operation in operations]
+        times |= set(counts)
+        completions = [place for place, each in enumerate(sent) if each.kind == "complete"]
+        assert completions == list(range(completions[0], len(sent)))
+    assert times == {1, 2, 3}

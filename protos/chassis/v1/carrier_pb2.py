@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fprotos/chassis/v1/carrier.proto\x12\x13homeroom.chassis.v1\x1a\x17google/rpc/status.proto\"O\n\x0c\x43\x61rryRequest\x12\x0e\n\x06method\x18\x01 \x01(\t\x12/\n\x05\x63\x61lls\x18\x02 \x03(\x0b\x32 .homeroom.chassis.v1.CarriedCall\"\x94\x01\n\x0b\x43\x61rriedCall\x12\x0f\n\x07request\x18\x01 \x01(\x0c\x12\x12\n\ntimeout_ms\x18\x02 \x01(\r\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\r\n\x05roles\x18\x04 \x03(\t\x12\x17\n\x0fidempotency_key\x18\x05 \x01(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x13\n\x0btraceparent\x18\x07 \x01(\t\"F\n\rCarryResponse\x12\x35\n\x08outcomes\x18\x01 \x03(\x0b\x32#.homeroom.chassis.v1.CarriedOutcome\"f\n\x0e\x43\x61rriedOutcome\x12\x12\n\x08response\x18\x01 \x01(\x0cH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x42\t\n\x07outcome2j\n\x0e\x43\x61rrierService\x12X\n\x0b\x43\x61rryStream\x12!.homeroom.chassis.v1.CarryRequest\x1a\".homeroom.chassis.v1.CarryResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fprotos/chassis/v1/carrier.proto\x12\x13homeroom.chassis.v1\x1a\x17google/rpc/status.proto\"o\n\x0c\x43\x61rryRequest\x12\x0e\n\x06method\x18\x01 \x01(\t\x12/\n\x05\x63\x61lls\x18\x02 \x03(\x0b\x32 .homeroom.chassis.v1.CarriedCall\x12\x0f\n\x07sent_at\x18\x03 \x01(\x01\x12\r\n\x05\x63lock\x18\x04 \x01(\x06\"\x94\x01\n\x0b\x43\x61rriedCall\x12\x0f\n\x07request\x18\x01 \x01(\x0c\x12\x12\n\ntimeout_ms\x18\x02 \x01(\r\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\r\n\x05roles\x18\x04 \x03(\t\x12\x17\n\x0fidempotency_key\x18\x05 \x01(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x13\n\x0btraceparent\x18\x07 \x01(\t\"\x7f\n\rCarryResponse\x12\x35\n\x08outcomes\x18\x01 \x03(\x0b\x32#.homeroom.chassis.v1.CarriedOutcome\x12\r\n\x05\x63lock\x18\x02 \x01(\x06\x12\x13\n\x0breceived_at\x18\x03 \x01(\x01\x12\x13\n\x0b\x61nswered_at\x18\x04 \x01(\x01\"f\n\x0e\x43\x61rriedOutcome\x12\x12\n\x08response\x18\x01 \x01(\x0cH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x42\t\n\x07outcome2j\n\x0e\x43\x61rrierService\x12X\n\x0b\x43\x61rryStream\x12!.homeroom.chassis.v1.CarryRequest\x1a\".homeroom.chassis.v1.CarryResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,13 +33,13 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.chassis.v1.carrier_p
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CARRYREQUEST']._serialized_start=81
-  _globals['_CARRYREQUEST']._serialized_end=160
-  _globals['_CARRIEDCALL']._serialized_start=163
-  _globals['_CARRIEDCALL']._serialized_end=311
-  _globals['_CARRYRESPONSE']._serialized_start=313
-  _globals['_CARRYRESPONSE']._serialized_end=383
-  _globals['_CARRIEDOUTCOME']._serialized_start=385
-  _globals['_CARRIEDOUTCOME']._serialized_end=487
-  _globals['_CARRIERSERVICE']._serialized_start=489
-  _globals['_CARRIERSERVICE']._serialized_end=595
+  _globals['_CARRYREQUEST']._serialized_end=192
+  _globals['_CARRIEDCALL']._serialized_start=195
+  _globals['_CARRIEDCALL']._serialized_end=343
+  _globals['_CARRYRESPONSE']._serialized_start=345
+  _globals['_CARRYRESPONSE']._serialized_end=472
+  _globals['_CARRIEDOUTCOME']._serialized_start=474
+  _globals['_CARRIEDOUTCOME']._serialized_end=576
+  _globals['_CARRIERSERVICE']._serialized_start=578
+  _globals['_CARRIERSERVICE']._serialized_end=684
 # @@protoc_insertion_point(module_scope)

@@ -8,12 +8,16 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class CarryRequest(_message.Message):
-    __slots__ = ("method", "calls")
+    __slots__ = ("method", "calls", "sent_at", "clock")
     METHOD_FIELD_NUMBER: _ClassVar[int]
     CALLS_FIELD_NUMBER: _ClassVar[int]
+    SENT_AT_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_FIELD_NUMBER: _ClassVar[int]
     method: str
     calls: _containers.RepeatedCompositeFieldContainer[CarriedCall]
-    def __init__(self, method: _Optional[str] = ..., calls: _Optional[_Iterable[_Union[CarriedCall, _Mapping]]] = ...) -> None: ...
+    sent_at: float
+    clock: int
+    def __init__(self, method: _Optional[str] = ..., calls: _Optional[_Iterable[_Union[CarriedCall, _Mapping]]] = ..., sent_at: _Optional[float] = ..., clock: _Optional[int] = ...) -> None: ...
 
 class CarriedCall(_message.Message):
     __slots__ = ("request", "timeout_ms", "user_id", "roles", "idempotency_key", "request_id", "traceparent")
@@ -34,10 +38,16 @@ class CarriedCall(_message.Message):
     def __init__(self, request: _Optional[bytes] = ..., timeout_ms: _Optional[int] = ..., user_id: _Optional[str] = ..., roles: _Optional[_Iterable[str]] = ..., idempotency_key: _Optional[str] = ..., request_id: _Optional[str] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class CarryResponse(_message.Message):
-    __slots__ = ("outcomes",)
+    __slots__ = ("outcomes", "clock", "received_at", "answered_at")
     OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_AT_FIELD_NUMBER: _ClassVar[int]
+    ANSWERED_AT_FIELD_NUMBER: _ClassVar[int]
     outcomes: _containers.RepeatedCompositeFieldContainer[CarriedOutcome]
-    def __init__(self, outcomes: _Optional[_Iterable[_Union[CarriedOutcome, _Mapping]]] = ...) -> None: ...
+    clock: int
+    received_at: float
+    answered_at: float
+    def __init__(self, outcomes: _Optional[_Iterable[_Union[CarriedOutcome, _Mapping]]] = ..., clock: _Optional[int] = ..., received_at: _Optional[float] = ..., answered_at: _Optional[float] = ...) -> None: ...
 
 class CarriedOutcome(_message.Message):
     __slots__ = ("response", "error", "replayed")

@@ -37,18 +37,20 @@ class TimelineEvent(_message.Message):
     EXPIRED: TimelineEvent.Kind
     REFUSED: TimelineEvent.Kind
     class Answer(_message.Message):
-        __slots__ = ("question_id", "attempt", "choice", "correct", "occurred_at")
+        __slots__ = ("question_id", "attempt", "choice", "correct", "occurred_at", "occurred_at_clamped")
         QUESTION_ID_FIELD_NUMBER: _ClassVar[int]
         ATTEMPT_FIELD_NUMBER: _ClassVar[int]
         CHOICE_FIELD_NUMBER: _ClassVar[int]
         CORRECT_FIELD_NUMBER: _ClassVar[int]
         OCCURRED_AT_FIELD_NUMBER: _ClassVar[int]
+        OCCURRED_AT_CLAMPED_FIELD_NUMBER: _ClassVar[int]
         question_id: str
         attempt: int
         choice: str
         correct: bool
         occurred_at: _timestamp_pb2.Timestamp
-        def __init__(self, question_id: _Optional[str] = ..., attempt: _Optional[int] = ..., choice: _Optional[str] = ..., correct: _Optional[bool] = ..., occurred_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+        occurred_at_clamped: bool
+        def __init__(self, question_id: _Optional[str] = ..., attempt: _Optional[int] = ..., choice: _Optional[str] = ..., correct: _Optional[bool] = ..., occurred_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., occurred_at_clamped: _Optional[bool] = ...) -> None: ...
     KIND_FIELD_NUMBER: _ClassVar[int]
     AT_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]

@@ -26,10 +26,11 @@ from protos.buf.validate import validate_pb2 as buf_dot_validate_dot_validate__p
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from protos.chassis.v1 import options_pb2 as protos_dot_chassis_dot_v1_dot_options__pb2
+from protos.session.v1 import presence_pb2 as protos_dot_session_dot_v1_dot_presence__pb2
 from protos.session.v1 import sessions_pb2 as protos_dot_session_dot_v1_dot_sessions__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fprotos/session/v1/uploads.proto\x12\x13homeroom.session.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fprotos/chassis/v1/options.proto\x1a protos/session/v1/sessions.proto\"\xa9\x02\n\tOperation\x12\x17\n\x05op_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x37\n\x06\x61nswer\x18\x02 \x01(\x0b\x32%.homeroom.session.v1.Operation.AnswerH\x00\x12;\n\x08\x63omplete\x18\x03 \x01(\x0b\x32\'.homeroom.session.v1.Operation.CompleteH\x00\x1at\n\x06\x41nswer\x12\x1e\n\x0bquestion_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80\x04\x12\x19\n\x06\x63hoice\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80\x10\x12/\n\x0boccurred_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\n\n\x08\x43ompleteB\x0b\n\toperation\"\xd5\x02\n\x0fOperationResult\x12\r\n\x05op_id\x18\x01 \x01(\t\x12;\n\x06status\x18\x02 \x01(\x0e\x32+.homeroom.session.v1.OperationResult.Status\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12\x11\n\tretryable\x18\x05 \x01(\x08\x12;\n\x06\x61nswer\x18\x06 \x01(\x0b\x32+.homeroom.session.v1.AnswerQuestionResponse\x12-\n\x07session\x18\x07 \x01(\x0b\x32\x1c.homeroom.session.v1.Session\"W\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x41PPLIED\x10\x01\x12\r\n\tDUPLICATE\x10\x02\x12\x0c\n\x08\x43ONFLICT\x10\x03\x12\x0b\n\x07REFUSED\x10\x04\"z\n\x17UploadOperationsRequest\x12\x1e\n\nsession_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12?\n\noperations\x18\x02 \x03(\x0b\x32\x1e.homeroom.session.v1.OperationB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xc8\x01\"Q\n\x18UploadOperationsResponse\x12\x35\n\x07results\x18\x01 \x03(\x0b\x32$.homeroom.session.v1.OperationResult2\xc2\x01\n\rUploadService\x12\xb0\x01\n\x10UploadOperations\x12,.homeroom.session.v1.UploadOperationsRequest\x1a-.homeroom.session.v1.UploadOperationsResponse\"?\x90\x02\x02\x8a\xb5\x18\t\n\x01\x01(\x80\x80 X\x01\x82\xd3\xe4\x93\x02)\"$/v1/sessions/{session_id}/operations:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fprotos/session/v1/uploads.proto\x12\x13homeroom.session.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fprotos/chassis/v1/options.proto\x1a protos/session/v1/presence.proto\x1a protos/session/v1/sessions.proto\"\xc4\x03\n\tOperation\x12\x17\n\x05op_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x37\n\x06\x61nswer\x18\x02 \x01(\x0b\x32%.homeroom.session.v1.Operation.AnswerH\x00\x12;\n\x08\x63omplete\x18\x03 \x01(\x0b\x32\'.homeroom.session.v1.Operation.CompleteH\x00\x12=\n\theartbeat\x18\x04 \x01(\x0b\x32(.homeroom.session.v1.Operation.HeartbeatH\x00\x1at\n\x06\x41nswer\x12\x1e\n\x0bquestion_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80\x04\x12\x19\n\x06\x63hoice\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80\x10\x12/\n\x0boccurred_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1aZ\n\tHeartbeat\x12\x0b\n\x03seq\x18\x01 \x01(\x05\x12\x0f\n\x07visible\x18\x02 \x01(\x08\x12/\n\x0boccurred_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\n\n\x08\x43ompleteB\x0b\n\toperation\"\x96\x03\n\x0fOperationResult\x12\r\n\x05op_id\x18\x01 \x01(\t\x12;\n\x06status\x18\x02 \x01(\x0e\x32+.homeroom.session.v1.OperationResult.Status\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12\x11\n\tretryable\x18\x05 \x01(\x08\x12;\n\x06\x61nswer\x18\x06 \x01(\x0b\x32+.homeroom.session.v1.AnswerQuestionResponse\x12-\n\x07session\x18\x07 \x01(\x0b\x32\x1c.homeroom.session.v1.Session\x12?\n\theartbeat\x18\x08 \x01(\x0b\x32,.homeroom.session.v1.RecordHeartbeatResponse\"W\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x41PPLIED\x10\x01\x12\r\n\tDUPLICATE\x10\x02\x12\x0c\n\x08\x43ONFLICT\x10\x03\x12\x0b\n\x07REFUSED\x10\x04\"z\n\x17UploadOperationsRequest\x12\x1e\n\nsession_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12?\n\noperations\x18\x02 \x03(\x0b\x32\x1e.homeroom.session.v1.OperationB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xc8\x01\"Q\n\x18UploadOperationsResponse\x12\x35\n\x07results\x18\x01 \x03(\x0b\x32$.homeroom.session.v1.OperationResult2\xc2\x01\n\rUploadService\x12\xb0\x01\n\x10UploadOperations\x12,.homeroom.session.v1.UploadOperationsRequest\x1a-.homeroom.session.v1.UploadOperationsResponse\"?\x90\x02\x02\x8a\xb5\x18\t\n\x01\x01(\x80\x80 X\x01\x82\xd3\xe4\x93\x02)\"$/v1/sessions/{session_id}/operations:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,20 +49,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPLOADOPERATIONSREQUEST'].fields_by_name['operations']._serialized_options = b'\272H\010\222\001\005\010\001\020\310\001'
   _globals['_UPLOADSERVICE'].methods_by_name['UploadOperations']._loaded_options = None
   _globals['_UPLOADSERVICE'].methods_by_name['UploadOperations']._serialized_options = b'\220\002\002\212\265\030\t\n\001\001(\200\200 X\001\202\323\344\223\002)\"$/v1/sessions/{session_id}/operations:\001*'
-  _globals['_OPERATION']._serialized_start=216
-  _globals['_OPERATION']._serialized_end=513
-  _globals['_OPERATION_ANSWER']._serialized_start=372
-  _globals['_OPERATION_ANSWER']._serialized_end=488
-  _globals['_OPERATION_COMPLETE']._serialized_start=490
-  _globals['_OPERATION_COMPLETE']._serialized_end=500
-  _globals['_OPERATIONRESULT']._serialized_start=516
-  _globals['_OPERATIONRESULT']._serialized_end=857
-  _globals['_OPERATIONRESULT_STATUS']._serialized_start=770
-  _globals['_OPERATIONRESULT_STATUS']._serialized_end=857
-  _globals['_UPLOADOPERATIONSREQUEST']._serialized_start=859
-  _globals['_UPLOADOPERATIONSREQUEST']._serialized_end=981
-  _globals['_UPLOADOPERATIONSRESPONSE']._serialized_start=983
-  _globals['_UPLOADOPERATIONSRESPONSE']._serialized_end=1064
-  _globals['_UPLOADSERVICE']._serialized_start=1067
-  _globals['_UPLOADSERVICE']._serialized_end=1261
+  _globals['_OPERATION']._serialized_start=250
+  _globals['_OPERATION']._serialized_end=702
+  _globals['_OPERATION_ANSWER']._serialized_start=469
+  _globals['_OPERATION_ANSWER']._serialized_end=585
+  _globals['_OPERATION_HEARTBEAT']._serialized_start=587
+  _globals['_OPERATION_HEARTBEAT']._serialized_end=677
+  _globals['_OPERATION_COMPLETE']._serialized_start=679
+  _globals['_OPERATION_COMPLETE']._serialized_end=689
+  _globals['_OPERATIONRESULT']._serialized_start=705
+  _globals['_OPERATIONRESULT']._serialized_end=1111
+  _globals['_OPERATIONRESULT_STATUS']._serialized_start=1024
+  _globals['_OPERATIONRESULT_STATUS']._serialized_end=1111
+  _globals['_UPLOADOPERATIONSREQUEST']._serialized_start=1113
+  _globals['_UPLOADOPERATIONSREQUEST']._serialized_end=1235
+  _globals['_UPLOADOPERATIONSRESPONSE']._serialized_start=1237
+  _globals['_UPLOADOPERATIONSRESPONSE']._serialized_end=1318
+  _globals['_UPLOADSERVICE']._serialized_start=1321
+  _globals['_UPLOADSERVICE']._serialized_end=1515
 # @@protoc_insertion_point(module_scope)

@@ -1,0 +1,122 @@
+"""CompleteLesson: the database first, then the cache, and an answer that says how far both are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from chassis import failpoints
+from chassis.batch import Item, Outcome, Reply, latest_deadline
+from chassis.errors import ServiceError
+from chassis.postgres.errors import DatabaseUnavailable
+from chassis.postgres.isolation import Locked, run_isolated
+from chassis.telemetry.logs import get_logger
+from progress_service.account_client import AccountClient
+from progress_service.domain.access import CourseAccess
+from progress_service.domain.completions import Completion, CompletionRequest
+from progress_service.operations.lessons import run_in_courses
+from progress_service.store.access_cache import AccessCache
+from progress_service.store.completions import CompletionStore
+from progress_service.store.modules import ModuleStore
+from progress_service.store.standings import Attendance, StandingStore
+
+Items = Sequence[Item[CompletionRequest]]
+
+log = get_logger(__name__)
+
+
+class CompletionOperations:
+    """What completing a lesson does."""
+
+    def __init__(
+        self,
+        *,
+        store: CompletionStore,
+        standings: StandingStore,
+        modules: ModuleStore,
+        accounts: AccountClient,
+        cache: AccessCache,
+    ) -> None:
+        self._store = store
+        self._standings = standings
+        self._modules = modules
+        self._accounts = accounts
+        self._cache = cache
+
+    async def complete_lessons(
+        self, items: Items, render: Callable[[Completion], bytes], *, cached: bytes
+    ) -> list[Outcome]:
+        """Complete each lesson, once per key, and write what is open now through to the cache.
+
+        `cached` is added to each answer whose completion the cache holds then. It is not part of the stored
+        answer: a replay tells what is so when it is sent.
+
+        Refuses with INVALID_USER_REFERENCE, EMAIL_NOT_VERIFIED, NOT_FOUND, LESSON_LOCKED,
+        ENGAGEMENT_TOO_LOW, or ILLEGAL_TRANSITION if the progress was reset since `occurred_at`.
+        """
+        return await run_in_courses(
+            items, self._modules, partial(self._complete_known, render=render, cached=cached)
+        )
+
+    async def _complete_known(
+        self, items: Items, *, render: Callable[[Completion], bytes], cached: bytes
+    ) -> list[Outcome]:
+        answers = await self._accounts.refusals_of_unverified(items)
+        refusals = {
+            item.request.user_id: refusal
+            for item, refusal in zip(items, answers, strict=True)
+            if refusal is not None
+        }
+        # By the identity of the bytes: what was rendered in a transaction that failed is never looked up.
+        rendered: dict[int, tuple[bytes, CourseAccess]] = {}
+
+        def rendering(completion: Completion) -> bytes:
+            response = render(completion)
+            rendered[id(response)] = response, completion.access
+            return response
+
+        async def attempt(some: Items, wait: bool) -> list[Outcome | Locked]:
+            allowed = {item.request.user_id for item in some} - refusals.keys()
+            await self._store.insert_learners(allowed, deadline=latest_deadline(some))
+            return await self._store.complete(some, wait, refusals=refusals, render=rendering)
+
+        outcomes = await run_isolated(items, attempt, owner_of=lambda item: item.request.user_id)
+        await failpoints.hit_async("progress.after_commit")
+        held = await self._write_through(items, outcomes, {key: each[1] for key, each in rendered.items()})
+        return [
+            outcome._replace(message=outcome.payload() + cached)
+            if isinstance(outcome, Reply) and _attendance(item) in held
+            else outcome
+            for item, outcome in zip(items, outcomes, strict=True)
+        ]
+
+    async def _write_through(
+        self, items: Items, outcomes: Sequence[Outcome], rendered: dict[int, CourseAccess]
+    ) -> set[Attendance]:
+        """Write what is open to these learners now; those of whom the cache holds it."""
+        values: dict[Attendance, CourseAccess] = {}
+        replayed: set[Attendance] = set()
+        for item, outcome in zip(items, outcomes, strict=True):
+            if isinstance(outcome, Reply):
+                access = None if outcome.replayed else rendered.get(id(outcome.message))
+                if access is None:
+                    replayed.add(_attendance(item))
+                else:
+                    values[_attendance(item)] = access
+        values |= await self._read(replayed - values.keys(), deadline=latest_deadline(items))
+        confirmed = await self._cache.write(list(values.values())) if values else []
+        return {each for each, held in zip(values, confirmed, strict=True) if held}
+
+    async def _read(self, wanted: set[Attendance], *, deadline: float) -> dict[Attendance, CourseAccess]:
+        """What is open to them by the database. If it cannot be read, the answers say so, and stand."""
+        if not wanted:
+            return {}
+        try:
+            return dict(await self._standings.read_access(wanted, deadline=deadline))
+        except (DatabaseUnavailable, ServiceError) as error:
+            log.warning("access_not_read_after_replay", problem=repr(error))
+            return {}
+
+
+def _attendance(item: Item[CompletionRequest]) -> Attendance:
+    return Attendance(item.request.user_id, item.request.course_id)

@@ -1,0 +1,1 @@
+"""`/openapi.json`, played against a running stack."""

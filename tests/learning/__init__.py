@@ -1,0 +1,1 @@
+"""What courses and lessons promise, against a real PostgreSQL, Redis and subscription_service."""
