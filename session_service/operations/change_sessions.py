@@ -20,12 +20,12 @@ from session_service.domain.sessions import (
     JudgedAnswer,
     LatestAnswer,
     Session,
-    clamped,
     content_name,
     require_open,
     with_answer,
 )
 from session_service.domain.states import SessionState
+from session_service.domain.timing import clamped
 from session_service.operations.drafts import Decide, Draft
 from session_service.operations.session_changes import SessionChanges
 
