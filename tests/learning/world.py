@@ -193,6 +193,12 @@ class World:
         await self.put_account(user, verified=verified, active=active)
         return user
 
+    async def enrolled(self, **fields: Any) -> tuple[str, School]:
+        """A learner in a course of their own."""
+        user, school = await self.learner(), await self.course(**fields)
+        await self.one(self.enrollment(user, school.course_id))
+        return user, school
+
     async def deactivate(self, user: str) -> None:
         await self.put_account(user, verified=True, active=False)
 
