@@ -9,7 +9,8 @@ These points exist (each has one name, and calls `hit` or `hit_async`):
 - `session.after_sweep`: a sweep has closed sessions, and has told nobody.
 - `subscription.after_commit`: a change of holds is committed, the caller has not been answered.
 - `relay.after_delivery`: the receiver has acknowledged an event, the outbox still has it.
-- `progress.after_commit`: a result is counted, or progress is reset; the sender has not been answered.
+- `progress.after_commit`: a result, a completed lesson or a reset is committed; the cache has not been
+  written, the caller has not been answered.
 - `progress.after_sync_plan`: a run has planned changes, none of them is carried out yet.
 - `progress.after_sync_changes`: a run has carried out planned changes, and has not compared further.
 

@@ -181,7 +181,7 @@ class Application:
     async def _call(self, exchange: _Exchange, route: Route, path_values: Sequence[str]) -> Answer:
         method, headers = route.method, exchange.request.headers
         self._admission.refuse_if_full(route.upstream, method)
-        authorization = headers.getall(AUTHORIZATION, ())
+        authorization: Sequence[str] = headers.getall(AUTHORIZATION, ())
         message: Message | None = None
         if route.body_token is not None and not authorization:
             # Nobody is known yet, so the body counts for the address. The ids of learners are printable.
@@ -201,10 +201,7 @@ class Application:
         timeout_seconds = timeout_seconds_of(headers.get(REQUEST_TIMEOUT))
         body = b"" if message is not None else await self._body(exchange, method, owner=principal.user_id)
         exchange.place = await self._admission.enter(
-            route.upstream,
-            method,
-            learner=principal.user_id,
-            address=exchange.address,
+            route.upstream, method, learner=principal.user_id, address=exchange.address
         )
         if message is None:
             message = route.request.read(body=body, values=path_values, query=exchange.query, version=version)

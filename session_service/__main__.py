@@ -200,7 +200,9 @@ def assemble(
                 tokens=tokens,
             ),
             *uploads.handlers(
-                uploads=Uploads(changes=changes, presence=presence, stored=uploads.STORED_ANSWERS)
+                uploads=Uploads(
+                    reads=reads, changes=changes, presence=presence, stored=uploads.STORED_ANSWERS
+                )
             ),
             *supervision.handlers(
                 supervision=Supervision(

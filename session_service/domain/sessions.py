@@ -212,8 +212,8 @@ class GivenAnswer:
     """An answer as it is kept: the `attempt`-th to this question in this session.
 
     `occurred_at` is by the learner's clock, within OCCURRED_AGE_MAX before `answered_at`; a time outside of
-    that was moved to the nearer end, and is marked as clamped.
-    `version` is the version of the session after it. The ids are those of the request that brought it.
+    that was moved to the nearer end, and is marked as clamped. `version` is the version of the session after
+    it. The ids are those of the request that brought it.
     """
 
     user_id: str
@@ -320,12 +320,6 @@ def content_name(session: Session) -> str:
     """Names what the session asks, which is frozen with its revision of the test and with its draw."""
     drawn = None if session.drawn is None else session.key
     return str(ContentName(session.test_id, session.revision, drawn))
-
-
-def require_version(session: Session, expected: int | None) -> None:
-    """Raise ServiceError: VERSION_MISMATCH if the session is not as its learner has seen it."""
-    if expected is not None and session.version != expected:
-        raise ServiceError(Reason.VERSION_MISMATCH, metadata={"version": session.version})
 
 
 def require_open(session: Session) -> None:
