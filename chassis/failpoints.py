@@ -4,9 +4,13 @@ These points exist (each has one name, and calls `hit` or `hit_async`):
 
 - `session.after_holds_placed`: holds are placed, the sessions are not written yet.
 - `session.after_commit`: sessions are committed, no caller has been answered.
+- `session.before_changes_committed`: answers or moves of sessions are written, and not committed yet.
+- `session.after_changes_committed`: they are committed, no caller has been answered.
+- `session.after_sweep`: a sweep has closed sessions, and has told nobody.
 - `subscription.after_commit`: a change of holds is committed, the caller has not been answered.
 - `relay.after_delivery`: the receiver has acknowledged an event, the outbox still has it.
-- `progress.after_commit`: a result is counted, the sender has not been answered.
+- `progress.after_commit`: a result, a completed lesson or a reset is committed; the cache has not been
+  written, the caller has not been answered.
 - `progress.after_sync_plan`: a run has planned changes, none of them is carried out yet.
 - `progress.after_sync_changes`: a run has carried out planned changes, and has not compared further.
 
@@ -30,6 +34,7 @@ NAMES = frozenset(
         "session.after_commit",
         "session.before_changes_committed",
         "session.after_changes_committed",
+        "session.after_sweep",
         "subscription.after_commit",
         "relay.after_delivery",
         "progress.after_commit",

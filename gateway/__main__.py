@@ -20,6 +20,7 @@ from gateway.client_address import ClientAddresses
 from gateway.config import Config
 from gateway.connections import SWEEP_SECONDS, ConnectionLimits, Connections, connections_possible
 from gateway.contract import ContractError, public_methods
+from gateway.cors import Cors
 from gateway.documents.pages import Pages
 from gateway.listener import Listener
 from gateway.networks import Networks
@@ -83,6 +84,7 @@ async def main(shutdown: Shutdown) -> None:
     application = Application(
         routes=routes,
         authenticator=Authenticator(keys=keys, issuer=config.jwt_issuer, audience=config.jwt_audience),
+        cors=Cors(config.cors_origins),
         rate_limits=rate_limits,
         addresses=ClientAddresses(proxies=Networks(config.proxy_networks), header=config.proxy_header),
         admission=admission,

@@ -25,9 +25,18 @@ class BodyReader:
         self._seconds_max = seconds_max
 
     async def read(
-        self, request: web.BaseRequest, *, learner: str, size_max: int, timeout_seconds: float
+        self,
+        request: web.BaseRequest,
+        *,
+        owner: str,
+        size_max: int,
+        timeout_seconds: float,
+        text_allowed: bool = False,
     ) -> bytes:
         """The whole body; empty when there is none.
+
+        While it arrives it counts for its owner: a learner, or an address. With `text_allowed` the JSON may
+        have the type text/plain.
 
         Raises:
             ServiceError: PAYLOAD_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, RATE_LIMITED, OVERLOADED, or
@@ -41,7 +50,7 @@ class BodyReader:
                 if len(body) > size_max:
                     raise _too_large(size_max)
             else:
-                with self._admission.receiving(learner) as received:
+                with self._admission.receiving(owner) as received:
                     body = await _receive(
                         request, received, size_max, min(timeout_seconds, self._seconds_max)
                     )
@@ -51,7 +60,7 @@ class BodyReader:
             ) from error
         if body:
             headers = request.headers
-            check_content_type(headers.get("Content-Type"))
+            check_content_type(headers.get("Content-Type"), text_allowed=text_allowed)
             check_content_encoding(headers.get("Content-Encoding"))
         return body
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from chassis.process.config import PREFIX, Mode, ProcessConfig, Secret, check_address, rules
 from gateway.client_address import ForwardedHeader
+from gateway.cors import check_origins
 from gateway.networks import check_networks
 
 # The issuer that `homeroom up` writes into tokens (homeroom/keys.py, which the processes do not import).
@@ -40,6 +41,8 @@ class Config(ProcessConfig):
     # CIDR networks of the proxies that tell the client's address, and the header in which they do.
     proxy_networks: tuple[str, ...] = field(default=(), metadata=rules(check=check_networks))
     proxy_header: ForwardedHeader = ForwardedHeader.X_FORWARDED_FOR
+    # The web pages that may call from a browser, as origins such as https://app.example.org.
+    cors_origins: tuple[str, ...] = field(default=(), metadata=rules(check=check_origins))
     connections_max: int = field(default=10_000, metadata=rules(minimum=1, maximum=1_000_000))
     # Behind a load balancer, all clients have its address.
     connections_per_address_max: int = field(default=5_000, metadata=rules(minimum=1, maximum=1_000_000))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Sequence
 
 from chassis.errors import Reason, ServiceError, invalid_field
 
@@ -15,6 +16,9 @@ TIMEOUT_SECONDS_DEFAULT = 10.0
 TIMEOUT_SECONDS_MIN = 0.5
 TIMEOUT_SECONDS_MAX = 60.0
 
+# RFC 9110, 8.8.3. A weak ETag never matches.
+_ETAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]*"')
+_VERSION = re.compile(r'"([1-9][0-9]{0,8})"')
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
 # Exactly the numbers from the least to the largest timeout, with at most six digits after the point.
 TIMEOUT_SECONDS_PATTERN = r"0\.[5-9][0-9]{0,5}|([1-9]|[1-5][0-9])(\.[0-9]{1,6})?|60(\.0{1,6})?"
@@ -46,8 +50,33 @@ def timeout_seconds_of(given: str | None) -> float:
     return float(given)
 
 
-def check_content_type(given: str | None) -> None:
-    """Accepts only JSON in UTF-8; call it for a request with a body.
+def version_of(if_match: Sequence[str], *, supported: bool) -> int | None:
+    """The version that `If-Match` names; None for any. Our ETags are versions in quotes, such as "7".
+
+    Args:
+        if_match: the values of all these headers.
+        supported: whether the operation compares versions.
+
+    Raises:
+        ServiceError: INVALID_ARGUMENT that names the header, or VERSION_MISMATCH for an ETag of no version.
+    """
+    if not if_match:
+        return None
+    if not supported:  # to ignore it would do what the caller has forbidden
+        raise invalid_field(IF_MATCH, "is not supported by this operation")
+    tag = if_match[0].strip()
+    if tag == "*":
+        return None
+    if len(if_match) > 1 or not _ETAG.fullmatch(tag):
+        raise invalid_field(IF_MATCH, 'must be one ETag in quotes, such as "7", or *')
+    version = _VERSION.fullmatch(tag)
+    if version is None:
+        raise ServiceError(Reason.VERSION_MISMATCH)
+    return int(version[1])
+
+
+def check_content_type(given: str | None, *, text_allowed: bool = False) -> None:
+    """Accepts only JSON in UTF-8, with `text_allowed` also as text/plain; call it for a request with a body.
 
     Raises:
         ServiceError: UNSUPPORTED_MEDIA_TYPE.
@@ -55,7 +84,9 @@ def check_content_type(given: str | None) -> None:
     if given == "application/json":
         return
     media_type, _, parameters = (given or "").partition(";")
-    if not _JSON_TYPE.fullmatch(media_type.strip()) or not _UTF8_CHARSET.fullmatch(parameters):
+    media_type = media_type.strip()
+    known = _JSON_TYPE.fullmatch(media_type) or (text_allowed and media_type.lower() == "text/plain")
+    if not known or not _UTF8_CHARSET.fullmatch(parameters):
         raise ServiceError(
             Reason.UNSUPPORTED_MEDIA_TYPE, "Send the body as Content-Type: application/json, in UTF-8"
         )

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 from chassis.errors import Reason, ServiceError
 from chassis.rpc.methods import Method
+from gateway.body_tokens import BodyToken
 from gateway.contract import ContractError, owner_of
 from gateway.http_rules import HttpRule, Template, rules_of
 from gateway.transcoding.csv_table import CsvTable
@@ -27,6 +28,7 @@ class Route:
     request: RequestReader
     response: ResponseWriter
     table: CsvTable | None
+    body_token: BodyToken | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +67,14 @@ def _route(method: Method, rule: HttpRule, owner: str) -> Route:
         method=method,
         upstream=owner,
         request=RequestReader(
-            descriptor=method.descriptor.input_type, variables=rule.template.variables, body=rule.body
+            descriptor=method.descriptor.input_type,
+            variables=rule.template.variables,
+            body=rule.body,
+            if_match=method.if_match,
         ),
         response=ResponseWriter(method=method, response_body=rule.response_body),
         table=CsvTable(method=method, response_body=rule.response_body) if method.csv_of else None,
+        body_token=BodyToken(method=method, body=rule.body) if method.token_in_body else None,
     )
 
 
@@ -127,6 +133,9 @@ class RouteTable:
                 segments = [unquote(segment, errors="strict") for segment in segments]
             except UnicodeError:
                 raise ServiceError(Reason.INVALID_ARGUMENT, "The path is not percent-encoded UTF-8") from None
+        # Proxies and clients remove such segments: the path would not mean the same to all.
+        if "." in segments or ".." in segments:
+            raise ServiceError(Reason.INVALID_ARGUMENT, "The path must not have the segments . and ..")
         return self._root.search(segments, 0, verb, ())
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import typer
 
 from homeroom.commands.demo import demo
+from homeroom.commands.export_questions import export_questions
+from homeroom.commands.import_progress import import_progress
+from homeroom.commands.import_questions import import_questions
 from homeroom.commands.seed import seed
 from homeroom.commands.status import status
 from homeroom.commands.token import token
@@ -19,3 +22,12 @@ app = typer.Typer(
 )
 for command in (up, status, token, seed, demo):
     app.command()(command)
+
+imports = typer.Typer(name="import", help="Bring files into a Homeroom.", no_args_is_help=True)
+imports.command("questions")(import_questions)
+imports.command("progress")(import_progress)
+app.add_typer(imports)
+
+exports = typer.Typer(name="export", help="Write what a Homeroom has into files.", no_args_is_help=True)
+exports.command("questions")(export_questions)
+app.add_typer(exports)

@@ -64,7 +64,7 @@ def environment_of(
     """The environment of the service: our own, then what this stack decides, then `additions`."""
     own = addresses[service.package]
     told = {
-        "PYTHONPATH": _import_path(),
+        "PYTHONPATH": import_path(),
         "HOMEROOM_MODE": "development",
         "HOMEROOM_BIND": own.target,
         "HOMEROOM_OPS_BIND": own.ops_target,
@@ -93,7 +93,7 @@ def environment_of(
     return {name: value for name, value in os.environ.items() if name not in overruled} | told
 
 
-def _import_path() -> str:
+def import_path() -> str:
     """Where the children find the packages beside this one, even if nothing is installed."""
     source = str(Path(homeroom.__file__).resolve().parent.parent)
     return os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))

@@ -38,7 +38,7 @@ from session_service.operations.supervise import Supervision
 from session_service.operations.sweep_sessions import SessionSweep
 from session_service.operations.upload_operations import Uploads
 from session_service.progress_client import RESULT_TOPIC, ProgressClient
-from session_service.servicer import attempts, identity, sessions, supervision, tests, uploads
+from session_service.servicer import attempts, identity, questions, sessions, supervision, tests, uploads
 from session_service.servicer import presence as presence_servicer
 from session_service.servicer.session_messages import QuestionContents
 from session_service.store.attempts import AttemptStore
@@ -50,6 +50,7 @@ from session_service.store.holds import HoldStore
 from session_service.store.identity import IdentityStore
 from session_service.store.presence import PresenceStore
 from session_service.store.purges import PurgeStore
+from session_service.store.questions import QuestionStore
 from session_service.store.results import ResultStore
 from session_service.store.session_lists import SessionLists
 from session_service.store.sessions import SessionStore
@@ -178,6 +179,9 @@ def assemble(
                 list_tests=stored_tests.list_tests,
                 tokens=tokens,
             ),
+            *questions.handlers(
+                list_questions=QuestionStore(database=database).list_questions, tokens=tokens
+            ),
             *identity.handlers(
                 checks=IdentityChecks(
                     store=stored_identity,
@@ -196,7 +200,9 @@ def assemble(
                 tokens=tokens,
             ),
             *uploads.handlers(
-                uploads=Uploads(changes=changes, presence=presence, stored=uploads.STORED_ANSWERS)
+                uploads=Uploads(
+                    reads=reads, changes=changes, presence=presence, stored=uploads.STORED_ANSWERS
+                )
             ),
             *supervision.handlers(
                 supervision=Supervision(

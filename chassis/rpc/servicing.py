@@ -128,7 +128,7 @@ def paged(
     tokens: PageTokens,
     head: PageHead[R] | None = None,
 ) -> Handler:
-    """Serves a list in pages. A page ends at `page_size` rows, or before PAGE_BYTES_MAX.
+    """Serves a list in pages. A page ends at `page_size` rows, before PAGE_BYTES_MAX, or where a search ends.
 
     The response message must have one repeated message field, for the rows, and `next_page_token`. `render`
     makes one row. `position` returns the position of a row in the list: the next page begins after it. `head`

@@ -52,7 +52,8 @@ class Operations:
             "tags": [tag_of(route)],
             "summary": _summary(described, method.name),
             "description": " ".join(filter(None, [described, f"Roles: {', '.join(roles)}."])),
-            "security": [{"bearer": []}],
+            # The token may be in the body instead, for what a page sends while it is being closed.
+            "security": [{"bearer": []}, *([{}] if method.token_in_body else ())],
             "x-roles": roles,
             "parameters": [*self._path_and_query(route), *_header_parameters(route)],
         }
@@ -112,7 +113,7 @@ class Operations:
             "201": {
                 "description": "Created.",
                 "headers": headers,
-                "content": {JSON: {**content[JSON], "example": {**example, flag: False}}},
+                "content": {**content, JSON: {**content[JSON], "example": {**example, flag: False}}},
             },
             "200": {
                 "description": f"It was there before: `{flag}` is true.",

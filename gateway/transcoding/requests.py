@@ -88,17 +88,26 @@ class RequestReader:
         descriptor: the type of the request message.
         variables: the fields that the path gives, as dotted paths, in the path's order.
         body: the `body` of `google.api.http`: "*", the name of one field, or "" for none.
+        if_match: the optional int32 field that `If-Match` fills; "" for none.
 
     Raises:
         ContractError: the route names a field that does not exist, or that a text cannot fill.
     """
 
-    def __init__(self, *, descriptor: Descriptor, variables: Sequence[str], body: str) -> None:
+    def __init__(
+        self, *, descriptor: Descriptor, variables: Sequence[str], body: str, if_match: str = ""
+    ) -> None:
         self._descriptor = descriptor
         self._read = MessageReader(descriptor)
         self._variables = [_TextField.at(descriptor, variable) for variable in variables]
         if any(variable.repeated for variable in self._variables):
             raise ContractError(f"{descriptor.full_name}: a path variable cannot be a repeated field")
+        self._version = None
+        if if_match:
+            version = descriptor.fields_by_name.get(if_match)
+            if version is None or version.type != FieldDescriptor.TYPE_INT32 or not version.has_presence:
+                raise ContractError(f"{descriptor.full_name}: if_match must name an optional int32")
+            self._version = _TextField.at(descriptor, if_match)
         self.body = body
         self._whole_body = body == WHOLE_BODY
         self._body_field = ""
@@ -112,8 +121,14 @@ class RequestReader:
     def takes_body(self) -> bool:
         return self.body != ""
 
-    def read(self, *, body: bytes, values: Sequence[str], query: str) -> Message:
+    @property
+    def takes_version(self) -> bool:
+        return self._version is not None
+
+    def read(self, *, body: bytes, values: Sequence[str], query: str, version: int | None = None) -> Message:
         """Makes the message and validates it; an empty body is the same as `{}`.
+
+        `version` is the one that `If-Match` names.
 
         Raises:
             ServiceError: INVALID_ARGUMENT, with the fields that are wrong.
@@ -123,6 +138,8 @@ class RequestReader:
         for variable, text in zip(self._variables, values, strict=True):
             if not variable.put(fields, text):
                 faults.append(Fault("is given by the path", *reversed(variable.path)))
+        if version is not None and self._version is not None and not self._version.put(fields, str(version)):
+            faults.append(Fault("is given by If-Match", *reversed(self._version.path)))
         if query:
             self._add_query(fields, query, faults)
         try:

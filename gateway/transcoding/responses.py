@@ -50,6 +50,18 @@ class ResponseWriter:
                 )
             self._resumed_of = attrgetter(method.created_unless)
 
+        self._version_of = None
+        if method.etag:
+            field = body_type.fields_by_name.get(method.etag)
+            if field is None or field.type != FieldDescriptor.TYPE_INT32 or field.is_repeated:
+                raise ContractError(f"{method.path}: etag must name an int32 of {body_type.full_name}")
+            path = f"{response_body}.{method.etag}" if response_body else method.etag
+            self._version_of = attrgetter(path)
+
+    def etag(self, message: Any) -> str:
+        """The `ETag` of a success; empty when the document has no version."""
+        return "" if self._version_of is None else f'"{self._version_of(message)}"'
+
     def write(self, message: Any) -> tuple[int, bytes]:
         """The status and the body of a success."""
         if self._body_of is not None:

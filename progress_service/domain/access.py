@@ -55,13 +55,15 @@ class Standing:
 class CourseAccess:
     """Every lesson of a course and what it is to a learner: first those on offer, in their order.
 
-    The first `offered` ones are on offer; the others were left out later, and are open to this learner.
+    The first `offered` ones are on offer; the others were left out later, and are open to this learner. What
+    is open to an enrolled learner stays open; without an enrollment another lesson may become the first one.
     """
 
     user_id: UserId
     course_id: CourseId
     version: int
     read_at: datetime
+    enrolled: bool
     offered: int
     lessons: Mapping[LessonName, Access]
 
@@ -74,6 +76,10 @@ class CourseAccess:
         """The lessons on offer, and those completed before they were left out."""
         left_out = list(self.lessons.values())[self.offered :]
         return self.offered + sum(access is Access.COMPLETED for access in left_out)
+
+    def same_as(self, other: CourseAccess) -> bool:
+        """Whether both say the same, at whatever time they were read."""
+        return (self.version, self.offered, self.lessons) == (other.version, other.offered, other.lessons)
 
     def locked(self, names: Iterable[LessonName]) -> list[LessonName]:
         """Those of these lessons that are not open, or not known here."""
@@ -133,6 +139,7 @@ def access_of(edition: Edition, standing: Standing) -> CourseAccess:
         course_id=standing.course_id,
         version=standing.version,
         read_at=standing.read_at,
+        enrolled=standing.since_revision is not None,
         offered=len(offered),
         lessons=offered | {name: access for name, access in found.items() if name in edition.lessons},
     )

@@ -96,7 +96,13 @@ class AccessOperations:
         for each, access in read.items():
             if names := locked.get(each):
                 self._false_locks.add(amount=len(names) - len(access.locked(names)))
-        self._cache.refresh_soon([(access, cached[each].reading) for each, access in read.items()])
+        self._cache.refresh_soon(
+            [
+                (access, cached[each].reading)
+                for each, access in read.items()
+                if (known := cached[each].access) is None or not known.same_as(access)
+            ]
+        )
 
 
 def _attendance(item: Item[AccessQuery] | Item[ProgressQuery]) -> Attendance:

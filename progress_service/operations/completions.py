@@ -104,8 +104,10 @@ class CompletionOperations:
                 else:
                     values[_attendance(item)] = access
         values |= await self._read(replayed - values.keys(), deadline=latest_deadline(items))
-        confirmed = await self._cache.write(list(values.values())) if values else []
-        return {each for each, held in zip(values, confirmed, strict=True) if held}
+        # A replay may be of an enrollment before a reset.
+        kept = {each: access for each, access in values.items() if access.enrolled}
+        confirmed = await self._cache.write(list(kept.values())) if kept else []
+        return {each for each, held in zip(kept, confirmed, strict=True) if held}
 
     async def _read(self, wanted: set[Attendance], *, deadline: float) -> dict[Attendance, CourseAccess]:
         """What is open to them by the database. If it cannot be read, the answers say so, and stand."""

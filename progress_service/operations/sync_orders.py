@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
-from chassis.batch import Item, Outcome
+from chassis.batch import Item, Outcome, Reply, latest_deadline
 from chassis.errors import Reason, ServiceError
 from chassis.postgres import idempotency
 from chassis.postgres.isolation import Locked, run_isolated
@@ -51,8 +51,7 @@ class SyncOrders:
         An order that cannot end in time is refused as UNAVAILABLE. Its run goes on, and the same key finds
         it.
         """
-        deadline = max(item.deadline for item in items)
-        stored = await self._changes.find_answers(items, deadline=deadline)
+        stored = await self._changes.find_answers(items, deadline=latest_deadline(items))
         turns = asyncio.Semaphore(ORDERS_AT_ONCE_MAX)
 
         async def one(item: Item[Order]) -> Outcome:
@@ -64,12 +63,16 @@ class SyncOrders:
                 except ServiceError as refusal:
                     return refusal
 
-        return list(await asyncio.gather(*map(one, items)))
+        outcomes = await asyncio.gather(*map(one, items), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, ServiceError):
+                raise outcome  # after all have ended; the batch is bisected then
+        return [outcome for outcome in outcomes if isinstance(outcome, Reply | ServiceError)]
 
     async def get_runs(self, items: Sequence[Item[RunId]]) -> list[Run | ServiceError]:
         """Each of these runs, or NOT_FOUND. Raises what `Database` raises."""
-        found = [await self._runs.find(item.request, deadline=item.deadline) for item in items]
-        return [ServiceError(Reason.NOT_FOUND) if run is None else run for run in found]
+        found = await self._runs.find_all([item.request for item in items], deadline=latest_deadline(items))
+        return [found.get(item.request, ServiceError(Reason.NOT_FOUND)) for item in items]
 
     async def list_changes(self, item: Item[RunId], page: Page) -> list[Change]:
         """The changes of a run, by specialization, then by learner.
@@ -115,7 +118,7 @@ class SyncOrders:
             if deadline - time.monotonic() < ANSWER_SECONDS:
                 raise busy("The order is still being carried out; send it again")
             if not await self._work.step(run_id):
-                await asyncio.sleep(LOOK_AGAIN_SECONDS)  # another replica is working on it
+                await asyncio.sleep(LOOK_AGAIN_SECONDS)  # another replica is working on it, or it pauses
 
     async def _wait(self, run_id: RunId, *, deadline: float) -> None:
         give_up_at = min(time.monotonic() + WAIT_SECONDS_MAX, deadline - ANSWER_SECONDS)

@@ -39,12 +39,15 @@ class AccessCache:
         return {each: _cached(each, reading) for each, reading in zip(wanted, readings, strict=True)}
 
     async def write(self, values: Sequence[CourseAccess]) -> list[bool]:
-        """Write these values and read them back; whether the cache has each of them, or a later one."""
+        """Write this of enrolled learners and read it back; whether the cache has each, or a later one."""
         return await self._cache.write([_update(value) for value in values])
 
     def refresh_soon(self, values: Sequence[tuple[CourseAccess, Reading]]) -> None:
-        """Write in the background what the database has answered after these readings."""
-        self._cache.write_soon([_update(value, after=reading) for value, reading in values])
+        """Write in the background what the database has answered after these readings.
+
+        Only what is open to enrolled learners stays open, so only that is kept.
+        """
+        self._cache.write_soon([_update(value, after=reading) for value, reading in values if value.enrolled])
 
 
 def _key(each: Attendance) -> str:
@@ -83,6 +86,7 @@ def _decoded(each: Attendance, value: CachedValue) -> CourseAccess | None:
             course_id=CourseId(course_id),
             version=value.version,
             read_at=value.read_at,
+            enrolled=True,
             offered=offered,
             lessons={
                 LessonName(module_id, lesson_id): Access(number) for module_id, lesson_id, number in lessons

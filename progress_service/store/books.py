@@ -22,14 +22,14 @@ ENROLLMENT = """
     user_id text, course_id text, epoch integer, since_revision integer, completed_lessons integer
 """
 
-_INSERT_COMPLETIONS = f"""
-    INSERT INTO lesson_completions ({names(COMPLETION)})
-    SELECT {names(COMPLETION)}
-      FROM json_to_recordset($1) AS completion ({COMPLETION})
-"""
-
-# The learner is locked, so nobody else writes the row. Within an epoch, a finished course stays finished.
-_WRITE_ENROLLMENTS = f"""
+# The learner is locked, so nobody else writes these rows. Within an epoch, a finished course stays finished.
+# The foreign key of the completions is checked at the end of the statement.
+_WRITE = f"""
+    WITH completed AS (
+        INSERT INTO lesson_completions ({names(COMPLETION)})
+        SELECT {names(COMPLETION)}
+          FROM json_to_recordset($2) AS completion ({COMPLETION})
+    )
     INSERT INTO enrollments AS known ({names(ENROLLMENT)}, completed_at)
     SELECT {names(ENROLLMENT)}, CASE WHEN finished THEN clock_timestamp() END
       FROM json_to_recordset($1)
@@ -85,7 +85,7 @@ async def write_books(connection: Connection, books: Books) -> Written:
     if not changed:
         return Written({}, {})
     enrollments = await connection.fetch(
-        _WRITE_ENROLLMENTS,
+        _WRITE,
         as_rows(
             [
                 {
@@ -99,10 +99,8 @@ async def write_books(connection: Connection, books: Books) -> Written:
                 for each, book in changed.items()
             ]
         ),
+        as_rows([completion for book in changed.values() for completion in book.new]),
     )
-    completions = [completion for book in changed.values() for completion in book.new]
-    if completions:
-        await connection.execute(_INSERT_COMPLETIONS, as_rows(completions))
     earned = await earn(connection, [earning for book in changed.values() for earning in book.earnings])
     return Written(
         earned,

@@ -17,7 +17,7 @@ from chassis.postgres.rows import from_row
 from chassis.rpc.paging import Page
 from progress_service.domain.desyncs import Action, Kind
 from progress_service.domain.sync_runs import Change, Order, Outcome, Report, Run, RunId
-from progress_service.store.sync_runs import CHANGE, SELECT_RUN, change_rows, run_from
+from progress_service.store.sync_runs import CHANGE_ROW, SELECT_RUN, change_rows, run_from
 
 _CHANGE_COLUMNS = """
     user_id, specialization, kind, action, outcome, progress_before, license_before, progress_after,
@@ -38,7 +38,7 @@ _END = f"""
            SET outcome = told.outcome, progress_before = told.progress_before,
                license_before = told.license_before, progress_after = told.progress_after,
                license_after = told.license_after, reason = told.reason, changed_at = clock_timestamp()
-          FROM json_to_recordset($2) AS told ({CHANGE})
+          FROM json_to_recordset($2) AS told ({CHANGE_ROW})
          WHERE change.user_id = told.user_id AND change.run_id = told.run_id
            AND change.specialization = told.specialization AND change.outcome = 'planned'
         RETURNING change.outcome

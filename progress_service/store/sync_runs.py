@@ -19,12 +19,12 @@ ORDER = """
 """
 ORDER_COLUMNS = names(ORDER)
 COUNTS = ", ".join(each.name for each in fields(Counts))
-CHANGE = """
+CHANGE_ROW = """
     user_id text, run_id uuid, specialization text, kind text, action text, outcome text,
     progress_before integer, license_before integer, progress_after integer, license_after integer,
     license_epoch integer, reason text
 """
-CHANGE_COLUMNS = names(CHANGE)
+CHANGE_ROW_COLUMNS = names(CHANGE_ROW)
 
 LEASE_SECONDS = 30.0
 """Longer than a step takes. A replica that is slower loses the run to another one, and harms nothing."""
@@ -76,9 +76,9 @@ _ADVANCE = """
 # Each change that is new here is counted once: by its kind, and by its outcome.
 _PLAN = f"""
     WITH written AS (
-        INSERT INTO sync_changes ({CHANGE_COLUMNS}, changed_at)
-        SELECT {CHANGE_COLUMNS}, clock_timestamp()
-          FROM json_to_recordset($2) AS change ({CHANGE})
+        INSERT INTO sync_changes ({CHANGE_ROW_COLUMNS}, changed_at)
+        SELECT {CHANGE_ROW_COLUMNS}, clock_timestamp()
+          FROM json_to_recordset($2) AS change ({CHANGE_ROW})
             ON CONFLICT ON CONSTRAINT sync_changes_once DO NOTHING
         RETURNING kind, outcome
     ), counted AS (
@@ -101,7 +101,7 @@ _PLAN = f"""
 
 _RELEASE = """
     UPDATE sync_runs
-       SET leased_until = NULL,
+       SET leased_until = clock_timestamp() + $3::interval,
            state = CASE WHEN compared_all AND (dry_run OR planned = 0) THEN 'finished' ELSE state END,
            finished_at = CASE WHEN compared_all AND (dry_run OR planned = 0) THEN clock_timestamp() END
      WHERE run_id = $1 AND lease = $2 AND state = 'running'
@@ -184,21 +184,34 @@ class SyncRunStore:
 
         return await self._database.write(work, deadline=deadline, name="record_desyncs")
 
-    async def release(self, lease: Lease, *, deadline: float) -> bool:
-        """Let any replica go on with the run, or end it if nothing is left to do; whether it has ended."""
+    async def release(self, lease: Lease, *, pause_seconds: float, deadline: float) -> bool:
+        """Let any replica go on with the run, after a pause, or end it if nothing is left to do.
+
+        Returns whether it has ended.
+        """
         rows = await self._database.execute_write(
-            _RELEASE, lease.order.run_id, lease.number, deadline=deadline, name="release_sync_run"
+            _RELEASE,
+            lease.order.run_id,
+            lease.number,
+            timedelta(seconds=pause_seconds),
+            deadline=deadline,
+            name="release_sync_run",
         )
         return bool(rows) and rows[0]["state"] == RunState.FINISHED
 
     async def find(self, run_id: RunId, *, deadline: float) -> Run | None:
         """The run with this id."""
+        return (await self.find_all([run_id], deadline=deadline)).get(run_id)
 
-        async def work(connection: Connection) -> Run | None:
-            row = await connection.fetchrow(f"{SELECT_RUN} WHERE run_id = $1", run_id)
-            return None if row is None else run_from(row)
+    async def find_all(self, run_ids: Sequence[RunId], *, deadline: float) -> dict[RunId, Run]:
+        """The runs with these ids; unknown ones are absent."""
 
-        return await self._database.read(work, deadline=deadline, name="find_sync_run")
+        async def work(connection: Connection) -> list[Run]:
+            rows = await connection.fetch(f"{SELECT_RUN} WHERE run_id = ANY($1::uuid[])", list(run_ids))
+            return [run_from(row) for row in rows]
+
+        found = await self._database.read(work, deadline=deadline, name="find_sync_runs")
+        return {run.order.run_id: run for run in found}
 
     async def purge(self, *, older_than: timedelta, limit: int, deadline: float) -> bool:
         """Delete changes of the oldest finished run, or that run; whether there may be more to delete."""
@@ -220,7 +233,7 @@ def run_from(row: asyncpg.Record) -> Run:
 
 
 def change_rows(run_id: RunId, changes: Sequence[Change]) -> str:
-    """Changes of a run as rows of CHANGE, in one order for all batches, so that they cannot deadlock."""
+    """Changes of a run as rows of CHANGE_ROW, in one order for all batches, so that they cannot deadlock."""
     ordered = sorted(changes, key=lambda change: (change.user_id, change.specialization))
     return as_rows([{"run_id": run_id, **asdict(change)} for change in ordered])
 

@@ -14,6 +14,12 @@ from session_service.domain.tests import Definition
 from session_service.domain.timing import TimeRules
 
 
+def require_version(session: Session, expected: int | None) -> None:
+    """Raise ServiceError: VERSION_MISMATCH if the session is not as its learner has seen it."""
+    if expected is not None and session.version != expected:
+        raise ServiceError(Reason.VERSION_MISMATCH, metadata={"version": session.version})
+
+
 def pause(session: Session, *, budget: timedelta, now: datetime) -> Session:
     """The session with its clock stopped, at most until the budget of all its pauses is used up.
 
@@ -40,12 +46,13 @@ def pause(session: Session, *, budget: timedelta, now: datetime) -> Session:
 def resume(session: Session, *, now: datetime) -> Session:
     """The session with its clock going on; raises ServiceError with ILLEGAL_TRANSITION."""
     require_move(session.state, SessionState.ACTIVE)
-    # The engaged time goes on from here: the next heartbeat must not count the pause.
+    # Engaged time and lease go on from here: the next heartbeat must not count the pause.
     ended_at = now if session.pause_until is None else min(now, session.pause_until)
+    has_page = session.seen_at is not None or session.left_at is not None
     return replace(
         _without_pause(session, now=now),
         state=SessionState.ACTIVE,
-        seen_at=None if session.seen_at is None else max(session.seen_at, ended_at),
+        seen_at=max(session.seen_at or ended_at, ended_at) if has_page else None,
         version=session.version + 1,
     )
 
@@ -93,16 +100,6 @@ def end_idle(session: Session, allowed: timedelta) -> Session:
     return _close(session, SessionState.EXPIRED, CloseReason.LEASE_LOST, passed=False, at=ended_at)
 
 
-def close_for_administrator(session: Session, definition: Definition, *, now: datetime) -> Session:
-    """The session after somebody else has ended it; raises like `abandon`.
-
-    What was answered counts as if the time had run out.
-    """
-    state = SessionState.EXPIRED if session.answered else SessionState.ABANDONED
-    passed = _enough(session, definition) and session.answered > 0
-    return _close(session, state, CloseReason.ADMINISTRATOR, passed=passed, at=now)
-
-
 def lease_end(session: Session, times: TimeRules) -> datetime | None:
     """When a session loses its lease; None for one that needs none.
 
@@ -124,6 +121,16 @@ def lease_end(session: Session, times: TimeRules) -> datetime | None:
 def lose_lease(session: Session, *, at: datetime) -> Session:
     """The session, ended because nobody has used it; raises like `abandon`."""
     return _close(session, SessionState.ABANDONED, CloseReason.NEVER_USED, passed=False, at=at)
+
+
+def close_for_administrator(session: Session, definition: Definition, *, now: datetime) -> Session:
+    """The session after somebody else has ended it; raises like `abandon`.
+
+    What was answered counts as if the time had run out.
+    """
+    state = SessionState.EXPIRED if session.answered else SessionState.ABANDONED
+    passed = _enough(session, definition) and session.answered > 0
+    return _close(session, state, CloseReason.ADMINISTRATOR, passed=passed, at=now)
 
 
 def as_of(session: Session, definition: Definition | None, *, now: datetime, grace: timedelta) -> Session:

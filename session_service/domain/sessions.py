@@ -17,9 +17,6 @@ from session_service.domain.papers import Draw
 from session_service.domain.states import LIVE_STATES, SessionState
 from session_service.domain.tests import Definition, Edition, Kind
 
-# How long ago a client that was offline may say that an answer was given.
-OCCURRED_AGE_MAX = timedelta(hours=48)
-
 
 class CloseReason(StrEnum):
     """Why a session has ended."""
@@ -60,6 +57,8 @@ class CloseRequest:
 
     session_id: SessionId
     question_id: str = ""
+    expected_version: int | None = None
+    """The version that the learner has seen; None for any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +212,8 @@ class GivenAnswer:
     """An answer as it is kept: the `attempt`-th to this question in this session.
 
     `occurred_at` is by the learner's clock, within OCCURRED_AGE_MAX before `answered_at`; a time outside of
-    that was moved to the nearer end, and is marked as clamped.
-    `version` is the version of the session after it. The ids are those of the request that brought it.
+    that was moved to the nearer end, and is marked as clamped. `version` is the version of the session after
+    it. The ids are those of the request that brought it.
     """
 
     user_id: str
@@ -340,14 +339,6 @@ def require_open(session: Session) -> None:
             "The session is paused; resume it first",
             metadata={"from": session.state.name, "to": SessionState.ACTIVE.name},
         )
-
-
-def clamped(occurred_at: datetime | None, *, now: datetime) -> tuple[datetime | None, bool]:
-    """The time of the learner's clock within OCCURRED_AGE_MAX before now, and whether it had to be moved."""
-    if occurred_at is None:
-        return None, False
-    kept = min(max(occurred_at, now - OCCURRED_AGE_MAX), now)
-    return kept, kept != occurred_at
 
 
 def with_answer(session: Session, *, correct: bool, previous: LatestAnswer | None, now: datetime) -> Session:

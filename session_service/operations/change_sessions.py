@@ -12,7 +12,7 @@ from chassis.postgres.keyed import completed_call
 from session_service.domain.authors import Author
 from session_service.domain.engagement import require_engagement
 from session_service.domain.identity import require_identity, require_no_check_due
-from session_service.domain.moves import abandon, complete, pause, resume
+from session_service.domain.moves import abandon, complete, pause, require_version, resume
 from session_service.domain.sessions import (
     AnswerRequest,
     CloseRequest,
@@ -20,12 +20,12 @@ from session_service.domain.sessions import (
     JudgedAnswer,
     LatestAnswer,
     Session,
-    clamped,
     content_name,
     require_open,
     with_answer,
 )
 from session_service.domain.states import SessionState
+from session_service.domain.timing import clamped
 from session_service.operations.drafts import Decide, Draft
 from session_service.operations.session_changes import SessionChanges
 
@@ -113,8 +113,8 @@ def _answer(draft: Draft, item: Item[AnswerRequest], now: datetime) -> JudgedAns
         raise invalid_field("questionId", "is not one of the session's questions")
     previous = draft.latest_answers.get(request.question_id)
     correct = draft.edition.accepts(request.question_id, request.choice)
-    author = Author.of(item.context)
     occurred_at, occurred_at_clamped = clamped(request.occurred_at, now=now)
+    author = Author.of(item.context)
     answer = GivenAnswer(
         user_id=draft.session.user_id,
         session_id=draft.session.session_id,
@@ -124,10 +124,10 @@ def _answer(draft: Draft, item: Item[AnswerRequest], now: datetime) -> JudgedAns
         correct=correct,
         occurred_at=occurred_at,
         answered_at=now,
+        occurred_at_clamped=occurred_at_clamped,
         version=draft.session.version + 1,
         request_id=author.request_id,
         trace_id=author.trace_id,
-        occurred_at_clamped=occurred_at_clamped,
     )
     draft.session = with_answer(draft.session, correct=correct, previous=previous, now=now)
     draft.latest_answers[request.question_id] = LatestAnswer(answer.attempt, correct)
@@ -138,6 +138,7 @@ def _answer(draft: Draft, item: Item[AnswerRequest], now: datetime) -> JudgedAns
 def _moved(
     draft: Draft, item: Item[CloseRequest], moved: Session, render: Callable[[Session], bytes]
 ) -> CompletedCall:
+    require_version(draft.session, item.request.expected_version)
     completed = completed_call(item, render(moved), content=content_name(moved))
     draft.move(moved, item.context.traceparent)
     return completed

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from chassis import failpoints
 from chassis.batch import Item, Outcome, latest_deadline
 from chassis.context import Claim
 from chassis.postgres import ConstraintViolation, OutcomeUnknown, idempotency
@@ -126,6 +127,7 @@ class SessionChanges:
 
         changed = await self._store.change_free_sessions(keys, decide, deadline=deadline)
         if changed:
+            await failpoints.hit_async("session.after_sweep")
             self._wake_relay()
         return changed
 

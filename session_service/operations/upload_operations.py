@@ -11,10 +11,12 @@ from chassis.batch import Item, Outcome
 from chassis.errors import Reason, ServiceError
 from chassis.postgres.idempotency import CompletedCall
 from chassis.postgres.refusals import busy
+from session_service.domain.ids import SessionId
 from session_service.domain.presence import Heartbeat, Presence
 from session_service.domain.sessions import AnswerRequest, CloseRequest, JudgedAnswer, Session
 from session_service.operations.change_sessions import answering, completing
 from session_service.operations.drafts import Draft
+from session_service.operations.read_sessions import SessionReads
 from session_service.operations.record_presence import SessionPresence
 from session_service.operations.session_changes import SessionChanges
 
@@ -38,6 +40,14 @@ class UploadedOperation:
 
 
 @dataclass(frozen=True, slots=True)
+class Upload:
+    """Operations on one session of the caller."""
+
+    session_id: SessionId
+    operations: Sequence[UploadedOperation]
+
+
+@dataclass(frozen=True, slots=True)
 class OperationOutcome:
     """What became of an operation."""
 
@@ -56,20 +66,49 @@ class StoredAnswers:
 class Uploads:
     """Carries out uploads; each operation goes the way of its own route."""
 
-    def __init__(self, *, changes: SessionChanges, presence: SessionPresence, stored: StoredAnswers) -> None:
+    def __init__(
+        self,
+        *,
+        reads: SessionReads,
+        changes: SessionChanges,
+        presence: SessionPresence,
+        stored: StoredAnswers,
+    ) -> None:
+        self._reads = reads
         self._changes = changes
         self._presence = presence
         self._answer = answering(stored.answer)
         self._complete = completing(stored.completion)
 
     async def upload_operations(
-        self, items: Sequence[Item[Sequence[UploadedOperation]]]
-    ) -> list[list[OperationOutcome]]:
-        """The outcomes of each upload, in the order of its operations."""
+        self, items: Sequence[Item[Upload]]
+    ) -> list[list[OperationOutcome] | ServiceError]:
+        """The outcomes of each upload, in the order of its operations.
+
+        An upload whose session does not exist is refused with NOT_FOUND.
+        """
         outcomes: list[list[OperationOutcome]] = []
-        for uploads in _in_transactions([item.request for item in items]):
+        for uploads in _in_transactions([item.request.operations for item in items]):
             outcomes += await self._carry_out(uploads)
-        return outcomes
+        missing = await self._missing(items)
+        return [missing.get(place) or _not_found(some) or some for place, some in enumerate(outcomes)]
+
+    async def _missing(self, items: Sequence[Item[Upload]]) -> dict[int, ServiceError]:
+        """The uploads that could not be tried at all, and whose session does not exist either, by place."""
+        untried = [
+            place
+            for place, item in enumerate(items)
+            if all(isinstance(each.item, ServiceError) for each in item.request.operations)
+        ]
+        if not untried:
+            return {}
+        wanted = [items[place].asking(items[place].request.session_id) for place in untried]
+        found = await self._reads.get_sessions(wanted)
+        return {
+            place: session
+            for place, session in zip(untried, found, strict=True)
+            if isinstance(session, ServiceError)
+        }
 
     async def _carry_out(
         self, uploads: Sequence[Sequence[UploadedOperation]]
@@ -130,6 +169,13 @@ def _in_transactions(
         size += len(upload)
     if group:
         yield group
+
+
+def _not_found(outcomes: Sequence[OperationOutcome]) -> ServiceError | None:
+    """The refusal of operations whose session does not exist: they share it."""
+    became = [each.outcome for each in outcomes]
+    missing = (each for each in became if isinstance(each, ServiceError) and each.reason is Reason.NOT_FOUND)
+    return next(missing, None)
 
 
 def _unfinished(upload: Sequence[UploadedOperation], outcomes: Mapping[int, Outcome | Presence]) -> bool:

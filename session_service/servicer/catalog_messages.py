@@ -51,7 +51,7 @@ def named_test(item: Item[tests_pb2.PutTestRequest]) -> NamedTest:
 def import_request(item: Item[tests_pb2.ImportQuestionsRequest]) -> ImportRequest:
     """The questions to import; raises ServiceError for an id or a text that cannot be stored."""
     return ImportRequest(
-        test_id=_existing(item.request.test_id),
+        test_id=existing_test(item.request.test_id),
         questions=[
             _question(question, f"questions[{place}]")
             for place, question in enumerate(item.request.questions)
@@ -61,7 +61,7 @@ def import_request(item: Item[tests_pb2.ImportQuestionsRequest]) -> ImportReques
 
 def test_id_of(item: Item[tests_pb2.GetTestRequest]) -> str:
     """The id of a test; raises ServiceError with NOT_FOUND if no test can have it."""
-    return _existing(item.request.test_id)
+    return existing_test(item.request.test_id)
 
 
 def test_message(test: NamedTest) -> tests_pb2.Test:
@@ -106,7 +106,7 @@ def _question(message: tests_pb2.ImportedQuestion, field: str) -> Question:
     )
 
 
-def _existing(test_id: str) -> str:
+def existing_test(test_id: str) -> str:
     """The id, if it has no NUL: PostgreSQL refuses a NUL even in a lookup, and with it the whole batch."""
     if "\0" in test_id:
         raise ServiceError(Reason.NOT_FOUND, "There is no such test")

@@ -54,7 +54,11 @@ def answer_request(item: Item[sessions_pb2.AnswerQuestionRequest]) -> AnswerRequ
 
 def close_request(item: Item[Any]) -> CloseRequest:
     """The end of a session; raises ServiceError for a malformed session id."""
-    return CloseRequest(session_id=named_session_id(item.request.session_id))
+    message = item.request
+    return CloseRequest(
+        session_id=named_session_id(message.session_id),
+        expected_version=message.expected_version if message.HasField("expected_version") else None,
+    )
 
 
 def session_id_of(item: Item[sessions_pb2.GetSessionRequest]) -> SessionId:

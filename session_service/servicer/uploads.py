@@ -22,6 +22,7 @@ from session_service.operations.upload_operations import (
     OperationOutcome,
     OperationRequest,
     StoredAnswers,
+    Upload,
     UploadedOperation,
     Uploads,
     is_conflict,
@@ -53,14 +54,16 @@ def _completion_bytes(session: Session) -> bytes:
 STORED_ANSWERS = StoredAnswers(answer=_answer_bytes, completion=_completion_bytes)
 
 
-def _upload(item: Item[pb.UploadOperationsRequest]) -> Sequence[UploadedOperation]:
-    """The operations of an upload; one that is wrong is refused alone."""
+def _upload(item: Item[pb.UploadOperationsRequest]) -> Upload:
+    """An upload; an operation that is wrong is refused alone."""
     session_id = item.request.session_id
-    named_session_id(session_id)
-    return [
-        UploadedOperation(operation.op_id, _operation(item, session_id, operation))
-        for operation in item.request.operations
-    ]
+    return Upload(
+        named_session_id(session_id),
+        [
+            UploadedOperation(operation.op_id, _operation(item, session_id, operation))
+            for operation in item.request.operations
+        ],
+    )
 
 
 def _operation(

@@ -51,6 +51,7 @@ class Rpc:
     safe: bool = False
     created_unless: str = ""
     csv_of: str = ""
+    token_in_body: str = ""
     refusals: Sequence[str] = ()
     etag: str = ""
     if_match: str = ""
@@ -73,6 +74,7 @@ def methods(*rpcs: Rpc, owner: str = "session") -> list[Method]:
         policy.roles.extend(rpc.roles)
         policy.created_unless = rpc.created_unless
         policy.csv_of = rpc.csv_of
+        policy.token_in_body = rpc.token_in_body
         policy.refusals.extend(rpc.refusals)
         policy.etag = rpc.etag
         policy.if_match = rpc.if_match

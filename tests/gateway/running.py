@@ -26,6 +26,7 @@ from gateway.bodies import BODY_SECONDS_MAX, BodyReader
 from gateway.client_address import ClientAddresses, ForwardedHeader
 from gateway.connections import ConnectionLimits, Connections
 from gateway.contract import public_methods
+from gateway.cors import Cors
 from gateway.documents.pages import Pages
 from gateway.listener import Listener
 from gateway.networks import Networks
@@ -163,6 +164,7 @@ async def running_gateway(
     body_seconds_max: float = BODY_SECONDS_MAX,
     idle_seconds_max: float = 60.0,
     rate_limits: RateLimits | None = None,
+    cors_origins: Sequence[str] = (),
     proxies: Sequence[str] = (),
     proxy_header: ForwardedHeader = ForwardedHeader.X_FORWARDED_FOR,
 ) -> AsyncIterator[Gateway]:
@@ -199,6 +201,7 @@ async def running_gateway(
     application = Application(
         routes=routes,
         authenticator=Authenticator(keys=keys, issuer=ISSUER, audience=AUDIENCE),
+        cors=Cors(cors_origins),
         rate_limits=rate_limits or RateLimits(user=None, address=None, counts=None, metrics=metrics),
         addresses=ClientAddresses(proxies=Networks(proxies), header=proxy_header),
         admission=admission,

@@ -117,6 +117,9 @@ def test_a_path_must_be_utf8(path: str) -> None:
         ([Rpc("A", [{"get": "/v1/a"}])], "not marked NO_SIDE_EFFECTS"),
         ([Rpc("A", [{"get": "/v1/a"}], safe=True, server_streaming=True)], "streams"),
         ([Rpc("A", [{"post": "/v1/a"}], created_unless="nothing")], "created_unless"),
+        ([Rpc("A", [{"post": "/v1/a", "body": "*"}], token_in_body="nothing")], "token_in_body"),
+        ([Rpc("A", [{"post": "/v1/a", "body": "*"}], token_in_body="a_int32")], "token_in_body"),
+        ([Rpc("A", [{"post": "/v1/a"}], token_in_body="a_string")], "token_in_body"),
         ([Rpc("A", [{"post": "/v1/a"}], created_unless="held")], "created_unless"),
         (
             [Rpc("A", [{"post": "/v1/a", "response_body": "held"}], created_unless="resumed")],

@@ -30,7 +30,7 @@ async def cached(world: World, user: str) -> bytes:
 
 
 async def test_the_second_answer_about_an_open_lesson_comes_from_the_cache(world: World) -> None:
-    ada, course = await world.learner(), await world.course()
+    ada, course = await world.enrolled()
     first = await world.access(ada, course.names[0])
     assert (first.accessible, first.source) == (True, STORE)
     await cached(world, ada)
@@ -39,7 +39,7 @@ async def test_the_second_answer_about_an_open_lesson_comes_from_the_cache(world
 
 
 async def test_a_locked_lesson_is_always_asked_of_the_database(world: World) -> None:
-    ada, course = await world.learner(), await world.course()
+    ada, course = await world.enrolled()
     for _ in range(3):
         answer = await world.access(ada, course.names[1])
         assert (answer.accessible, answer.source) == (False, STORE)
@@ -86,6 +86,15 @@ async def test_one_batch_asks_redis_once(world: World) -> None:
     assert after == before + 1
 
 
+async def test_nothing_is_cached_for_who_is_not_enrolled(world: World) -> None:
+    ada, course = await world.learner(), await world.course()
+    for name in (*course.names[:2], course.names[0]):
+        assert (await world.access(ada, name)).source == STORE
+    await world.put_course(course.course_id, [(course.names[0][0], ["l0", "l1"])])
+    assert not (await world.access(ada, course.names[0])).accessible
+    assert await world.keys(ada) == []
+
+
 async def test_progress_shows_each_lesson_in_its_order(world: World) -> None:
     ada, course = await world.learner(), await world.course(modules=2, lessons=2)
     done = await world.complete(ada, course.names[0])
@@ -111,7 +120,7 @@ async def test_what_does_not_exist_is_not_found(world: World) -> None:
 
 
 async def test_a_lock_that_is_wrong_is_counted_and_never_told(world: World) -> None:
-    ada, course = await world.learner(), await world.course()
+    ada, course = await world.enrolled()
     await world.access(ada, course.names[1])
     old = await cached(world, ada)
     (key,) = await world.keys(ada)
@@ -202,7 +211,7 @@ async def test_a_version_from_a_future_that_never_was_does_not_win_for_ever(worl
 
 
 async def test_a_write_never_replaces_what_is_newer(world: World) -> None:
-    ada, course = await world.learner(), await world.course()
+    ada, course = await world.enrolled()
     await world.access(ada, course.names[0])
     await cached(world, ada)
     done = await world.complete(ada, course.names[0])

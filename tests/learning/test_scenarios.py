@@ -43,7 +43,7 @@ async def test_2_slow_network_a_completion_is_answered_within_the_limit_of_the_c
 
 
 async def test_3_cache_writer_gone_the_database_opens_the_next_lesson(world: World) -> None:
-    ada, course = await world.learner(), await world.course()
+    ada, course = await world.enrolled()
     writer, reader = await world.start(url=None), world.replica
     await world.access(ada, course.names[1], replica=reader)  # cached as locked
 
@@ -78,7 +78,7 @@ async def test_4_two_lessons_at_once_both_count_and_both_open_what_follows(world
 
 
 async def test_5_tab_switch_another_tab_without_a_token_sees_no_lock(world: World) -> None:
-    ada, course = await world.learner(), await world.course()
+    ada, course = await world.enrolled()
     other_tab = await world.start()
     assert not (await world.access(ada, course.names[1], replica=other_tab)).accessible
     done = await world.complete(ada, course.names[0])
@@ -113,7 +113,7 @@ async def test_7_failed_cache_update_the_answer_says_so_and_the_next_lesson_is_o
 
 
 async def test_8_replication_lag_a_frozen_cache_and_late_reads_lock_nothing(world: World) -> None:
-    ada, course = await world.learner(), await world.course()
+    ada, course = await world.enrolled()
     replica = await world.start(read_seconds_max=5.0)
     await world.access(ada, course.names[0])
 
@@ -137,7 +137,7 @@ async def test_a_read_that_is_older_than_a_completion_does_not_undo_it_in_the_ca
     world: World,
 ) -> None:
     """A reader reads the database, is delayed, and writes the cache after the completion did."""
-    ada, course = await world.learner(), await world.course()
+    ada, course = await world.enrolled()
     late = await world.start()
     await world.access(ada, course.names[1], replica=late)
 

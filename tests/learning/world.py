@@ -169,12 +169,17 @@ class World:
     async def progress(
         self, user: str, course_id: str, min_version: int = 0, replica: Replica | None = None
     ) -> Any:
+        return (await self.one(self.progress_of(user, course_id, min_version), replica)).progress
+
+    def progress_of(self, user: str, course_id: str, min_version: int = 0) -> Item[Any]:
         request = lessons_pb2.GetProgressRequest(course_id=course_id, min_version=min_version)
-        return (await self.one(self.item(f"{LESSONS}/GetProgress", request, user=user), replica)).progress
+        return self.item(f"{LESSONS}/GetProgress", request, user=user)
+
+    def enrollment_list(self, user: str) -> Item[Any]:
+        return self.item(f"{LESSONS}/ListEnrollments", lessons_pb2.ListEnrollmentsRequest(), user=user)
 
     async def enrollments(self, user: str) -> Any:
-        request = lessons_pb2.ListEnrollmentsRequest()
-        return (await self.one(self.item(f"{LESSONS}/ListEnrollments", request, user=user))).enrollments
+        return (await self.one(self.enrollment_list(user))).enrollments
 
     async def stats(self, user: str) -> Any:
         return (
@@ -188,13 +193,19 @@ class World:
         await self.put_account(user, verified=verified, active=active)
         return user
 
+    async def enrolled(self, **fields: Any) -> tuple[str, School]:
+        """A learner in a course of their own."""
+        user, school = await self.learner(), await self.course(**fields)
+        await self.one(self.enrollment(user, school.course_id))
+        return user, school
+
     async def deactivate(self, user: str) -> None:
         await self.put_account(user, verified=True, active=False)
 
     async def put_account(self, user: str, *, verified: bool, active: bool) -> None:
         request = accounts_pb2.PutAccountRequest(
             user_id=user,
-            email=f"{user}@school.example",
+            email=f"{user.replace(':', '.')}@school.example",
             email_verified=verified,
             status=accounts_pb2.Account.ACTIVE if active else accounts_pb2.Account.INACTIVE,
         )
@@ -253,6 +264,7 @@ class World:
         stale_seconds: float = STALE_SECONDS,
         read_seconds_max: float = READ_SECONDS_MAX,
         write_seconds_max: float = 2.0,
+        accounts_target: str = "",
     ) -> Replica:
         metrics = Metrics(service="progress_service")
         clock = DatabaseClock()
@@ -267,6 +279,10 @@ class World:
             write_seconds_max=write_seconds_max,
         )
         self.stack.push_async_callback(cache.close)
+        upstream = self.upstream
+        if accounts_target:
+            upstream = upstream_of(accounts_target)
+            self.stack.push_async_callback(upstream.close)
         wakes: list[None] = []
 
         def wake() -> None:
@@ -283,7 +299,7 @@ class World:
                 ),
                 *learning_handlers(
                     database=connected,
-                    accounts=AccountClient(upstream=self.upstream),
+                    accounts=AccountClient(upstream=upstream),
                     cache=cache,
                     clock=clock,
                     wake_relay=wake,
@@ -313,6 +329,16 @@ def reasons(outcomes: Sequence[Any]) -> list[Reason | None]:
     return [outcome.reason if isinstance(outcome, ServiceError) else None for outcome in outcomes]
 
 
+def upstream_of(target: str) -> Upstream:
+    return Upstream(
+        name="subscription_service",
+        target=target,
+        service_token=TOKEN,
+        tracing=Tracing(service="test", version="0", sample_ratio=0.0),
+        metrics=Metrics(service="progress_service"),
+    )
+
+
 @asynccontextmanager
 async def new_world(databases: Databases, redis_server: Redis) -> AsyncIterator[World]:
     async with AsyncExitStack() as stack:
@@ -336,13 +362,7 @@ async def new_world(databases: Databases, redis_server: Redis) -> AsyncIterator[
         )
         await server.start()
         stack.push_async_callback(server.stop)
-        upstream = Upstream(
-            name="subscription_service",
-            target=f"127.0.0.1:{server.port}",
-            service_token=TOKEN,
-            tracing=tracing,
-            metrics=Metrics(service="progress_service"),
-        )
+        upstream = upstream_of(f"127.0.0.1:{server.port}")
         stack.push_async_callback(upstream.close)
         truth = await asyncpg.connect(progress.superuser)
         stack.push_async_callback(truth.close)

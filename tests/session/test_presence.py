@@ -240,10 +240,12 @@ async def test_leaving_shortens_the_lease(world: World, beats: int) -> None:
     assert await state_of(world, user) == ("abandoned", "never_used")
 
 
+@pytest.mark.parametrize("beats", [0, 1])
 @pytest.mark.parametrize("way", ["beat", "start", "pause", "answer"])
-async def test_who_comes_back_in_time_finds_the_session_as_it_was(world: World, way: str) -> None:
+async def test_who_comes_back_in_time_finds_the_session_as_it_was(world: World, way: str, beats: int) -> None:
     user, session = await begun(world)
-    await beat(world, user, session, 1)
+    for seq in range(1, beats + 1):
+        await beat(world, user, session, seq)
     await world.one(world.leave(user, session))
     await world.later(session, TIMES.left_lease - 5 * SECOND)
     test = (await world.sessions(user))[0]["test_id"]

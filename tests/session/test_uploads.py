@@ -157,10 +157,9 @@ async def test_a_rude_upload_hurts_nobody_in_its_message(world: World) -> None:
     other, _ = ready[0]
     items.append(upload(world, other, ready[5][1], [answered("9", "q1", "x")]))  # somebody else's session
     outcomes = await world.send(items)
-    assert reasons(outcomes) == [None, None, None, Reason.NOT_FOUND, None, None, None]
-    told = {place: statuses(body(items[place], outcomes[place]).results) for place in (0, 1, 2, 4, 5, 6)}
+    assert reasons(outcomes) == [None, None, None, Reason.NOT_FOUND, None, None, Reason.NOT_FOUND]
+    told = {place: statuses(body(items[place], outcomes[place]).results) for place in (0, 1, 2, 4, 5)}
     assert told.pop(1) == ["REFUSED", "APPLIED"]
-    assert told.pop(6) == ["REFUSED"]
     assert set(map(tuple, told.values())) == {("APPLIED", "APPLIED")}
 
 
@@ -287,7 +286,17 @@ async def test_large_uploads_are_split_between_transactions(world: World) -> Non
         assert (row["answers_given"], row["answered"]) == (200, 3)
 
 
-async def test_an_upload_for_no_session_refuses_each_operation(world: World) -> None:
-    user = await world.learner()
-    results = await uploaded(world, user, "019a0000-0000-7000-8000-000000000000", completed(unique("op")))
-    assert [(Status.Name(r.status), r.reason) for r in results] == [("REFUSED", "NOT_FOUND")]
+async def test_an_upload_for_no_session_is_refused_as_a_whole(world: World) -> None:
+    user, session = await begun(world)
+    other = await world.learner()
+    nowhere = "019a0000-0000-7000-8000-000000000000"
+    items = [
+        upload(world, user, nowhere, [Operation(op_id="nothing"), completed(unique("op"))]),
+        upload(world, user, nowhere, [Operation(op_id="nothing")]),
+        upload(world, user, nowhere, [beat("h", 1)]),
+        upload(world, other, session, [Operation(op_id="nothing")]),
+        upload(world, user, session, [Operation(op_id="nothing")]),
+    ]
+    outcomes = await world.send(items)
+    assert reasons(outcomes) == [*[Reason.NOT_FOUND] * 4, None]
+    assert statuses(body(items[4], outcomes[4]).results) == ["REFUSED"]

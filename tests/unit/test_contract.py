@@ -7,27 +7,11 @@ from google.api import annotations_pb2
 
 from chassis.rpc.methods import Method, find_method, methods_of
 from chassis.rpc.validation import validate
+from gateway.contract import service_names
 from protos import generate
-from protos.progress.v1 import progress_pb2
-from protos.session.v1 import identity_pb2, sessions_pb2, tests_pb2
-from protos.subscription.v1 import accounts_pb2, credits_pb2, holds_pb2, licenses_pb2
+from protos.session.v1 import sessions_pb2, tests_pb2
 
-FILES = [
-    progress_pb2,
-    sessions_pb2,
-    tests_pb2,
-    identity_pb2,
-    accounts_pb2,
-    credits_pb2,
-    holds_pb2,
-    licenses_pb2,
-]
-METHODS = [
-    method
-    for file in FILES
-    for service in file.DESCRIPTOR.services_by_name.values()
-    for method in methods_of(service.full_name)
-]
+METHODS = [method for service in service_names() for method in methods_of(service)]
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.path)

@@ -184,10 +184,12 @@ class AnswerQuestionResponse(_message.Message):
     def __init__(self, question_id: _Optional[str] = ..., correct: _Optional[bool] = ..., attempts: _Optional[int] = ..., answered: _Optional[int] = ..., total: _Optional[int] = ..., score_so_far: _Optional[float] = ...) -> None: ...
 
 class PauseSessionRequest(_message.Message):
-    __slots__ = ("session_id",)
+    __slots__ = ("session_id", "expected_version")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_VERSION_FIELD_NUMBER: _ClassVar[int]
     session_id: str
-    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+    expected_version: int
+    def __init__(self, session_id: _Optional[str] = ..., expected_version: _Optional[int] = ...) -> None: ...
 
 class PauseSessionResponse(_message.Message):
     __slots__ = ("session",)
@@ -196,10 +198,12 @@ class PauseSessionResponse(_message.Message):
     def __init__(self, session: _Optional[_Union[Session, _Mapping]] = ...) -> None: ...
 
 class ResumeSessionRequest(_message.Message):
-    __slots__ = ("session_id",)
+    __slots__ = ("session_id", "expected_version")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_VERSION_FIELD_NUMBER: _ClassVar[int]
     session_id: str
-    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+    expected_version: int
+    def __init__(self, session_id: _Optional[str] = ..., expected_version: _Optional[int] = ...) -> None: ...
 
 class ResumeSessionResponse(_message.Message):
     __slots__ = ("session",)
@@ -208,10 +212,12 @@ class ResumeSessionResponse(_message.Message):
     def __init__(self, session: _Optional[_Union[Session, _Mapping]] = ...) -> None: ...
 
 class CompleteSessionRequest(_message.Message):
-    __slots__ = ("session_id",)
+    __slots__ = ("session_id", "expected_version")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_VERSION_FIELD_NUMBER: _ClassVar[int]
     session_id: str
-    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+    expected_version: int
+    def __init__(self, session_id: _Optional[str] = ..., expected_version: _Optional[int] = ...) -> None: ...
 
 class CompleteSessionResponse(_message.Message):
     __slots__ = ("session",)
@@ -220,10 +226,12 @@ class CompleteSessionResponse(_message.Message):
     def __init__(self, session: _Optional[_Union[Session, _Mapping]] = ...) -> None: ...
 
 class AbandonSessionRequest(_message.Message):
-    __slots__ = ("session_id",)
+    __slots__ = ("session_id", "expected_version")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_VERSION_FIELD_NUMBER: _ClassVar[int]
     session_id: str
-    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+    expected_version: int
+    def __init__(self, session_id: _Optional[str] = ..., expected_version: _Optional[int] = ...) -> None: ...
 
 class AbandonSessionResponse(_message.Message):
     __slots__ = ("session",)

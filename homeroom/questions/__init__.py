@@ -1,0 +1,1 @@
+"""Question files: each format is read into one small model, and written from it."""

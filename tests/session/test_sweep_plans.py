@@ -1,0 +1,78 @@
+"""Each sweep, and each heartbeat, finds its rows through an index, however many sessions there are."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import asyncpg
+import pytest
+
+from bench.scale.plans import WatchedDatabase, explain
+from chassis.postgres import Connection
+from homeroom.embedded.provisioning import ServiceDatabase
+from session_service.domain.ids import SessionId
+from session_service.domain.presence import Heartbeat
+from session_service.domain.sessions import SessionKey
+from session_service.store.editions import EditionCache
+from session_service.store.presence import PresenceStore
+from session_service.store.sessions import SessionStore
+from tests.session.world import TIMES
+
+SESSIONS = 100_000
+# Enough for the server to keep a plan of each prepared statement that is good for any arguments.
+ROUNDS = 8
+
+# Each learner has a hundred sessions, one of them live. Half of those have a deadline, and a quarter a lease.
+POPULATE = """
+    INSERT INTO sessions (user_id, session_id, hold_id, test_id, revision, attempt, state, title, kind,
+                          difficulty, total, answered, answers_given, started_at, deadline_at, closed_at,
+                          close_reason, seen_at, lease_check_at)
+    SELECT 'learner-' || n / 100, gen_random_uuid(), gen_random_uuid(), 'test', 1, n % 100 + 1,
+           CASE WHEN n % 100 < 1 THEN 'active' ELSE 'expired' END, 'A test', 'practice', '', 3, 0, 0,
+           now() - interval '2 days', CASE WHEN n % 200 < 100 THEN now() - interval '1 day' END,
+           CASE WHEN n % 100 >= 1 THEN now() - interval '1 day' END,
+           CASE WHEN n % 100 >= 1 THEN 'timed_out' END,
+           CASE WHEN n % 400 < 100 THEN now() - interval '1 day' END,
+           CASE WHEN n % 400 < 100 THEN now() - interval '1 hour' END
+      FROM generate_series(1, $1::integer) AS n
+"""
+
+
+@pytest.fixture
+async def truth(session_database: ServiceDatabase) -> AsyncIterator[Connection]:
+    connection = await asyncpg.connect(session_database.superuser)
+    yield connection
+    await connection.close()
+
+
+async def test_no_sweep_and_no_heartbeat_reads_the_whole_table(
+    session_database: ServiceDatabase, truth: Connection
+) -> None:
+    await truth.execute(POPULATE, SESSIONS)
+    await truth.execute("VACUUM (ANALYZE) sessions")
+    rows = await truth.fetch("SELECT user_id, session_id FROM sessions WHERE state = 'active' LIMIT 32")
+    keys = [SessionKey(row["user_id"], SessionId(row["session_id"])) for row in rows]
+    database = await WatchedDatabase.connect(session_database.service, maximum=1)
+    assert isinstance(database, WatchedDatabase)
+    try:
+        store = SessionStore(database=database, editions=EditionCache(), grace=TIMES.grace)
+        presence = PresenceStore(database=database, times=TIMES)
+        deadline = float("inf")
+        for number in range(1, ROUNDS + 1):
+            beats = {key: Heartbeat(key.session_id, number, visible=True) for key in keys}
+            assert len(await presence.record_heartbeats(beats, wait=False, deadline=deadline)) == len(keys)
+            assert len(await presence.leave_sessions(keys, wait=False, deadline=deadline)) == len(keys)
+            await presence.renew_leases(keys, deadline=deadline)
+            assert len(await store.list_overdue(None, 200, deadline=deadline)) == 200
+            assert len(await store.list_leases(None, 200, deadline=deadline)) > 100
+            assert len(await store.list_idle(timedelta(hours=1), None, 200, deadline=deadline)) == 200
+        plans = await explain(database)
+    finally:
+        await database.close()
+    assert len(plans) == 6
+    whole = [name for name, plan in plans.items() if any("Seq Scan on sessions" in line for line in plan)]
+    assert whole == []
+    used = {index for index in ("sessions_overdue", "sessions_leased", "sessions_untimed", "sessions_once")
+            if any(f"using {index} " in line for plan in plans.values() for line in plan)}  # fmt: skip
+    assert used == {"sessions_overdue", "sessions_leased", "sessions_untimed", "sessions_once"}
