@@ -170,7 +170,7 @@ def shortened(text: str, characters_max: int = 60) -> str:
 
 
 def _compared(text: str) -> str:
-    """As the service compares answers."""
+    """As the service compares an accepted text with the choices, if no choice is spelled exactly so."""
     return text.strip().lower()
 
 

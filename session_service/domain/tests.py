@@ -184,7 +184,7 @@ class Edition:
 
     def __post_init__(self) -> None:
         pool = self.questions + self.rest
-        accepted = {question.question_id: frozenset(map(normalized, question.accepted)) for question in pool}
+        accepted = {question.question_id: _right_answers(question) for question in pool}
         difficulties = [None if each.difficulty is None else normalized(each.difficulty) for each in pool]
         by_difficulty = {
             wanted: tuple(place for place, found in enumerate(difficulties) if found in {wanted, None})
@@ -215,10 +215,27 @@ class Edition:
         return [place for place, question in enumerate(self.pool) if question.difficulty is None]
 
     def accepts(self, question_id: str, choice: str) -> bool:
-        """Whether the choice is a right answer; raises KeyError for a question that is not in the pool."""
-        return normalized(choice) in self._accepted[question_id]
+        """Whether the choice is a right answer; raises KeyError for a question that is not in the pool.
+
+        A choice is compared exactly, free text without surrounding white space and case.
+        """
+        free_text = not self.pool[self._places[question_id]].choices
+        return (normalized(choice) if free_text else choice) in self._accepted[question_id]
+
+
+def _right_answers(question: Question) -> frozenset[str]:
+    """What a learner's answer is compared with: normalized texts, or for a question with choices exact ones.
+
+    An accepted text that is no choice as it is spelled stands for the choices that differ from it only in
+    surrounding white space and case: imports before this rule were not checked for it.
+    """
+    if not question.choices:
+        return frozenset(map(normalized, question.accepted))
+    misspelled = {normalized(text) for text in question.accepted if text not in question.choices}
+    meant = (choice for choice in question.choices if normalized(choice) in misspelled)
+    return frozenset((*question.accepted, *meant))
 
 
 def normalized(choice: str) -> str:
-    """An answer as it is compared: without surrounding white space, in lower case."""
+    """Free text as it is compared: without surrounding white space, in lower case."""
     return choice.strip().lower()

@@ -262,12 +262,28 @@ def test_a_paper_has_as_many_fitting_questions_as_the_test_asks(
 
 
 @given(st.text(), st.sampled_from(["", " ", "\n\t", "\u00a0"]))
-def test_answers_are_compared_without_outer_space_and_case(text: str, space: str) -> None:
+def test_free_text_is_compared_without_outer_space_and_case(text: str, space: str) -> None:
     assert normalized(space + text + space) == normalized(text)
     assert normalized(normalized(text)) == normalized(text)
     of = Edition("t", 1, definition(), (Question("q", "?", (), (text, "something else")),))
     assert of.accepts("q", space + text)
     assert not of.accepts("q", text + "x")
+
+
+@pytest.mark.parametrize(
+    ("accepted", "right"),
+    [
+        (["Co"], {"Co"}),
+        (["Co", "NO"], {"Co", "NO"}),
+        ([" no "], {"NO", "No", " no "}),  # no choice is spelled so: what it can only mean
+        (["else"], {"else"}),
+    ],
+)
+def test_a_choice_is_compared_exactly(accepted: list[str], right: set[str]) -> None:
+    choices = ("CO", "Co", "NO", "No")
+    of = Edition("t", 1, definition(), (Question("q", "Cobalt?", choices, tuple(accepted)),))
+    given_texts = [*choices, "co", " Co", " no ", "else", "ELSE", ""]
+    assert {text for text in given_texts if of.accepts("q", text)} == right
 
 
 @given(st.uuids())
