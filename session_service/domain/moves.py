@@ -48,11 +48,10 @@ def resume(session: Session, *, now: datetime) -> Session:
     require_move(session.state, SessionState.ACTIVE)
     # Engaged time and lease go on from here: the next heartbeat must not count the pause.
     ended_at = now if session.pause_until is None else min(now, session.pause_until)
-    has_page = session.seen_at is not None or session.left_at is not None
     return replace(
         _without_pause(session, now=now),
         state=SessionState.ACTIVE,
-        seen_at=max(session.seen_at or ended_at, ended_at) if has_page else None,
+        seen_at=max(session.seen_at or ended_at, ended_at),
         version=session.version + 1,
     )
 
@@ -81,10 +80,7 @@ def expire(session: Session, definition: Definition, grace: timedelta) -> Sessio
         session,
         SessionState.EXPIRED,
         CloseReason.TIMED_OUT,
-        passed=_enough(session, definition)
-        and session.answered > 0
-        and engaged_enough(session, definition)
-        and identity_shown(session, session.deadline_at),
+        passed=_passes_unsubmitted(session, definition, at=session.deadline_at),
         at=session.deadline_at + grace,
     )
 
@@ -104,12 +100,12 @@ def lease_end(session: Session, times: TimeRules) -> datetime | None:
     """When a session loses its lease; None for one that needs none.
 
     That is an answered session, which stays until its deadline or its idle time, and one whose page has never
-    sent a heartbeat: clients without heartbeats exist. A pause is no absence.
+    sent a heartbeat, and is not being closed: clients without heartbeats exist. A pause is no absence.
     """
     if session.answered > 0 or session.lease_check_at is None:
         return None
     ends = []
-    if session.seen_at is not None:
+    if session.seen_at is not None and session.heartbeat_seq is not None:
         ends.append(session.seen_at + times.lease)
     if session.left_at is not None and (session.seen_at is None or session.seen_at <= session.left_at):
         ends.append(session.left_at + times.left_lease)
@@ -126,10 +122,10 @@ def lose_lease(session: Session, *, at: datetime) -> Session:
 def close_for_administrator(session: Session, definition: Definition, *, now: datetime) -> Session:
     """The session after somebody else has ended it; raises like `abandon`.
 
-    What was answered counts as if the time had run out.
+    What was answered counts as if the time had run out, so it passes under the same conditions; see `expire`.
     """
     state = SessionState.EXPIRED if session.answered else SessionState.ABANDONED
-    passed = _enough(session, definition) and session.answered > 0
+    passed = _passes_unsubmitted(session, definition, at=now)
     return _close(session, state, CloseReason.ADMINISTRATOR, passed=passed, at=now)
 
 
@@ -149,6 +145,16 @@ def as_of(session: Session, definition: Definition | None, *, now: datetime, gra
 def _enough(session: Session, definition: Definition) -> bool:
     """Whether the score is at least the pass score; a test without questions has no score."""
     return definition.pass_score is None or not session.total or session.score_so_far >= definition.pass_score
+
+
+def _passes_unsubmitted(session: Session, definition: Definition, *, at: datetime) -> bool:
+    """Whether a session passes that its learner could have handed in at that moment, and did not."""
+    return (
+        _enough(session, definition)
+        and session.answered > 0
+        and engaged_enough(session, definition)
+        and identity_shown(session, at)
+    )
 
 
 def _score(session: Session) -> float | None:

@@ -6,11 +6,14 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
+
 from chassis.batch import Item
 from chassis.errors import Reason
 from protos.session.v1 import supervision_pb2
 from session_service.progress_client import RESULT_TOPIC
 from session_service.subscription_client import COMMIT_TOPIC, RELEASE_TOPIC
+from tests.session.test_identity import engaged, enrolling, let_it_come
 from tests.session.test_timeline import Kind, kinds, timeline
 from tests.session.world import Session, World, body, reasons, unique
 
@@ -99,6 +102,27 @@ async def test_an_answered_session_that_is_closed_for_its_learner_has_its_result
         "administrator",
         "left the room",
     )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "seen", "passed"), [(10, True, False), (400, False, False), (400, True, True)]
+)
+async def test_a_close_for_its_learner_passes_only_what_could_have_been_handed_in(
+    world: World, seconds: float, seen: bool, passed: bool
+) -> None:
+    user = await world.learner()
+    await world.one(enrolling(world, user))
+    test = await world.test(identity_checks=1, min_engaged_seconds=300, xp=30)
+    session = (await world.started(user, test, "start")).session_id
+    await world.one(world.answer(user, session, "a", "q1", "right 1"))
+    await engaged(world, session, seconds)
+    if not seen:
+        await let_it_come(world, session)
+    closed = (await world.one(closing(world, user, session, unique("k")))).session
+    assert (closed.state, closed.score > 0, closed.passed) == (Session.EXPIRED, True, passed)
+    await world.deliver()
+    stats = await world.stats(user)
+    assert (stats.completed_sessions, stats.xp) == (1, 30 if passed else 0)
 
 
 async def test_an_unanswered_session_that_is_closed_for_its_learner_gives_its_unit_back(world: World) -> None:
