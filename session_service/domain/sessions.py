@@ -109,7 +109,8 @@ class Session:
     `answers_correct` count every answer, repeats included. `paused_seconds` are those of the pauses that have
     ended. While a session is paused, its `deadline_at` is the one that it has if the pause lasts until
     `pause_until`, when the budget is used up. `seed` and `drawn` are what its start has drawn; see `Draw`.
-    `seen_at` is the last sign of life of its page, and `left_at` when a page said that it is being closed.
+    `seen_at` is the last sign of life besides the answers: a heartbeat, a return, or the end of a pause.
+    `left_at` is when a page said that it is being closed.
     `lease_check_at` is when to look whether the lease is lost; see `lease_end`.
 
     `attempt` counts all sessions of this learner and test. `attempts_before` counts those before this one
@@ -178,8 +179,9 @@ class Session:
 
     @property
     def last_activity_at(self) -> datetime:
-        """The latest sign of life."""
-        return max(self.last_answer_at or self.started_at, self.seen_at or self.started_at)
+        """The latest sign of life; a pause under way is one until its end."""
+        signs = (self.started_at, self.last_answer_at, self.seen_at, self.pause_until)
+        return max(sign for sign in signs if sign is not None)
 
     @property
     def score_so_far(self) -> float:

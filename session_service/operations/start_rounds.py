@@ -189,7 +189,8 @@ class Round:
 
     def _resume(self, pending: PendingStart, session: Session) -> None:
         pending.complete(StartedSession(session, resumed=True), self._render)
-        if session.lease_check_at is not None:
+        has_page = session.seen_at is not None or session.left_at is not None
+        if has_page or session.deadline_at is None:  # otherwise no silence ends the session
             self.returned_to.add(session.key)
         self._claiming[pending.claim] = pending
         self._resumed.append(pending)

@@ -146,6 +146,7 @@ _LIST_IDLE = f"""
      WHERE {LIVE} AND deadline_at IS NULL AND started_at <= now() - $5::interval
        AND (last_answer_at IS NULL OR last_answer_at <= now() - $5::interval)
        AND (seen_at IS NULL OR seen_at <= now() - $5::interval)
+       AND (pause_until IS NULL OR pause_until <= now() - $5::interval)
        AND ($1::timestamptz IS NULL OR (started_at, user_id, session_id) > ($1, $2::text, $3::uuid))
      ORDER BY started_at, user_id, session_id
      LIMIT $4

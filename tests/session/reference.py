@@ -79,8 +79,7 @@ class ReferenceSession:
             self.paused_before += ended - self.paused
             self.paused = None
             self.lapsed = ended
-            if self.seen is not None or self.left is not None:
-                self.sign_of_life(max(self.seen or 0, ended))
+            self.sign_of_life(max(self.seen or 0, ended))
 
     def sign_of_life(self, at: int) -> None:
         """Somebody is there after all: an earlier departure is forgotten."""
@@ -154,7 +153,7 @@ class ReferenceSession:
             self.leased = self.leased or not self.given
 
     def resumed_by_start(self, now: int) -> None:
-        if self.leased:
+        if self.seen is not None or self.left is not None or not self.timed:
             self.sign_of_life(now)
 
     # --- what the sweeps do ----------------------------------------------------------------------------
@@ -163,14 +162,17 @@ class ReferenceSession:
         self.catch_up(now)
         if not self.live or self.given or not self.leased:
             return
-        ends = [] if self.seen is None else [self.seen + LEASE]
+        ends = [] if self.seen is None or not self.seq else [self.seen + LEASE]
         if self.left is not None:
             ends.append(self.left + LEFT_LEASE)
+        if not ends:
+            return
         end = max(min(ends), self.pause_end() or 0)
         if now >= end:
             self.close("ABANDONED", "never_used", now)
 
     def sweep_idle(self, now: int) -> None:
-        active = max(each for each in (self.started, self.answered_at, self.seen) if each is not None)
+        signs = (self.started, self.answered_at, self.seen, self.pause_end())
+        active = max(sign for sign in signs if sign is not None)
         if self.live and not self.timed and now - active >= IDLE_ALLOWED:
             self.close(*(("EXPIRED", "lease_lost") if self.given else ("ABANDONED", "never_used")), now)

@@ -309,3 +309,45 @@ async def test_another_learner_s_session_cannot_be_left(world: World) -> None:
         [world.leave(stranger, session), world.item(world.leave(stranger, session).context.method, request)]
     )
     assert reasons(outcomes) == [Reason.NOT_FOUND] * 2
+
+
+# --- sessions without a deadline -------------------------------------------------------------------------
+
+
+async def test_a_client_without_heartbeats_that_comes_back_has_no_lease(world: World) -> None:
+    user, session = await begun(world)
+    await world.one(world.leave(user, session))
+    await world.one(world.start(user, (await world.sessions(user))[0]["test_id"], "back"))
+    await world.later(session, 3 * TIMES.lease)
+    await swept(world)
+    assert await state_of(world, user) == ("active", None)
+
+
+async def test_the_first_heartbeat_after_a_resume_counts_no_pause(world: World) -> None:
+    user, session = await begun(world)
+    await world.one(world.pause(user, session, "p"))
+    await world.later(session, 60 * SECOND)
+    await world.one(world.resume(user, session, "r"))
+    assert close_to((await beat(world, user, session, 1)).engaged_seconds, 0)
+
+
+@pytest.mark.parametrize("way", ["start", "pause", "resume"])
+async def test_who_comes_back_to_an_answered_session_keeps_it_for_the_idle_time(
+    world: World, way: str
+) -> None:
+    user, session = await begun(world)
+    await world.one(world.answer(user, session, "a", "q1", "right 1"))
+    await world.later(session, TIMES.idle_allowed - 60 * SECOND)
+    if way == "start":
+        test = (await world.sessions(user))[0]["test_id"]
+        assert (await world.started(user, test, "back")).resumed
+    else:
+        await world.one(world.pause(user, session, "p"))
+    if way == "resume":
+        await world.one(world.resume(user, session, "r"))
+    await world.later(session, 120 * SECOND)
+    await world.parts.sweep.close_idle()
+    assert (await state_of(world, user))[1] is None
+    await world.later(session, TIMES.pause_budget + TIMES.idle_allowed)
+    await world.parts.sweep.close_idle()
+    assert await state_of(world, user) == ("expired", "lease_lost")
