@@ -115,7 +115,7 @@ class Uploads:
     ) -> list[list[OperationOutcome]]:
         """The heartbeats in one transaction, then the answers, then the completions.
 
-        A session is not completed while one of its operations has to be sent again: it would be refused then.
+        A session is not completed while one of its operations can still count: it would be refused then.
         """
         outcomes: dict[int, Outcome | Presence] = {
             id(each): each.item
@@ -124,19 +124,16 @@ class Uploads:
             if isinstance(each.item, ServiceError)
         }
         for kind in (Heartbeat, AnswerRequest, CloseRequest):
-            due = [
-                each
-                for upload in uploads
-                if kind is not CloseRequest or not _unfinished(upload, outcomes)
-                for each in upload
-                if each.asks_for(kind)
-            ]
+            due: list[UploadedOperation] = []
+            for upload in uploads:
+                of_kind = [each for each in upload if each.asks_for(kind)]
+                hindrance = _hindrance(upload, outcomes) if kind is CloseRequest else None
+                if hindrance is None:
+                    due += of_kind
+                else:
+                    outcomes.update({id(each): hindrance for each in of_kind})
             outcomes.update(zip(map(id, due), await self._apply(kind, due), strict=True))
-        too_early = busy("Other operations of this upload must be sent again first")
-        return [
-            [OperationOutcome(each, outcomes.get(id(each), too_early)) for each in upload]
-            for upload in uploads
-        ]
+        return [[OperationOutcome(each, outcomes[id(each)]) for each in upload] for upload in uploads]
 
     async def _apply(
         self, kind: type[OperationRequest], operations: Sequence[UploadedOperation]
@@ -178,10 +175,18 @@ def _not_found(outcomes: Sequence[OperationOutcome]) -> ServiceError | None:
     return next(missing, None)
 
 
-def _unfinished(upload: Sequence[UploadedOperation], outcomes: Mapping[int, Outcome | Presence]) -> bool:
-    """Whether an operation of the upload has to be sent again."""
+def _hindrance(
+    upload: Sequence[UploadedOperation], outcomes: Mapping[int, Outcome | Presence]
+) -> ServiceError | None:
+    """Why the session of the upload cannot be completed yet: some of its other operations can still count.
+
+    They have to be sent again; or the session is paused, and they count once it is resumed.
+    """
     became = [outcomes.get(id(each)) for each in upload]
-    return any(isinstance(each, ServiceError) and each.reason.retryable for each in became)
+    refused = [each for each in became if isinstance(each, ServiceError)]
+    if any(each.reason.retryable for each in refused):
+        return busy("Other operations of this upload must be sent again first")
+    return next((each for each in refused if each.reason is Reason.ILLEGAL_TRANSITION), None)
 
 
 def is_conflict(error: ServiceError) -> bool:

@@ -23,7 +23,7 @@ _STATE_OF: Mapping[Any, SessionState] = {number: state for state, number in STAT
 def start_request(item: Item[sessions_pb2.CreateSessionRequest]) -> StartRequest:
     """What a learner wants to start; raises ServiceError for a text that the database cannot store.
 
-    Other requests leave this check to the database. A start needs it before its hold is placed.
+    A start needs this check before its hold is placed.
     """
     message = item.request
     metadata = dict(message.metadata)
@@ -42,8 +42,14 @@ def start_request(item: Item[sessions_pb2.CreateSessionRequest]) -> StartRequest
 
 
 def answer_request(item: Item[sessions_pb2.AnswerQuestionRequest]) -> AnswerRequest:
-    """An answer; raises ServiceError for a malformed session id or time."""
+    """An answer; raises ServiceError for a malformed session id or time, or a text that cannot be stored.
+
+    The database would refuse such a text too, and with it the transaction of all answers beside it. An upload
+    can have hundreds of them.
+    """
     message = item.request
+    if "\0" in message.choice or "\0" in message.question_id:
+        raise invalid_field("choice" if "\0" in message.choice else "questionId", NUL)
     return AnswerRequest(
         session_id=named_session_id(message.session_id),
         question_id=message.question_id,

@@ -310,3 +310,33 @@ async def test_an_upload_for_no_session_is_refused_as_a_whole(world: World) -> N
     outcomes = await world.send(items)
     assert reasons(outcomes) == [*[Reason.NOT_FOUND] * 4, None]
     assert statuses(body(items[4], outcomes[4]).results) == ["REFUSED"]
+
+
+async def test_a_paused_session_is_not_completed_before_the_answers_of_the_upload(world: World) -> None:
+    user, session = await begun(world)
+    await world.one(world.pause(user, session, "p"))
+    operations = [answered("1", "q1", "right 1"), completed("2")]
+    results = await uploaded(world, user, session, *operations)
+    assert [(each.reason, each.retryable) for each in results] == [("ILLEGAL_TRANSITION", False)] * 2
+    await world.one(world.resume(user, session, "r"))
+    results = await uploaded(world, user, session, *operations)
+    assert statuses(results) == ["APPLIED"] * 2
+    assert (results[1].session.state, results[1].session.answered) == (Session.COMPLETED, 1)
+
+
+async def test_operations_that_cannot_be_stored_are_refused_without_a_transaction_each(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user, session = await begun(world)
+    written: list[str] = []
+    write = Database.write
+
+    async def counting(*arguments: Any, **named: Any) -> Any:
+        written.append(named["name"])
+        return await write(*arguments, **named)
+
+    monkeypatch.setattr(Database, "write", counting)
+    rude = [answered(f"{n}", "q1", "\0") for n in range(199)]
+    results = await uploaded(world, user, session, *rude, answered("polite", "q1", "right 1"))
+    assert statuses(results) == [*["REFUSED"] * 199, "APPLIED"]
+    assert written == ["change_sessions"]
