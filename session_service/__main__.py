@@ -185,7 +185,7 @@ def assemble(
             *identity.handlers(
                 checks=IdentityChecks(
                     store=stored_identity,
-                    enrollments=EnrollmentStore(database=database),
+                    enrollments=EnrollmentStore(database=database, grace=times.grace),
                     hashing=AnswerHashing(cost=hash_cost),
                     rules=identity_rules,
                     grace=times.grace,

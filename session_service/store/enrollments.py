@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import NamedTuple
 
 from chassis.batch import Item, latest_deadline
@@ -30,10 +31,11 @@ class StoredEnrollment(NamedTuple):
 
 
 class EnrollmentStore:
-    """Reads and replaces enrollments."""
+    """Reads and replaces enrollments. A session is under way until the grace after its deadline is over."""
 
-    def __init__(self, *, database: Database) -> None:
+    def __init__(self, *, database: Database, grace: timedelta) -> None:
         self._database = database
+        self._grace = grace
 
     async def put_enrollments(
         self, items: Sequence[Item[WantedEnrollment]], wait: bool
@@ -45,7 +47,7 @@ class EnrollmentStore:
             await connection.execute(_MAKE_ENROLLMENTS, as_rows(learners))
             locked = await _lock_learners(connection, {item.user_id for item in items}, wait=wait)
             return [
-                await _put(connection, item) if item.user_id in locked else Locked.HELD_BY_ANOTHER
+                await self._put(connection, item) if item.user_id in locked else Locked.HELD_BY_ANOTHER
                 for item in items
             ]
 
@@ -58,6 +60,33 @@ class EnrollmentStore:
             return await read_enrollments(connection, user_ids)
 
         return await self._database.read(work, deadline=deadline, name="get_enrollments")
+
+    async def _put(self, connection: Connection, item: Item[WantedEnrollment]) -> StoredEnrollment:
+        blocking = await connection.fetchval(_BLOCKING_SESSION, item.user_id, self._grace)
+        if blocking is not None:
+            return StoredEnrollment(None, blocking)
+        row = await connection.fetchrow(_RENEW_ENROLLMENT, item.user_id, item.context.request_id[:255])
+        if row is None:
+            raise ValueError("the enrollment is locked, so it exists")
+        questions = item.request.questions
+        await connection.execute("DELETE FROM identity_questions WHERE user_id = $1", item.user_id)
+        await connection.execute(
+            _INSERT_QUESTIONS,
+            item.user_id,
+            as_rows(
+                [
+                    {
+                        "position": position,
+                        "prompt": question.prompt,
+                        "salt": question.answer.salt,
+                        "digest": question.answer.digest,
+                        "cost": question.answer.cost,
+                    }
+                    for position, question in enumerate(questions, 1)
+                ]
+            ),
+        )
+        return StoredEnrollment(Enrollment(item.user_id, row["version"], row["enrolled_at"], questions), None)
 
 
 async def _lock_learners(connection: Connection, user_ids: Collection[str], *, wait: bool) -> set[str]:
@@ -77,34 +106,6 @@ async def held_by_another(connection: Connection, user_ids: Collection[str], *, 
         return unlocked
     learners = as_rows([{"user_id": user_id} for user_id in unlocked])
     return {row["user_id"] for row in await connection.fetch(_FIND_LEARNERS, learners)}
-
-
-async def _put(connection: Connection, item: Item[WantedEnrollment]) -> StoredEnrollment:
-    blocking = await connection.fetchval(_BLOCKING_SESSION, item.user_id)
-    if blocking is not None:
-        return StoredEnrollment(None, blocking)
-    row = await connection.fetchrow(_RENEW_ENROLLMENT, item.user_id, item.context.request_id[:255])
-    if row is None:
-        raise ValueError("the enrollment is locked, so it exists")
-    questions = item.request.questions
-    await connection.execute("DELETE FROM identity_questions WHERE user_id = $1", item.user_id)
-    await connection.execute(
-        _INSERT_QUESTIONS,
-        item.user_id,
-        as_rows(
-            [
-                {
-                    "position": position,
-                    "prompt": question.prompt,
-                    "salt": question.answer.salt,
-                    "digest": question.answer.digest,
-                    "cost": question.answer.cost,
-                }
-                for position, question in enumerate(questions, 1)
-            ]
-        ),
-    )
-    return StoredEnrollment(Enrollment(item.user_id, row["version"], row["enrolled_at"], questions), None)
 
 
 async def read_enrollments(connection: Connection, user_ids: Collection[str]) -> dict[str, Enrollment]:
@@ -148,7 +149,7 @@ _BLOCKING_SESSION = f"""
     SELECT session_id
       FROM sessions
      WHERE user_id = $1 AND {LIVE} AND identity_due_seconds IS NOT NULL
-       AND (deadline_at IS NULL OR deadline_at > clock_timestamp())
+       AND (deadline_at IS NULL OR deadline_at > clock_timestamp() - $2::interval)
      ORDER BY session_id
      LIMIT 1
 """

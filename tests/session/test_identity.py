@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -13,7 +14,7 @@ from chassis.batch import Reply
 from chassis.errors import Reason, ServiceError
 from chassis.rpc.servicing import fingerprint
 from protos.session.v1 import identity_pb2 as pb
-from tests.session.world import IDENTITY_RULES, Session, World, body, reasons, unique
+from tests.session.world import GRACE, IDENTITY_RULES, Session, World, body, reasons, unique
 
 IDENTITY = "homeroom.session.v1.IdentityService"
 QUESTIONS = [("First pet?", "Rex  the\tDog"), ("Street?", "Straße 5"), ("Teacher?", "\uff2d\uff53 Noether")]
@@ -138,6 +139,14 @@ async def test_questions_cannot_change_while_a_session_still_asks_them(world: Wo
     assert refusal.reason is Reason.IDENTITY_LOCKED
     assert refusal.metadata == {"state": "IN_USE", "sessionId": session}
     await world.one(world.abandon(user, session, "a"))
+    assert reasons(await world.send([enrolling(world, user)])) == [None]
+
+
+async def test_questions_cannot_change_in_the_grace_after_the_deadline(world: World) -> None:
+    user, session = await begun(world, time_limit_seconds=60)
+    await world.later(session, timedelta(seconds=60))
+    assert reasons(await world.send([enrolling(world, user)])) == [Reason.IDENTITY_LOCKED]
+    await world.later(session, GRACE)
     assert reasons(await world.send([enrolling(world, user)])) == [None]
 
 
