@@ -49,7 +49,8 @@ _NO_ANSWER = """
 """
 
 # A session that ended under an earlier release, or so long ago that its events are purged, has no event for
-# its end: its own row tells it. Answers of an earlier release have no version: time orders them.
+# its end: its own row tells it, before the refusals that came later. Answers of an earlier release have no
+# version: time orders them.
 _LIST_ENTRIES = f"""
     WITH session AS (
         SELECT user_id, session_id, version, state, started_at, start_request_id, start_trace_id, closed_at,
@@ -78,7 +79,7 @@ _LIST_ENTRIES = f"""
           FROM session_events
          WHERE user_id = $1 AND session_id = $2
         UNION ALL
-        SELECT state, version, 1, closed_at, '', '', NULL, close_reason, '', {_NO_ANSWER}
+        SELECT state, version, 0, closed_at, '', '', NULL, close_reason, '', {_NO_ANSWER}
           FROM session
          WHERE closed_at IS NOT NULL
            AND NOT EXISTS (SELECT 1

@@ -229,6 +229,16 @@ async def test_a_timeline_from_before_its_tables_is_told_by_what_there_is(world:
     assert {event.request_id for event in events} == {""}
 
 
+async def test_refusals_after_an_end_without_an_event_are_told_behind_it(world: World) -> None:
+    user, session = await begun(world)
+    await world.one(world.abandon(user, session, "x"))
+    await world.truth.execute("DELETE FROM session_events WHERE user_id = $1", user)
+    for n in range(2):
+        await world.send([world.answer(user, session, f"a{n}", "q1", "late")])
+    events = await timeline(world, user, session, page_size=2)
+    assert kinds(events) == ["STARTED", "ABANDONED", "REFUSED", "REFUSED"]
+
+
 async def test_timeline_and_state_agree_whatever_tabs_do_at_once(world: World) -> None:
     chance = random.Random(f"timeline {random.random()}")
     user, session = await begun(world)
