@@ -9,8 +9,10 @@ from datetime import datetime
 from chassis import failpoints
 from chassis.batch import Item, Outcome, latest_deadline
 from chassis.context import Claim
-from chassis.postgres import ConstraintViolation, OutcomeUnknown, idempotency
+from chassis.errors import ServiceError
+from chassis.postgres import ConstraintViolation, LockTimeout, OutcomeUnknown, idempotency
 from chassis.postgres.isolation import Locked, run_isolated
+from chassis.telemetry.logs import get_logger
 from session_service.domain.authors import THE_SERVICE
 from session_service.domain.holds import HoldName
 from session_service.domain.moves import end_idle, lease_end, lose_lease
@@ -21,6 +23,8 @@ from session_service.store.changes import ChangeFacts, Changes, ChangeStore, Loc
 from session_service.subscription_client import SubscriptionClient
 
 LOOKS_MAX = 3
+
+log = get_logger(__name__)
 
 
 class SessionChanges:
@@ -125,11 +129,27 @@ class SessionChanges:
             draft.tell(THE_SERVICE, locked.now)
             return draft.changes()
 
-        changed = await self._store.change_free_sessions(keys, decide, deadline=deadline)
+        changed = await self._change_free(keys, decide, deadline)
         if changed:
             await failpoints.hit_async("session.after_sweep")
             self._wake_relay()
         return changed
+
+    async def _change_free(
+        self, keys: Sequence[SessionKey], decide: Callable[[LockedSession], Changes], deadline: float
+    ) -> list[Session]:
+        """Change the free ones of these sessions. One that cannot be changed is logged and keeps no other."""
+        try:
+            return await self._store.change_free_sessions(keys, decide, deadline=deadline)
+        except (ServiceError, OutcomeUnknown, LockTimeout):
+            raise
+        except Exception:
+            if len(keys) == 1:
+                log.exception("session_not_swept", session_id=str(keys[0].session_id))
+                return []
+        middle = len(keys) // 2
+        changed = await self._change_free(keys[:middle], decide, deadline)
+        return changed + await self._change_free(keys[middle:], decide, deadline)
 
     async def _change(
         self,

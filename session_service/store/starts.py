@@ -123,14 +123,17 @@ class StartStore:
             # One order for all batches, so that they cannot deadlock each other.
             STARTED.values(sorted(sessions, key=lambda session: (session.user_id, session.test_id))),
             append_rows(events),
-            as_rows([each._asdict() for each in sorted(resumes, key=lambda each: each[:3])])
-            if resumes
-            else "[]",
+            as_rows([each._asdict() for each in sorted(resumes, key=_locking_order)]) if resumes else "[]",
             self._grace,
             deadline=deadline,
             name="insert_sessions",
         )
         return {(row["user_id"], row["key"]) for row in rows}
+
+
+def _locking_order(resume: Resume) -> tuple[str, SessionId, str]:
+    """Sessions are locked in the order of their keys by whoever locks several."""
+    return resume.user_id, resume.session_id, resume.key
 
 
 @dataclass(frozen=True, slots=True)

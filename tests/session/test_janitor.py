@@ -258,6 +258,25 @@ async def test_overdue_sessions_that_are_locked_do_not_end_the_sweep(
     assert await world.parts.sweep.close_overdue() == len(locked)
 
 
+async def test_a_session_that_cannot_be_closed_keeps_no_other_from_it(fresh_world: World) -> None:
+    world = fresh_world
+    test = await world.test(time_limit_seconds=60)
+    users = [await world.learner() for _ in range(5)]
+    for user in users:
+        await world.overdue((await world.started(user, test, "k")).session_id)
+    await world.truth.execute(
+        "UPDATE sessions SET paused_seconds = 3200000000, state = 'paused',"
+        " paused_at = now() - interval '1 day', pause_until = now() - interval '23 hours' WHERE user_id = $1",
+        users[2],
+    )
+    assert await world.parts.sweep.close_overdue() == 4
+    assert [(await world.sessions(user))[0]["state"] for user in users] == [
+        *("expired", "expired", "paused", "expired", "expired")
+    ]
+    (outcome,) = await world.send([world.start(users[2], test, "again")])
+    assert outcome.reason is Reason.UNAVAILABLE
+
+
 async def test_sessions_without_a_deadline_end_when_nothing_happens_in_them(
     fresh_world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
