@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +23,8 @@ MEMORY_BYTES_MAX = 256 * 1024 * 1024
 # Each hash takes about a quarter of a second and 16 MiB.
 THREADS = 2
 WAITING_MAX = 40
+# Enrollments leave places for answers to checks, which have little time.
+ENROLLING_MAX = 30
 # An enrollment has 10 answers. Nobody else may use so many places at once.
 WAITING_PER_LEARNER_MAX = 10
 RETRY_AFTER_SECONDS = 2.0
@@ -73,7 +75,8 @@ class AnswerHashing:
         Raises:
             ServiceError: OVERLOADED, when too many hashes wait already; none of these is made.
         """
-        return await self._run(owner, [partial(_hashed, answer, self._cost) for answer in answers])
+        work = [partial(_hashed, answer, self._cost) for answer in answers]
+        return await self._run(owner, work, waiting_max=ENROLLING_MAX)
 
     async def matches(self, owner: str, answer: str, stored: HashedAnswer) -> bool:
         """Whether the normalized answer is the stored one; takes the same time either way.
@@ -81,12 +84,13 @@ class AnswerHashing:
         Raises:
             ServiceError: OVERLOADED, when too many hashes wait already.
         """
-        (found,) = await self._run(owner, [partial(_matches, answer, stored)])
+        work = [partial(_matches, answer, stored)]
+        (found,) = await self._run(owner, work, waiting_max=WAITING_MAX)
         return found
 
-    async def _run(self, owner: str, work: list[Callable[[], T]]) -> list[T]:
+    async def _run(self, owner: str, work: Sequence[Callable[[], T]], *, waiting_max: int) -> list[T]:
         of_owner = self._waiting[owner] + len(work) > WAITING_PER_LEARNER_MAX
-        if of_owner or self._waiting.total() + len(work) > WAITING_MAX:
+        if of_owner or self._waiting.total() + len(work) > waiting_max:
             if not self._waiting[owner]:
                 del self._waiting[owner]
             raise ServiceError(

@@ -13,8 +13,8 @@ from chassis.errors import Reason, ServiceError
 from session_service.domain.identity import IdentityRules, next_check, normalized_answer
 from session_service.domain.tests import Definition, Kind
 from session_service.operations.answer_hashing import (
+    ENROLLING_MAX,
     OWASP_COST,
-    WAITING_MAX,
     WAITING_PER_LEARNER_MAX,
     AnswerHashing,
     ScryptCost,
@@ -95,7 +95,19 @@ async def test_hashes_wait_in_bounded_places_that_become_free_again() -> None:
 
     for _ in range(3):
         done = await asyncio.gather(*(enroll(f"learner {n}") for n in range(6)))
-        assert done.count(True) == WAITING_MAX // WAITING_PER_LEARNER_MAX
+        assert done.count(True) == ENROLLING_MAX // WAITING_PER_LEARNER_MAX
         await asyncio.sleep(0)  # the threads' last notices are in the loop's queue
         while hashing._waiting:
             await asyncio.sleep(0)
+
+
+async def test_enrollments_leave_places_for_answers_to_checks() -> None:
+    hashing = AnswerHashing(cost=CHEAP)
+    (stored,) = await hashing.hash_answers("learner", ["x"])
+    enrolling = [
+        asyncio.create_task(hashing.hash_answers(f"rude {n}", ["x"] * WAITING_PER_LEARNER_MAX))
+        for n in range(6)
+    ]
+    await asyncio.sleep(0)
+    assert await hashing.matches("learner", "x", stored)
+    await asyncio.gather(*enrolling, return_exceptions=True)
