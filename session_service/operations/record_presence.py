@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from chassis.batch import Item, latest_deadline
 from chassis.errors import Reason, ServiceError
@@ -11,6 +12,9 @@ from session_service.domain.ids import SessionId
 from session_service.domain.presence import Heartbeat, Presence
 from session_service.domain.sessions import SessionKey
 from session_service.store.presence import PresenceStore
+
+# Statements for a batch at most. Only the first heartbeats of a batch gain engaged time.
+TURNS_MAX = 4
 
 
 class SessionPresence:
@@ -22,20 +26,28 @@ class SessionPresence:
     async def record_heartbeats(self, items: Sequence[Item[Heartbeat]]) -> list[Presence | ServiceError]:
         """Count each heartbeat at most once, and tell what is known after it.
 
-        Of several heartbeats of one session only the one with the highest `seq` is written: the others of the
-        batch are as good as late.
+        Of several heartbeats of one session, all visible or all hidden, only the one with the highest `seq`
+        is written. Where a page was shown or hidden in between, they are written one after the other: the
+        first one that counts decides whether the time before it was engaged time.
         """
 
         async def attempt(
             some: Sequence[Item[Heartbeat]], wait: bool
         ) -> list[Presence | ServiceError | Locked]:
-            newest: dict[SessionKey, Heartbeat] = {}
-            for item in some:
-                key = SessionKey(item.user_id, item.request.session_id)
-                beat = newest.setdefault(key, item.request)
-                if item.request.seq > beat.seq:
-                    newest[key] = item.request
-            told = await self._presence.record_heartbeats(newest, wait=wait, deadline=latest_deadline(some))
+            turns: list[dict[SessionKey, Heartbeat]] = []
+            for key, beats in _newest(some).items():
+                for turn, beat in enumerate(beats):
+                    if turn == len(turns):
+                        turns.append({})
+                    turns[turn][key] = beat
+            told: dict[SessionKey, Presence | Locked] = {}
+            for beats_now in turns:
+                found = await self._presence.record_heartbeats(
+                    {key: beat for key, beat in beats_now.items() if not isinstance(told.get(key), Locked)},
+                    wait=wait,
+                    deadline=latest_deadline(some),
+                )
+                told |= {key: _after(told.get(key), presence) for key, presence in found.items()}
             return [_told(told, SessionKey(item.user_id, item.request.session_id)) for item in some]
 
         return await run_isolated(
@@ -59,6 +71,29 @@ class SessionPresence:
     async def renew_leases(self, keys: Collection[SessionKey], *, deadline: float) -> None:
         """Note that the learners of these sessions are back."""
         await self._presence.renew_leases(keys, deadline=deadline)
+
+
+def _newest(items: Sequence[Item[Heartbeat]]) -> dict[SessionKey, list[Heartbeat]]:
+    """The heartbeats to write, by session, in their order; one that is late within the batch is left out."""
+    newest: dict[SessionKey, list[Heartbeat]] = {}
+    for item in items:
+        beat = item.request
+        beats = newest.setdefault(SessionKey(item.user_id, beat.session_id), [])
+        if not beats:
+            beats.append(beat)
+        elif beat.seq > beats[-1].seq:
+            if beat.visible == beats[-1].visible or len(beats) == TURNS_MAX:
+                beats[-1] = beat
+            else:
+                beats.append(beat)
+    return newest
+
+
+def _after(earlier: Presence | Locked | None, later: Presence | Locked) -> Presence | Locked:
+    """What is known after a later turn; a heartbeat of an earlier one has counted too."""
+    if isinstance(earlier, Presence) and isinstance(later, Presence):
+        return replace(later, counted=earlier.counted or later.counted)
+    return later
 
 
 def _told(told: dict[SessionKey, Presence | Locked], key: SessionKey) -> Presence | ServiceError | Locked:

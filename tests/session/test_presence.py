@@ -83,6 +83,17 @@ async def test_heartbeats_of_one_batch_are_as_if_they_came_one_after_the_other(w
     assert reasons(outcomes) == [None, None, None, None, Reason.NOT_FOUND, None]
 
 
+async def test_a_visible_heartbeat_counts_beside_the_hidden_one_behind_it(world: World) -> None:
+    for visible, gained in ((True, 15), (False, 0)):
+        user, session = await begun(world)
+        await beat(world, user, session, 1)
+        await world.later(session, INTERVAL)
+        beats = [world.beat(user, session, 2 + n, visible=visible is (n % 2 == 0)) for n in range(7)]
+        told = [body(beats[0], outcome) for outcome in await world.send(beats)]
+        assert {each.seq for each in told} == {8}
+        assert close_to(told[-1].engaged_seconds, gained)
+
+
 async def test_heartbeats_in_any_order_and_number_never_count_more_than_the_time(world: World) -> None:
     seed = random.randrange(10**6)
     print(f"seed {seed}")
