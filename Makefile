@@ -18,7 +18,7 @@ test: $(DEV)  ## run every test against real PostgreSQL, Redis and gRPC (ARGS="-
 	$(VENV)/bin/python -m pytest -n auto --dist loadfile $(ARGS)
 
 test-nightly: $(DEV)  ## the model-based tests and the storms, much longer
-	HYPOTHESIS_PROFILE=nightly $(VENV)/bin/python -m pytest -p no:cacheprovider --timeout 7200 tests/subscription $(ARGS)
+	HYPOTHESIS_PROFILE=nightly $(VENV)/bin/python -m pytest -p no:cacheprovider --timeout 7200 tests/subscription tests/progress/test_model.py $(ARGS)
 	$(VENV)/bin/python -m pytest -p no:cacheprovider -m nightly tests/acceptance $(ARGS)
 
 check: $(DEV)  ## formatting, lint, types, layers, migrations, contract, names

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 import uvloop
 
 from chassis.rpc.breakers import Breakers
+from chassis.rpc.clocks import PeerClock
 from chassis.rpc.methods import find_method
 from chassis.rpc.retries import RetryBudget, RetryMetrics
 from chassis.telemetry.metrics import Metrics
@@ -49,15 +50,22 @@ async def main() -> None:
         budget.earn()
         retries.ended(method.path, 1)
 
+    clock = PeerClock()
+
+    async def timed() -> None:
+        clock.reading(5.0)
+        clock.note(1, sent_at=5.0, received_at=7.0, answered_at=7.1, arrived_at=5.2)
+
     print(f"CPU in µs, median of {ROUNDS} rounds (least, most), without the coroutine itself\n")
     for title, act in (
         ("admission of a request", admitted),
         ("check of the breakers, per call", checked),
         ("answer to the breakers, per message", answered),
         ("budget and attempts, per call", counted),
+        ("clock of the other process, per message", timed),
     ):
         costs = [await cpu_us(act) - await cpu_us(nothing) for _ in range(ROUNDS)]
-        print(f"{title:38}{statistics.median(costs):6.2f} ({min(costs):.2f}, {max(costs):.2f})")
+        print(f"{title:40}{statistics.median(costs):6.2f} ({min(costs):.2f}, {max(costs):.2f})")
 
 
 async def cpu_us(act: Callable[[], Awaitable[None]]) -> float:

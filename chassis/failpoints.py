@@ -4,9 +4,9 @@ These points exist (each has one name, and calls `hit` or `hit_async`):
 
 - `session.after_holds_placed`: holds are placed, the sessions are not written yet.
 - `session.after_commit`: sessions are committed, no caller has been answered.
-- `session.before_changes_committed`: changes of sessions are decided under their locks, not written yet.
+- `session.before_changes_committed`: answers or moves of sessions are written, and not committed yet.
 - `session.after_changes_committed`: they are committed, no caller has been answered.
-- `session.after_sweep`: sessions were closed by a sweep, and it has not been counted.
+- `session.after_sweep`: a sweep has closed sessions, and has told nobody.
 - `subscription.after_commit`: a change of holds is committed, the caller has not been answered.
 - `relay.after_delivery`: the receiver has acknowledged an event, the outbox still has it.
 - `progress.after_commit`: a result, a completed lesson or a reset is committed; the cache has not been

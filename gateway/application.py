@@ -187,8 +187,7 @@ class Application:
             # Nobody is known yet, so the body counts for the address. The ids of learners are printable.
             body = await self._body(exchange, method, owner=f"\0{exchange.address}")
             message = route.request.read(body=body, values=path_values, query=exchange.query)
-            taken = route.body_token.take(message)
-            authorization = [taken] if taken else ()
+            authorization = route.body_token.take(message)
         principal = await self._authenticator.authenticate(authorization)
         exchange.lines = self._rate_limits.take_user(principal.user_id)
         if method.roles.isdisjoint(principal.roles):

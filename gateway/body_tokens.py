@@ -31,8 +31,8 @@ class BodyToken:
             raise ContractError(f"{method.path}: token_in_body needs the body {WHOLE_BODY!r}")
         self._name = field.name
 
-    def take(self, message: Message) -> str | None:
-        """Takes the token out of a request. Returns it as an Authorization header; None if there is none."""
+    def take(self, message: Message) -> list[str]:
+        """Takes the token out of a request. Returns it as an Authorization header; empty if there is none."""
         token: str = getattr(message, self._name)
         message.ClearField(self._name)
-        return f"Bearer {token}" if token else None
+        return [f"Bearer {token}"] if token else []

@@ -74,7 +74,10 @@ _EXPLANATIONS: Mapping[Reason, Explanation] = {
         "Let the learner work on, then complete again.",
     ),
     Reason.IDENTITY_LOCKED: Explanation(
-        "Too many identity checks failed.", "An instructor or an administrator must look at it."
+        "The test checks the learner's identity, and `state` says what is missing: no questions are enrolled "
+        "(`NOT_ENROLLED`), a check waits (`CHECK_DUE`), or too many answers were wrong or late (`LOCKED`). "
+        "`IN_USE`: the questions cannot change while a session asks them.",
+        "Enroll questions, or answer the check. A locked session needs an administrator to release it.",
     ),
     Reason.VERSION_MISMATCH: Explanation(
         "`If-Match` names a version, and the document has another one by now.",

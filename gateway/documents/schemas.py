@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from google.protobuf import message_factory
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, OneofDescriptor
 
 from chassis.rpc.validation import validate
 from gateway.documents.comments import comments
@@ -81,6 +81,9 @@ class Schemas:
             schema["required"] = required
         if request:
             schema["additionalProperties"] = False
+            choices = [_choice(oneof) for oneof in message.oneofs if len(oneof.fields) > 1]
+            if choices:
+                schema["allOf"] = choices
         return schema
 
     def _field(self, field: FieldDescriptor, *, request: bool) -> Schema:
@@ -130,6 +133,13 @@ class Schemas:
         if field.enum_type is not None:
             return enum_schema(field.enum_type, rules)
         return {**scalar_schema(field), **(bounds(field, rules) if rules is not None else {})}
+
+
+def _choice(oneof: OneofDescriptor) -> Schema:
+    """At most one of the fields of a oneof; exactly one, if the rules require it."""
+    each: list[Schema] = [{"required": [field.json_name]} for field in oneof.fields]
+    rules = oneof.GetOptions().Extensions[cast("Any", validate_pb2.oneof)]
+    return {"oneOf": each if rules.required else [*each, {"not": {"anyOf": each}}]}
 
 
 def required_fields(message: Descriptor) -> frozenset[str]:

@@ -36,8 +36,8 @@ def import_progress(
 ) -> None:
     """Import levels, XP and completions from a file; a second time changes nothing."""
     address = database_url or _address(DataDirectory(data))
-    arguments = [str(file), *(["--report", str(report)] if report is not None else [])]
-    arguments += ["--dry-run"] * dry_run + ["--json"] * as_json
+    arguments = ["--report", str(report)] if report is not None else []
+    arguments += ["--dry-run"] * dry_run + ["--json"] * as_json + ["--", str(file)]
     finished = subprocess.run(  # noqa: S603 - our own module, and arguments that no shell reads
         [*module_command(PROGRESS.package), "import", *arguments],
         env={

@@ -19,6 +19,7 @@ from homeroom.questions.model import (
 FORMAT = "csv"
 COLUMNS = ("question_id", "prompt", "choices", "accepted", "difficulty", "subject")
 COLUMNS_MAX = 600
+HEADER_CHARACTERS_MAX = 50_000
 FIELD_CHARACTERS_MAX = 2_000_000
 
 _NAMES = {
@@ -40,6 +41,8 @@ _EMPTY = "\\e"
 
 def header_of(line: str) -> Mapping[int, str]:
     """What the columns of a header line mean, by their places; empty if it is no header of questions."""
+    if len(line) > HEADER_CHARACTERS_MAX:
+        return {}
     for delimiter in ",;\t":
         try:
             names = next(csv.reader([line], delimiter=delimiter), [])

@@ -23,10 +23,11 @@ from homeroom.questions.model import (
 
 FORMAT = "gift"
 BLOCK_CHARACTERS_MAX = 400_000
+COMMENT_CHARACTERS_MAX = 2_000  # what is looked at for an id
 GAP = "_____"
 
-_CATEGORY = re.compile(r"\$CATEGORY:\s*(?P<path>.*?)\s*$", re.IGNORECASE)
-_ID = re.compile(r"\[id:\s*(?P<id>(?:\\.|[^\]\\])+?)\s*\]")
+_CATEGORY = re.compile(r"\$CATEGORY:(?P<path>[^\n]*)", re.IGNORECASE)
+_ID = re.compile(r"\[id:(?P<id>(?:\\.|[^\]\\])*)\]")
 _TITLE = re.compile(r"\s*::(?P<title>(?:\\.|[^\\])*?)::", re.DOTALL)
 _TEXT_FORMAT = re.compile(r"\s*\[(?P<format>html|moodle|plain|markdown)\]\s*", re.IGNORECASE)
 _WEIGHT = re.compile(r"\s*%(?P<percent>-?\d{1,3}(?:\.\d{1,9})?)%")
@@ -39,7 +40,7 @@ def read_gift(text: str) -> QuestionFile:
     found = QuestionFile(FORMAT)
     subject: str | None = None
     for block in _blocks(text, found):
-        category = _CATEGORY.match(block.text.strip())
+        category = _CATEGORY.match(block.text)
         if category is not None:
             subject = _subject(category["path"])
             continue
@@ -72,7 +73,7 @@ def _blocks(text: str, found: QuestionFile) -> Iterator[_Block]:
     for number, raw in enumerate([*re.split(r"\r\n|\r|\n", text), ""], start=1):
         line = raw.strip()
         if line.startswith("//"):
-            marked = _ID.search(line)
+            marked = _ID.search(line, 0, COMMENT_CHARACTERS_MAX)
             identifier = _unescaped(marked["id"]) if marked is not None else identifier
         elif line:
             if not lines:

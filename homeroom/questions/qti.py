@@ -231,7 +231,7 @@ def _prompt(body: Element, interaction: Element, losses: list[str]) -> str:
     losses.extend(reducer.losses)
     text = reducer.text()
     if interaction.name == "textentryinteraction":  # a gap at the end shows nothing that the field does not
-        return text.removesuffix(GAP).rstrip()
+        return text.removesuffix(GAP).rstrip("\n ")
     return text
 
 
@@ -239,19 +239,19 @@ def _walk(element: Element, reducer: Reducer, interaction: Element | None) -> No
     """Hand the content to the reducer. A text entry within the text leaves a gap there."""
     for child in element.children:
         if isinstance(child, str):
-            reducer.handle_data(child)
+            reducer.add_text(child)
         elif child is interaction:
             prompt = child.first("prompt")
             if prompt is not None:
-                reducer.handle_starttag("p", [])
+                reducer.start("p", {})
                 _walk(prompt, reducer, None)
-                reducer.handle_endtag("p")
+                reducer.end("p")
             if child.name == "textentryinteraction":
-                reducer.handle_data(GAP)
+                reducer.add_text(GAP)
         elif child.name not in {"rubricblock", "feedbackblock", "feedbackinline"}:
-            reducer.handle_starttag(child.name, list(child.attributes.items()))
+            reducer.start(child.name, child.attributes)
             _walk(child, reducer, interaction)
-            reducer.handle_endtag(child.name)
+            reducer.end(child.name)
 
 
 def _only_preserved(element: Element, beside: Element | None = None) -> str | None:

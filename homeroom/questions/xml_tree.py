@@ -15,7 +15,7 @@ from defusedxml.expatreader import DefusedExpatParser
 from homeroom.questions.model import ItemRefusedError
 
 DEPTH_MAX = 100
-ELEMENTS_MAX = 2_000_000
+ELEMENTS_MAX = 1_000_000
 _NAMESPACE_OF_XML = "xml:"
 
 

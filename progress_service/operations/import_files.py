@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -14,6 +15,8 @@ from progress_service.domain.imported_rows import COMPLETION_FIELDS, FIELDS, PRO
 
 LINE_BYTES_MAX = 64 * 1024
 COLUMNS_MAX = 200
+IGNORED_MAX = 50
+NAME_CHARACTERS_SHOWN = 60
 _UTF8_MARK = b"\xef\xbb\xbf"
 _FOREIGN_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _REQUIRED = (
@@ -118,7 +121,7 @@ class ImportFile:
                 f"the header of {self.path.name} has neither {', '.join(PROGRESS_FIELDS)} "
                 f"nor {', '.join(COMPLETION_FIELDS)}; it has {', '.join(sorted(known)) or 'none of them'}"
             )
-        self.ignored.update(set(columns) - known)
+        self._ignore(set(columns) - known)
 
         def parse(text: str) -> Mapping[str, object]:
             cells = _fields(text)
@@ -136,9 +139,14 @@ class ImportFile:
             raise RowRefused(f"is not JSON ({error.msg}){cut_off}") from error
         if not isinstance(values, dict):
             raise RowRefused("is not a JSON object")
-        if len(self.ignored) < COLUMNS_MAX:
-            self.ignored.update(values.keys() - FIELDS)
+        if unknown := values.keys() - FIELDS:
+            self._ignore(unknown)
         return values
+
+    def _ignore(self, names: Iterable[str]) -> None:
+        """Keep some of these names, shortened, for the summary."""
+        room = IGNORED_MAX - len(self.ignored)
+        self.ignored.update(name[:NAME_CHARACTERS_SHOWN] for name in islice(names, max(0, room)))
 
 
 def _text(line: bytes | RowRefused) -> str | RowRefused:

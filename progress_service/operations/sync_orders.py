@@ -118,7 +118,7 @@ class SyncOrders:
             if deadline - time.monotonic() < ANSWER_SECONDS:
                 raise busy("The order is still being carried out; send it again")
             if not await self._work.step(run_id):
-                await asyncio.sleep(LOOK_AGAIN_SECONDS)  # another replica is working on it
+                await asyncio.sleep(LOOK_AGAIN_SECONDS)  # another replica is working on it, or it pauses
 
     async def _wait(self, run_id: RunId, *, deadline: float) -> None:
         give_up_at = min(time.monotonic() + WAIT_SECONDS_MAX, deadline - ANSWER_SECONDS)

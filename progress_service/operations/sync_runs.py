@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from chassis import failpoints
+from chassis.errors import ServiceError
 from chassis.process.background import AT_ONCE, step_deadline
 from chassis.telemetry.logs import get_logger
 from progress_service.domain.desyncs import Direction
@@ -18,6 +19,8 @@ from progress_service.store.sync_runs import SyncRunStore
 
 # No more is compared while so many changes are still to be carried out.
 PLANNED_MAX = ROWS_PER_STRETCH
+# A run whose step has failed waits for so long: the other store is away, or a learner is locked.
+PAUSE_SECONDS = 2.0
 CHANGES_PER_PURGE = 1000
 
 log = get_logger(__name__)
@@ -62,23 +65,30 @@ class SyncRuns:
             act()
 
     async def work(self) -> float | None:
-        """A job: one step of the run that has waited longest."""
-        return AT_ONCE if await self.step() else None
+        """A job: one step of the run that has waited longest. A run whose step fails delays no other run."""
+        lease = await self._runs.lease(None, deadline=step_deadline())
+        if lease is None:
+            return None
+        try:
+            await self._work_on(lease)
+        except Exception as error:  # about this run; what is about all stops the next lease
+            log.warning(
+                "sync_step_failed",
+                run_id=str(lease.order.run_id),
+                problem=repr(error),
+                exc_info=None if isinstance(error, ServiceError) else error,
+            )
+        return AT_ONCE
 
-    async def step(self, run_id: RunId | None = None) -> bool:
-        """One step of this run, or of the one that has waited longest; False if no run is free to work on.
+    async def step(self, run_id: RunId) -> bool:
+        """One step of this run; False if it has ended, or if nobody may work on it now.
 
-        Raises ServiceError, and what `Database` raises; the run then waits for its next step.
+        Raises ServiceError, and what `Database` raises. After that the run is set aside for PAUSE_SECONDS.
         """
         lease = await self._runs.lease(run_id, deadline=step_deadline())
-        if lease is None:
-            return False
-        try:
-            await self._carry_on(lease)
-        finally:
-            if await self._runs.release(lease, deadline=step_deadline()):
-                log.info("sync_run_finished", run_id=str(lease.order.run_id))
-        return True
+        if lease is not None:
+            await self._work_on(lease)
+        return lease is not None
 
     async def begin_due(self) -> None:
         """A job: begin the run of this interval, unless a replica has begun it."""
@@ -98,6 +108,15 @@ class SyncRuns:
             older_than=self._retention, limit=CHANGES_PER_PURGE, deadline=step_deadline()
         )
         return AT_ONCE if more else None
+
+    async def _work_on(self, lease: Lease) -> None:
+        pause_seconds = PAUSE_SECONDS
+        try:
+            await self._carry_on(lease)
+            pause_seconds = 0.0
+        finally:
+            if await self._runs.release(lease, pause_seconds=pause_seconds, deadline=step_deadline()):
+                log.info("sync_run_finished", run_id=str(lease.order.run_id))
 
     async def _carry_on(self, lease: Lease) -> None:
         left = 0

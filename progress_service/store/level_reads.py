@@ -66,6 +66,8 @@ class LevelReader:
                 return await connection.fetch(_LEVELS_OF_A_LEARNER, user_id, specialization, name, limit + 1)
             if not specialization:
                 return await connection.fetch(_LEVELS, name, learner, limit + 1)
+            if name > specialization:
+                return []
             behind = learner if name == specialization else ""
             return await connection.fetch(_LEVELS_OF_A_SPECIALIZATION, specialization, behind, limit + 1)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from chassis.postgres import Connection, Database
 from chassis.postgres.rows import as_rows, from_row
-from progress_service.domain.earnings import Gain
+from progress_service.domain.earnings import Gain, LevelChange
 from progress_service.domain.license_changes import LicenseChange
 from progress_service.store.granting import grant
 from progress_service.store.learners import insert_learners, lock_learners
@@ -37,7 +37,7 @@ _GRANTED = """
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Followed:
     """How many changes were new here, how many raised a level, and whether events wait in the outbox."""
 
@@ -74,22 +74,23 @@ class LicenseFeedStore:
             position = await connection.fetchval("SELECT sequence FROM license_feed_position FOR UPDATE")
             fresh = [change for change in changes if change.sequence > position]
             if not fresh:
-                return Followed(0, 0, levels_told=False)
-            followed = await _grant(connection, [change for change in fresh if change.advanced])
+                return Followed(fresh=0, raised=0, levels_told=False)
+            raised = await _grant(connection, [change for change in fresh if change.advanced])
             await connection.execute("UPDATE license_feed_position SET sequence = $1", fresh[-1].sequence)
-            return Followed(len(fresh), followed.raised, followed.levels_told)
+            return Followed(
+                fresh=len(fresh),
+                raised=sum(change.reached for change in raised),
+                levels_told=any(change.told for change in raised),
+            )
 
         return await self._database.write(
             work, deadline=deadline, lock_timeout_ms=TURN_LOCK_TIMEOUT_MS, name="apply_license_changes"
         )
 
 
-async def _grant(connection: Connection, advances: Sequence[LicenseChange]) -> Followed:
+async def _grant(connection: Connection, advances: Sequence[LicenseChange]) -> list[LevelChange]:
     if not advances:
-        return Followed(0, 0, levels_told=False)
+        return []
     await lock_learners(connection, [change.user_id for change in advances], wait=True)
     gains = [from_row(Gain, row) for row in await connection.fetch(_GRANTED, as_rows(advances))]
-    changes = await grant(connection, gains)
-    return Followed(
-        0, sum(change.reached for change in changes), levels_told=any(change.told for change in changes)
-    )
+    return await grant(connection, gains)

@@ -101,7 +101,7 @@ _PLAN = f"""
 
 _RELEASE = """
     UPDATE sync_runs
-       SET leased_until = NULL,
+       SET leased_until = clock_timestamp() + $3::interval,
            state = CASE WHEN compared_all AND (dry_run OR planned = 0) THEN 'finished' ELSE state END,
            finished_at = CASE WHEN compared_all AND (dry_run OR planned = 0) THEN clock_timestamp() END
      WHERE run_id = $1 AND lease = $2 AND state = 'running'
@@ -184,10 +184,18 @@ class SyncRunStore:
 
         return await self._database.write(work, deadline=deadline, name="record_desyncs")
 
-    async def release(self, lease: Lease, *, deadline: float) -> bool:
-        """Let any replica go on with the run, or end it if nothing is left to do; whether it has ended."""
+    async def release(self, lease: Lease, *, pause_seconds: float, deadline: float) -> bool:
+        """Let any replica go on with the run, after a pause, or end it if nothing is left to do.
+
+        Returns whether it has ended.
+        """
         rows = await self._database.execute_write(
-            _RELEASE, lease.order.run_id, lease.number, deadline=deadline, name="release_sync_run"
+            _RELEASE,
+            lease.order.run_id,
+            lease.number,
+            timedelta(seconds=pause_seconds),
+            deadline=deadline,
+            name="release_sync_run",
         )
         return bool(rows) and rows[0]["state"] == RunState.FINISHED
 

@@ -14,6 +14,12 @@ from session_service.domain.tests import Definition
 from session_service.domain.timing import TimeRules
 
 
+def require_version(session: Session, expected: int | None) -> None:
+    """Raise ServiceError: VERSION_MISMATCH if the session is not as its learner has seen it."""
+    if expected is not None and session.version != expected:
+        raise ServiceError(Reason.VERSION_MISMATCH, metadata={"version": session.version})
+
+
 def pause(session: Session, *, budget: timedelta, now: datetime) -> Session:
     """The session with its clock stopped, at most until the budget of all its pauses is used up.
 

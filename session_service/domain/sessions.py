@@ -17,9 +17,6 @@ from session_service.domain.papers import Draw
 from session_service.domain.states import LIVE_STATES, SessionState
 from session_service.domain.tests import Definition, Edition, Kind
 
-# How long ago a client that was offline may say that an answer was given.
-OCCURRED_AGE_MAX = timedelta(hours=48)
-
 
 class CloseReason(StrEnum):
     """Why a session has ended."""
@@ -325,12 +322,6 @@ def content_name(session: Session) -> str:
     return str(ContentName(session.test_id, session.revision, drawn))
 
 
-def require_version(session: Session, expected: int | None) -> None:
-    """Raise ServiceError: VERSION_MISMATCH if the session is not as its learner has seen it."""
-    if expected is not None and session.version != expected:
-        raise ServiceError(Reason.VERSION_MISMATCH, metadata={"version": session.version})
-
-
 def require_open(session: Session) -> None:
     """Raise ServiceError unless the session takes answers.
 
@@ -348,14 +339,6 @@ def require_open(session: Session) -> None:
             "The session is paused; resume it first",
             metadata={"from": session.state.name, "to": SessionState.ACTIVE.name},
         )
-
-
-def clamped(occurred_at: datetime | None, *, now: datetime) -> tuple[datetime | None, bool]:
-    """The time of the learner's clock within OCCURRED_AGE_MAX before now, and whether it had to be moved."""
-    if occurred_at is None:
-        return None, False
-    kept = min(max(occurred_at, now - OCCURRED_AGE_MAX), now)
-    return kept, kept != occurred_at
 
 
 def with_answer(session: Session, *, correct: bool, previous: LatestAnswer | None, now: datetime) -> Session:

@@ -1,9 +1,12 @@
-"""The times that an operator sets for all sessions."""
+"""The times that an operator sets for all sessions, and the times that a client's own clock tells."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+
+# How long ago a client that was offline may say that an answer was given.
+OCCURRED_AGE_MAX = timedelta(hours=48)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,3 +41,11 @@ class Retention:
 
     answers: timedelta
     timeline: timedelta
+
+
+def clamped(occurred_at: datetime | None, *, now: datetime) -> tuple[datetime | None, bool]:
+    """The time of the learner's clock within OCCURRED_AGE_MAX before now, and whether it had to be moved."""
+    if occurred_at is None:
+        return None, False
+    kept = min(max(occurred_at, now - OCCURRED_AGE_MAX), now)
+    return kept, kept != occurred_at

@@ -12,7 +12,7 @@ from chassis.postgres.keyed import completed_call
 from session_service.domain.authors import Author
 from session_service.domain.engagement import require_engagement
 from session_service.domain.identity import require_identity, require_no_check_due
-from session_service.domain.moves import abandon, complete, pause, resume
+from session_service.domain.moves import abandon, complete, pause, require_version, resume
 from session_service.domain.sessions import (
     AnswerRequest,
     CloseRequest,
@@ -20,13 +20,12 @@ from session_service.domain.sessions import (
     JudgedAnswer,
     LatestAnswer,
     Session,
-    clamped,
     content_name,
     require_open,
-    require_version,
     with_answer,
 )
 from session_service.domain.states import SessionState
+from session_service.domain.timing import clamped
 from session_service.operations.drafts import Decide, Draft
 from session_service.operations.session_changes import SessionChanges
 

@@ -108,7 +108,7 @@ class SessionChanges:
             end = lease_end(draft.session, self._times)
             if end is not None and now >= end:
                 draft.move(lose_lease(draft.session, at=end), "")
-            elif draft.session.live:
+            else:
                 draft.session = replace(draft.session, lease_check_at=end)
 
         changed = await self._sweep(keys, act, deadline)

@@ -404,6 +404,25 @@ async def test_a_learner_at_work_delays_the_import_and_breaks_nothing(
     assert (summary.xp_added, summary.levels_raised) == (10, 1)
 
 
+async def test_two_imports_of_one_file_at_once_count_it_once(
+    progress: Progress, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_progress, "ROWS_PER_MERGE", 50)
+    lines = [HEADER] + [
+        f"u{number % 90},PLAYER,{number % 4},3,2025-01-0{1 + number % 5}T00:00:00Z" for number in range(300)
+    ]
+    path = written(tmp_path, "\n".join(lines) + "\n")
+    both = await asyncio.gather(imported(database, path), imported(database, path))
+    assert both[0][1] == both[1][1]
+    entries = await progress.truth.fetchval("SELECT sum(amount) FROM xp_entries")
+    assert sum(summary.xp_added for summary, _ in both) == entries
+    assert await progress.truth.fetchval("SELECT sum(xp) FROM learner_statistics") == entries
+    assert {level for level, _ in (await standings(progress.truth)).values()} <= {1, 2, 3}
+    before = await everything(progress.truth)
+    assert (await imported(database, path))[0].xp_added == 0
+    assert await everything(progress.truth) == before
+
+
 @pytest.mark.fault
 async def test_a_killed_import_is_repeated(
     progress_database: ServiceDatabase, progress: Progress, database: Database, tmp_path: Path

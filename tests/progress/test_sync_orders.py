@@ -11,6 +11,7 @@ import pytest
 
 from chassis.errors import Reason, ServiceError
 from homeroom.embedded.provisioning import ServiceDatabase
+from progress_service.operations import sync_orders
 from progress_service.operations.sync_changes import SyncChanges
 from protos.progress.v1 import sync_pb2 as pb
 from tests.progress.two_stores import TwoStores, told, two_stores
@@ -113,17 +114,37 @@ async def test_a_locked_learner_delays_no_other_and_is_done_later(stores: TwoSto
     run_id = await stores.first.begin()
     async with stores.progress.transaction():
         await stores.progress.execute("SELECT FROM learner_statistics WHERE user_id = 'ann' FOR UPDATE")
-        await stores.first.runs.step()
-        with pytest.raises(ServiceError):  # only the locked learner is left
-            await stores.first.runs.step()
+        assert await stores.first.work_until_idle() == 2  # then only the locked learner is left
         run = await stores.first.run_of(run_id)
         assert (run.state, run.statistics.applied, run.statistics.planned) == (pb.SyncRun.RUNNING, 1, 1)
+    await stores.end_pauses()
     await stores.first.work_until_idle()
     run = await stores.first.run_of(run_id)
     assert (run.state, run.statistics.applied) == (pb.SyncRun.FINISHED, 2)
 
 
-async def test_a_run_is_dry_unless_it_is_said_and_a_dry_run_writes_only_its_report(stores: TwoStores) -> None:
+async def test_a_run_whose_steps_fail_delays_no_other_run(
+    stores: TwoStores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await plant(stores)
+    bad, good = await stores.first.begin(key="bad"), await stores.first.begin(key="good")
+    carry_on = stores.first.runs._carry_on
+
+    async def failing(lease: Any) -> None:
+        if str(lease.order.run_id) == bad:
+            raise RuntimeError("a bug")
+        await carry_on(lease)
+
+    monkeypatch.setattr(stores.first.runs, "_carry_on", failing)
+    await stores.first.work_until_idle()
+    assert (await stores.first.run_of(good)).state == pb.SyncRun.FINISHED
+    assert (await stores.first.run_of(bad)).state == pb.SyncRun.RUNNING
+
+
+async def test_a_run_is_dry_unless_it_is_said_and_a_dry_run_writes_only_its_report(
+    stores: TwoStores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sync_orders, "WAIT_SECONDS_MAX", 9.0)
     await plant(stores)
     await stores.progress.execute("UPDATE specialization_progress SET updated_at = now() - interval '1 hour'")
     await stores.licenses.execute("UPDATE licenses SET updated_at = now() - interval '1 hour'")
@@ -145,13 +166,13 @@ async def test_a_run_is_dry_unless_it_is_said_and_a_dry_run_writes_only_its_repo
 
 async def work_until_a_run_has_ended(stores: TwoStores) -> None:
     while not await stores.progress.fetchval("SELECT count(*) FROM sync_runs WHERE state = 'finished'"):
-        await stores.first.runs.step()
+        await stores.first.runs.work()
 
 
 async def test_a_long_run_is_answered_as_it_is_and_the_key_repeats_that_answer(stores: TwoStores) -> None:
     await plant(stores)
     request = pb.SyncAllRequest(direction=pb.BOTH_WAYS, dry_run=False)
-    answer = await stores.first.one("SyncAll", request, key="k", seconds=0.8)  # nobody works on it
+    answer = await stores.first.one("SyncAll", request, key="k")  # nobody works on it
     assert (answer.run.state, answer.changes) == (pb.SyncRun.RUNNING, [])
     await stores.first.work_until_idle()
     assert (await stores.first.run_of(answer.run.run_id)).statistics.applied == 4

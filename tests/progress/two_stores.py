@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import asyncpg
+import pytest
 
 from chassis.batch import Item
 from chassis.context import Context
@@ -25,6 +26,7 @@ from chassis.telemetry.tracing import Tracing
 from homeroom.embedded.provisioning import ServiceDatabase
 from progress_service.__main__ import assemble_sync
 from progress_service.domain.license_orders import LICENSE_TOPIC
+from progress_service.operations import sync_orders
 from progress_service.operations.sync_runs import SyncRuns
 from progress_service.subscription_client import SubscriptionClient
 from protos.progress.v1 import sync_pb2 as pb
@@ -51,9 +53,9 @@ class Replica:
     handlers: dict[str, UnaryHandler]
 
     async def work_until_idle(self) -> int:
-        """The steps that it took."""
+        """The steps that it took, those that failed included."""
         steps = 0
-        while await self.runs.step():
+        while await self.runs.work() is not None:
             steps += 1
         return steps
 
@@ -104,9 +106,7 @@ class Replica:
     async def begin(self, direction: Any = pb.BOTH_WAYS, *, dry_run: bool = False, key: str = "") -> str:
         """Order a run and return its id; nobody works on it yet."""
         request = pb.SyncAllRequest(direction=direction, dry_run=dry_run)
-        return (
-            await self.one("SyncAll", request, key=key or f"run-{time.monotonic()}", seconds=0.6)
-        ).run.run_id
+        return (await self.one("SyncAll", request, key=key or f"run-{time.monotonic()}")).run.run_id
 
     async def run(self, direction: Any = pb.BOTH_WAYS, *, dry_run: bool = False) -> Any:
         """A run that is at its end."""
@@ -181,6 +181,10 @@ class TwoStores:
             handler.method.path: handler for handler in parts.handlers if isinstance(handler, UnaryHandler)
         }
         return Replica(database, parts.runs, relay, handlers)
+
+    async def end_pauses(self) -> None:
+        """Let runs go on at once whose last step has failed, or whose replica was killed."""
+        await self.progress.execute("UPDATE sync_runs SET leased_until = now() - interval '1 s'")
 
     async def deliver(self) -> None:
         """Deliver the outbox until it is empty."""
@@ -259,6 +263,8 @@ async def two_stores(
 ) -> AsyncIterator[TwoStores]:
     """Both services, for the length of the block."""
     async with AsyncExitStack() as stack:
+        patched = stack.enter_context(pytest.MonkeyPatch.context())
+        patched.setattr(sync_orders, "WAIT_SECONDS_MAX", 0.05)  # most tests work on their runs themselves
         theirs = await Database.connect(subscription_database.service, maximum=8)
         stack.push_async_callback(theirs.close)
         ours = await Database.connect(progress_database.service, maximum=8)

@@ -38,7 +38,7 @@ from tests.session.world import Session, World, body, new_world, unique
 from tests.support.databases import Databases
 
 NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
-HISTORIES, STEPS = (1000, 60) if NIGHTLY else (15, 40)
+HISTORIES, STEPS = (1000, 60) if NIGHTLY else (10, 40)
 DRIFT_SECONDS_MAX = 8.0
 
 TIMES = TimeRules(

@@ -61,12 +61,20 @@ class Tabs:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.random.uniform(0, 0.03)):
                     await self.world.send([item], self.random.choice(self.replicas))
-        outcomes = await self.world.send(
-            [item] * self.random.randint(1, 2), self.random.choice(self.replicas)
-        )
+        outcomes = await self.send(item)
         assert len({str(reasons([outcome])) for outcome in outcomes}) == 1
         outcome = outcomes[0]
         self.told.append((kind, item, outcome if isinstance(outcome, ServiceError) else body(item, outcome)))
+
+    async def send(self, item: Item[Any]) -> list[Any]:
+        """The outcomes, once the session's lock could be had: a client sends again what was UNAVAILABLE."""
+        for _ in range(20):
+            outcomes = await self.world.send(
+                [item] * self.random.randint(1, 2), self.random.choice(self.replicas)
+            )
+            if Reason.UNAVAILABLE not in reasons(outcomes):
+                break
+        return outcomes
 
     def of(self, *kinds: str) -> list[Any]:
         """What was answered to the requests of these kinds that were carried out."""

@@ -60,25 +60,21 @@ class Migration:
 
 
 def load(folders: Mapping[str, Path]) -> list[Migration]:
-    """Read `NNN_verb_noun.sql`, in each component's folder, in the order to apply them.
+    """Read `NNN_verb_noun.sql`, numbered 001, 002, … in each component's folder, in the order to apply them.
 
-    Components come in the order of the mapping. The numbers may leave gaps, so that work that goes on side by
-    side can have numbers of its own. Raises MigrationError for a wrong name or a number that stands twice.
+    Components come in the order of the mapping. Raises MigrationError for a wrong name or a gap.
     """
     migrations: list[Migration] = []
     for component, folder in folders.items():
-        taken = 0
-        for path in sorted(folder.glob("*.sql")):
+        for expected, path in enumerate(sorted(folder.glob("*.sql")), start=1):
             match = _FILE_NAME.fullmatch(path.name)
             if match is None:
                 raise MigrationError(f"{path} is not named NNN_verb_noun.sql")
-            number = int(match["version"])
-            if number == taken:
-                raise MigrationError(f"{path} has a number that another file has: {number:03d}")
-            taken = number
+            if int(match["version"]) != expected:
+                raise MigrationError(f"{path} should be number {expected:03d}: no gap, no number twice")
             sql = path.read_text(encoding="utf-8")  # universal newlines: every checkout has the same checksum
             checksum = hashlib.sha256(sql.encode()).hexdigest()
-            migrations.append(Migration(component, number, match["name"], checksum, sql))
+            migrations.append(Migration(component, expected, match["name"], checksum, sql))
         if not any(migration.component == component for migration in migrations):
             raise MigrationError(f"there are no migrations in {folder}")
     return migrations
