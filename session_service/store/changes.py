@@ -23,7 +23,7 @@ from chassis.postgres.idempotency import (
     stored_from,
 )
 from chassis.postgres.outbox import APPEND_ROWS, OutboxEvent, append_from, append_rows
-from chassis.postgres.rows import as_rows, names
+from chassis.postgres.rows import RowType, names
 from session_service.domain.sessions import (
     GivenAnswer,
     LatestAnswer,
@@ -42,7 +42,6 @@ from session_service.store.session_rows import (
     CHANGED_COLUMNS,
     SESSION,
     SESSION_COLUMNS,
-    changed_rows,
     session_from,
 )
 
@@ -135,7 +134,7 @@ class ChangeStore:
             locked = await lock_sessions(connection, set(keys), wait=False)
             if not locked:
                 return []
-            rows = await connection.fetch(_READ_LOCKED, _key_rows(locked))
+            rows = await connection.fetch(_READ_LOCKED, sorted(locked))
             editions = await self._editions.get(connection, set(map(_edition_key, rows)))
             decided = [
                 decide(LockedSession(row["now"], session_from(row), editions[_edition_key(row)]))
@@ -159,17 +158,10 @@ class ChangeStore:
         sessions: Sequence[SessionKey],
         locked: Collection[SessionKey],
     ) -> list[ChangeFacts]:
-        wanted = as_rows(
-            [
-                {
-                    **item.claim._asdict(),
-                    "learner_id": session.user_id,
-                    "session_id": session.session_id,
-                    "question_id": item.request.question_id,
-                }
-                for item, session in zip(items, sessions, strict=True)
-            ]
-        )
+        wanted = [
+            (*item.claim, *session, item.request.question_id)
+            for item, session in zip(items, sessions, strict=True)
+        ]
         rows = await connection.fetch(_READ_FACTS, wanted)
         keys = [None if row["session_id"] is None else _edition_key(row) for row in rows]
         editions = await self._editions.get(connection, {key for key in keys if key is not None})
@@ -192,16 +184,14 @@ def _edition_key(row: asyncpg.Record) -> EditionKey:
     return EditionKey(row["test_id"], row["revision"])
 
 
-def _key_rows(keys: Collection[SessionKey]) -> str:
-    """Keys in one order for all batches, so that no two batches wait for each other in a circle."""
-    return as_rows([key._asdict() for key in sorted(keys)])
-
-
 async def lock_sessions(
     connection: Connection, keys: Collection[SessionKey], *, wait: bool
 ) -> set[SessionKey]:
-    """Lock the rows in order; returns those that are locked."""
-    rows = await connection.fetch(_LOCK_SESSIONS if wait else _LOCK_FREE_SESSIONS, _key_rows(keys))
+    """Lock the rows; returns those that are locked.
+
+    One order for all batches, so that no two batches wait for each other in a circle.
+    """
+    rows = await connection.fetch(_LOCK_SESSIONS if wait else _LOCK_FREE_SESSIONS, sorted(keys))
     return {SessionKey(row["user_id"], row["session_id"]) for row in rows}
 
 
@@ -210,18 +200,24 @@ async def write_changes(connection: Connection, changes: Changes) -> None:
     await connection.execute(
         _WRITE,
         claim_rows(changes.calls),
-        changed_rows(changes.sessions),
-        as_rows(list(changes.answers)),
+        CHANGED.values(changes.sessions),
+        ANSWER.values(changes.answers),
         append_rows(changes.events),
         event_rows(changes.timeline),
     )
 
 
+_KEY = RowType("session_key", "user_id text, session_id uuid")
+_WANTED = RowType(
+    "wanted_change",
+    "user_id text, method text, key text, learner_id text, session_id uuid, question_id text",
+)
+
 # The LIMIT makes each lookup one probe of the primary key, in the order of the rows, whatever plan was made
 # when the table was small. NO KEY: answers, which refer to the session, may be inserted meanwhile.
-_LOCK_SESSIONS = """
+_LOCK_SESSIONS = f"""
     SELECT session.user_id, session.session_id
-      FROM json_to_recordset($1) AS wanted (user_id text, session_id uuid)
+      FROM {_KEY.unnest(1)} AS wanted
      CROSS JOIN LATERAL (
            SELECT user_id, session_id
              FROM sessions
@@ -243,7 +239,7 @@ _SESSION_OF_WANTED = f"""
 
 _READ_LOCKED = f"""
     SELECT clock_timestamp() AS now, {names(SESSION, of="session")}
-      FROM json_to_recordset($1) AS locked (user_id text, session_id uuid)
+      FROM {_KEY.unnest(1)} AS locked
      CROSS JOIN LATERAL (SELECT locked.user_id AS learner_id, locked.session_id) AS wanted
     {_SESSION_OF_WANTED}
 """
@@ -251,10 +247,7 @@ _READ_LOCKED = f"""
 _READ_FACTS = f"""
     SELECT clock_timestamp() AS now, {STORED_COLUMNS}, {names(SESSION, of="session")},
            answer.attempt AS answer_attempt, answer.correct AS answer_correct
-      FROM ROWS FROM (
-               json_to_recordset($1)
-               AS (user_id text, method text, key text, learner_id text, session_id uuid, question_id text)
-           ) WITH ORDINALITY AS wanted (user_id, method, key, learner_id, session_id, question_id, place)
+      FROM {_WANTED.unnest(1)} WITH ORDINALITY AS wanted ({names(_WANTED.columns)}, place)
     {STORED_OF_WANTED}
     {_SESSION_OF_WANTED}
       LEFT JOIN LATERAL (
@@ -274,14 +267,12 @@ _WRITE = f"""
     ), changed AS (
         UPDATE sessions
            SET {", ".join(f"{column} = new.{column}" for column in CHANGED_COLUMNS)}
-          FROM json_to_recordset($2) AS new (
-                   {CHANGED}
-               )
+          FROM {CHANGED.unnest(2)} AS new
          WHERE sessions.user_id = new.user_id AND sessions.session_id = new.session_id
     ), given AS (
-        INSERT INTO answers ({names(ANSWER)})
-        SELECT {names(ANSWER)}
-          FROM json_to_recordset($3) AS answer ({ANSWER})
+        INSERT INTO answers ({names(ANSWER.columns)})
+        SELECT {names(ANSWER.columns)}
+          FROM {ANSWER.unnest(3)} AS answer
     ), told AS (
         {append_events_from("json_to_recordset($5)")}
     )
