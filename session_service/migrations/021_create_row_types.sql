@@ -77,3 +77,8 @@ CREATE TYPE given_answer AS (
     request_id text,
     trace_id text
 );
+CREATE TYPE seen_session AS (
+    user_id text,
+    session_id uuid,
+    row_version text
+);
