@@ -321,8 +321,8 @@ _WRITE = f"""
 """
 
 # A session is passed over if its row is not the version that was read, or if somebody holds it. Every change
-# of a row makes a new version, with the id of its transaction in `xmin` (PostgreSQL 18, 5.6). The lock is taken
-# on the newest version, also if that is newer than the statement's snapshot.
+# of a row makes a new version, with the id of its transaction in `xmin` (PostgreSQL 18, 5.6). The lock is
+# taken on the newest version, also if that is newer than the statement's snapshot.
 _WRITE_UNCHANGED = f"""
     WITH {PATIENCE}, free AS MATERIALIZED (
         SELECT seen.user_id, seen.session_id
