@@ -66,7 +66,14 @@ class SessionChanges:
 
         async def change(some: Sequence[Item[R]], wait: bool) -> list[Outcome | Locked]:
             if optimistic and not wait:
-                return await self._change_unlocked(some, decide, own)
+                outcomes = await self._change_unlocked(some, decide, own)
+                left = [place for place, outcome in enumerate(outcomes) if isinstance(outcome, Locked)]
+                if left:
+                    items_left = [some[place] for place in left]
+                    found = await self._change(items_left, decide, own, unspent, wait=False)
+                    for place, outcome in zip(left, found, strict=True):
+                        outcomes[place] = outcome
+                return outcomes
             return await self._change(some, decide, own, unspent, wait=wait)
 
         async def attempt(some: Sequence[Item[R]], wait: bool) -> list[Outcome | Locked]:
@@ -203,7 +210,7 @@ class SessionChanges:
         """Decide on what is read without locks, and write it where that is still so.
 
         A session that another transaction holds or has changed, and one that needs more than its own row, its
-        answers and the keys, is left to a transaction of its own.
+        answers and the keys, is left: its requests are Locked. `own` gets the responses that are stored.
         """
         deadline = latest_deadline(items)
         facts = await self._store.read_facts(items, deadline=deadline)
@@ -238,6 +245,7 @@ class SessionChanges:
             except OutcomeUnknown:
                 own.update({claim: call.response for claim, (_, call) in calls.items()})
                 raise
+            own.update({claim: call.response for claim, (key, call) in calls.items() if key in written})
         return [
             Locked.HELD_BY_ANOTHER
             if (key := _session_of(item)) in changed and key not in written

@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 
 from chassis.errors import Reason
+from chassis.postgres import Database
 from protos.session.v1 import sessions_pb2
 from tests.session.world import GRACE, SESSIONS, Session, World, body, reasons, unique
 
@@ -274,3 +275,27 @@ async def test_an_answer_without_its_session_cannot_exist(world: World) -> None:
             "INSERT INTO answers (user_id, session_id, question_id, attempt, choice, correct, answered_at)"
             " VALUES ('nobody', gen_random_uuid(), 'q', 1, '', false, now())"
         )
+
+
+async def test_answers_that_are_too_late_share_a_transaction_beside_those_in_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready = [await begun(world, time_limit_seconds=60) for _ in range(10)]
+    for _, session in ready[::2]:
+        await world.overdue(session)
+    written: list[str] = []
+    for name in ("write", "execute_write"):
+        original = getattr(Database, name)
+
+        async def counting(*arguments: Any, _original: Any = original, **named: Any) -> Any:
+            written.append(named["name"])
+            return await _original(*arguments, **named)
+
+        monkeypatch.setattr(Database, name, counting)
+    outcomes = await world.send([world.answer(user, session, "a", "q1", "x") for user, session in ready])
+    assert reasons(outcomes) == [Reason.DEADLINE_PASSED, None] * 5
+    assert not any(outcome.replayed for outcome in outcomes[1::2])
+    assert [name for name in written if name in {"write_unchanged", "change_sessions"}] == [
+        "write_unchanged",
+        "change_sessions",
+    ]
