@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import time
-from collections.abc import AsyncIterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import redis.asyncio
 from redis.asyncio.retry import Retry
@@ -48,6 +47,8 @@ _REPLACE_OLDER = """
     redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[4])
     return 1
 """
+
+T = TypeVar("T")
 
 log = get_logger(__name__)
 
@@ -151,9 +152,8 @@ class VersionedCache:
         if client is None:
             self._count("skipped", len(wanted))
             return [NOTHING] * len(wanted)
-        stored: list[Any] | None = None
-        async with self._guarded(self._read_seconds_max):
-            stored = await client.mget([each.key for each in wanted])
+        asking = client.mget([each.key for each in wanted])
+        stored = await self._within(self._read_seconds_max, asking)
         if stored is None or len(stored) != len(wanted):
             self._count("failed", len(wanted))
             return [NOTHING] * len(wanted)
@@ -167,9 +167,7 @@ class VersionedCache:
             self._writes.observe((self._name, "skipped"), 0.0)
             return [False] * len(updates)
         began = time.monotonic()
-        answers: list[Any] | None = None
-        async with self._guarded(self._write_seconds_max):
-            answers = await self._replace(client, updates)
+        answers = await self._within(self._write_seconds_max, self._replace(client, updates))
         confirmed = [False] * len(updates)
         if answers is not None:
             values = answers[-1]
@@ -259,33 +257,50 @@ class VersionedCache:
         return None
 
     async def _probe(self, client: redis.asyncio.Redis) -> None:
-        async with self._guarded(self._read_seconds_max):
-            await client.mget(["probe"])
+        await self._within(self._read_seconds_max, client.mget(["probe"]))
 
-    def _start(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+    def _start(self, work: Awaitable[T]) -> asyncio.Task[T]:
+        async def run() -> T:
+            return await work
+
+        task = asyncio.get_running_loop().create_task(run())
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+        return task
 
-    @contextlib.asynccontextmanager
-    async def _guarded(self, seconds_max: float) -> AsyncIterator[None]:
-        """Ends the block after this time, and ends every failure in it; the breaker counts both."""
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # marks the exception as retrieved: nobody may wait any more
+
+    async def _within(self, seconds_max: float, work: Awaitable[T]) -> T | None:
+        """The result of the work; None if it fails, or takes longer. The breaker counts both.
+
+        The work has a task of its own, because redis-py swallows some cancellations. So neither the limit nor
+        a caller who leaves depends on them. The socket's own time limit ends what is still under way.
+        """
+        task = self._start(work)
         try:
-            async with asyncio.timeout(seconds_max):
-                yield
-        except (Exception, asyncio.CancelledError) as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                # The caller left. redis-py turns some cancellations into errors of its own.
-                raise asyncio.CancelledError from error
-            if not isinstance(error, RedisError | OSError | TimeoutError):
-                log.warning("cache_misbehaved", cache=self._name, exc_info=error)
-            if self._breaker.failed():
-                log.warning("cache_breaker_opened", cache=self._name, problem=repr(error))
+            await asyncio.wait({task}, timeout=seconds_max)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        error: BaseException | None
+        if not task.done():
+            task.cancel()
+            error = TimeoutError(f"no answer within {seconds_max} s")
         else:
+            error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is None:
             if self._breaker.open:
                 log.info("cache_breaker_closed", cache=self._name)
             self._breaker.succeeded()
+            return task.result()
+        if not isinstance(error, RedisError | OSError | TimeoutError):
+            log.warning("cache_misbehaved", cache=self._name, exc_info=error)
+        if self._breaker.failed():
+            log.warning("cache_breaker_opened", cache=self._name, problem=repr(error))
+        return None
 
 
 def _client(url: str) -> redis.asyncio.Redis:
