@@ -15,6 +15,10 @@ JSON = "application/json"
 CSV = "text/csv; charset=utf-8; header=present"
 OK = "OK"
 
+# A larger body is written behind its head, not copied into one block with it: a page is the same bytes for
+# all clients, and those who do not read it must not cost a copy each.
+COPIED_BYTES_MAX = 32 * 1024
+
 Headers = tuple[tuple[str, str], ...]
 REPLAYED: Headers = (("Idempotent-Replayed", "true"),)
 
@@ -52,7 +56,7 @@ class Answer:
 
 
 class HttpResponse:
-    """An answer that aiohttp's protocol can send, in one write.
+    """An answer that aiohttp's protocol can send, in one write unless its body is large.
 
     It replaces `web.Response`: the protocol only calls these two methods and reads `keep_alive`. A start then
     takes 9 µs less, of about 130 µs (aiohttp 3.14). It also counts the bytes that are sent on the connection,
@@ -89,10 +93,15 @@ class HttpResponse:
         """Sends the answer; raises ConnectionError when the client has left."""
         try:
             self.keep_alive = request.keep_alive and not self._close
-            data = self._bytes(http_1_1=request.version >= HttpVersion11, with_body=request.method != _HEAD)
+            head = self._head(http_1_1=request.version >= HttpVersion11)
+            body = b"" if request.method == _HEAD else self._answer.body
             connection = cast("_Connection", request.protocol)
-            connection.sent_bytes += len(data)
-            await request.writer.write(data)
+            connection.sent_bytes += len(head) + len(body)
+            if len(body) < COPIED_BYTES_MAX:
+                await request.writer.write(head + body)
+            else:
+                await request.writer.write(head)
+                await request.writer.write(body)
             if connection.writing_paused:
                 await request.writer.drain()
         finally:
@@ -104,24 +113,23 @@ class HttpResponse:
 
     def without_request(self) -> bytes:
         """The whole answer, for a connection that is closed before it sent a request."""
-        return self._bytes(http_1_1=True, with_body=True)
+        return self._head(http_1_1=True) + self._answer.body
 
-    def _bytes(self, *, http_1_1: bool, with_body: bool) -> bytes:
-        """The bytes to send."""
+    def _head(self, *, http_1_1: bool) -> bytes:
+        """The status line and the headers."""
         answer = self._answer
         more = "".join([f"{name}: {value}\r\n" for name, value in answer.headers])
         if answer.status not in _BODILESS:
             more += f"Content-Length: {len(answer.body)}\r\n"
         if self.keep_alive != http_1_1:
             more += "Connection: keep-alive\r\n" if self.keep_alive else "Connection: close\r\n"
-        head = (
+        return (
             f"HTTP/1.{int(http_1_1)} {answer.status} {_REASONS[answer.status]}\r\n"
             f"Content-Type: {answer.content_type}\r\n"
             f"X-Request-Id: {self._request_id}\r\n"
             f"Date: {_date(int(time.time()))}\r\n"
             f"{answer.protection}{self._lines}{more}\r\n"
         ).encode("ascii")
-        return head + answer.body if with_body else head
 
 
 class _Place(Protocol):

@@ -98,7 +98,8 @@ class Connections:
 class Connection(web.RequestHandler):
     """aiohttp's protocol with our limits. Its own errors are answered as problems instead of text.
 
-    It uses `_waiter`, `_request_count` and `_close` of aiohttp's protocol; pyproject.toml bounds the version.
+    It uses `_waiter`, `_request_count`, `_current_request`, `_close` and `_force_close` of aiohttp's
+    protocol; pyproject.toml bounds the version.
     """
 
     __slots__ = (
@@ -142,6 +143,14 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         before = self._request_count
+        if (self._close or self._force_close) and self._receives_body():
+            # The process stops. aiohttp would discard the rest of the body: the request would wait in vain.
+            closing, self._close, self._force_close = (self._close, self._force_close), False, False
+            try:
+                super().data_received(data)
+            finally:
+                self._close, self._force_close = closing
+            return
         super().data_received(data)
         if self._request_count != before:
             self._head_since = 0.0
@@ -151,6 +160,11 @@ class Connection(web.RequestHandler):
             self._head_bytes += len(data)
             if self._head_bytes > self._connections.limits.head_bytes_max:
                 self.cut_off()
+
+    def _receives_body(self) -> bool:
+        """Whether the body of the request that is under way still comes in."""
+        request = self._current_request
+        return request is not None and not request.content.is_eof()
 
     def _waits_for_request(self) -> bool:
         """Whether no request is under way, so that what comes in are headers.

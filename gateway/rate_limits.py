@@ -105,7 +105,7 @@ class Limiter:
             raise self._refusal(bucket)
         bucket.level = level - 1.0
         bucket.unreported += 1
-        if bucket.unreported == self._share and len(self._due) < self._owners_max:
+        if bucket.unreported >= self._share and len(self._due) < self._owners_max:
             self._due[owner] = bucket
         return bucket
 

@@ -65,7 +65,7 @@ def version_of(if_match: Sequence[str], *, supported: bool) -> int | None:
     if not supported:  # to ignore it would do what the caller has forbidden
         raise invalid_field(IF_MATCH, "is not supported by this operation")
     tag = if_match[0].strip()
-    if tag == "*":
+    if tag == "*" and len(if_match) == 1:
         return None
     if len(if_match) > 1 or not _ETAG.fullmatch(tag):
         raise invalid_field(IF_MATCH, 'must be one ETag in quotes, such as "7", or *')

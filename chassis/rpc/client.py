@@ -186,11 +186,11 @@ class Upstream:
         while left:
             pauses: dict[int, tuple[float, ServiceError]] = {}
             answers = await self._carry_traced(method, left, attempt)
-            for (place, _), outcome in zip(left, answers, strict=True):
+            for (place, item), outcome in zip(left, answers, strict=True):
                 outcomes[place] = outcome
                 if isinstance(outcome, ServiceError):
                     pause = self._pause_before_retry(method, outcome, attempt)
-                    if pause is not None:
+                    if pause is not None and self._in_time(method, item.context, pause):
                         pauses[place] = pause, outcome
             # The retries are sent together, after the longest pause. A call without enough time keeps its
             # outcome.
@@ -352,13 +352,19 @@ class Upstream:
 
     def _may_retry(self, method: Method, context: Context, error: ServiceError, pause_seconds: float) -> bool:
         """Whether the deadline and the budget allow another attempt. If so, the budget pays for it."""
-        if context.remaining_seconds() < pause_seconds + RETRY_SECONDS_MIN:
-            self._retries.forgone(method.path, "deadline")
+        if not self._in_time(method, context, pause_seconds):
             return False
         if not self._budget.spend():
             self._retries.forgone(method.path, "budget")
             return False
         self._retries.retried(method.path, error.reason)
+        return True
+
+    def _in_time(self, method: Method, context: Context, pause_seconds: float) -> bool:
+        """Whether the deadline allows another attempt after this pause."""
+        if context.remaining_seconds() < pause_seconds + RETRY_SECONDS_MIN:
+            self._retries.forgone(method.path, "deadline")
+            return False
         return True
 
 

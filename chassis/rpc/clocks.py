@@ -25,6 +25,9 @@ class PeerClock:
     way. With this the reader knows when it was sent. The offset is measured as NTP does (RFC 5905, section
     8): four times of an exchange, of which the exchange with the shortest delay is kept. The error is at most
     half of that delay, and `reading` errs on the side of "sent later", so no call loses time that it has.
+
+    A clock stops while its machine is paused. An exchange that contradicts the measurement shows that, and
+    replaces it.
     """
 
     def __init__(self) -> None:
@@ -37,14 +40,16 @@ class PeerClock:
         self, clock: int, *, sent_at: float, received_at: float, answered_at: float, arrived_at: float
     ) -> None:
         """Learns from an exchange: two times of our clock around two times of the other's."""
-        if not clock:
+        delay = (arrived_at - sent_at) - (answered_at - received_at)
+        if not clock or not delay >= 0.0:  # our clock stopped meanwhile, or these are no times at all
             return
-        error = max(0.0, (arrived_at - sent_at) - (answered_at - received_at)) / 2
+        error = delay / 2
+        offset = ((received_at - sent_at) + (answered_at - arrived_at)) / 2
         known = clock == self._clock and arrived_at - self._measured_at <= MEASURED_SECONDS_MAX
-        if known and error > self._error:
+        if known and error > self._error and abs(offset - self._offset) <= error + self._error:
             return
         self._clock = clock
-        self._offset = ((received_at - sent_at) + (answered_at - arrived_at)) / 2
+        self._offset = offset
         self._error = error
         self._measured_at = arrived_at
 

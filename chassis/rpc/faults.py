@@ -62,6 +62,8 @@ _UNREADABLE = _Meaning(Reason.UNAVAILABLE, 0.1, answered=False, whole_upstream=F
 PUSHBACK_MS = "grpc-retry-pushback-ms"
 RETRY_AFTER = "retry-after"
 PUSHBACK_DIGITS_MAX = 9
+# Clients are told to wait. Nobody shall tell them to wait for years.
+PUSHBACK_SECONDS_MAX = 300.0
 # What a client is told when the upstream asks for no retry at all.
 FINAL_RETRY_AFTER_SECONDS = 5.0
 
@@ -123,7 +125,8 @@ def _told(error: BaseException, meaning: _Meaning) -> ServiceError:
         return ServiceError(meaning.reason, retry_after_seconds=meaning.retry_after_seconds)
     if pushback < 0.0:
         return FinalRefusal(meaning.reason, retry_after_seconds=FINAL_RETRY_AFTER_SECONDS)
-    return ServiceError(meaning.reason, retry_after_seconds=max(pushback, meaning.retry_after_seconds or 0.0))
+    pause_seconds = max(min(pushback, PUSHBACK_SECONDS_MAX), meaning.retry_after_seconds or 0.0)
+    return ServiceError(meaning.reason, retry_after_seconds=pause_seconds)
 
 
 def _pushback_of(error: grpc.aio.AioRpcError) -> float | None:

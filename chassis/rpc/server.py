@@ -188,7 +188,7 @@ class Server:
             return _carried([not_served(request.method)] * count, [""] * count)
         received_at = time.monotonic()
         if request.clock == self._clock:
-            sent_at = min(request.sent_at, received_at)
+            sent_at = min(received_at, request.sent_at)  # in this order, a NaN is not the result
         else:
             sent_at = received_at - self._stalls.seconds()
         answers = await self._dispatcher.run(

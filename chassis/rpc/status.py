@@ -98,7 +98,7 @@ def from_status(status: status_pb2.Status) -> ServiceError:
             violations = [FieldViolation(v.field, v.description) for v in bad_request.field_violations]
         elif detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
             retry = error_details_pb2.RetryInfo.FromString(detail.value)
-            retry_after_seconds = retry.retry_delay.ToNanoseconds() / 1e9
+            retry_after_seconds = max(0.0, retry.retry_delay.ToNanoseconds() / 1e9)
     return ServiceError(
         reason,
         status.message if reason is not Reason.INTERNAL else "",

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
+import socket
+import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import jsonschema_rs
 import pytest
 import schemathesis
+import uvloop
 from google.protobuf import json_format, message_factory
 
 from chassis.errors import Reason
@@ -18,7 +25,8 @@ from gateway.documents.openapi import openapi
 from gateway.documents.operations import path_of
 from gateway.routes import Route, routes_of
 from tests.gateway.made_contracts import Rpc, methods
-from tests.gateway.running import UPSTREAMS, Gateway
+from tests.gateway.running import UPSTREAMS, Gateway, running_gateway
+from tests.gateway.tokens import IdentityProvider
 
 ROUTES = routes_of(public_methods(), UPSTREAMS)
 
@@ -154,6 +162,39 @@ async def test_the_viewer_loads_nothing_from_elsewhere(gateway: Gateway) -> None
     start = (await gateway.request("GET", "/docs/start.js", token=None)).body.decode()
     assert "validatorUrl: null" in start
     assert "http" not in start
+
+
+def test_a_page_that_nobody_reads_costs_no_copy_for_each_connection(identity: IdentityProvider) -> None:
+    async def grown_bytes() -> int:
+        loop = asyncio.get_running_loop()
+        async with running_gateway(upstream_port=1, identity=identity) as gateway:
+            _limit_send_buffers(gateway, 16 * 1024)
+            tracemalloc.start()
+            with ExitStack() as stack:
+                stack.callback(tracemalloc.stop)
+                for _ in range(50):
+                    client = stack.enter_context(socket.socket())
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                    client.setblocking(False)
+                    await loop.sock_connect(client, ("127.0.0.1", gateway.port))
+                    await loop.sock_sendall(
+                        client, b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"
+                    )
+                    assert await loop.sock_recv(client, 1)  # the rest is on its way, and is not read
+                return tracemalloc.get_traced_memory()[0]
+
+    with ThreadPoolExecutor(1) as thread:  # the processes run on uvloop; asyncio's own loop copies
+        grown = thread.submit(uvloop.run, grown_bytes()).result()
+    assert grown < 20_000_000  # 87 MB with a copy each
+
+
+def _limit_send_buffers(gateway: Gateway, size_bytes: int) -> None:
+    """To what the kernel takes for a distant client: over the loopback it would take everything."""
+    runner: Any = gateway.parts.listener._runner
+    (site,) = runner.sites
+    (listening,) = site._server.sockets
+    with socket.socket(fileno=os.dup(listening.fileno())) as same:
+        same.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size_bytes)
 
 
 @pytest.mark.parametrize("reason", Reason)

@@ -250,6 +250,33 @@ async def test_stopping_lets_requests_in_flight_finish(backend: Backend, gateway
         await asyncio.wait_for(stopped, 10)
 
 
+async def test_stopping_lets_a_body_arrive_completely(backend: Backend, gateway: Gateway) -> None:
+    body = b'{"testId": "t"}'
+    more = f"Content-Type: application/json\r\nIdempotency-Key: k\r\nContent-Length: {len(body)}\r\n"
+    async with running_gateway(upstream_port=backend.port, identity=gateway.identity) as stopping:
+        reader, writer = await asyncio.open_connection("127.0.0.1", stopping.port)
+        idle, of_idle = await asyncio.open_connection("127.0.0.1", stopping.port)
+        writer.write(request_text(stopping, method="POST", path="/v1/sessions", more=more) + body[:5])
+        await eventually(lambda: _is_receiving(stopping))
+        stopping.parts.health.drain()
+        stopped = asyncio.create_task(stopping.parts.listener.stop())
+        assert await asyncio.wait_for(idle.read(), 10) == b""  # from now on nothing new is read
+        for byte in body[5:]:
+            writer.write(bytes([byte]))
+            await writer.drain()
+        answer = await asyncio.wait_for(reader.read(), 10)
+        assert answer.startswith(b"HTTP/1.1 201 ")
+        assert b"Connection: close" in answer
+        await asyncio.wait_for(stopped, 10)
+        for each in (writer, of_idle):
+            each.close()
+            await each.wait_closed()
+
+
+async def _is_receiving(gateway: Gateway) -> bool:
+    return "homeroom_received_bytes 5.0" in await gateway.metrics()
+
+
 async def _refuses_connections(port: int) -> bool:
     try:
         _, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import re
 import signal
@@ -80,6 +81,10 @@ def is_admitted(limits: RateLimits, user: str = "ada") -> bool:
     return False
 
 
+def _key_of(user: str) -> str:
+    return f"user:{hashlib.blake2b(user.encode(), digest_size=16).hexdigest()}"
+
+
 def admitted(limits: RateLimits, user: str = "ada", tries: int = 1000) -> int:
     """How many requests of a user are admitted until the first refusal."""
     for number in range(tries):
@@ -149,6 +154,18 @@ async def test_an_ordinary_caller_causes_no_report() -> None:
         limits.take_user(f"user-{number}")
     await limits.sync()
     assert counts.asked == 0
+
+
+async def test_after_a_flood_of_owners_each_one_is_reported_again() -> None:
+    counts = Counts()
+    limits = rate_limits(counts=counts, owners_max=100)
+    for number in range(100):
+        limits.take_user(f"user-{number}")  # one request is a tenth of the quota: all are due
+    limits.take_user("ada")
+    await limits.sync()
+    limits.take_user("ada")
+    await limits.sync()
+    assert counts.sums[_key_of("ada")] == 2
 
 
 async def test_while_the_shared_counts_fail_each_gateway_counts_alone() -> None:

@@ -66,6 +66,16 @@ async def test_an_etag_that_no_version_has_is_412(gateway: Gateway, backend: Bac
 @pytest.mark.parametrize("if_match", ["7", '"7', '"7", "8"', "", '"7";x', "W/7", "**"])
 async def test_a_malformed_if_match_is_400(gateway: Gateway, backend: Backend, if_match: str) -> None:
     assert set((await complete(gateway, if_match)).fields) == {"If-Match"}
+
+
+async def test_a_second_if_match_is_not_overlooked(gateway: Gateway, backend: Backend) -> None:
+    answer = await gateway.raw(
+        b"POST /v1/sessions/s1:complete HTTP/1.1\r\nHost: x\r\nConnection: close\r\nIdempotency-Key: k\r\n"
+        b"Authorization: Bearer " + gateway.identity.token().encode() + b"\r\n"
+        b'If-Match: *\r\nIf-Match: "7"\r\nContent-Length: 0\r\n\r\n'
+    )
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"must be one ETag" in answer
     assert not backend.items
 
 

@@ -70,6 +70,24 @@ async def test_a_refusal_that_says_to_wait_beyond_the_deadline_is_final(together
         assert shown(metrics, "upstream_retries_forgone_total", method=ADJUST, cause="deadline") == 1
 
 
+async def test_a_call_that_shall_wait_beyond_its_deadline_takes_no_retry_from_its_neighbours():
+    class Mixed(Credits):
+        def answer(self, item):
+            if item.request.amount == 30:
+                return ServiceError(Reason.UNAVAILABLE, retry_after_seconds=30.0)
+            if len(self.batches) == 1:
+                return ServiceError(Reason.UNAVAILABLE, retry_after_seconds=0.001)
+            return super().answer(item)
+
+    servicer, metrics = Mixed(), Metrics(service="test")
+    async with serving(servicer) as server, calling(server.port, metrics=metrics) as client:
+        polite, waits = await client.call_many(ADJUST, [(adjust(7), call()), (adjust(30), call())])
+        assert polite.message.balance == 7
+        assert (waits.reason, waits.retry_after_seconds) == (Reason.UNAVAILABLE, 30.0)
+        assert shown(metrics, "upstream_retries_forgone_total", method=ADJUST, cause="deadline") == 1
+        assert servicer.amounts == [7, 30, 7]
+
+
 async def test_an_empty_budget_is_counted():
     servicer, metrics = Credits(), Metrics(service="test")
     servicer.unavailable_times = 1_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
@@ -74,6 +75,26 @@ def test_the_clock_of_another_process_and_an_old_measurement_are_replaced():
     world.now += MEASURED_SECONDS_MAX
     world.exchange(there=0.1, back=0.1)
     assert 0.0 <= world.error() <= 0.21
+
+
+@pytest.mark.parametrize("paused_seconds", [20.0, -20.0])
+def test_a_machine_that_was_paused_is_noticed_with_the_next_answer(paused_seconds):
+    world = World(5.0)
+    world.exchange(there=0.0001, back=0.0001)
+    world.offset += paused_seconds  # the clock of one of the two stood still
+    world.exchange(there=0.1, back=0.1)
+    assert 0.0 <= world.error() <= 0.21
+
+
+@pytest.mark.parametrize(("received_at", "answered_at"), [(0.0, 1e9), (math.nan, 1.0), (1.0, math.inf)])
+def test_times_that_cannot_be_right_change_nothing(received_at, answered_at):
+    world = World(5.0)
+    world.exchange(there=0.001, back=0.001)
+    before = world.clock.reading(1.0)
+    world.clock.note(
+        THERE, sent_at=1000.0, received_at=received_at, answered_at=answered_at, arrived_at=1000.1
+    )
+    assert world.clock.reading(1.0) == before
 
 
 def test_a_process_that_says_nothing_of_its_clock_changes_nothing():

@@ -14,7 +14,14 @@ from grpc_status import rpc_status
 from chassis.errors import Reason, ServiceError
 from chassis.rpc.breakers import Breakers
 from chassis.rpc.carrier import PATIENCE_SECONDS, Carrier
-from chassis.rpc.faults import Fault, LineLostError, UnreadableAnswerError, cancelled_by_caller, fault_of
+from chassis.rpc.faults import (
+    PUSHBACK_SECONDS_MAX,
+    Fault,
+    LineLostError,
+    UnreadableAnswerError,
+    cancelled_by_caller,
+    fault_of,
+)
 from chassis.rpc.retries import FinalRefusal, RetryPolicy
 from chassis.rpc.status import to_status
 from chassis.telemetry.metrics import Metrics
@@ -143,7 +150,9 @@ async def test_what_is_no_answer_opens_the_breaker_of_its_method_or_of_the_whole
         ((("grpc-retry-pushback-ms", "-1"),), None, True),
         ((("grpc-retry-pushback-ms", "soon"),), None, True),
         ((("grpc-retry-pushback-ms", "9" * 30),), None, True),
+        ((("grpc-retry-pushback-ms", "9" * 9),), PUSHBACK_SECONDS_MAX, False),
         ((("retry-after", "7"),), 7.0, False),
+        ((("retry-after", "9" * 9),), PUSHBACK_SECONDS_MAX, False),
         ((("retry-after", "Wed, 21 Oct 2026 07:28:00 GMT"),), 0.1, False),
         ((), 0.1, False),
     ],

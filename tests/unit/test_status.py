@@ -33,6 +33,14 @@ def test_every_reason_survives_the_wire(reason):
     assert back.detail == ("what happened" if reason is not Reason.INTERNAL else Reason.INTERNAL.title)
 
 
+def test_a_pause_below_zero_is_no_pause():
+    status = to_status(ServiceError(Reason.UNAVAILABLE))
+    retry = error_details_pb2.RetryInfo()
+    retry.retry_delay.FromSeconds(-30)
+    status.details.add().Pack(retry)
+    assert from_status(status).retry_after_seconds == 0.0
+
+
 def test_a_reached_limit_carries_a_quota_failure():
     status = to_status(ServiceError(Reason.DAILY_LIMIT_REACHED, metadata={"limit": 3}))
     assert any(detail.Is(error_details_pb2.QuotaFailure.DESCRIPTOR) for detail in status.details)
