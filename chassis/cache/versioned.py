@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import math
 import time
-from collections.abc import AsyncIterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import redis.asyncio
 from redis.asyncio.retry import Retry
@@ -50,6 +51,8 @@ _REPLACE_OLDER = """
 """
 
 log = get_logger(__name__)
+
+T = TypeVar("T")
 
 
 class Wanted(NamedTuple):
@@ -151,34 +154,45 @@ class VersionedCache:
         if client is None:
             self._count("skipped", len(wanted))
             return [NOTHING] * len(wanted)
-        stored: list[Any] | None = None
+        stored: list[bytes | None] = []
         async with self._guarded(self._read_seconds_max):
-            stored = await client.mget([each.key for each in wanted])
-        if stored is None or len(stored) != len(wanted):
+            stored = _values(await client.mget([each.key for each in wanted]), len(wanted))
+        if not stored:
             self._count("failed", len(wanted))
             return [NOTHING] * len(wanted)
         return [self._reading(each, value) for each, value in zip(wanted, stored, strict=True)]
 
-    async def write(self, updates: Sequence[Update]) -> list[bool]:
-        """Write these values, and read them back; whether each key now has this version or a later one."""
+    async def write(self, updates: Sequence[Update], *, until: float = math.inf) -> list[bool]:
+        """Write these values, and read them back; whether each key now has this version or a later one.
+
+        The caller waits until this moment (of `time.monotonic()`) at most. What has not been read back by
+        then counts as not written; the write itself goes on.
+        """
+        patience_seconds = until - time.monotonic()
+        if patience_seconds >= self._write_seconds_max:
+            return await self._write(updates)
+        writing = self._start(self._write(updates))
+        await asyncio.wait([writing], timeout=max(0.0, patience_seconds))
+        return writing.result() if writing.done() and not writing.cancelled() else [False] * len(updates)
+
+    async def _write(self, updates: Sequence[Update]) -> list[bool]:
         updates = list(updates)
         client = self._usable()
         if client is None:
             self._writes.observe((self._name, "skipped"), 0.0)
             return [False] * len(updates)
         began = time.monotonic()
-        answers: list[Any] | None = None
+        values: list[bytes | None] = []
         async with self._guarded(self._write_seconds_max):
-            answers = await self._replace(client, updates)
+            values = await self._replace(client, updates)
         confirmed = [False] * len(updates)
-        if answers is not None:
-            values = answers[-1]
+        if values:
             confirmed = [
                 (found := self._decoded(update.key, stored)) is not None
                 and found.version >= update.value.version
                 for update, stored in zip(updates, values, strict=True)
             ]
-        result = "failed" if answers is None else "confirmed" if all(confirmed) else "unconfirmed"
+        result = "failed" if not values else "confirmed" if all(confirmed) else "unconfirmed"
         self._writes.observe((self._name, result), time.monotonic() - began)
         return confirmed
 
@@ -209,7 +223,8 @@ class VersionedCache:
         finally:
             self._writing -= 1
 
-    async def _replace(self, client: redis.asyncio.Redis, updates: Sequence[Update]) -> list[Any]:
+    async def _replace(self, client: redis.asyncio.Redis, updates: Sequence[Update]) -> list[bytes | None]:
+        """Write what may be written; what the keys have after it."""
         pipeline: Any = client.pipeline(transaction=False)
         for update in updates:
             value = self._signer.encode(update.key, update.value)
@@ -225,10 +240,10 @@ class VersionedCache:
                     update.after.digest if update.after.contradicted_by(update.value) else "",
                 )
         pipeline.mget([update.key for update in updates])
-        answers: list[Any] = await pipeline.execute()
-        return answers
+        *_, found = await pipeline.execute()
+        return _values(found, len(updates))
 
-    def _reading(self, wanted: Wanted, stored: Any) -> Reading:
+    def _reading(self, wanted: Wanted, stored: bytes | None) -> Reading:
         if stored is None:
             self._count("miss")
             return NOTHING
@@ -244,8 +259,8 @@ class VersionedCache:
         self._count("hit")
         return Reading(value, usable=True, digest=digest)
 
-    def _decoded(self, key: str, stored: Any) -> CachedValue | None:
-        return self._signer.decode(key, stored) if isinstance(stored, bytes) else None
+    def _decoded(self, key: str, stored: bytes | None) -> CachedValue | None:
+        return None if stored is None else self._signer.decode(key, stored)
 
     def _count(self, result: str, amount: int = 1) -> None:
         self._reads.add(self._name, result, amount=amount)
@@ -262,10 +277,11 @@ class VersionedCache:
         async with self._guarded(self._read_seconds_max):
             await client.mget(["probe"])
 
-    def _start(self, work: Any) -> None:
+    def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     @contextlib.asynccontextmanager
     async def _guarded(self, seconds_max: float) -> AsyncIterator[None]:
@@ -286,6 +302,17 @@ class VersionedCache:
             if self._breaker.open:
                 log.info("cache_breaker_closed", cache=self._name)
             self._breaker.succeeded()
+
+
+def _values(answer: Any, count: int) -> list[bytes | None]:
+    """The answer to an MGET. Raises RedisError if it is none: something else than Redis may have answered."""
+    if (
+        isinstance(answer, list)
+        and len(answer) == count
+        and all(each is None or isinstance(each, bytes) for each in answer)
+    ):
+        return answer
+    raise RedisError("this is not the answer to an MGET")
 
 
 def _client(url: str) -> redis.asyncio.Redis:
