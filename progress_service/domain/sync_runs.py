@@ -115,10 +115,14 @@ class Lease(NamedTuple):
 
 
 class ProgressNow(NamedTuple):
-    """A learner's level in a specialization under the learner's lock; 0 if there is none."""
+    """A learner's level in a specialization under the learner's lock; 0 if there is none.
+
+    `begun` tells whether the learner has any progress in it; a reset resets no license without that.
+    """
 
     level: int
     epoch: int
+    begun: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,10 +186,11 @@ class Change:
         """The same change after the progress has followed the license, and the grant that this takes.
 
         A license only falls when the progress is reset. So a license that was read before a reset shows an
-        older epoch, and its level is not granted any more.
+        older epoch, and its level is not granted any more. A reset of progress that had not begun has lowered
+        no license, so that one is followed.
         """
         before = Levels(progress.level, self.license_before)
-        if self.license_epoch < progress.epoch:
+        if progress.begun and self.license_epoch < progress.epoch:
             return self.ending(
                 Outcome.NEEDS_DECISION, before=before, after=before, reason=LICENSE_BEFORE_RESET
             ), None
@@ -200,9 +205,10 @@ class Change:
         after = Levels(self.license_before, self.license_before)
         return self.ending(Outcome.APPLIED, before=before, after=after), gain
 
-    def event_id(self, run_id: RunId) -> UUID:
-        """The id of this change for the other store, the same however often it is sent."""
-        return uuid5(SYNC_EVENTS, f"{run_id}\n{self.specialization}\n{self.user_id}")
+    def event_id(self, run_id: RunId, progress: ProgressLevel) -> UUID:
+        """The id of this change to this level for the other store, the same however often it is sent."""
+        level = f"{progress.epoch}\n{progress.level}\n{progress.max_level}"
+        return uuid5(SYNC_EVENTS, f"{run_id}\n{level}\n{self.specialization}\n{self.user_id}")
 
 
 def change_for(desync: Desync, direction: Direction) -> Change:
