@@ -16,7 +16,7 @@ from progress_service.store.learners import insert_learners, lock_learners
 TURN_LOCK_TIMEOUT_MS = 2000
 
 # A license that was advanced in an older epoch than the progress has is reset soon. So its level is late.
-# But no reset is on its way to a license in which the learner has no progress: its level counts in the current
+# But no reset is on its way to a license in which the learner has no progress: its level counts in the new
 # epoch, and an order tells the license that epoch (a highest level of 0 makes every order news).
 _GRANTED = """
     SELECT advance.user_id, advance.specialization, 0::bigint AS xp, latest.epoch,
