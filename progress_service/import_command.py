@@ -93,6 +93,9 @@ async def _run(
     assemble: Assemble,
     migrations: Mapping[str, Path],
 ) -> Summary:
+    source.size_bytes()  # a file that cannot be read is refused before its report is begun
+    if report.exists() and report.samefile(source.path):
+        raise ImportRefused(f"the report {report} is the file itself, and would overwrite it")
     database = await Database.connect(
         config.database_url.reveal(), maximum=CONNECTIONS_MAX, application_name="progress_service import"
     )

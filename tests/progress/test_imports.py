@@ -379,6 +379,20 @@ async def test_a_file_that_cannot_be_read_is_refused_in_plain_words(
         await imported(database, path)
 
 
+async def test_the_report_never_overwrites_the_file(
+    progress_database: ServiceDatabase, progress: Progress, tmp_path: Path
+) -> None:
+    path = written(tmp_path, f"{HEADER}\nann,PLAYER,2,10,2025-01-01T00:00:00Z\n")
+    link = tmp_path / "report.jsonl"
+    link.symlink_to(path)
+    before = path.read_bytes()
+    address = {"HOMEROOM_DATABASE_URL": progress_database.service}
+    async with started("progress_service", "import", "--report", str(link), str(path), **address) as process:
+        assert await process.ended() == 1
+        assert "is the file itself" in process.log
+    assert path.read_bytes() == before
+
+
 async def test_learners_are_merged_whole_whatever_the_size_of_a_merge(
     progress: Progress, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
