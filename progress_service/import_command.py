@@ -56,6 +56,8 @@ def main(arguments: Sequence[str], *, assemble: Assemble, migrations: Mapping[st
     said = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         config = load(ImportConfig, os.environ)
+        if given.file.exists() and report.exists() and report.samefile(given.file):
+            raise ImportRefused(f"the report {report} is the file itself, and would overwrite it")
         importing = _run(
             config,
             ImportFile(given.file),
@@ -93,9 +95,6 @@ async def _run(
     assemble: Assemble,
     migrations: Mapping[str, Path],
 ) -> Summary:
-    source.size_bytes()  # a file that cannot be read is refused before its report is begun
-    if report.exists() and report.samefile(source.path):
-        raise ImportRefused(f"the report {report} is the file itself, and would overwrite it")
     database = await Database.connect(
         config.database_url.reveal(), maximum=CONNECTIONS_MAX, application_name="progress_service import"
     )

@@ -30,6 +30,8 @@ STALE_SECONDS = 5.0
 VALUE_BYTES_MAX = 64 * 1024
 # Writes of which no caller waits for the end.
 WRITES_IN_BACKGROUND_MAX = 4
+# The same with those whose callers may have to leave before the end.
+WRITES_LEFT_MAX = 64
 WRITE_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 
 # Replaces the stored value only if that is older, has not the form of a value, or has this digest, because a
@@ -171,6 +173,9 @@ class VersionedCache:
         patience_seconds = until - time.monotonic()
         if patience_seconds >= self._write_seconds_max:
             return await self._write(updates)
+        if len(self._tasks) >= WRITES_LEFT_MAX:
+            self._writes.observe((self._name, "skipped"), 0.0)
+            return [False] * len(updates)
         writing = self._start(self._write(updates))
         await asyncio.wait([writing], timeout=max(0.0, patience_seconds))
         return writing.result() if writing.done() and not writing.cancelled() else [False] * len(updates)

@@ -387,7 +387,8 @@ async def test_the_report_never_overwrites_the_file(
     link.symlink_to(path)
     before = path.read_bytes()
     address = {"HOMEROOM_DATABASE_URL": progress_database.service}
-    async with started("progress_service", "import", "--report", str(link), str(path), **address) as process:
+    arguments = ("import", "--report", str(link), str(path))
+    async with started("progress_service", *arguments, **address) as process:
         assert await process.ended() == 1
         assert "is the file itself" in process.log
     assert path.read_bytes() == before
