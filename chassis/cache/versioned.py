@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import math
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import redis.asyncio
@@ -30,8 +29,8 @@ STALE_SECONDS = 5.0
 VALUE_BYTES_MAX = 64 * 1024
 # Writes of which no caller waits for the end.
 WRITES_IN_BACKGROUND_MAX = 4
-# The same with those whose callers may have to leave before the end.
-WRITES_LEFT_MAX = 64
+# Writes whose callers may have to leave before the end.
+WRITES_HURRIED_MAX = 64
 WRITE_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 
 # Replaces the stored value only if that is older, has not the form of a value, or has this digest, because a
@@ -52,9 +51,9 @@ _REPLACE_OLDER = """
     return 1
 """
 
-log = get_logger(__name__)
-
 T = TypeVar("T")
+
+log = get_logger(__name__)
 
 
 class Wanted(NamedTuple):
@@ -124,6 +123,7 @@ class VersionedCache:
         self._breaker = Breaker()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._writing = 0
+        self._hurried = 0
         self._reads = metrics.counter(
             "cache_reads",
             "Values asked for: a hit, a miss, stale (too old, or older than the caller wants), a mismatch "
@@ -156,10 +156,8 @@ class VersionedCache:
         if client is None:
             self._count("skipped", len(wanted))
             return [NOTHING] * len(wanted)
-        stored: list[bytes | None] = []
-        async with self._guarded(self._read_seconds_max):
-            stored = _values(await client.mget([each.key for each in wanted]), len(wanted))
-        if not stored:
+        stored = await self._within(self._read_seconds_max, _get(client, [each.key for each in wanted]))
+        if stored is None:
             self._count("failed", len(wanted))
             return [NOTHING] * len(wanted)
         return [self._reading(each, value) for each, value in zip(wanted, stored, strict=True)]
@@ -173,12 +171,17 @@ class VersionedCache:
         patience_seconds = until - time.monotonic()
         if patience_seconds >= self._write_seconds_max:
             return await self._write(updates)
-        if len(self._tasks) >= WRITES_LEFT_MAX:
+        if self._hurried >= WRITES_HURRIED_MAX:
             self._writes.observe((self._name, "skipped"), 0.0)
             return [False] * len(updates)
+        self._hurried += 1
         writing = self._start(self._write(updates))
+        writing.add_done_callback(self._hurried_ended)
         await asyncio.wait([writing], timeout=max(0.0, patience_seconds))
         return writing.result() if writing.done() and not writing.cancelled() else [False] * len(updates)
+
+    def _hurried_ended(self, _: object) -> None:
+        self._hurried -= 1
 
     async def _write(self, updates: Sequence[Update]) -> list[bool]:
         updates = list(updates)
@@ -187,17 +190,15 @@ class VersionedCache:
             self._writes.observe((self._name, "skipped"), 0.0)
             return [False] * len(updates)
         began = time.monotonic()
-        values: list[bytes | None] = []
-        async with self._guarded(self._write_seconds_max):
-            values = await self._replace(client, updates)
+        values = await self._within(self._write_seconds_max, self._replace(client, updates))
         confirmed = [False] * len(updates)
-        if values:
+        if values is not None:
             confirmed = [
                 (found := self._decoded(update.key, stored)) is not None
                 and found.version >= update.value.version
                 for update, stored in zip(updates, values, strict=True)
             ]
-        result = "failed" if not values else "confirmed" if all(confirmed) else "unconfirmed"
+        result = "failed" if values is None else "confirmed" if all(confirmed) else "unconfirmed"
         self._writes.observe((self._name, result), time.monotonic() - began)
         return confirmed
 
@@ -279,34 +280,54 @@ class VersionedCache:
         return None
 
     async def _probe(self, client: redis.asyncio.Redis) -> None:
-        async with self._guarded(self._read_seconds_max):
-            await client.mget(["probe"])
+        await self._within(self._read_seconds_max, client.mget(["probe"]))
 
-    def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.get_running_loop().create_task(work)
+    def _start(self, work: Awaitable[T]) -> asyncio.Task[T]:
+        async def run() -> T:
+            return await work
+
+        task = asyncio.get_running_loop().create_task(run())
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return task
 
-    @contextlib.asynccontextmanager
-    async def _guarded(self, seconds_max: float) -> AsyncIterator[None]:
-        """Ends the block after this time, and ends every failure in it; the breaker counts both."""
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # marks the exception as retrieved: nobody may wait any more
+
+    async def _within(self, seconds_max: float, work: Awaitable[T]) -> T | None:
+        """The result of the work; None if it fails, or takes longer. The breaker counts both.
+
+        The work has a task of its own, because redis-py swallows some cancellations. So neither the limit nor
+        a caller who leaves depends on them. The socket's own time limit ends what is still under way.
+        """
+        task = self._start(work)
         try:
-            async with asyncio.timeout(seconds_max):
-                yield
-        except (Exception, asyncio.CancelledError) as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                # The caller left. redis-py turns some cancellations into errors of its own.
-                raise asyncio.CancelledError from error
-            if not isinstance(error, RedisError | OSError | TimeoutError):
-                log.warning("cache_misbehaved", cache=self._name, exc_info=error)
-            if self._breaker.failed():
-                log.warning("cache_breaker_opened", cache=self._name, problem=repr(error))
+            await asyncio.wait({task}, timeout=seconds_max)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        error: BaseException | None
+        if not task.done():
+            task.cancel()
+            error = TimeoutError(f"no answer within {seconds_max} s")
         else:
+            error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is None:
             if self._breaker.open:
                 log.info("cache_breaker_closed", cache=self._name)
             self._breaker.succeeded()
+            return task.result()
+        if not isinstance(error, RedisError | OSError | TimeoutError):
+            log.warning("cache_misbehaved", cache=self._name, exc_info=error)
+        if self._breaker.failed():
+            log.warning("cache_breaker_opened", cache=self._name, problem=repr(error))
+        return None
+
+
+async def _get(client: redis.asyncio.Redis, keys: list[str]) -> list[bytes | None]:
+    return _values(await client.mget(keys), len(keys))
 
 
 def _values(answer: Any, count: int) -> list[bytes | None]:

@@ -40,7 +40,7 @@ class SessionActions:
         self, items: Sequence[Item[AnswerRequest]], render: Callable[[JudgedAnswer], bytes]
     ) -> list[Outcome]:
         """Keep each answer and say whether it is right."""
-        return await self._changes.apply(items, answering(render))
+        return await self._changes.apply(items, answering(render), optimistic=True)
 
     async def pause_sessions(
         self, items: Sequence[Item[CloseRequest]], render: Callable[[Session], bytes]

@@ -126,6 +126,15 @@ class Drafts(Generic[R]):
             timeline=[event for changes in drafted for event in changes.timeline],
         )
 
+    def changed(self) -> dict[SessionKey, Changes]:
+        """What is to be written of each session that has changed, without the calls."""
+        changed = {key: draft.changes() for key, draft in self._drafts.items()}
+        return {key: changes for key, changes in changed.items() if changes}
+
+    def call_of(self, item: Item[R]) -> CompletedCall | None:
+        """The call that this request, or an equal one before it, has completed in this batch."""
+        return self._completed.get(item.claim)
+
     def _one(self, item: Item[R], fact: ChangeFacts) -> Outcome | Locked:
         known = self._known(item, fact)
         if known is not None:

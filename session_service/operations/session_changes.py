@@ -46,8 +46,13 @@ class SessionChanges:
         self._subscription = subscription
         self._wake_relay = wake_relay
 
-    async def apply(self, items: Sequence[Item[R]], decide: Decide[R]) -> list[Outcome]:
+    async def apply(
+        self, items: Sequence[Item[R]], decide: Decide[R], *, optimistic: bool = False
+    ) -> list[Outcome]:
         """An outcome for each request, in order; requests of one session act one after the other.
+
+        `optimistic` is for requests that rarely meet another change of their session: it decides without
+        locks, and writes what nobody has changed meanwhile, in two round trips instead of five.
 
         What unanswered sessions held is given back before this returns, if that takes no longer than
         GIVE_BACK_SECONDS_MAX. The relay does it otherwise.
@@ -55,15 +60,20 @@ class SessionChanges:
         own: dict[Claim, bytes] = {}
         unspent: list[HoldName] = []
 
+        async def change(some: Sequence[Item[R]], wait: bool) -> list[Outcome | Locked]:
+            if optimistic and not wait:
+                return await self._change_unlocked(some, decide, own)
+            return await self._change(some, decide, own, unspent, wait=wait)
+
         async def attempt(some: Sequence[Item[R]], wait: bool) -> list[Outcome | Locked]:
             for _ in range(LOOKS_MAX - 1):
                 try:
-                    return await self._change(some, decide, own, unspent, wait=wait)
+                    return await change(some, wait)
                 except ConstraintViolation as violation:
                     if violation.constraint != idempotency.CONSTRAINT:
                         raise
                     # Another request used a key between our look and our claim: the next look will find it.
-            return await self._change(some, decide, own, unspent, wait=wait)
+            return await change(some, wait)
 
         outcomes = await run_isolated(items, attempt, owner_of=_session_of)
         if unspent:
@@ -166,6 +176,54 @@ class SessionChanges:
             self._wake_relay()
         unspent += [session.hold for session in changes.sessions if ended_unspent(session)]
         return outcomes
+
+    async def _change_unlocked(
+        self, items: Sequence[Item[R]], decide: Decide[R], own: dict[Claim, bytes]
+    ) -> list[Outcome | Locked]:
+        """Decide on what is read without locks, and write it where that is still so.
+
+        A session that another transaction holds or has changed, and one that needs more than its own row, its
+        answers and the keys, is left to a transaction of its own.
+        """
+        deadline = latest_deadline(items)
+        facts = await self._store.read_facts(items, deadline=deadline)
+        drafts = Drafts(decide, times=self._times, own=own)
+        outcomes = drafts.carry_out(items, facts)
+        changed = drafts.changed()
+        versions = {
+            fact.session.key: fact.row_version
+            for fact in facts
+            if fact.session is not None and fact.row_version is not None
+        }
+        simple = {
+            key: changes for key, changes in changed.items() if not (changes.events or changes.timeline)
+        }
+        calls = {
+            call.claim: (key, call)
+            for item in items
+            if (key := _session_of(item)) in simple and (call := drafts.call_of(item)) is not None
+        }
+        written: set[SessionKey] = set()
+        if calls:
+            try:
+                written = await self._store.write_unchanged(
+                    {key: versions[key] for key in simple},
+                    Changes(
+                        sessions=[session for changes in simple.values() for session in changes.sessions],
+                        answers=[answer for changes in simple.values() for answer in changes.answers],
+                    ),
+                    calls.values(),
+                    deadline=deadline,
+                )
+            except OutcomeUnknown:
+                own.update({claim: call.response for claim, (_, call) in calls.items()})
+                raise
+        return [
+            Locked.HELD_BY_ANOTHER
+            if (key := _session_of(item)) in changed and key not in written
+            else outcome
+            for item, outcome in zip(items, outcomes, strict=True)
+        ]
 
 
 def ended_unspent(session: Session) -> bool:

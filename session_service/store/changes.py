@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
@@ -11,7 +11,7 @@ import asyncpg
 
 from chassis import failpoints
 from chassis.batch import Item
-from chassis.postgres import Connection, Database
+from chassis.postgres import PATIENCE, Connection, Database
 from chassis.postgres.idempotency import (
     COMPLETED_CALL,
     STORED_COLUMNS,
@@ -23,7 +23,7 @@ from chassis.postgres.idempotency import (
     stored_from,
 )
 from chassis.postgres.outbox import APPEND_ROWS, OutboxEvent, append_from, append_rows
-from chassis.postgres.rows import as_rows, names
+from chassis.postgres.rows import RowType, names
 from session_service.domain.sessions import (
     GivenAnswer,
     LatestAnswer,
@@ -42,7 +42,6 @@ from session_service.store.session_rows import (
     CHANGED_COLUMNS,
     SESSION,
     SESSION_COLUMNS,
-    changed_rows,
     session_from,
 )
 
@@ -61,7 +60,7 @@ class ChangeFacts:
     """What is known of one request under the lock, at `now`, by the database's clock.
 
     `session` is None when the learner has no such session. `locked` says whether it may be changed: without
-    `wait` another transaction may hold it.
+    `wait` another transaction may hold it. `row_version` names the version of the session's row.
     """
 
     now: datetime
@@ -70,6 +69,7 @@ class ChangeFacts:
     locked: bool
     edition: Edition | None
     latest_answer: LatestAnswer | None
+    row_version: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +126,44 @@ class ChangeStore:
         await failpoints.hit_async("session.after_changes_committed")
         return result
 
+    async def read_facts(self, items: Sequence[Item[R]], *, deadline: float) -> list[ChangeFacts]:
+        """What is known of each request, at one moment, without a lock; `write_unchanged` takes its place."""
+        keys = [session_of(item.request, item.user_id) for item in items]
+
+        async def work(connection: Connection) -> list[ChangeFacts]:
+            return await self._read(connection, items, keys, set(keys))
+
+        return await self._database.read(work, deadline=deadline, name="read_changes")
+
+    async def write_unchanged(
+        self,
+        sessions: Mapping[SessionKey, str],
+        changes: Changes,
+        calls: Collection[tuple[SessionKey, CompletedCall]],
+        *,
+        deadline: float,
+    ) -> set[SessionKey]:
+        """Write changes and calls of those sessions that nobody else holds, or has changed; returns them.
+
+        One statement, which waits for no session. `sessions` are all of them, with the `row_version` that was
+        read. `changes` have neither calls nor events. A key that is in use raises ConstraintViolation of
+        `idempotency_keys_once`.
+        """
+        await failpoints.hit_async("session.before_changes_committed")
+        ordered = sorted(calls, key=lambda each: each[1].claim)
+        rows = await self._database.execute_write(
+            _WRITE_UNCHANGED,
+            [(*key, row_version) for key, row_version in sorted(sessions.items())],
+            COMPLETED_CALL.values([call for _, call in ordered]),
+            [key for key, _ in ordered],
+            CHANGED.values(changes.sessions),
+            ANSWER.values(changes.answers),
+            deadline=deadline,
+            name="write_unchanged",
+        )
+        await failpoints.hit_async("session.after_changes_committed")
+        return {SessionKey(row["user_id"], row["session_id"]) for row in rows}
+
     async def change_free_sessions(
         self, keys: Sequence[SessionKey], decide: Callable[[LockedSession], Changes], *, deadline: float
     ) -> list[Session]:
@@ -135,7 +173,7 @@ class ChangeStore:
             locked = await lock_sessions(connection, set(keys), wait=False)
             if not locked:
                 return []
-            rows = await connection.fetch(_READ_LOCKED, _key_rows(locked))
+            rows = await connection.fetch(_READ_LOCKED, sorted(locked))
             editions = await self._editions.get(connection, set(map(_edition_key, rows)))
             decided = [
                 decide(LockedSession(row["now"], session_from(row), editions[_edition_key(row)]))
@@ -159,17 +197,10 @@ class ChangeStore:
         sessions: Sequence[SessionKey],
         locked: Collection[SessionKey],
     ) -> list[ChangeFacts]:
-        wanted = as_rows(
-            [
-                {
-                    **item.claim._asdict(),
-                    "learner_id": session.user_id,
-                    "session_id": session.session_id,
-                    "question_id": item.request.question_id,
-                }
-                for item, session in zip(items, sessions, strict=True)
-            ]
-        )
+        wanted = [
+            (*item.claim, *session, item.request.question_id)
+            for item, session in zip(items, sessions, strict=True)
+        ]
         rows = await connection.fetch(_READ_FACTS, wanted)
         keys = [None if row["session_id"] is None else _edition_key(row) for row in rows]
         editions = await self._editions.get(connection, {key for key in keys if key is not None})
@@ -183,6 +214,7 @@ class ChangeStore:
                 latest_answer=None
                 if row["answer_attempt"] is None
                 else LatestAnswer(row["answer_attempt"], row["answer_correct"]),
+                row_version=row["row_version"],
             )
             for session, row, key in zip(sessions, rows, keys, strict=True)
         ]
@@ -192,16 +224,14 @@ def _edition_key(row: asyncpg.Record) -> EditionKey:
     return EditionKey(row["test_id"], row["revision"])
 
 
-def _key_rows(keys: Collection[SessionKey]) -> str:
-    """Keys in one order for all batches, so that no two batches wait for each other in a circle."""
-    return as_rows([key._asdict() for key in sorted(keys)])
-
-
 async def lock_sessions(
     connection: Connection, keys: Collection[SessionKey], *, wait: bool
 ) -> set[SessionKey]:
-    """Lock the rows in order; returns those that are locked."""
-    rows = await connection.fetch(_LOCK_SESSIONS if wait else _LOCK_FREE_SESSIONS, _key_rows(keys))
+    """Lock the rows; returns those that are locked.
+
+    One order for all batches, so that no two batches wait for each other in a circle.
+    """
+    rows = await connection.fetch(_LOCK_SESSIONS if wait else _LOCK_FREE_SESSIONS, sorted(keys))
     return {SessionKey(row["user_id"], row["session_id"]) for row in rows}
 
 
@@ -210,18 +240,25 @@ async def write_changes(connection: Connection, changes: Changes) -> None:
     await connection.execute(
         _WRITE,
         claim_rows(changes.calls),
-        changed_rows(changes.sessions),
-        as_rows(list(changes.answers)),
+        CHANGED.values(changes.sessions),
+        ANSWER.values(changes.answers),
         append_rows(changes.events),
         event_rows(changes.timeline),
     )
 
 
+_KEY = RowType("session_key", "user_id text, session_id uuid")
+_SEEN = RowType("seen_session", "user_id text, session_id uuid, row_version text")
+_WANTED = RowType(
+    "wanted_change",
+    "user_id text, method text, key text, learner_id text, session_id uuid, question_id text",
+)
+
 # The LIMIT makes each lookup one probe of the primary key, in the order of the rows, whatever plan was made
 # when the table was small. NO KEY: answers, which refer to the session, may be inserted meanwhile.
-_LOCK_SESSIONS = """
+_LOCK_SESSIONS = f"""
     SELECT session.user_id, session.session_id
-      FROM json_to_recordset($1) AS wanted (user_id text, session_id uuid)
+      FROM {_KEY.unnest(1)} AS wanted
      CROSS JOIN LATERAL (
            SELECT user_id, session_id
              FROM sessions
@@ -234,7 +271,7 @@ _LOCK_FREE_SESSIONS = _LOCK_SESSIONS.replace("NO KEY UPDATE", "NO KEY UPDATE SKI
 
 _SESSION_OF_WANTED = f"""
     LEFT JOIN LATERAL (
-         SELECT {SESSION_COLUMNS}
+         SELECT {SESSION_COLUMNS}, xmin::text AS row_version
            FROM sessions
           WHERE user_id = wanted.learner_id AND session_id = wanted.session_id
           LIMIT 1
@@ -243,18 +280,15 @@ _SESSION_OF_WANTED = f"""
 
 _READ_LOCKED = f"""
     SELECT clock_timestamp() AS now, {names(SESSION, of="session")}
-      FROM json_to_recordset($1) AS locked (user_id text, session_id uuid)
+      FROM {_KEY.unnest(1)} AS locked
      CROSS JOIN LATERAL (SELECT locked.user_id AS learner_id, locked.session_id) AS wanted
     {_SESSION_OF_WANTED}
 """
 
 _READ_FACTS = f"""
-    SELECT clock_timestamp() AS now, {STORED_COLUMNS}, {names(SESSION, of="session")},
+    SELECT clock_timestamp() AS now, {STORED_COLUMNS}, {names(SESSION, of="session")}, session.row_version,
            answer.attempt AS answer_attempt, answer.correct AS answer_correct
-      FROM ROWS FROM (
-               json_to_recordset($1)
-               AS (user_id text, method text, key text, learner_id text, session_id uuid, question_id text)
-           ) WITH ORDINALITY AS wanted (user_id, method, key, learner_id, session_id, question_id, place)
+      FROM {_WANTED.unnest(1)} WITH ORDINALITY AS wanted ({names(_WANTED.columns)}, place)
     {STORED_OF_WANTED}
     {_SESSION_OF_WANTED}
       LEFT JOIN LATERAL (
@@ -274,16 +308,55 @@ _WRITE = f"""
     ), changed AS (
         UPDATE sessions
            SET {", ".join(f"{column} = new.{column}" for column in CHANGED_COLUMNS)}
-          FROM json_to_recordset($2) AS new (
-                   {CHANGED}
-               )
+          FROM {CHANGED.unnest(2)} AS new
          WHERE sessions.user_id = new.user_id AND sessions.session_id = new.session_id
     ), given AS (
-        INSERT INTO answers ({names(ANSWER)})
-        SELECT {names(ANSWER)}
-          FROM json_to_recordset($3) AS answer ({ANSWER})
+        INSERT INTO answers ({names(ANSWER.columns)})
+        SELECT {names(ANSWER.columns)}
+          FROM {ANSWER.unnest(3)} AS answer
     ), told AS (
         {append_events_from("json_to_recordset($5)")}
     )
     {append_from(f"json_to_recordset($4) {APPEND_ROWS}")}
+"""
+
+# A session is passed over if its row is not the version that was read, or if somebody holds it. Every change
+# of a row makes a new version, with the id of its transaction in `xmin` (PostgreSQL 18, 5.6). The lock is
+# taken on the newest version, also if that is newer than the statement's snapshot.
+_WRITE_UNCHANGED = f"""
+    WITH {PATIENCE}, free AS MATERIALIZED (
+        SELECT seen.user_id, seen.session_id
+          FROM {_SEEN.unnest(1)} AS seen
+         CROSS JOIN patience
+         CROSS JOIN LATERAL (
+               SELECT true
+                 FROM sessions
+                WHERE user_id = seen.user_id AND session_id = seen.session_id
+                  AND xmin::text = seen.row_version AND patience.lock_timeout IS NOT NULL
+                LIMIT 1
+                  FOR NO KEY UPDATE SKIP LOCKED
+               ) AS session
+    ), claimed AS (
+        {
+    claim_from(f'''(
+               SELECT called.user_id, method, key, fingerprint, response, traceparent, content
+                 FROM ROWS FROM ({COMPLETED_CALL.unnest(2)}, {_KEY.unnest(3)})
+                      AS called ({names(COMPLETED_CALL.columns)}, learner_id, session_id)
+                 JOIN free ON free.user_id = called.learner_id AND free.session_id = called.session_id
+               ) AS call''')
+}
+    ), changed AS (
+        UPDATE sessions
+           SET {", ".join(f"{column} = new.{column}" for column in CHANGED_COLUMNS)}
+          FROM {CHANGED.unnest(4)} AS new
+          JOIN free USING (user_id, session_id)
+         WHERE sessions.user_id = new.user_id AND sessions.session_id = new.session_id
+    ), given AS (
+        INSERT INTO answers ({names(ANSWER.columns)})
+        SELECT {names(ANSWER.columns, of="answer")}
+          FROM {ANSWER.unnest(5)} AS answer
+          JOIN free USING (user_id, session_id)
+    )
+    SELECT user_id, session_id
+      FROM free
 """

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from operator import attrgetter
+from collections.abc import Mapping
 from typing import Any
 
 import asyncpg
 import orjson
 
-from chassis.postgres.rows import RowType, as_rows, from_row, names
+from chassis.postgres.rows import RowType, from_row, names
 from session_service.domain.sessions import CloseReason, Session
 from session_service.domain.states import CLOSED_STATES, LIVE_STATES, SessionState
 from session_service.domain.tests import Kind
@@ -38,19 +37,25 @@ STARTED = RowType(
     """,
 )
 # What answers and endings change, behind the key; the rest of a session stays as it began.
-CHANGED = """
+CHANGED = RowType(
+    "changed_session",
+    """
     user_id text, session_id uuid, state text, deadline_at timestamptz, answered integer, solved integer,
     answers_given integer, answers_correct integer, version integer, last_answer_at timestamptz,
     submitted_at timestamptz, closed_at timestamptz, close_reason text, score double precision,
     passed boolean, paused_at timestamptz, pause_until timestamptz, paused_seconds double precision,
     seen_at timestamptz, lease_check_at timestamptz
-"""
-CHANGED_COLUMNS = names(CHANGED).split(", ")[2:]
-ANSWER = """
+    """,
+)
+CHANGED_COLUMNS = names(CHANGED.columns).split(", ")[2:]
+ANSWER = RowType(
+    "given_answer",
+    """
     user_id text, session_id uuid, question_id text, attempt integer, choice text, correct boolean,
     occurred_at timestamptz, answered_at timestamptz, occurred_at_clamped boolean, version integer,
     request_id text, trace_id text
-"""
+    """,
+)
 USES_ATTEMPT = "(answered > 0 OR (total = 0 AND state = 'completed'))"
 """Whether a row of `sessions` uses an attempt: `uses_attempt` of the domain, in SQL."""
 LIVE = "state IN ({})".format(", ".join(f"'{state}'" for state in sorted(LIVE_STATES)))
@@ -66,17 +71,6 @@ _EARLIER_REASONS = {
     "deadline": CloseReason.TIMED_OUT,
     "idle": CloseReason.LEASE_LOST,
 }
-
-
-_CHANGED_FIELDS = names(CHANGED).split(", ")
-_changed_values = attrgetter(*_CHANGED_FIELDS)
-
-
-def changed_rows(sessions: Iterable[Session]) -> str:
-    """Rows of CHANGED; nobody would read the other fields of a session."""
-    return as_rows(
-        [dict(zip(_CHANGED_FIELDS, _changed_values(session), strict=True)) for session in sessions]
-    )
 
 
 def session_from(row: asyncpg.Record) -> Session:

@@ -51,15 +51,18 @@ class CacheFaults:
     async def striking(self, *, every_seconds: float) -> AsyncIterator[None]:
         """Strike again and again during the block; afterwards nothing is broken."""
 
+        ended = asyncio.Event()
+
         async def again() -> None:
-            while True:
+            while not ended.is_set():
                 await self.strike()
                 await asyncio.sleep(self._random.uniform(0.0, 2 * every_seconds))
 
+        # Not cancelled at the end: redis-py may swallow a cancellation.
         task = asyncio.create_task(again())
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            ended.set()
+            await task
             await self._world.heal()

@@ -108,7 +108,7 @@ async def test_answers_whose_commit_was_not_answered_are_kept_once(
         world.answer(user, session, "a", "q1", "right 1")
         for user, session in zip(users, sessions, strict=True)
     ]
-    fragile.proxy.lose(b"COMMIT", loss)
+    fragile.proxy.lose(b"right 1", loss)
     outcomes = await world.send(items, fragile.parts)
     assert fragile.proxy.lost == 1
     assert reasons(outcomes) == [None] * 3
