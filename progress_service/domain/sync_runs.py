@@ -115,14 +115,10 @@ class Lease(NamedTuple):
 
 
 class ProgressNow(NamedTuple):
-    """A learner's level in a specialization under the learner's lock; 0 if there is none.
-
-    `begun` tells whether the learner has any progress in it; a reset resets no license without that.
-    """
+    """A learner's level in a specialization under the learner's lock; 0 if there is none."""
 
     level: int
     epoch: int
-    begun: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +182,10 @@ class Change:
         """The same change after the progress has followed the license, and the grant that this takes.
 
         A license only falls when the progress is reset. So a license that was read before a reset shows an
-        older epoch, and its level is not granted any more. A reset of progress that had not begun has lowered
-        no license, so that one is followed.
+        older epoch, and its level is not granted any more.
         """
         before = Levels(progress.level, self.license_before)
-        if progress.begun and self.license_epoch < progress.epoch:
+        if self.license_epoch < progress.epoch:
             return self.ending(
                 Outcome.NEEDS_DECISION, before=before, after=before, reason=LICENSE_BEFORE_RESET
             ), None

@@ -17,7 +17,7 @@ from progress_service.store.sync_changes import end_changes
 # Of these keys, those whose change is still planned, with the learner's level and epoch.
 _STILL_PLANNED = """
     SELECT wanted.user_id, wanted.specialization, coalesce(progress.level, 0) AS level,
-           greatest(progress.epoch, epochs.latest, 0) AS epoch, progress.epoch IS NOT NULL AS begun
+           greatest(progress.epoch, epochs.latest, 0) AS epoch
       FROM json_to_recordset($2) AS wanted (user_id text, specialization text)
      CROSS JOIN LATERAL (SELECT outcome
                            FROM sync_changes
@@ -78,8 +78,6 @@ async def _still_planned(
 ) -> dict[Key, ProgressNow]:
     rows = await connection.fetch(_STILL_PLANNED, run_id, as_rows([each.key._asdict() for each in changes]))
     return {
-        Key(row["specialization"], UserId(row["user_id"])): ProgressNow(
-            row["level"], row["epoch"], begun=row["begun"]
-        )
+        Key(row["specialization"], UserId(row["user_id"])): ProgressNow(row["level"], row["epoch"])
         for row in rows
     }

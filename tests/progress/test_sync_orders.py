@@ -127,25 +127,6 @@ async def test_a_level_up_between_two_sendings_of_a_change_reaches_the_license_t
     assert told(await stores.first.changes_of(run_id)) == [("ann", "APPLIED", (4, 3), (4, 4))]
 
 
-async def test_a_license_in_what_the_learner_had_not_begun_at_a_reset_is_followed_after_it(
-    stores: TwoStores,
-) -> None:
-    await stores.add_accounts(["ann"])
-    await stores.plant_licenses([("ann", "PLAYER", 3)])
-    await stores.progress.execute("INSERT INTO learner_statistics (user_id, epoch) VALUES ('ann', 1)")
-    await stores.progress.execute(
-        """
-        INSERT INTO progress_resets (user_id, epoch, scope, name, ordered_by, reason, reset_at)
-        VALUES ('ann', 1, 'all', '', 'root', 'a new season', now())
-        """
-    )
-    run = await stores.first.run()
-    assert told(await stores.first.changes_of(run.run_id)) == [("ann", "APPLIED", (0, 3), (3, 3))]
-    await stores.deliver()
-    assert await stores.licenses.fetchval("SELECT epoch FROM licenses WHERE level = 3") == 1
-    assert await stores.first.changes_of((await stores.first.run()).run_id) == []
-
-
 async def test_a_locked_learner_delays_no_other_and_is_done_later(stores: TwoStores) -> None:
     await stores.add_accounts(["ann", "bob"])
     await stores.plant_licenses([("ann", "PLAYER", 2), ("bob", "PLAYER", 2)])
