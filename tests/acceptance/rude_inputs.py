@@ -32,6 +32,28 @@ BODIES: dict[str, dict[str, Any]] = {
     "PutPlan": {"name": "Rude", "dailyTestLimit": 5},
     "AdjustCredits": {"amount": 1, "reason": "rude"},
     "AdvanceLicense": {"toLevel": 1, "reason": "rude"},
+    "PauseSession": {},
+    "ResumeSession": {},
+    "RecordHeartbeat": {"seq": 1, "visible": True},
+    "LeaveSession": {},
+    "UploadOperations": {"operations": [{"opId": "o1", "answer": {"questionId": "q1", "choice": "2"}}]},
+    "CloseAccountSession": {"reason": "rude"},
+    "PutIdentityQuestions": {"questions": [{"prompt": f"Pet {n}?", "answer": "Rex"} for n in range(3)]},
+    "AnswerIdentityCheck": {"checkId": "1", "answer": "Rex"},
+    "ReleaseSession": {"reason": "rude"},
+    "PutCourse": {
+        "title": "Rude",
+        "modules": [
+            {"moduleId": "rude-module", "title": "Rude", "lessons": [{"lessonId": "1", "title": "A"}]}
+        ],
+    },
+    "Enroll": {},
+    "CompleteLesson": {},
+    "PutWatched": {"ranges": [{"fromSeconds": 0, "toSeconds": 1}], "opId": "o1"},
+    "ResetProgress": {"scope": {"specialization": "rude-arts"}, "reason": "rude"},
+    "PutSpecialization": {"name": "Rude", "levels": [{"level": 1, "name": "First", "xpRequired": 0}]},
+    "SyncUser": {"direction": "PROGRESS_TO_LICENSE"},
+    "SyncAll": {"direction": "PROGRESS_TO_LICENSE", "specialization": "rude-arts"},
 }
 # What stands in the path of a polite request.
 VARIABLES = {
@@ -40,6 +62,10 @@ VARIABLES = {
     "plan_id": "rude-plan",
     "specialization": "rude-arts",
     "session_id": "0190a7f0-0000-7000-8000-000000000000",
+    "run_id": "0190a7f0-0000-7000-8000-000000000001",
+    "course_id": "rude-course",
+    "module_id": "rude-module",
+    "lesson_id": "1",
 }
 
 _LONG = "\U0001f600" * 12_000  # 48,000 bytes as UTF-8
