@@ -56,6 +56,7 @@ def main(arguments: Sequence[str], *, assemble: Assemble, migrations: Mapping[st
     said = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         config = load(ImportConfig, os.environ)
+        _require_apart(report, given.file)
         importing = _run(
             config,
             ImportFile(given.file),
@@ -115,6 +116,11 @@ async def _run(
             return await assemble(database, tell).run(source, report_file, dry_run=dry_run)
     finally:
         await database.close()
+
+
+def _require_apart(report: Path, file: Path) -> None:
+    if file.exists() and report.exists() and report.samefile(file):
+        raise ImportRefused(f"the report {report} is the file itself, and would overwrite it")
 
 
 def _told(summary: Summary, report: Path) -> str:

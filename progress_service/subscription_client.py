@@ -93,7 +93,7 @@ class SubscriptionClient:
                     level=progress.level,
                     max_level=progress.max_level,
                     epoch=progress.epoch,
-                    event_id=str(change.event_id(run_id)),
+                    event_id=str(change.event_id(run_id, progress)),
                     by=by,
                     reason=reason,
                 ),

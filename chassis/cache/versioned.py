@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import time
 from collections.abc import Awaitable, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -28,6 +29,8 @@ STALE_SECONDS = 5.0
 VALUE_BYTES_MAX = 64 * 1024
 # Writes of which no caller waits for the end.
 WRITES_IN_BACKGROUND_MAX = 4
+# Writes whose callers may have to leave before the end.
+WRITES_HURRIED_MAX = 64
 WRITE_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 
 # Replaces the stored value only if that is older, has not the form of a value, or has this digest, because a
@@ -120,6 +123,7 @@ class VersionedCache:
         self._breaker = Breaker()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._writing = 0
+        self._hurried = 0
         self._reads = metrics.counter(
             "cache_reads",
             "Values asked for: a hit, a miss, stale (too old, or older than the caller wants), a mismatch "
@@ -152,31 +156,49 @@ class VersionedCache:
         if client is None:
             self._count("skipped", len(wanted))
             return [NOTHING] * len(wanted)
-        asking = client.mget([each.key for each in wanted])
-        stored = await self._within(self._read_seconds_max, asking)
-        if stored is None or len(stored) != len(wanted):
+        stored = await self._within(self._read_seconds_max, _get(client, [each.key for each in wanted]))
+        if stored is None:
             self._count("failed", len(wanted))
             return [NOTHING] * len(wanted)
         return [self._reading(each, value) for each, value in zip(wanted, stored, strict=True)]
 
-    async def write(self, updates: Sequence[Update]) -> list[bool]:
-        """Write these values, and read them back; whether each key now has this version or a later one."""
+    async def write(self, updates: Sequence[Update], *, until: float = math.inf) -> list[bool]:
+        """Write these values, and read them back; whether each key now has this version or a later one.
+
+        The caller waits until this moment (of `time.monotonic()`) at most. What has not been read back by
+        then counts as not written; the write itself goes on.
+        """
+        patience_seconds = until - time.monotonic()
+        if patience_seconds >= self._write_seconds_max:
+            return await self._write(updates)
+        if self._hurried >= WRITES_HURRIED_MAX:
+            self._writes.observe((self._name, "skipped"), 0.0)
+            return [False] * len(updates)
+        self._hurried += 1
+        writing = self._start(self._write(updates))
+        writing.add_done_callback(self._hurried_ended)
+        await asyncio.wait([writing], timeout=max(0.0, patience_seconds))
+        return writing.result() if writing.done() and not writing.cancelled() else [False] * len(updates)
+
+    def _hurried_ended(self, _: object) -> None:
+        self._hurried -= 1
+
+    async def _write(self, updates: Sequence[Update]) -> list[bool]:
         updates = list(updates)
         client = self._usable()
         if client is None:
             self._writes.observe((self._name, "skipped"), 0.0)
             return [False] * len(updates)
         began = time.monotonic()
-        answers = await self._within(self._write_seconds_max, self._replace(client, updates))
+        values = await self._within(self._write_seconds_max, self._replace(client, updates))
         confirmed = [False] * len(updates)
-        if answers is not None:
-            values = answers[-1]
+        if values is not None:
             confirmed = [
                 (found := self._decoded(update.key, stored)) is not None
                 and found.version >= update.value.version
                 for update, stored in zip(updates, values, strict=True)
             ]
-        result = "failed" if answers is None else "confirmed" if all(confirmed) else "unconfirmed"
+        result = "failed" if values is None else "confirmed" if all(confirmed) else "unconfirmed"
         self._writes.observe((self._name, result), time.monotonic() - began)
         return confirmed
 
@@ -207,7 +229,8 @@ class VersionedCache:
         finally:
             self._writing -= 1
 
-    async def _replace(self, client: redis.asyncio.Redis, updates: Sequence[Update]) -> list[Any]:
+    async def _replace(self, client: redis.asyncio.Redis, updates: Sequence[Update]) -> list[bytes | None]:
+        """Write what may be written; what the keys have after it."""
         pipeline: Any = client.pipeline(transaction=False)
         for update in updates:
             value = self._signer.encode(update.key, update.value)
@@ -223,10 +246,10 @@ class VersionedCache:
                     update.after.digest if update.after.contradicted_by(update.value) else "",
                 )
         pipeline.mget([update.key for update in updates])
-        answers: list[Any] = await pipeline.execute()
-        return answers
+        *_, found = await pipeline.execute()
+        return _values(found, len(updates))
 
-    def _reading(self, wanted: Wanted, stored: Any) -> Reading:
+    def _reading(self, wanted: Wanted, stored: bytes | None) -> Reading:
         if stored is None:
             self._count("miss")
             return NOTHING
@@ -242,8 +265,8 @@ class VersionedCache:
         self._count("hit")
         return Reading(value, usable=True, digest=digest)
 
-    def _decoded(self, key: str, stored: Any) -> CachedValue | None:
-        return self._signer.decode(key, stored) if isinstance(stored, bytes) else None
+    def _decoded(self, key: str, stored: bytes | None) -> CachedValue | None:
+        return None if stored is None else self._signer.decode(key, stored)
 
     def _count(self, result: str, amount: int = 1) -> None:
         self._reads.add(self._name, result, amount=amount)
@@ -301,6 +324,21 @@ class VersionedCache:
         if self._breaker.failed():
             log.warning("cache_breaker_opened", cache=self._name, problem=repr(error))
         return None
+
+
+async def _get(client: redis.asyncio.Redis, keys: list[str]) -> list[bytes | None]:
+    return _values(await client.mget(keys), len(keys))
+
+
+def _values(answer: Any, count: int) -> list[bytes | None]:
+    """The answer to an MGET. Raises RedisError if it is none: something else than Redis may have answered."""
+    if (
+        isinstance(answer, list)
+        and len(answer) == count
+        and all(each is None or isinstance(each, bytes) for each in answer)
+    ):
+        return answer
+    raise RedisError("this is not the answer to an MGET")
 
 
 def _client(url: str) -> redis.asyncio.Redis:

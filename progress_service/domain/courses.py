@@ -149,7 +149,7 @@ def plan_course(
 ) -> CourseChange | None:
     """The change that makes the course what the draft says; None if it is that already.
 
-    `owners` has the courses of those of the draft's modules that exist.
+    `owners` has the courses of those of the draft's modules that exist, and of all modules of this course.
 
     Raises:
         ServiceError: INVALID_ARGUMENT for ids that occur twice, a module of another course, or a bound.
@@ -203,6 +203,11 @@ def _require_sound(draft: CourseDraft, owners: Mapping[str, str]) -> None:
         if owners.get(module.module_id, draft.course_id) != draft.course_id:
             faults.append(module_taken(f"{field}.moduleId"))
         faults += _faults_of_lessons(module.lessons, field)
+    ours = {module_id for module_id, course_id in owners.items() if course_id == draft.course_id}
+    if not seen <= ours and len(seen | ours) > MODULES_EVER_MAX:
+        faults.append(
+            FieldViolation("modules", f"the course would have had more than {MODULES_EVER_MAX} modules")
+        )
     if sum(len(module.lessons) for module in draft.modules) > LESSONS_MAX:
         faults.append(FieldViolation("modules", f"a course has at most {LESSONS_MAX} lessons"))
     if faults:

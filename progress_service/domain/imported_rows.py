@@ -95,6 +95,10 @@ class CompletionRow:
         lesson = f"{_shown(self.lesson_id)} of the module {_shown(self.module_id)}"
         return Note(self.line, Verdict.REJECTED, f"the lesson {lesson} is not in the catalog")
 
+    def repeated(self, first: int) -> Note:
+        """The note that the line `first` has the same lesson."""
+        return Note(self.line, Verdict.DUPLICATE, f"line {first} has the same lesson, and is not later")
+
     def overtaken(self) -> Note:
         """The note that a reset has overtaken this completion."""
         return Note(self.line, Verdict.REJECTED, "the progress was reset after completedAt")
@@ -158,24 +162,37 @@ class RowRules:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The highest level of a learner in a specialization, from the line that won."""
+    """The different rows of a learner and a specialization, of which one decides the level."""
 
-    line: int
     user_id: UserId
     specialization: str
-    level: int
-    happened_at: datetime
+    rows: Sequence[ProgressRow]
 
-    def overtaken(self) -> Note:
-        """The note that a reset has overtaken this level."""
-        return Note(
-            self.line, Verdict.REJECTED, "the progress was reset after updatedAt; only its XP is kept"
-        )
+    def settled(self, reset_at: datetime | None) -> tuple[ProgressRow | None, list[Note]]:
+        """The row that wins, and a note for each of the others.
+
+        What is older than the last reset of the progress does not take part.
+        """
+        current = [row for row in self.rows if reset_at is None or row.happened_at >= reset_at]
+        winner = max(current, key=lambda row: (row.level, row.happened_at, row.xp), default=None)
+        notes = [
+            Note(row.line, Verdict.REJECTED, "the progress was reset after updatedAt; only its XP is kept")
+            for row in self.rows
+            if reset_at is not None and row.happened_at < reset_at
+        ]
+        if winner is not None:
+            notes += [
+                Note(row.line, Verdict.MERGED, _why(row, winner)) for row in current if row is not winner
+            ]
+        return winner, notes
 
 
 @dataclass(frozen=True, slots=True)
 class MergedRows:
-    """What the rows of some learners come to. Their order in the file does not matter, but for the notes."""
+    """What the rows of some learners come to. Their order in the file does not matter, but for the notes.
+
+    `completions` may have several times of one lesson: a reset decides which of them is the earliest.
+    """
 
     standings: list[Standing]
     earnings: list[Earning]
@@ -186,39 +203,21 @@ class MergedRows:
 def merge(rows: Iterable[Row]) -> MergedRows:
     """Merge rows: the highest level wins, then the latest update; XP and completions are put together.
 
-    Rows with the same content are one row. Of several times of one completion the earliest counts.
+    Rows with the same content are one row. The completions are in the order of their times.
     """
     progress: dict[tuple[UserId, str], list[ProgressRow]] = defaultdict(list)
-    lessons: dict[tuple[UserId, str, str], list[CompletionRow]] = defaultdict(list)
+    merged = MergedRows([], [], [], [])
     for row in rows:
         if isinstance(row, ProgressRow):
             progress[row.user_id, row.specialization].append(row)
         else:
-            lessons[row.user_id, row.module_id, row.lesson_id].append(row)
-    merged = MergedRows([], [], [], [])
-    for group in progress.values():
-        _merge_progress(group, merged)
-    for told in lessons.values():
-        first, *others = sorted(told, key=lambda row: (row.happened_at, row.line))
-        merged.completions.append(first)
-        merged.notes.extend(
-            Note(row.line, Verdict.DUPLICATE, f"line {first.line} has the same lesson, and is not later")
-            for row in others
-        )
+            merged.completions.append(row)
+    for (user_id, specialization), group in progress.items():
+        distinct = _distinct(group, lambda row: (row.level, row.happened_at, row.xp), merged.notes)
+        merged.standings.append(Standing(user_id, specialization, distinct))
+        merged.earnings.extend(row.earning for row in distinct if row.xp)
+    merged.completions.sort(key=lambda row: (row.happened_at, row.line))
     return merged
-
-
-def _merge_progress(group: Sequence[ProgressRow], merged: MergedRows) -> None:
-    distinct = _distinct(group, lambda row: (row.level, row.happened_at, row.xp), merged.notes)
-    winner = max(distinct, key=lambda row: (row.level, row.happened_at, row.xp))
-    merged.standings.append(
-        Standing(winner.line, winner.user_id, winner.specialization, winner.level, winner.happened_at)
-    )
-    for row in distinct:
-        if row.xp:
-            merged.earnings.append(row.earning)
-        if row is not winner:
-            merged.notes.append(Note(row.line, Verdict.MERGED, _why(row, winner)))
 
 
 def _distinct(

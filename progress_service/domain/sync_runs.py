@@ -200,9 +200,10 @@ class Change:
         after = Levels(self.license_before, self.license_before)
         return self.ending(Outcome.APPLIED, before=before, after=after), gain
 
-    def event_id(self, run_id: RunId) -> UUID:
-        """The id of this change for the other store, the same however often it is sent."""
-        return uuid5(SYNC_EVENTS, f"{run_id}\n{self.specialization}\n{self.user_id}")
+    def event_id(self, run_id: RunId, progress: ProgressLevel) -> UUID:
+        """The id of this change to this level for the other store, the same however often it is sent."""
+        level = f"{progress.epoch}\n{progress.level}\n{progress.max_level}"
+        return uuid5(SYNC_EVENTS, f"{run_id}\n{level}\n{self.specialization}\n{self.user_id}")
 
 
 def change_for(desync: Desync, direction: Direction) -> Change:

@@ -38,9 +38,12 @@ class AccessCache:
         )
         return {each: _cached(each, reading) for each, reading in zip(wanted, readings, strict=True)}
 
-    async def write(self, values: Sequence[CourseAccess]) -> list[bool]:
-        """Write this of enrolled learners and read it back; whether the cache has each, or a later one."""
-        return await self._cache.write([_update(value) for value in values])
+    async def write(self, values: Sequence[CourseAccess], *, until: float) -> list[bool]:
+        """Write this of enrolled learners and read it back; whether the cache has each, or a later one.
+
+        The caller waits until this moment (of `time.monotonic()`) at most.
+        """
+        return await self._cache.write([_update(value) for value in values], until=until)
 
     def refresh_soon(self, values: Sequence[tuple[CourseAccess, Reading]]) -> None:
         """Write in the background what the database has answered after these readings.

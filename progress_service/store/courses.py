@@ -55,8 +55,13 @@ class CourseStore:
             await _lock(connection, draft.course_id)
             current = (await read_editions(connection, [draft.course_id])).get(draft.course_id)
             rows = await connection.fetch(
-                "SELECT module_id, course_id FROM modules WHERE module_id = ANY($1::text[])",
+                """
+                SELECT module_id, course_id FROM modules WHERE module_id = ANY($1::text[])
+                 UNION
+                SELECT module_id, course_id FROM modules WHERE course_id = $2
+                """,
                 [module.module_id for module in draft.modules],
+                draft.course_id,
             )
             change = plan_course(draft, current, {row["module_id"]: row["course_id"] for row in rows})
             if change is not None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from chassis.errors import Reason
 from chassis.postgres import Connection
 from chassis.postgres.rows import as_rows
-from progress_service.domain.courses import CourseId, LessonName
+from progress_service.domain.courses import CourseId, LessonName, no_such_lesson
 from progress_service.domain.earnings import Gain
 from progress_service.domain.imported_rows import CompletionRow, MergedRows, Note, Standing
 from progress_service.domain.statistics import UserId
@@ -69,14 +69,14 @@ async def apply_rows(
     gains: list[Gain] = []
     for standing in merged.standings:
         epoch = epochs[standing.user_id, standing.specialization]
-        if epoch.reset_at is not None and standing.happened_at < epoch.reset_at:
-            notes.append(standing.overtaken())
-        elif standing.level > epoch.granted_level:
+        winner, others = standing.settled(epoch.reset_at)
+        notes += others
+        if winner is not None and winner.level > epoch.granted_level:
             gains.append(
                 Gain(
                     user_id=standing.user_id,
                     specialization=standing.specialization,
-                    granted_level=standing.level,
+                    granted_level=winner.level,
                     epoch=epoch.number,
                 )
             )
@@ -112,7 +112,7 @@ async def _read_epochs(
 async def _complete(
     connection: Connection, rows: Sequence[CompletionRow], standings: StandingReader, notes: list[Note]
 ) -> int:
-    """Complete these lessons; how many of them were not completed before."""
+    """Complete these lessons, in the order of their times; how many of them were not completed before."""
     if not rows:
         return 0
     courses = {
@@ -124,13 +124,21 @@ async def _complete(
     }
     wanted = {Attendance(row.user_id, courses[row.module_id]) for row in rows if row.module_id in courses}
     books = await read_books(connection, wanted, standings)
-    for row in sorted(rows, key=lambda row: row.happened_at):
+    first_lines: dict[tuple[UserId, str, str], int] = {}
+    for row in rows:
         course_id = courses.get(row.module_id)
         book = None if course_id is None else books.get(Attendance(row.user_id, course_id))
-        if book is None:
-            notes.append(row.unknown())
+        lesson = row.user_id, row.module_id, row.lesson_id
+        if lesson in first_lines:
+            notes.append(row.repeated(first_lines[lesson]))
             continue
-        refusal = book.take_over(LessonName(row.module_id, row.lesson_id), row.happened_at)
+        refusal = (
+            no_such_lesson(LessonName(row.module_id, row.lesson_id))
+            if book is None
+            else book.take_over(LessonName(row.module_id, row.lesson_id), row.happened_at)
+        )
+        if refusal is None or refusal.reason is Reason.NOT_FOUND:
+            first_lines[lesson] = row.line
         if refusal is not None:
             notes.append(row.unknown() if refusal.reason is Reason.NOT_FOUND else row.overtaken())
     await write_books(connection, books)

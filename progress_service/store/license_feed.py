@@ -16,9 +16,13 @@ from progress_service.store.learners import insert_learners, lock_learners
 TURN_LOCK_TIMEOUT_MS = 2000
 
 # A license that was advanced in an older epoch than the progress has is reset soon. So its level is late.
+# But no reset is on its way to a license in which the learner has no progress: its level counts in the new
+# epoch, and an order tells the license that epoch (a highest level of 0 makes every order news).
 _GRANTED = """
-    SELECT advance.user_id, advance.specialization, 0::bigint AS xp, advance.epoch,
-           max(advance.level) AS granted_level, max(advance.max_level) AS license_max_level
+    SELECT advance.user_id, advance.specialization, 0::bigint AS xp, latest.epoch,
+           max(advance.level) AS granted_level,
+           CASE WHEN max(advance.epoch) = latest.epoch THEN max(advance.max_level) ELSE 0 END
+               AS license_max_level
       FROM json_to_recordset($1)
            AS advance (user_id text, specialization text, level integer, max_level integer, epoch integer)
       LEFT JOIN specialization_progress AS known
@@ -30,9 +34,9 @@ _GRANTED = """
               AND (reset.scope = 'all'
                    OR (reset.scope = 'specialization' AND reset.name = advance.specialization))
            ) AS latest
-     WHERE advance.epoch = coalesce(known.epoch, latest.epoch)
+     WHERE (advance.epoch = known.epoch OR (known.epoch IS NULL AND advance.epoch <= latest.epoch))
        AND advance.level > coalesce(known.granted_level, 0)
-     GROUP BY advance.user_id, advance.specialization, advance.epoch
+     GROUP BY advance.user_id, advance.specialization, latest.epoch
      ORDER BY advance.user_id, advance.specialization
 """
 

@@ -40,12 +40,13 @@ _BEGIN_EPOCH = """
       FROM learner
 """
 
-# The level is again the highest one whose requirement is met, by no XP.
+# The level is again the highest one whose requirement is met, by no XP. Without a catalog, a level that a
+# license has brought begins again at 1: the license has to begin again too, and has no level below that.
 _BEGIN_AGAIN = """
     UPDATE specialization_progress AS progress
        SET xp = 0,
-           level = catalog.level,
-           max_level = catalog.max_level,
+           level = CASE WHEN catalog.version > 0 THEN catalog.level ELSE least(progress.level, 1) END,
+           max_level = CASE WHEN catalog.version > 0 THEN catalog.max_level ELSE progress.max_level END,
            granted_level = 0,
            epoch = $3,
            catalog_version = catalog.version,

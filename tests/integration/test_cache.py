@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -222,6 +223,47 @@ async def test_without_an_address_it_is_always_empty(make: Make) -> None:
     assert await cache.read([Wanted("k")]) == [NOTHING]
     cache.write_soon([Update("k", value(1))])
     await cache.check_health()
+
+
+async def test_a_caller_in_a_hurry_does_not_wait_for_a_slow_write_which_goes_on(
+    make: Make, proxy: RedisProxy
+) -> None:
+    cache, reader = await make(), await make()
+    await cache.write([Update("k", value(1))])
+    proxy.delay_seconds = 0.5
+    assert await cache.write([Update("k", value(2))], until=time.monotonic()) == [False]
+    proxy.delay_seconds = 0.0
+
+    async def written() -> bool:
+        (reading,) = await reader.read([Wanted("k")])
+        return reading.value == value(2)
+
+    await eventually(written)
+    assert not cache.breaker_open
+
+
+@pytest.mark.parametrize(
+    "answer", [b"*1\r\n:5\r\n", b"*1\r\n-ERR no\r\n", b"*1\r\n*0\r\n", b":5\r\n", b"*0\r\n"]
+)
+async def test_answers_that_are_no_values_are_as_good_as_none(make: Make, answer: bytes) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while arguments := int((await reader.readuntil(b"\r\n"))[1:]):
+                words = []
+                for _ in range(arguments):
+                    length = int((await reader.readuntil(b"\r\n"))[1:])
+                    words.append((await reader.readexactly(length + 2))[:-2])
+                writer.write(answer if words[0].upper() == b"MGET" else b":1\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        cache = await make(url=f"redis://127.0.0.1:{port}")
+        (reading,) = await cache.read([Wanted("k")])
+        assert (reading.value, reading.usable) == (None, False)
+        assert await cache.write([Update("k", value(1))]) == [False]
+        await cache.close()
 
 
 def test_ages_are_those_of_the_databases_clock() -> None:

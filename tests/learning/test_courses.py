@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from chassis.errors import Reason, ServiceError
+from progress_service.domain import courses as domain
 from protos.progress.v1 import courses_pb2
 from tests.learning.world import COURSES, World, body, lesson, reasons, unique
 
@@ -82,6 +83,21 @@ async def test_what_cannot_be_a_course_is_refused_beside_polite_neighbours(world
     assert dict(zip(rude, refused, strict=True)) == dict.fromkeys(rude, Reason.INVALID_ARGUMENT)
     assert (first, last) == (None, None)
     assert [(await get(world, each)).revision for each in polite] == [1, 1]
+
+
+async def test_a_course_has_had_no_more_modules_than_the_bound(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(domain, "MODULES_EVER_MAX", 3)
+    course = unique("course")
+    await world.one(put(world, course, module(f"{course}-1"), module(f"{course}-2")))
+    made = await world.one(put(world, course, module(f"{course}-3")))
+    with pytest.raises(ServiceError) as refused:
+        await world.one(put(world, course, module(f"{course}-4")))
+    assert refused.value.reason is Reason.INVALID_ARGUMENT
+    assert await get(world, course) == made.course
+    again = await world.one(put(world, course, *(module(f"{course}-{number}") for number in (1, 2, 3))))
+    assert again.course.revision == 3
 
 
 async def test_two_courses_that_take_one_module_at_once_do_not_both_get_it(world: World) -> None:

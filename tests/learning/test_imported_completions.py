@@ -96,3 +96,32 @@ async def test_unknown_lessons_and_what_was_reset_since_are_rejected(world: Worl
         (4, "REJECTED", "the progress was reset after completedAt"),
     ]
     assert (summary.completions_added, summary.rejected, summary.counted) == (1, 3, 1)
+
+
+async def test_a_lesson_that_was_completed_again_after_a_reset_counts_from_then_on(
+    world: World, tmp_path: Path
+) -> None:
+    school = await world.course()
+    ann = await world.learner("ann")
+    await world.truth.execute("INSERT INTO learner_statistics (user_id) VALUES ($1)", ann)
+    await world.truth.execute(
+        """
+        INSERT INTO progress_resets (user_id, epoch, scope, name, ordered_by, reason, reset_at)
+        VALUES ($1, 1, 'course', $2, 'root', 'cheated', '2025-01-03T00:00:00Z')
+        """,
+        ann,
+        school.course_id,
+    )
+    path = path_of(
+        tmp_path,
+        *lines_of(ann, school, 0, day=6),
+        *lines_of(ann, school, 0, day=2),
+        *lines_of(ann, school, 0, day=5),
+    )
+    summary, notes = await imported(world.database, path)
+    assert notes == [
+        (2, "DUPLICATE", "line 4 has the same lesson, and is not later"),
+        (3, "REJECTED", "the progress was reset after completedAt"),
+    ]
+    assert await completed(world, ann) == [(*school.names[0], "2025-01-05", 0)]
+    assert (summary.completions_added, summary.counted) == (1, 1)

@@ -14,6 +14,7 @@ from chassis.batch import Reply
 from chassis.cache.values import Signer
 from chassis.cache.versioned import Update
 from chassis.context import Context
+from progress_service.operations import completions
 from protos.progress.v1 import lessons_pb2
 from tests.learning.world import CACHE, LESSONS, STORE, TOKEN, World, body
 from tests.support.service_process import serving
@@ -40,6 +41,18 @@ async def test_2_slow_network_a_completion_is_answered_within_the_limit_of_the_c
     assert (done.db_updated, done.cache_updated) == (True, False)
     for replica in (patient, impatient):
         assert (await world.access(ada, course.names[2], done.version, replica)).accessible
+
+
+async def test_a_slow_cache_keeps_no_answer_beyond_the_deadline_of_its_request(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada, course = await world.learner(), await world.course()
+    patient = await world.start(write_seconds_max=60.0)
+    assert (await world.one(world.completion(ada, course.names[0]), patient)).cache_updated
+    monkeypatch.setattr(completions, "ANSWER_SECONDS", 3600.0)  # as if the deadline were near
+    world.proxy.delay_seconds = 1.0
+    done = await world.one(world.completion(ada, course.names[1]), patient)
+    assert (done.db_updated, done.cache_updated) == (True, False)
 
 
 async def test_3_cache_writer_gone_the_database_opens_the_next_lesson(world: World) -> None:

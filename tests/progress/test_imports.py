@@ -108,6 +108,35 @@ bob,PLAYER,1,650,2025-01-01T00:00:00Z
     assert tuple(run) == (summary.sync_run, "progress_to_license", False, "import")
 
 
+async def test_a_level_from_before_a_reset_hides_none_from_after_it(
+    progress: Progress, database: Database, tmp_path: Path
+) -> None:
+    await progress.truth.execute("INSERT INTO learner_statistics (user_id) VALUES ('ann')")
+    await progress.truth.execute(
+        """
+        INSERT INTO progress_resets (user_id, epoch, scope, name, ordered_by, reason, reset_at)
+        VALUES ('ann', 1, 'all', '', 'root', 'a new season', '2025-01-03T00:00:00Z')
+        """
+    )
+    path = written(
+        tmp_path,
+        f"""{HEADER}
+ann,PLAYER,5,30,2025-01-01T00:00:00Z
+ann,PLAYER,2,10,2025-01-05T00:00:00Z
+ann,PLAYER,4,0,2025-01-02T00:00:00Z
+ann,PLAYER,1,0,2025-01-04T00:00:00Z
+""",
+    )
+    summary, notes = await imported(database, path)
+    assert await standings(progress.truth) == {("ann", "PLAYER"): (2, 10)}
+    assert notes == [
+        (2, "REJECTED", "the progress was reset after updatedAt; only its XP is kept"),
+        (4, "REJECTED", "the progress was reset after updatedAt; only its XP is kept"),
+        (5, "MERGED", "line 3 has the higher level 2; the XP of both count"),
+    ]
+    assert (summary.counted, summary.merged, summary.rejected) == (1, 1, 2)
+
+
 async def test_a_dry_run_shows_the_same_report_and_changes_nothing_and_twice_is_once(
     progress: Progress, database: Database, tmp_path: Path
 ) -> None:
@@ -156,19 +185,24 @@ def numbered(rows: Iterable[ProgressRow]) -> list[ProgressRow]:
     ]
 
 
-@given(ROWS, st.randoms(use_true_random=False))
+@given(ROWS, st.sampled_from([None, NOW - timedelta(days=1)]), st.randoms(use_true_random=False))
 @settings(max_examples=300)
 def test_any_order_and_duplication_of_the_same_rows_comes_to_the_same(
-    rows: list[ProgressRow], chance: random.Random
+    rows: list[ProgressRow], reset_at: datetime | None, chance: random.Random
 ) -> None:
     def outcome(rows: list[ProgressRow]) -> Any:
         merged = merge(numbered(rows))
-        assert len(merged.notes) + len(merged.standings) == len(rows)
+        notes = list(merged.notes)
+        levels = {}
+        for each in merged.standings:
+            winner, others = each.settled(reset_at)
+            notes += others
+            if winner is not None:
+                levels[each.user_id, each.specialization] = (winner.level, winner.happened_at)
+        assert len({note.line for note in notes}) + len(levels) == len(rows)
+        assert len(notes) + len(levels) == len(rows)
         return (
-            {
-                (each.user_id, each.specialization): (each.level, each.happened_at)
-                for each in merged.standings
-            },
+            levels,
             Counter((each.user_id, each.operation_id, each.xp) for each in merged.earnings),
         )
 
@@ -343,6 +377,21 @@ async def test_a_file_that_cannot_be_read_is_refused_in_plain_words(
     path = tmp_path / name if content is None else written(tmp_path, content, name)
     with pytest.raises(ImportRefused, match=problem):
         await imported(database, path)
+
+
+async def test_the_report_never_overwrites_the_file(
+    progress_database: ServiceDatabase, progress: Progress, tmp_path: Path
+) -> None:
+    path = written(tmp_path, f"{HEADER}\nann,PLAYER,2,10,2025-01-01T00:00:00Z\n")
+    link = tmp_path / "report.jsonl"
+    link.symlink_to(path)
+    before = path.read_bytes()
+    address = {"HOMEROOM_DATABASE_URL": progress_database.service}
+    arguments = ("import", "--report", str(link), str(path))
+    async with started("progress_service", *arguments, **address) as process:
+        assert await process.ended() == 1
+        assert "is the file itself" in process.log
+    assert path.read_bytes() == before
 
 
 async def test_learners_are_merged_whole_whatever_the_size_of_a_merge(

@@ -199,3 +199,29 @@ async def test_a_license_in_a_specialization_without_progress_brings_a_level_and
     assert await told(progress)
     await progress.tell(completed(ada, "s1", specialization=unknown, closed_at=MIDDAY + timedelta(days=1)))
     assert await standing(progress.truth, ada, unknown) == Standing(10, 2, 2, 2, 0)
+
+
+async def test_an_advance_in_what_the_learner_had_not_begun_at_a_reset_counts(
+    progress: Progress, licenses: Licenses, ladder: str
+) -> None:
+    ada = learner("ada")
+    await licenses.accounts(ada)
+    await licenses._subscriptions.apply_level(ada, ladder, 1, max_level=LEVELS)  # as another program may
+    await progress.truth.execute("INSERT INTO learner_statistics (user_id, epoch) VALUES ($1, 1)", ada)
+    await progress.truth.execute(
+        """
+        INSERT INTO progress_resets (user_id, epoch, scope, name, ordered_by, reason, reset_at)
+        VALUES ($1, 1, 'all', '', 'root', 'a new season', '2025-01-03T00:00:00Z')
+        """,
+        ada,
+    )
+    async with following(progress.database, licenses):
+        await licenses.advance(ada, ladder, 4)
+        await eventually(lambda: licenses.in_step(progress.truth))
+        assert await standing(progress.truth, ada, ladder) == Standing(0, 4, LEVELS, 4, 1)
+        # The license belongs to the epoch from then on, so XP below its level takes nothing from it.
+        await progress.tell(completed(ada, "s1", specialization=ladder, xp=10))
+        await licenses.advance(ada, ladder, 5)
+        await eventually(lambda: licenses.in_step(progress.truth))
+    assert await standing(progress.truth, ada, ladder) == Standing(10, 5, LEVELS, 5, 1)
+    assert await licenses.level(ada, ladder) == 5

@@ -209,6 +209,24 @@ async def test_the_license_is_reset_and_nothing_from_before_raises_it_again(
     assert await standing(progress.truth, ada, player) == Standing(0, 2, 4, 2, 1)
 
 
+async def test_a_license_in_a_specialization_that_the_catalog_lacks_is_reset_too(
+    client: Client, progress: Progress, licenses: Licenses
+) -> None:
+    ada, unknown = learner("ada"), specialization_name("UNKNOWN")
+    await licenses.accounts(ada)
+    await licenses._subscriptions.apply_level(ada, unknown, 1, max_level=5)  # as another program may
+    async with following(progress.database, licenses):
+        await licenses.advance(ada, unknown, 3)
+        await eventually(lambda: licenses.in_step(progress.truth))
+        await reset(client, ada, specialization=unknown)
+        await eventually(lambda: licenses.in_step(progress.truth))
+        assert await standing(progress.truth, ada, unknown) == Standing(0, 1, 3, 0, 1)
+        assert await licenses.level(ada, unknown) == 1
+        await licenses.advance(ada, unknown, 2)
+        await eventually(lambda: licenses.in_step(progress.truth))
+    assert await standing(progress.truth, ada, unknown) == Standing(0, 2, 2, 2, 1)
+
+
 async def test_a_level_order_from_before_the_reset_that_is_delivered_twice_raises_nothing(
     client: Client, progress: Progress, licenses: Licenses, player: str
 ) -> None:

@@ -107,6 +107,26 @@ async def test_an_order_that_dies_half_way_is_finished_under_its_key(
     ]
 
 
+async def test_a_level_up_between_two_sendings_of_a_change_reaches_the_license_too(
+    stores: TwoStores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stores.add_accounts(["ann"])
+    await stores.plant_progress([("ann", "PLAYER", 3)])
+    run_id = await stores.first.begin()
+    with monkeypatch.context() as patched:
+
+        async def dying(*_: Any, **__: Any) -> None:
+            raise ServiceError(Reason.UNAVAILABLE)
+
+        patched.setattr("progress_service.store.sync_changes.SyncChangeStore.end", dying)
+        await stores.first.runs.work()
+    assert await stores.license_levels() == {("ann", "PLAYER"): 3}
+    await stores.progress.execute("UPDATE specialization_progress SET level = 4")
+    await stores.end_pauses()
+    await stores.first.work_until_idle()
+    assert told(await stores.first.changes_of(run_id)) == [("ann", "APPLIED", (4, 3), (4, 4))]
+
+
 async def test_a_locked_learner_delays_no_other_and_is_done_later(stores: TwoStores) -> None:
     await stores.add_accounts(["ann", "bob"])
     await stores.plant_licenses([("ann", "PLAYER", 2), ("bob", "PLAYER", 2)])
