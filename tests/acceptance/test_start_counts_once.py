@@ -131,7 +131,7 @@ async def test_a_completed_session_spends_its_unit_and_is_counted_once(http, lea
     assert completions[0].body["state"] == "COMPLETED"
     assert completions[0].body["score"] == 1.0
     again = await http.send("POST", f"/v1/sessions/{session}:complete", user=learner, key="again", json={})
-    assert (again.status, again.body["reason"]) == (409, "ILLEGAL_TRANSITION")
+    assert (again.status, again.body) == (200, completions[0].body)
 
     async def spent():
         tests = (await http.entitlements(learner))["tests"]
@@ -157,7 +157,7 @@ async def test_abandoning_an_unanswered_session_gives_the_unit_back(http, learne
 
     await eventually(given_back)
     fresh = await http.start(learner, test_id, key="s2")
-    assert (fresh.status, fresh.body["attempt"]) == (201, 2)
+    assert (fresh.status, fresh.body["attempt"]) == (201, 1), "the one that was abandoned used no attempt"
 
 
 async def test_a_response_can_be_read_at_once(http, learner, test_id):
