@@ -71,8 +71,12 @@ class RowType:
         self._objects = tuple(place for place, (_, kind) in enumerate(pairs) if kind.strip() == "jsonb")
 
     def unnest(self, parameter: int) -> str:
-        """The rows of a parameter of a statement, as a table."""
-        return f"unnest(${parameter}::{self.name}[])"
+        """The rows of a parameter of a statement, as a table.
+
+        The subquery hides the length of the array from the planner. Otherwise a short array looks cheaper than
+        the generic plan, and PostgreSQL plans the statement again in each execution: 0.1 ms for a start.
+        """
+        return f"unnest((SELECT ${parameter}::{self.name}[]))"
 
     def values(self, rows: Iterable[Any]) -> list[Sequence[object]]:
         """The parameter: the fields of these rows, in the order of the type."""
