@@ -73,8 +73,8 @@ class RowType:
     def unnest(self, parameter: int) -> str:
         """The rows of a parameter of a statement, as a table.
 
-        The subquery hides the length of the array from the planner. Otherwise a short array looks cheaper than
-        the generic plan, and PostgreSQL plans the statement again in each execution: 0.1 ms for a start.
+        The subquery hides the length of the array from the planner. Otherwise a short array looks cheaper
+        than the generic plan, and PostgreSQL plans the statement in each execution: 0.1 ms for a start.
         """
         return f"unnest((SELECT ${parameter}::{self.name}[]))"
 
