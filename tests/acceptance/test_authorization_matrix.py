@@ -65,8 +65,8 @@ async def school(http: HttpClient) -> School:
     await http.put_test(test, questions=1)
     started = await http.start(owner, test, key="k1")
     assert started.status == 201
-    values = {"userId": owner, "sessionId": started.body["sessionId"], "testId": test, "planId": unique("plan")}
-    return School(http, owner, other, test, values)
+    values = {"userId": owner, "sessionId": started.body["sessionId"], "testId": test}
+    return School(http, owner, other, test, values | {"planId": unique("plan")})
 
 
 def variables(route: Route) -> list[str]:

@@ -65,7 +65,8 @@ async def test_times_and_numbers_out_of_range_move_to_the_nearest_bound(
     )
     assert [tuple(plan) for plan in plans] == [(None, 1_000_000), (1_000_000, 5)]
     levels = await connection.fetch(
-        "SELECT DISTINCT licenses.level, licenses.max_level, licenses.epoch, to_level, license_changes.max_level"
+        "SELECT DISTINCT licenses.level, licenses.max_level, licenses.epoch, to_level,"
+        "       license_changes.max_level"
         "  FROM licenses JOIN license_changes USING (user_id)"
     )
     assert [tuple(row) for row in levels] == [(10_000, 10_000, 1_000_000_000, 10_000, 10_000)]
