@@ -69,7 +69,7 @@ async def orders(truth: Connection, user_id: str) -> list[LicenseOrder]:
         "SELECT payload FROM outbox WHERE user_id = $1 AND topic = $2", user_id, LICENSE_TOPIC
     )
     found = [LicenseOrder.parse(row["payload"]) for row in rows]
-    return sorted(found, key=lambda order: (order.specialization, order.epoch, order.level))
+    return sorted(found, key=lambda order: (order.specialization, order.epoch, order.level, order.max_level))
 
 
 async def achievements(truth: Connection, user_id: str) -> set[str]:
