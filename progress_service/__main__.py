@@ -30,6 +30,7 @@ from progress_service.operations.catalog_changes import LevelRaising
 from progress_service.operations.comparison import StoreComparison
 from progress_service.operations.completions import CompletionOperations
 from progress_service.operations.courses import CourseOperations
+from progress_service.operations.diagnosis import REPAIRS, checks
 from progress_service.operations.enrollments import EnrollmentOperations
 from progress_service.operations.import_progress import ProgressImport, Progressing
 from progress_service.operations.license_following import LicenseFollowing
@@ -279,6 +280,9 @@ async def serve(shutdown: Shutdown) -> None:
                 wake_relay=relay.wake,
                 metrics=process.metrics,
                 tokens=tokens,
+            ),
+            *service.add_diagnostics(
+                checks=checks(database), repairs=REPAIRS, tokens=tokens, at_change=relay.wake
             ),
         ]
     )

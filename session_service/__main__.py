@@ -25,6 +25,7 @@ from session_service.operations.answer_hashing import OWASP_COST, AnswerHashing,
 from session_service.operations.change_sessions import SessionActions
 from session_service.operations.check_identity import IdentityChecks
 from session_service.operations.create_sessions import SessionStarts
+from session_service.operations.diagnosis import REPAIRS, checks
 from session_service.operations.hold_resolution import HoldResolver
 from session_service.operations.manage_tests import CatalogAdministration
 from session_service.operations.placing import HoldPlacing
@@ -71,12 +72,13 @@ async def serve(shutdown: Shutdown) -> None:
     service = await Service.begin(SERVICE, config=config, migrations=MIGRATIONS, shutdown=shutdown)
     to_subscription = service.process.upstream("subscription_service", config.subscription_target)
     to_progress = service.process.upstream("progress_service", config.progress_target)
+    tokens = PageTokens(secret=service.process.token)
     parts = assemble(
         database=service.database,
         subscription=SubscriptionClient(upstream=to_subscription),
         progress=ProgressClient(upstream=to_progress),
         metrics=service.process.metrics,
-        tokens=PageTokens(secret=service.process.token),
+        tokens=tokens,
         hold_age_seconds=config.janitor_hold_age_seconds,
         secret=service.process.token,
         identity_rules=IdentityRules(
@@ -96,7 +98,14 @@ async def serve(shutdown: Shutdown) -> None:
         hold_interval_seconds=config.janitor_interval_seconds,
         sweep_interval_seconds=config.session_sweep_interval_seconds,
     )
-    await service.listen(parts.handlers)
+    await service.listen(
+        [
+            *parts.handlers,
+            *service.add_diagnostics(
+                checks=checks(service.database), repairs=REPAIRS, tokens=tokens, at_change=parts.relay.wake
+            ),
+        ]
+    )
     await shutdown.wait()
 
 

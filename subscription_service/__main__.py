@@ -18,6 +18,7 @@ from chassis.rpc.servicing import Handler
 from subscription_service.config import Config
 from subscription_service.operations.accounts import AccountOperations
 from subscription_service.operations.credits import CreditOperations
+from subscription_service.operations.diagnosis import REPAIRS, checks
 from subscription_service.operations.entitlements import EntitlementOperations
 from subscription_service.operations.holds import HoldOperations
 from subscription_service.operations.license_feed import LicenseFeed
@@ -58,7 +59,13 @@ async def serve(shutdown: Shutdown) -> None:
         interval_seconds=LISTEN_AGAIN_SECONDS,
         cancel_at_stop=True,
     )
-    await service.listen(handlers(service.database, feed, tokens=PageTokens(secret=service.process.token)))
+    tokens = PageTokens(secret=service.process.token)
+    await service.listen(
+        [
+            *handlers(service.database, feed, tokens=tokens),
+            *service.add_diagnostics(checks=checks(service.database), repairs=REPAIRS, tokens=tokens),
+        ]
+    )
     await shutdown.wait()
 
 

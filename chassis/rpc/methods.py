@@ -68,6 +68,7 @@ class Method:
     etag: str
     if_match: str
     token_in_body: str
+    owner_in_path: str
 
     @property
     def internal(self) -> bool:
@@ -134,6 +135,7 @@ def _method(descriptor: MethodDescriptor) -> Method:
         etag=policy.etag,
         if_match=policy.if_match,
         token_in_body=policy.token_in_body,
+        owner_in_path=policy.owner_in_path,
     )
 
 
