@@ -6,6 +6,8 @@ import importlib
 from collections.abc import Collection
 from pathlib import Path
 
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
 import protos
 from chassis.rpc.methods import Method, methods_of
 
@@ -48,3 +50,9 @@ def service_names() -> list[str]:
             module = importlib.import_module(f"{protos.__name__}.{package}.v1.{path.stem}")
             services += [service.full_name for service in module.DESCRIPTOR.services_by_name.values()]
     return [service for service in services if service not in _INTERNAL_SERVICES]
+
+
+def is_single_string(message: Descriptor, name: str) -> bool:
+    """Whether a message has this field, and it is one string."""
+    field = message.fields_by_name.get(name)
+    return field is not None and field.type == FieldDescriptor.TYPE_STRING and not field.is_repeated

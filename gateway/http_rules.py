@@ -80,8 +80,8 @@ def rules_of(method: Method) -> Iterator[HttpRule]:
     extension = cast("Any", annotations_pb2).http
     if not options.HasExtension(extension):
         raise ContractError(f"{method.path} is public but has no google.api.http option")
-    if method.server_streaming or method.descriptor.client_streaming:
-        raise ContractError(f"{method.path} streams, so it cannot be served over HTTP")
+    if method.descriptor.client_streaming:
+        raise ContractError(f"{method.path} takes a stream, so it cannot be served over HTTP")
     main = options.Extensions[extension]
     for rule in (main, *main.additional_bindings):
         yield _http_rule(method, rule)

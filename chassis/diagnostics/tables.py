@@ -104,7 +104,8 @@ class Table:
             as_rows(before),
             as_rows(after),
         )
-        return orjson.loads(updated)  # type: ignore[no-any-return]
+        kept: dict[str, Any] = orjson.loads(updated)
+        return kept
 
     @property
     def _quoted(self) -> str:

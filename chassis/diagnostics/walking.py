@@ -73,6 +73,7 @@ class CheckWalk:
                 self._seconds += time.monotonic() - began
                 if _is_too_long(error) and self._rows > STEP_ROWS_MIN:
                     self._rows = max(self._rows // 4, STEP_ROWS_MIN)
+                    yield [], self._progress(done=False)
                     continue
                 yield [], self._progress(done=True, problem=_problem(self.check, error))
                 return
