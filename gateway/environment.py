@@ -37,7 +37,7 @@ async def look_usable(probe: Probe) -> list[Seen]:
 
 
 async def look_protected(probe: Probe) -> list[Seen]:
-    path = Path(_jwks(probe.environment)).absolute()
+    path = Path(_jwks(probe.environment))
     found = []
     for each, who in ((path, "the file"), (path.parent, "its folder")):
         mode = each.stat().st_mode

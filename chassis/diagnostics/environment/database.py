@@ -46,19 +46,19 @@ async def look_round_trip(probe: Probe) -> list[Seen]:
         began = time.perf_counter()
         await probe.row("SELECT 1 AS one")
         taken.append((time.perf_counter() - began) * 1000)
-    median = sorted(taken)[ROUND_TRIPS // 2]
+    fastest = min(taken)  # the others show how busy this process is
     limits = probe.limits
     severity = Severity.INFO
-    if median > limits.round_trip_ms_high:
+    if fastest > limits.round_trip_ms_high:
         severity = Severity.HIGH
-    elif median > limits.round_trip_ms_medium:
+    elif fastest > limits.round_trip_ms_medium:
         severity = Severity.MEDIUM
     return [
         Seen(
             severity,
-            f"a round trip takes {median:.1f} ms",
+            f"a round trip takes {fastest:.1f} ms",
             f"at most {limits.round_trip_ms_medium:g} ms",
-            evidence={"median_ms": f"{median:.2f}", "longest_ms": f"{max(taken):.2f}"},
+            evidence={"fastest_ms": f"{fastest:.2f}", "slowest_ms": f"{max(taken):.2f}"},
         )
     ]
 

@@ -26,8 +26,8 @@ _TABLES = """
 """
 _SEQUENCES = """
     SELECT relname FROM pg_class
-    WHERE relnamespace = current_schema()::regnamespace AND relkind = 'S'
-        AND NOT has_sequence_privilege(oid, 'USAGE')
+    WHERE relnamespace = current_schema()::regnamespace
+        AND CASE WHEN relkind = 'S' THEN NOT has_sequence_privilege(oid, 'USAGE') ELSE false END
     ORDER BY relname
 """
 _TOO_MUCH = (

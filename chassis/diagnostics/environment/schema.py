@@ -47,6 +47,10 @@ _INDEXES = """
     JOIN pg_class AS tab ON tab.oid = ind.indrelid
     WHERE rel.relnamespace = current_schema()::regnamespace AND tab.relkind IN ('r', 'p')
 """
+_TABLES = """
+    SELECT relname AS name FROM pg_class
+    WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p', 'c')
+"""
 _STATEMENTS = {COLUMN: _COLUMNS, CONSTRAINT: _CONSTRAINTS, INDEX: _INDEXES}
 _NOT_VALIDATED = re.compile(r" NOT VALID$")
 
@@ -63,11 +67,7 @@ class SchemaObject(NamedTuple):
 
     @property
     def table(self) -> str:
-        return self.name.partition(".")[0]
-
-    @property
-    def own_name(self) -> str:
-        return self.name.partition(".")[2]
+        return _table(self.name)
 
 
 class ExpectedSchema(NamedTuple):
@@ -157,35 +157,45 @@ async def _look(probe: Probe, kind: str) -> list[Seen]:
         return []
 
     async def work(connection: Any) -> Any:
-        if any(await differences(connection, probe.environment.migrations)):
+        other = await differences(connection, probe.environment.migrations)
+        if other.missing or other.newer:
             return None
-        return await read_objects(connection.fetch, kind), await read_major(connection.fetch)
+        return (
+            await read_objects(connection.fetch, kind),
+            {row["name"] for row in await connection.fetch(_TABLES)},
+            await read_major(connection.fetch),
+        )
 
     answer = await probe.ask(work)
     if answer is None:
         return [
             Seen(Severity.INFO, f"the {_plural(kind)} were not compared: the database has other migrations")
         ]
-    found, major = answer
+    found, there, major = answer
     expected = expected_schema(path)
     wanted = expected.objects[kind]
     backed = set(expected.objects[CONSTRAINT]) if kind == INDEX else set()
-    tables = {name.partition(".")[0] for name in expected.objects[COLUMN]}
-    present = {each.name: each for each in found}
+    tables = {_table(name) for name in expected.objects[COLUMN]}
+    present = {each.name for each in found}
     return [
-        *_missing(kind, wanted, present, backed),
+        *(_missing_tables(tables - there) if kind == COLUMN else ()),
+        *_missing(kind, {name: wanted[name] for name in wanted if _table(name) in there}, present | backed),
         *_faulty(kind, wanted, found),
         *(_different(kind, wanted, found) if major == expected.major else ()),
         *_unknown(kind, wanted, (each for each in found if each.table in tables)),
     ]
 
 
-def _missing(
-    kind: str, wanted: Mapping[str, str], present: Mapping[str, SchemaObject], backed: set[str]
-) -> Iterable[Seen]:
+def _missing_tables(names: Iterable[str]) -> Iterable[Seen]:
+    """A table that is missing is told once, and its columns, constraints and indexes are not."""
+    for name in sorted(names):
+        yield Seen(Severity.CRITICAL, f"table {name} is missing", "", {"table": name})
+
+
+def _missing(kind: str, wanted: Mapping[str, str], present: set[str]) -> Iterable[Seen]:
     """An index that belongs to a constraint is missing with it, and is not told twice."""
     for name, definition in wanted.items():
-        if name not in present and name not in backed:
+        if name not in present:
             severity = _severity(kind, definition)
             yield Seen(severity, f"{kind} {name} is missing", definition, _row(kind, name))
 
@@ -226,6 +236,10 @@ def _severity(kind: str, definition: str) -> Severity:
     if kind == COLUMN or "UNIQUE" in definition or "PRIMARY KEY" in definition:
         return Severity.CRITICAL
     return Severity.HIGH if kind == CONSTRAINT else Severity.MEDIUM
+
+
+def _table(name: str) -> str:
+    return name.partition(".")[0]
 
 
 def _row(kind: str, name: str) -> dict[str, str]:
