@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from homeroom.commands.demo import demo
+from homeroom.commands.diagnose import diagnose
 from homeroom.commands.export_questions import export_questions
 from homeroom.commands.import_progress import import_progress
 from homeroom.commands.import_questions import import_questions
@@ -20,7 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (up, status, token, seed, demo):
+for command in (up, status, diagnose, token, seed, demo):
     app.command()(command)
 
 imports = typer.Typer(name="import", help="Bring files into a Homeroom.", no_args_is_help=True)

@@ -1,4 +1,4 @@
-"""`python -m progress_service [run|migrate|import]`: the only place where the parts of the service meet."""
+"""`python -m progress_service [run|migrate|diagnose|import]`: the only place where its parts meet."""
 
 from __future__ import annotations
 
@@ -300,4 +300,12 @@ def assemble_import(database: Database, tell: Callable[[Progressing], object]) -
 if __name__ == "__main__":
     if sys.argv[1:2] == ["import"]:
         sys.exit(import_command.main(sys.argv[2:], assemble=assemble_import, migrations=MIGRATIONS))
-    sys.exit(run_command(SERVICE, purpose="What a learner has achieved.", serve=serve, migrations=MIGRATIONS))
+    sys.exit(
+        run_command(
+            SERVICE,
+            purpose="What a learner has achieved.",
+            serve=serve,
+            migrations=MIGRATIONS,
+            config=Config,
+        )
+    )

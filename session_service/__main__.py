@@ -1,4 +1,4 @@
-"""`python -m session_service [run|migrate]`: the only place where the parts of the service meet."""
+"""`python -m session_service [run|migrate|diagnose]`: the only place where its parts meet."""
 
 from __future__ import annotations
 
@@ -47,6 +47,7 @@ from session_service.store.catalog import CatalogStore
 from session_service.store.changes import ChangeStore
 from session_service.store.editions import EditionCache
 from session_service.store.enrollments import EnrollmentStore
+from session_service.store.environment import ENVIRONMENT_CHECKS
 from session_service.store.holds import HoldStore
 from session_service.store.identity import IdentityStore
 from session_service.store.presence import PresenceStore
@@ -261,4 +262,13 @@ def _job(step: Callable[[], Awaitable[object]]) -> Run:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(SERVICE, purpose="Tests, sessions and answers.", serve=serve, migrations=MIGRATIONS))
+    sys.exit(
+        run_command(
+            SERVICE,
+            purpose="Tests, sessions and answers.",
+            serve=serve,
+            migrations=MIGRATIONS,
+            config=Config,
+            checks=ENVIRONMENT_CHECKS,
+        )
+    )

@@ -1,4 +1,4 @@
-"""`python -m subscription_service [run|migrate]`: the only place where the parts of the service meet."""
+"""`python -m subscription_service [run|migrate|diagnose]`: the only place where its parts meet."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from subscription_service.store.accounts import AccountStore
 from subscription_service.store.clock import PinnedTime, database_time
 from subscription_service.store.credits import CreditStore
 from subscription_service.store.entitlements import EntitlementStore
+from subscription_service.store.environment import ENVIRONMENT_CHECKS
 from subscription_service.store.holds import HoldStore
 from subscription_service.store.license_notifications import listen_until_lost
 from subscription_service.store.license_reads import LicenseReader, raise_feed_origin
@@ -118,5 +119,12 @@ def handlers(
 
 if __name__ == "__main__":
     sys.exit(
-        run_command(SERVICE, purpose="What a learner is entitled to.", serve=serve, migrations=MIGRATIONS)
+        run_command(
+            SERVICE,
+            purpose="What a learner is entitled to.",
+            serve=serve,
+            migrations=MIGRATIONS,
+            config=Config,
+            checks=ENVIRONMENT_CHECKS,
+        )
     )

@@ -18,6 +18,7 @@ from typing import NoReturn
 import chassis.postgres.migrations
 from chassis.diagnostics import servicer as diagnostics_servicer
 from chassis.diagnostics.checks import Check
+from chassis.diagnostics.environment import EnvironmentCheck
 from chassis.diagnostics.operations import Diagnostics
 from chassis.diagnostics.repairs import Repair
 from chassis.diagnostics.schedule import CheckSchedule
@@ -27,6 +28,7 @@ from chassis.postgres.idempotency import purge_keys
 from chassis.postgres.migrations import MigrationError, SchemaMismatch
 from chassis.postgres.relay import Relay
 from chassis.process.config import ConfigError, MigrationConfig, ServiceConfig, load
+from chassis.process.diagnose import run_diagnosis
 from chassis.process.lifecycle import Shutdown, StartError, run
 from chassis.process.process import Process
 from chassis.process.version import version
@@ -168,8 +170,13 @@ def run_command(
     purpose: str,
     serve: Callable[[Shutdown], Awaitable[None]],
     migrations: Mapping[str, Path],
+    config: type[ServiceConfig] = ServiceConfig,
+    checks: Sequence[EnvironmentCheck] = (),
 ) -> NoReturn:
-    """Carry out the command line, `run` or `migrate`, and end the process."""
+    """Carry out the command line, `run`, `migrate` or `diagnose`, and end the process.
+
+    `diagnose` needs the class of the configuration, and has the service's own checks of its environment.
+    """
 
     async def migrate(_shutdown: Shutdown) -> None:
         config = load(MigrationConfig, os.environ)
@@ -187,8 +194,11 @@ def run_command(
         log.info("migrated", applied=[str(migration) for migration in applied])
 
     parser = argparse.ArgumentParser(prog=f"python -m {name}", description=purpose)
-    parser.add_argument("command", nargs="?", choices=("run", "migrate"), default="run")
-    run(migrate if parser.parse_args().command == "migrate" else serve, name=name)
+    parser.add_argument("command", nargs="?", choices=("run", "migrate", "diagnose"), default="run")
+    command = parser.parse_args().command
+    if command == "diagnose":
+        run_diagnosis(name, config, migrations=migrations, checks=checks)
+    run(migrate if command == "migrate" else serve, name=name)
 
 
 async def _open_database(name: str, config: ServiceConfig, shutdown: Shutdown) -> Database:
