@@ -9,6 +9,7 @@ from homeroom.commands.diagnose import diagnose
 from homeroom.commands.export_questions import export_questions
 from homeroom.commands.import_progress import import_progress
 from homeroom.commands.import_questions import import_questions
+from homeroom.commands.repair import repairs
 from homeroom.commands.seed import seed
 from homeroom.commands.status import status
 from homeroom.commands.token import token
@@ -32,3 +33,5 @@ app.add_typer(imports)
 exports = typer.Typer(name="export", help="Write what a Homeroom has into files.", no_args_is_help=True)
 exports.command("questions")(export_questions)
 app.add_typer(exports)
+
+app.add_typer(repairs)

@@ -282,7 +282,11 @@ async def serve(shutdown: Shutdown) -> None:
                 tokens=tokens,
             ),
             *service.add_diagnostics(
-                checks=checks(database), repairs=REPAIRS, tokens=tokens, at_change=relay.wake
+                checks=checks(database),
+                repairs=REPAIRS,
+                environment_checks=(),
+                tokens=tokens,
+                at_change=relay.wake,
             ),
         ]
     )

@@ -103,7 +103,11 @@ async def serve(shutdown: Shutdown) -> None:
         [
             *parts.handlers,
             *service.add_diagnostics(
-                checks=checks(service.database), repairs=REPAIRS, tokens=tokens, at_change=parts.relay.wake
+                checks=checks(service.database),
+                repairs=REPAIRS,
+                environment_checks=ENVIRONMENT_CHECKS,
+                tokens=tokens,
+                at_change=parts.relay.wake,
             ),
         ]
     )

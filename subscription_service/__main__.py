@@ -64,7 +64,12 @@ async def serve(shutdown: Shutdown) -> None:
     await service.listen(
         [
             *handlers(service.database, feed, tokens=tokens),
-            *service.add_diagnostics(checks=checks(service.database), repairs=REPAIRS, tokens=tokens),
+            *service.add_diagnostics(
+                checks=checks(service.database),
+                repairs=REPAIRS,
+                environment_checks=ENVIRONMENT_CHECKS,
+                tokens=tokens,
+            ),
         ]
     )
     await shutdown.wait()
