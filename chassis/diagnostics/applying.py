@@ -198,6 +198,7 @@ class Applying:
         await connection.execute("SAVEPOINT unit")
         try:
             changed: list[dict[str, object]] = []
+            await self._lock(connection, rows)
             for row in rows:
                 refusal = await self._change(connection, way.change_of(row.change), row, changed)
                 if refusal:
@@ -214,6 +215,16 @@ class Applying:
             return _all(rows, way.failed, str(problem))
         await connection.execute("RELEASE SAVEPOINT unit")
         return _all(rows, way.done, "")
+
+    async def _lock(self, connection: Connection, rows: Sequence[PlannedRow]) -> None:
+        """Keep the service's operations away from the learners of a unit, where a repair asks for it."""
+        locks = {
+            (row.change.user_id, repair.lock)
+            for row in rows
+            if (repair := self._repairs.get(row.repair_id)) is not None and repair.lock
+        }
+        for user_id, lock in sorted(locks):
+            await connection.execute(lock, user_id)
 
     async def _change(
         self, connection: Connection, change: RowChange, row: PlannedRow, changed: list[dict[str, object]]
