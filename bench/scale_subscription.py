@@ -29,7 +29,7 @@ from rich.table import Table
 import chassis.postgres.migrations
 from bench.scale.costs import AFTER_A_CHECKPOINT, BATCH, BETWEEN_CHECKPOINTS, Bench, Measurement
 from bench.scale.plans import WatchedDatabase, explain, scans_of_whole_tables
-from bench.scale.population import add_accounts, add_holds, warm_up
+from bench.scale.subscription_population import add_accounts, add_holds, warm_up
 from chassis.rpc.paging import PageTokens
 from homeroom.embedded.postgres import SETTINGS, Cluster
 from homeroom.embedded.provisioning import provision

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from google.protobuf.message import Message
 
-from bench.scale.population import METHOD, learner
+from bench.scale.subscription_population import METHOD, learner
 from chassis.batch import Item, Reply
 from chassis.context import service_context
 from chassis.postgres import Connection

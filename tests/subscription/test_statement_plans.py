@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from bench.scale.plans import WatchedDatabase, explain, scans_of_whole_tables
-from bench.scale.population import add_accounts, add_holds, learner
+from bench.scale.subscription_population import add_accounts, add_holds, learner
 from chassis.postgres import Connection
 from homeroom.embedded.provisioning import ServiceDatabase
 from protos.subscription.v1 import accounts_pb2, holds_pb2
