@@ -348,8 +348,8 @@ _ADD_SESSIONS = f"""
     )
     INSERT INTO sessions
            (user_id, session_id, hold_id, test_id, revision, attempt, state, title, kind, difficulty,
-            metadata, total, answered, solved, answers_given, answers_correct, version, started_at, deadline_at,
-            last_answer_at, submitted_at, closed_at, close_reason, score, passed, paused_seconds,
+            metadata, total, answered, solved, answers_given, answers_correct, version, started_at,
+            deadline_at, last_answer_at, submitted_at, closed_at, close_reason, score, passed, paused_seconds,
             engaged_seconds, drawn, heartbeat_seq, seen_at, lease_check_at, start_request_id, attempts_before)
     SELECT user_id, session_id, pg_temp.id_at(started_at, -number - 1), test_id, 1, turn / {TESTS} + 1,
            state,
