@@ -59,7 +59,7 @@ async def back_up(
         BackupError: the folder is not empty, a database is missing or cannot be dumped.
         OSError: the folder cannot be written.
     """
-    cluster = cluster_of(data)
+    cluster = cluster_of(data, data.secrets())
     made_at = datetime.now(UTC)
     with _draft(folder) as draft:
         async with AsyncExitStack() as open_until_dumped:

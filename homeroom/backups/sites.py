@@ -41,7 +41,7 @@ async def quiet(
                 await end_leftover(
                     data.lock(service.package), signal.SIGTERM, grace_seconds=_STOP_SECONDS_MAX
                 )
-            cluster = cluster_of(data)
+            cluster = cluster_of(data, data.secrets())
             try:
                 await cluster.start()
                 yield cluster
@@ -53,7 +53,7 @@ async def quiet(
         for package in packages:
             await end_leftover(data.lock(package), signal.SIGTERM, grace_seconds=_STOP_SECONDS_MAX)
         say(f"{', '.join(packages)} stopped")
-        yield cluster_of(data)
+        yield cluster_of(data, data.secrets())
     for package in packages:
         await _until_ready(stack, package)
     say(f"{', '.join(packages)} ready again")

@@ -54,6 +54,6 @@ def _address(directory: DataDirectory) -> str:
     """The database of the stack that runs on this folder, as its service role."""
     running_or_fail(directory)
     database = PROGRESS.database or ""
-    return service_database(
-        cluster_of(directory), directory.secrets(), database=database, service=database
-    ).service
+    secrets = directory.secrets()
+    cluster = cluster_of(directory, secrets)
+    return service_database(cluster, secrets, database=database, service=database).service

@@ -85,7 +85,7 @@ def discard(
 
 
 async def _discard(data: DataDirectory, name: str | None) -> list[str]:
-    admin = await asyncpg.connect(cluster_of(data).dsn("postgres"))
+    admin = await asyncpg.connect(cluster_of(data, data.secrets()).dsn("postgres"))
     try:
         if name is None:
             return await swapping.list_kept(admin)
