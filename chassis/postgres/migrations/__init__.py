@@ -33,6 +33,8 @@ RETRY_SECONDS_MAX = 2.0
 
 _ADVISORY_LOCK = 0x486F6D65726F6F6D  # "Homeroom": any number, the same in every release
 _FILE_NAME = re.compile(r"(?P<version>\d{3})_(?P<name>[a-z0-9]+(?:_[a-z0-9]+)+)\.sql")
+SET_ASIDE = " (set aside)"
+"""What an operator adds to a component to go back to a version that serves on no newer schema."""
 _NEEDS = re.compile(r"-- needs: (?P<version>\d{3})\n")
 _LEDGER = """
     CREATE TABLE IF NOT EXISTS schema_migrations (
@@ -225,6 +227,11 @@ def _refuse_contradictions(
     newer = []
     for key, row in sorted(recorded.items()):
         component, version = key
+        if component.removesuffix(SET_ASIDE) in latest and component.endswith(SET_ASIDE):
+            raise error(
+                f"{component} {version:03d}_{row['name']} was set aside for an older version: put it back as "
+                "docs/operations/rollback.md says"
+            )
         if component not in latest:
             continue  # the component belongs to another program in the same database
         label = f"{component} {version:03d}_{row['name']}"
