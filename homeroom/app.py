@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import typer
 
+from homeroom.commands.backup import backup
 from homeroom.commands.demo import demo
 from homeroom.commands.diagnose import diagnose
 from homeroom.commands.export_questions import export_questions
 from homeroom.commands.import_progress import import_progress
 from homeroom.commands.import_questions import import_questions
 from homeroom.commands.repair import repairs
+from homeroom.commands.restore import discard, restore
 from homeroom.commands.seed import seed
 from homeroom.commands.status import status
 from homeroom.commands.token import token
@@ -23,6 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (up, status, diagnose, token, seed, demo):
+for command in (up, status, token, seed, demo, backup, restore, discard):
     app.command()(command)
 
 imports = typer.Typer(name="import", help="Bring files into a Homeroom.", no_args_is_help=True)
