@@ -47,6 +47,7 @@ from progress_service.servicer import (
     courses,
     lessons,
     resets,
+    result_checks,
     specializations,
     statistics,
     sync,
@@ -63,6 +64,7 @@ from progress_service.store.level_reads import LevelReader
 from progress_service.store.license_feed import LicenseFeedStore
 from progress_service.store.modules import ModuleStore
 from progress_service.store.resets import ResetStore
+from progress_service.store.result_checks import ResultCheckStore
 from progress_service.store.results import ResultStore
 from progress_service.store.specializations import SpecializationStore
 from progress_service.store.standings import StandingReader, StandingStore
@@ -92,7 +94,7 @@ class Wakes:
 
 def handlers(*, database: Database, wakes: Wakes, tokens: PageTokens, metrics: Metrics) -> list[Handler]:
     """All methods of the service, over this database."""
-    catalog = SpecializationStore(database)
+    catalog, stored_results = SpecializationStore(database), ResultCheckStore(database)
     return [
         *statistics.handlers(
             results=ResultOperations(store=ResultStore(database), wake_relay=wakes.relay, metrics=metrics),
@@ -106,6 +108,9 @@ def handlers(*, database: Database, wakes: Wakes, tokens: PageTokens, metrics: M
         ),
         *resets.handlers(operations=ResetOperations(store=ResetStore(database), wake_relay=wakes.relay)),
         *achievements.handlers(list_achievements=AchievementStore(database).list_achievements, tokens=tokens),
+        *result_checks.handlers(
+            find_results=stored_results.find_results, list_results=stored_results.list_results, tokens=tokens
+        ),
     ]
 
 

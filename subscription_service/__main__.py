@@ -25,13 +25,14 @@ from subscription_service.operations.license_feed import LicenseFeed
 from subscription_service.operations.licenses import LicenseOperations
 from subscription_service.operations.plans import PlanOperations
 from subscription_service.operations.subscriptions import SubscriptionOperations
-from subscription_service.servicer import accounts, holds, license_levels, licenses, plans
+from subscription_service.servicer import accounts, hold_checks, holds, license_levels, licenses, plans
 from subscription_service.servicer import credits as credit_servicer
 from subscription_service.store.accounts import AccountStore
 from subscription_service.store.clock import PinnedTime, database_time
 from subscription_service.store.credits import CreditStore
 from subscription_service.store.entitlements import EntitlementStore
 from subscription_service.store.environment import ENVIRONMENT_CHECKS
+from subscription_service.store.hold_checks import HoldCheckStore
 from subscription_service.store.holds import HoldStore
 from subscription_service.store.license_notifications import listen_until_lost
 from subscription_service.store.license_reads import LicenseReader, raise_feed_origin
@@ -107,6 +108,7 @@ def handlers(
             list_open_holds=hold_store.list_open_holds,
             tokens=tokens,
         ),
+        *hold_checks.handlers(find_holds=HoldCheckStore(database=database).find_holds),
         *credit_servicer.handlers(
             operations=CreditOperations(
                 store=CreditStore(database=database, pinned_time=pinned_time),
