@@ -12,6 +12,9 @@ from chassis.rpc.methods import Method, methods_of
 
 _INTERNAL_PACKAGES = frozenset({"chassis"})  # for calls between Homeroom's processes only
 
+# The package of the methods that the gateway itself answers.
+OWN = "gateway"
+
 
 class ContractError(Exception):
     """The .proto files have something that cannot be served, so the gateway does not start."""

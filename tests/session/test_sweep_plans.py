@@ -1,4 +1,4 @@
-"""Each sweep, each heartbeat and each look for changes finds its rows through an index, however many sessions there are."""
+"""Sweeps, heartbeats and looks for changes find their rows through an index, however many there are."""
 
 from __future__ import annotations
 
