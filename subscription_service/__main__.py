@@ -26,6 +26,7 @@ from subscription_service.operations.licenses import LicenseOperations
 from subscription_service.operations.plans import PlanOperations
 from subscription_service.operations.subscriptions import SubscriptionOperations
 from subscription_service.servicer import accounts, hold_checks, holds, license_levels, licenses, plans
+from subscription_service.servicer import accounts, changes, holds, license_levels, licenses, plans
 from subscription_service.servicer import credits as credit_servicer
 from subscription_service.store.accounts import AccountStore
 from subscription_service.store.clock import PinnedTime, database_time
@@ -86,6 +87,7 @@ def handlers(
     plan_store = PlanStore(database=database)
     hold_store = HoldStore(database=database, pinned_time=pinned_time)
     license_reader = LicenseReader(database=database)
+    entitlements = EntitlementOperations(store=entitlement_store)
     license_operations = LicenseOperations(
         store=LicenseStore(database=database, pinned_time=pinned_time),
         reader=license_reader,
@@ -96,10 +98,11 @@ def handlers(
         *accounts.handlers(
             accounts=AccountOperations(store=account_store),
             subscriptions=SubscriptionOperations(store=subscription_store),
-            entitlements=EntitlementOperations(store=entitlement_store),
+            entitlements=entitlements,
             list_changes=subscription_store.list_changes,
             tokens=tokens,
         ),
+        *changes.handlers(entitlements=entitlements),
         *plans.handlers(
             operations=PlanOperations(store=plan_store), list_plans=plan_store.list_plans, tokens=tokens
         ),
