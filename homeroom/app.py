@@ -24,8 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (up, status, diagnose, token, seed, demo):
-for command in (up, status, token, seed, demo, backup, restore, discard):
+for command in (up, status, diagnose, token, seed, demo, backup, restore, discard):
     app.command()(command)
 
 imports = typer.Typer(name="import", help="Bring files into a Homeroom.", no_args_is_help=True)

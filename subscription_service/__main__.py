@@ -25,8 +25,15 @@ from subscription_service.operations.license_feed import LicenseFeed
 from subscription_service.operations.licenses import LicenseOperations
 from subscription_service.operations.plans import PlanOperations
 from subscription_service.operations.subscriptions import SubscriptionOperations
-from subscription_service.servicer import accounts, hold_checks, holds, license_levels, licenses, plans
-from subscription_service.servicer import accounts, changes, holds, license_levels, licenses, plans
+from subscription_service.servicer import (
+    accounts,
+    changes,
+    hold_checks,
+    holds,
+    license_levels,
+    licenses,
+    plans,
+)
 from subscription_service.servicer import credits as credit_servicer
 from subscription_service.store.accounts import AccountStore
 from subscription_service.store.clock import PinnedTime, database_time
