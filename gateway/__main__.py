@@ -18,6 +18,7 @@ from gateway.admission import Admission, Limits
 from gateway.application import Application
 from gateway.authentication import Authenticator
 from gateway.bodies import BodyReader
+from gateway.changes.hub import EventHub
 from gateway.client_address import ClientAddresses
 from gateway.config import Config
 from gateway.connections import SWEEP_SECONDS, ConnectionLimits, Connections, connections_possible
@@ -32,6 +33,7 @@ from gateway.rate_limits import SYNC_SECONDS, Quota, RateLimits
 from gateway.routes import RouteTable, routes_of
 from gateway.shared_counts import RedisCounts
 from gateway.signing_keys import JwksError, PrivateKeysError, SigningKeys, keys_from_file, keys_from_url
+from gateway.streaming.streams import StreamLimits, Streams
 from gateway.upstreams import check_any
 
 SERVICE = "gateway"
@@ -84,11 +86,27 @@ async def main(shutdown: Shutdown) -> None:
         metrics=process.metrics,
     )
     process.background.add("share_rate_limits", rate_limits.sync, interval_seconds=SYNC_SECONDS)
+    streams = Streams(
+        limits=StreamLimits(
+            streams_max=config.streams_max,
+            streams_per_learner_max=config.streams_per_learner_max,
+            seconds_max=config.stream_seconds_max,
+        ),
+        metrics=process.metrics,
+    )
+    shutdown.at_request(streams.stop)
     application = Application(
         routes=routes,
         authenticator=Authenticator(keys=keys, issuer=config.jwt_issuer, audience=config.jwt_audience),
         cors=Cors(config.cors_origins),
         rate_limits=rate_limits,
+        streams=streams,
+        events=EventHub(
+            upstreams=upstreams,
+            secret=process.token,
+            metrics=process.metrics,
+            background=process.background,
+        ),
         addresses=ClientAddresses(proxies=Networks(config.proxy_networks), header=config.proxy_header),
         admission=admission,
         bodies=BodyReader(admission=admission),

@@ -51,6 +51,11 @@ class Config(ProcessConfig):
     in_flight_max: int = field(default=1024, metadata=rules(minimum=1, maximum=100_000))
     in_flight_per_learner_max: int = field(default=256, metadata=rules(minimum=1, maximum=100_000))
     in_flight_per_address_max: int = field(default=2048, metadata=rules(minimum=1, maximum=100_000))
+    # Streams of server-sent events that are open: all together, and of one learner.
+    streams_max: int = field(default=2000, metadata=rules(minimum=1, maximum=1_000_000))
+    streams_per_learner_max: int = field(default=8, metadata=rules(minimum=1, maximum=100_000))
+    # After this time, or with the learner's token, a stream ends and the client opens another one.
+    stream_seconds_max: float = field(default=3600.0, metadata=rules(minimum=1.0, maximum=86_400.0))
     # How long the gateway still answers after it was told to stop, while it says that it is not ready. It
     # must be longer than a load balancer takes to notice that.
     drain_seconds: float = field(default=2.0, metadata=rules(minimum=0.0, maximum=5.0))

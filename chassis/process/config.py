@@ -164,6 +164,8 @@ class ServiceConfig(ProcessConfig):
     tls_peers: tuple[str, ...] = ()
     # It must be longer than any client retries: once a key is deleted, the same request has its effect again.
     idempotency_retention_days: float = field(default=7.0, metadata=rules(minimum=1, maximum=3650))
+    # How often the service runs each of its checks by itself.
+    check_interval_hours: float = field(default=6.0, metadata=rules(minimum=0.01, maximum=8760))
     # Where PostgreSQL keeps its data, if that is a disk of this machine: its free space is checked.
     database_folder: Path | None = None
 
