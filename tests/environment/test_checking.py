@@ -23,6 +23,7 @@ from chassis.postgres import Database
 from chassis.process.diagnose import environment_of
 from homeroom.schema import migration_folders
 from tests.environment.world import CONFIGS, OWN_CHECKS, PATIENT, Ground, healthy
+from tests.support.pgbouncer import pgbouncer
 
 NOWHERE = Environment(process="under_test", limits=Limits(check_seconds_max=0.2, open_seconds_max=0.2))
 
@@ -133,6 +134,17 @@ async def test_a_statement_of_a_service_that_fails_is_a_finding(ground: Ground) 
     wrong = [each for each in findings if each.severity > Severity.INFO]
     assert [each.check for each in wrong] == ["environment.broken"]
     assert "could not be run" in wrong[0].observed
+
+
+@pytest.mark.parametrize("process", ["session_service", "subscription_service", "progress_service"])
+async def test_nothing_is_wrong_behind_pgbouncer(ground: Ground, process: str) -> None:
+    async with (
+        healthy(ground, process, harmed=False) as world,
+        pgbouncer(world.environ["HOMEROOM_DATABASE_URL"]) as (address,),
+    ):
+        world.environ["HOMEROOM_DATABASE_URL"] = address
+        world.environ["HOMEROOM_DATABASE_STATEMENT_CACHE"] = "0"
+        assert await world.faults() == []
 
 
 async def test_a_service_that_serves_lends_two_connections_and_keeps_its_pool(ground: Ground) -> None:

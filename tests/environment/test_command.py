@@ -111,7 +111,6 @@ async def test_processes_with_different_tokens_are_found(ground: Ground, tmp_pat
         (["--environment", "--env-file", "console={folder}/none.env"], "cannot be read"),
         (["--environment", "--process", "console"], "'console' is none of"),
         (["--environment", "--min-severity", "loud"], "is none of"),
-        ([], "say what to diagnose"),
     ],
 )
 async def test_what_cannot_be_run_ends_with_code_2_and_says_why(

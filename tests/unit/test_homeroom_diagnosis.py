@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from homeroom.data_directory import DataDirectory
 from homeroom.diagnosis import Diagnosis, clocks_apart, databases_shared, tokens_apart
-from homeroom.environments import Configured, NoConfigurationError, of_files, read_env_file
+from homeroom.environments import Configured, NoConfigurationError, of_files, of_stack, read_env_file
 from homeroom.findings import at_least, gathered, is_critical, show
-from homeroom.services import GATEWAY, PROGRESS, SESSION
+from homeroom.services import GATEWAY, PROGRESS, SERVICES, SESSION
+from homeroom.state import ProcessState, StackState
 
 
 def finding(check: str = "environment.x", severity: str = "HIGH", **more) -> dict:
@@ -116,6 +118,50 @@ def test_a_line_that_is_none_is_named_without_its_text(tmp_path: Path) -> None:
     with pytest.raises(NoConfigurationError, match="line 2 is not NAME=value") as raised:
         read_env_file(path)
     assert "secret" not in str(raised.value)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> DataDirectory:
+    """The folder of a stack that has run once."""
+    directory = DataDirectory(tmp_path / "data")
+    directory.root.mkdir()
+    secrets = directory.secrets()
+    for name in ("postgres", "service_token"):
+        secrets.get(name)
+    for database in ("session", "subscription", "progress"):
+        secrets.get(f"{database}_service")
+        secrets.get(f"{database}_owner")
+    return directory
+
+
+def test_a_stack_that_does_not_run_is_read_and_nothing_is_written(data: DataDirectory) -> None:
+    before = sorted(data.root.rglob("*"))
+    configured = {each.service.package: each.environment for each in of_stack(data, None)}
+    assert sorted(data.root.rglob("*")) == before
+    assert set(configured) == {service.package for service in SERVICES}
+    session = configured["session_service"]
+    assert data.secrets().get("session_service") in session["HOMEROOM_DATABASE_URL"]
+    assert session["HOMEROOM_DATABASE_FOLDER"] == str(data.postgres)
+    assert session["HOMEROOM_REDIS_URL"] == ""
+    assert configured["gateway"]["HOMEROOM_JWKS"] == str(data.keys / "jwks.json")
+
+
+def test_the_addresses_of_a_stack_are_those_of_its_state(data: DataDirectory) -> None:
+    running = tuple(
+        ProcessState(name=name, pid=1, port=port, ops_port=port + 1, started_at=None, restarts=0)
+        for name, port in (("subscription_service", 7000), ("progress_service", 7002))
+    )
+    state = StackState(supervisor_pid=1, gateway_url="", ready=True, processes=running)
+    configured = {each.service.package: each.environment for each in of_stack(data, state)}
+    assert configured["session_service"]["HOMEROOM_SUBSCRIPTION_TARGET"] == "127.0.0.1:7000"
+    assert configured["progress_service"]["HOMEROOM_OPS_BIND"] == "127.0.0.1:7003"
+    assert configured["session_service"]["HOMEROOM_BIND"] == "127.0.0.1:0"
+
+
+def test_a_folder_without_a_stack_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(NoConfigurationError, match="no stack was ever started"):
+        of_stack(DataDirectory(tmp_path / "none"), None)
+    assert not (tmp_path / "none").exists()
 
 
 def test_an_env_file_replaces_all_variables_of_homeroom(
