@@ -75,7 +75,9 @@ async def test_a_service_that_cannot_start_is_diagnosed_from_configuration_alone
         "subscription_service is not reached at 127.0.0.1:2",
     ):
         assert any(part in each for each in told), (part, told)
-    assert any(each["check"] == "environment.redis_reachable" for each in finished.json["findings"])
+    found = {each["check"]: each["evidence"] for each in finished.json["findings"]}
+    assert found["environment.database_reachable"]["database"] == "progress at 127.0.0.1:1"
+    assert found["environment.redis_reachable"]["address"] == "127.0.0.1:1"
     assert PASSWORD not in finished.stdout + finished.stderr
 
 
