@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from homeroom.data_directory import DataDirectory
-from homeroom.diagnosis import Diagnosis, clocks_apart, databases_shared, tokens_apart
+from homeroom.diagnosis import (
+    Diagnosis,
+    clocks_apart,
+    databases_shared,
+    diagnose_environments,
+    tokens_apart,
+)
 from homeroom.environments import Configured, NoConfigurationError, of_files, of_stack, read_env_file
 from homeroom.findings import at_least, gathered, is_critical, show
-from homeroom.services import GATEWAY, PROGRESS, SERVICES, SESSION
+from homeroom.services import GATEWAY, PROGRESS, SERVICES, SESSION, Service
 from homeroom.state import ProcessState, StackState
 
 
@@ -23,6 +30,16 @@ def finding(check: str = "environment.x", severity: str = "HIGH", **more) -> dic
 def clock(process: str, offset: str, uncertainty: str = "0.001") -> Diagnosis:
     evidence = {"offset_seconds": offset, "uncertainty_seconds": uncertainty}
     return Diagnosis(process, (finding("environment.database_clock", evidence=evidence),))
+
+
+async def test_a_process_that_cannot_be_asked_is_critical_and_hides_no_other() -> None:
+    broken = Service("no_such_process", None, ())
+    found = await diagnose_environments([Configured(broken, dict(os.environ))])
+    assert not found.ran
+    (finding_,) = found.findings
+    assert finding_["severity"] == "CRITICAL"
+    assert "the checks of no_such_process could not be run: it ended with code 1" in finding_["observed"]
+    assert "No module named" in finding_["observed"]
 
 
 def test_databases_whose_clocks_differ_are_found() -> None:

@@ -38,9 +38,9 @@ T = TypeVar("T")
 class Limits:
     """From where on a measured value is a finding."""
 
-    open_seconds_max: float = 2.5
+    open_seconds_max: float = 2.0
     """How long a database or a Redis may take to answer at all."""
-    check_seconds_max: float = 2.5
+    check_seconds_max: float = 3.0
     """How long one check may take after that."""
     round_trip_ms_medium: float = 10.0
     round_trip_ms_high: float = 100.0

@@ -14,6 +14,8 @@ def address_of(url: str | None) -> str:
     """Where a Redis is, without its password; empty if that cannot be read."""
     try:
         parts = urlsplit(url or "")
+        if "@" in parts.path + parts.query + parts.fragment:
+            return ""  # a part of a password that is not quoted
         host, port = parts.hostname, parts.port
     except ValueError:
         return ""
