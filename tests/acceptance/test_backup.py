@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -30,10 +30,12 @@ from tests.support.command_line import ROOT, run, start
 from tests.support.databases import FAST_SETTINGS
 from tests.support.http_client import HttpClient, unique
 from tests.support.rehearsal import (
+    Disagreement,
     Writers,
     command,
     eventually_serves,
     lose,
+    outboxes_are_empty,
     read_disagreements,
     rehearse,
 )
@@ -384,3 +386,25 @@ async def test_after_a_restore_only_what_the_page_names_disagrees(
     found = [each for each in await rehearse(stack, http, folder, lost=lost) if each not in before]
     assert {each.kind for each in found} <= kinds
     assert found, "something was lost, and nothing disagrees"
+    if lost == "session":
+        await complete_again(stack, http, [each for each in found if each.kind.startswith("live_session")])
+
+
+async def complete_again(stack: Stack, http: HttpClient, live_again: Sequence[Disagreement]) -> None:
+    """A session that was completed, and is live again: completing it again counts nothing twice."""
+    assert live_again
+    for each in live_again[:5]:
+        path = f"/v1/sessions/{each.about}"
+        body = {"questionId": "q1", "choice": "2"}
+        await http.send("POST", f"{path}/answers", user=each.user_id, json=body, key=unique("again"))
+        done = await http.send("POST", f"{path}:complete", user=each.user_id, json={}, key=unique("again"))
+        assert (done.status, done.body["state"]) == (200, "COMPLETED")
+    await eventually(lambda: outboxes_are_empty(stack), seconds=30)
+    for each in live_again[:5]:
+        assert (await http.stats(each.user_id))["completedSessions"] == 1
+        assert (await http.entitlements(each.user_id))["tests"]["used"] == 1
+    connection = await asyncpg.connect(stack.dsn("session"))
+    try:
+        assert await connection.fetchval("SELECT count(*) FROM outbox") == 0, "an event was parked"
+    finally:
+        await connection.close()
