@@ -67,6 +67,7 @@ def environment_of(
     service_token: str,
     jwks: Path,
     additions: Mapping[str, str],
+    database_folder: Path | None = None,
 ) -> dict[str, str]:
     """The environment of the service: our own, then what this stack decides, then `additions`."""
     own = addresses[service.package]
@@ -93,6 +94,7 @@ def environment_of(
         told |= {
             "HOMEROOM_DATABASE_URL": database.service,
             "HOMEROOM_MIGRATION_DATABASE_URL": database.owner,
+            "HOMEROOM_DATABASE_FOLDER": "" if database_folder is None else str(database_folder),
         }
     told |= additions
     # A secret must not be given twice: as a value by us, and as a file by the environment around us.

@@ -223,6 +223,7 @@ class Stack:
             redis_url=self.redis_url,
             service_token=self._secrets.get("service_token"),
             jwks=self._keys.jwks,
+            database_folder=self.data.postgres,
             additions=self._env,
         )
         if database is not None and not await schema.is_current(service, database.owner):

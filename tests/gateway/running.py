@@ -16,6 +16,7 @@ from yarl import URL
 
 from chassis.process.background import Background
 from chassis.rpc.client import Upstream
+from chassis.rpc.methods import Method
 from chassis.telemetry.health import Health, OpsPages, OpsServer
 from chassis.telemetry.metrics import Metrics
 from chassis.telemetry.tracing import Tracing
@@ -23,6 +24,7 @@ from gateway.admission import Admission, Limits
 from gateway.application import Application
 from gateway.authentication import Authenticator
 from gateway.bodies import BODY_SECONDS_MAX, BodyReader
+from gateway.changes.hub import EventHub
 from gateway.client_address import ClientAddresses, ForwardedHeader
 from gateway.connections import ConnectionLimits, Connections
 from gateway.contract import public_methods
@@ -33,6 +35,7 @@ from gateway.networks import Networks
 from gateway.rate_limits import RateLimits
 from gateway.routes import RouteTable, routes_of
 from gateway.signing_keys import SigningKeys
+from gateway.streaming.streams import StreamLimits, Streams
 from gateway.upstreams import check_any
 from tests.gateway.backend import SERVICE_TOKEN
 from tests.gateway.tokens import AUDIENCE, ISSUER, IdentityProvider
@@ -68,6 +71,59 @@ class Answer:
         """What a problem says of each field."""
         assert self.reason == "INVALID_ARGUMENT"
         return {error["field"]: error["description"] for error in self.json().get("errors", ())}
+
+
+@dataclass(frozen=True)
+class Told:
+    """One event, as a browser reads it."""
+
+    name: str
+    data: Any
+    id: str
+    retry_ms: int | None
+
+
+class EventReader:
+    """Reads an event stream by the rules of WHATWG HTML, 9.2.6."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self.status = response.status
+        self.headers = response.headers
+        self.response = response
+        self.last_id = ""
+        self.comments = 0
+
+    async def next(self) -> Told | None:
+        """The next event with data; None when the stream has ended."""
+        name, data, retry_ms = "message", list[str](), None
+        async with asyncio.timeout(20):
+            async for line in self.response.content:
+                text = line.decode().removesuffix("\n")
+                field, _, value = text.partition(":")
+                value = value.removeprefix(" ")
+                if text.startswith(":"):
+                    self.comments += 1
+                elif field == "id":
+                    self.last_id = value
+                elif field == "event":
+                    name = value
+                elif field == "data":
+                    data.append(value)
+                elif field == "retry":
+                    retry_ms = int(value)
+                elif not text and data:
+                    return Told(name, orjson.loads("\n".join(data)), self.last_id, retry_ms)
+                elif not text:
+                    name = "message"
+        assert not data, "the stream ended in the middle of an event"
+        return None
+
+    async def rest(self) -> list[Told]:
+        """The events up to the end of the stream."""
+        events: list[Told] = []
+        while (event := await self.next()) is not None:
+            events.append(event)
+        return events
 
 
 class Gateway:
@@ -109,6 +165,16 @@ class Gateway:
         ) as response:
             return Answer(response.status, response.headers, await response.read())
 
+    @asynccontextmanager
+    async def stream(
+        self, path: str, *, token: str = "", headers: Mapping[str, str] | None = None, method: str = "GET"
+    ) -> AsyncIterator[EventReader]:
+        """Opens a stream of events; the client leaves at the end of the block."""
+        sent = {"Authorization": f"Bearer {token or self._token}", **(headers or {})}
+        url = f"http://127.0.0.1:{self.port}{path}"
+        async with self._session.request(method, URL(url, encoded=True), headers=sent) as response:
+            yield EventReader(response)
+
     async def metrics(self) -> str:
         """The page of the operations port."""
         async with self._session.get(f"http://127.0.0.1:{self.parts.ops.port}/metrics") as response:
@@ -138,6 +204,7 @@ class Parts:
     keys: SigningKeys
     metrics: Metrics
     tracing: Tracing
+    streams: Streams
 
 
 class _Document:
@@ -160,6 +227,8 @@ async def running_gateway(
     trace_networks: Sequence[str] = ("127.0.0.0/8",),
     trace_sample_ratio: float = 0.0,
     limits: Limits | None = None,
+    stream_limits: StreamLimits | None = None,
+    more_methods: Sequence[Method] = (),
     connection_limits: ConnectionLimits | None = None,
     body_seconds_max: float = BODY_SECONDS_MAX,
     idle_seconds_max: float = 60.0,
@@ -196,12 +265,21 @@ async def running_gateway(
     connections = Connections(limits=connection_limits or ConnectionLimits(), metrics=metrics)
     background.add("sweep_connections", connections.sweep, interval_seconds=0.05)
     admission = Admission(limits=limits or Limits(), metrics=metrics)
+    streams = Streams(limits=stream_limits or StreamLimits(), metrics=metrics)
     pages = OpsPages(service="gateway", version="0", health=health, metrics=metrics)
-    routes = RouteTable(routes_of(public_methods(), UPSTREAMS))
+    routes = RouteTable(routes_of([*public_methods(), *more_methods], UPSTREAMS))
     application = Application(
         routes=routes,
         authenticator=Authenticator(keys=keys, issuer=ISSUER, audience=AUDIENCE),
         cors=Cors(cors_origins),
+        streams=streams,
+        events=EventHub(
+            upstreams=upstreams,
+            secret=SERVICE_TOKEN,
+            metrics=metrics,
+            background=background,
+            interval_seconds=0.05,
+        ),
         rate_limits=rate_limits or RateLimits(user=None, address=None, counts=None, metrics=metrics),
         addresses=ClientAddresses(proxies=Networks(proxies), header=proxy_header),
         admission=admission,
@@ -225,7 +303,7 @@ async def running_gateway(
     background.start()
     await ops.start()
     await listener.start()
-    parts = Parts(admission, listener, ops, health, keys, metrics, tracing)
+    parts = Parts(admission, listener, ops, health, keys, metrics, tracing, streams)
     try:
         async with aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=30)

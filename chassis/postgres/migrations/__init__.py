@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import asyncpg
 
@@ -152,6 +153,35 @@ async def check(database: Database, folders: Mapping[str, Path]) -> None:
         )
     if newer:
         log.warning("newer_schema_accepted", migrations=newer)
+
+
+class Differences(NamedTuple):
+    """How the applied migrations differ from those of the program, by name; all empty if they do not."""
+
+    missing: tuple[str, ...]
+    changed: tuple[str, ...]
+    newer: tuple[str, ...]
+
+
+async def differences(connection: Connection, folders: Mapping[str, Path]) -> Differences:
+    """All differences at once, where `check` raises the first one. An empty database lacks everything."""
+    migrations = load(folders)
+    empty = await connection.fetchval("SELECT to_regclass('schema_migrations') IS NULL")
+    recorded = {} if empty else await _recorded(connection)
+    known = {_key(migration): migration for migration in migrations}
+    return Differences(
+        missing=tuple(str(each) for each in migrations if _key(each) not in recorded),
+        changed=tuple(
+            str(each)
+            for each in migrations
+            if _key(each) in recorded and recorded[_key(each)]["checksum"] != each.checksum
+        ),
+        newer=tuple(
+            f"{component} {version:03d}_{row['name']}"
+            for (component, version), row in sorted(recorded.items())
+            if component in folders and (component, version) not in known
+        ),
+    )
 
 
 async def _connect(dsn: str) -> Connection:
