@@ -21,13 +21,14 @@ from homeroom.embedded.provisioning import provision, service_database
 from homeroom.schema import is_current, migration_folders
 from homeroom.services import STORES
 from tests.support.databases import FAST_SETTINGS
+from tests.support.waiting import eventually
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "operations" / "rollback.md"
 # `docker compose exec` runs the program here, on the socket of the test's server; the rest is written down.
 DOCKER = """
 docker() {
   case "$*" in
-    "compose exec -T postgres "*) shift 4; "$@" ;;
+    "compose exec -T --user postgres postgres "*) shift 6; "$@" ;;
     *) echo "$*" >> "$TOLD" ;;
   esac
 }
@@ -140,3 +141,79 @@ async def test_the_statements_for_subscription_do_what_a_restore_by_homeroom_doe
     await server.run(run, follow_up)
     assert await server.tell("subscription", "service", "SELECT origin FROM license_feed") == 2**32
     assert await server.tell("session", "service", "SELECT count(*) FROM hold_watermarks") == 0
+
+
+async def test_the_commands_for_a_point_in_time_lead_to_it() -> None:
+    root = Path(tempfile.mkdtemp(prefix="homeroom-tests-"))
+    archive, base = root / "archive", root / "base"
+    (block,) = re.findall(r"^```bash\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    (command,) = re.findall(r"--archive_command=(.*)", PAGE.read_text())
+    settings = {
+        **FAST_SETTINGS,
+        "archive_mode": "on",
+        "archive_command": command.replace("/archive/", f"{archive}/"),
+    }
+    password = "superuser"
+    # The image's data folder is named `docker`, and so is this one.
+    cluster = Cluster(
+        root / "docker", password=password, run=root / "run", log=root / "log", settings=settings
+    )
+    try:
+        archive.mkdir()
+        await cluster.start()
+        shutil.chown(archive, (root / "docker").stat().st_uid)
+        await shell(
+            f"pg_basebackup --username=postgres --pgdata={base} --checkpoint=fast",
+            PGHOST=str(cluster.socket_directory),
+            PGPASSWORD=password,
+        )
+        connection = await asyncpg.connect(cluster.dsn("postgres"))
+        await connection.execute("CREATE TABLE answers (choice text); INSERT INTO answers VALUES ('before')")
+        moment = await connection.fetchval("SELECT clock_timestamp()::text")
+        await connection.execute("UPDATE answers SET choice = 'mistake'")
+        await connection.execute("SELECT pg_switch_wal()")
+        await connection.execute("INSERT INTO answers VALUES ('not archived yet')")
+        await connection.close()
+        await cluster.stop()
+        await shell(
+            block.replace("/var/lib/postgresql/18", str(root))
+            .replace("/backup/base-20261121", str(base))
+            .replace("/archive/", f"{archive}/")
+            .replace("2026-11-21 20:44:59+00", moment)
+        )
+        await cluster.start()
+        assert await eventually(lambda: choices_when_paused(cluster), seconds=60) == ["before"]
+        connection = await asyncpg.connect(cluster.dsn("postgres"))
+        await connection.execute("SELECT pg_wal_replay_resume()")
+        await eventually(lambda: connection.fetchval("SELECT NOT pg_is_in_recovery()"), seconds=60)
+        await connection.execute("INSERT INTO answers VALUES ('after')")
+        await connection.close()
+        assert (root / "docker.before" / "PG_VERSION").exists()
+    finally:
+        await cluster.stop(immediately=True)
+        shutil.rmtree(root)
+
+
+async def choices_when_paused(cluster: Cluster) -> list[str] | None:
+    """What the table has once the server has come to the moment; None before."""
+    try:
+        connection = await asyncpg.connect(cluster.dsn("postgres"))
+    except (OSError, asyncpg.PostgresError):
+        return None
+    try:
+        if await connection.fetchval("SELECT pg_is_in_recovery() AND pg_is_wal_replay_paused()"):
+            return [row["choice"] for row in await connection.fetch("SELECT choice FROM answers")]
+        return None
+    finally:
+        await connection.close()
+
+
+async def shell(commands: str, **environment: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *("bash", "-euo", "pipefail", "-c", commands),
+        env={"PATH": os.pathsep.join([str(find_binaries()), os.environ["PATH"]]), **environment},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), 120)
+    assert process.returncode == 0, output.decode()
