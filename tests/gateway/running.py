@@ -111,7 +111,9 @@ class Gateway:
         async with self._session.request(
             method, URL(url, encoded=True), data=data, headers=sent, allow_redirects=False
         ) as response:
-            return Answer(response.status, response.headers, await response.read())
+            streams = response.content_type == "text/event-stream"  # it may have no end: `stream` reads it
+            body = await (response.content.readany() if streams else response.read())
+            return Answer(response.status, response.headers, body)
 
     @asynccontextmanager
     async def stream(
