@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
-import uvloop
 
 from bench.measure.processes import POSTGRES, read_memory, spending, take_snapshot
 from homeroom.services import GATEWAY, SERVICES
@@ -136,4 +135,4 @@ if __name__ == "__main__":
     parser.add_argument("--streams", type=int, default=500)
     parser.add_argument("--seconds", type=float, default=20.0)
     arguments = parser.parse_args()
-    uvloop.run(main(arguments.streams, arguments.seconds))
+    asyncio.run(main(arguments.streams, arguments.seconds))

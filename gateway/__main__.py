@@ -1,13 +1,15 @@
-"""The gateway process: `python -m gateway`."""
+"""The gateway process: `python -m gateway [run|diagnose]`."""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 from functools import partial
 from pathlib import Path
 
 from chassis.process.config import ConfigError, Mode, load
+from chassis.process.diagnose import run_diagnosis
 from chassis.process.lifecycle import Shutdown, run
 from chassis.process.process import Process
 from chassis.process.version import version
@@ -23,6 +25,7 @@ from gateway.connections import SWEEP_SECONDS, ConnectionLimits, Connections, co
 from gateway.contract import ContractError, public_methods
 from gateway.cors import Cors
 from gateway.documents.pages import Pages
+from gateway.environment import ENVIRONMENT_CHECKS
 from gateway.listener import Listener
 from gateway.networks import Networks
 from gateway.overload import RoomLimits
@@ -153,4 +156,8 @@ async def _signing_keys(config: Config) -> SigningKeys:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m gateway", description="HTTP in front of the services.")
+    parser.add_argument("command", nargs="?", choices=("run", "diagnose"), default="run")
+    if parser.parse_args().command == "diagnose":
+        run_diagnosis(SERVICE, Config, checks=ENVIRONMENT_CHECKS)
     run(main, name=SERVICE)

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from chassis.errors import Reason, ServiceError
 from chassis.rpc.methods import Method
 from gateway.body_tokens import BodyToken
-from gateway.contract import OWN, ContractError, owner_of
+from gateway.contract import OWN, ContractError, owners_of
 from gateway.http_rules import HttpRule, Template, rules_of
 from gateway.streaming.events import EventWriter
 from gateway.transcoding.csv_table import CsvTable
@@ -55,10 +55,10 @@ def routes_of(methods: Iterable[Method], upstreams: Collection[str]) -> list[Rou
     """
     routes: list[Route] = []
     for method in methods:
-        owner = owner_of(method)
-        if owner != OWN and owner not in upstreams:
-            raise ContractError(f"{method.path}: there is no upstream {owner}")
-        routes += [_route(method, rule, owner) for rule in rules_of(method)]
+        for owner in owners_of(method, upstreams):
+            if owner != OWN and owner not in upstreams:
+                raise ContractError(f"{method.path}: there is no upstream {owner}")
+            routes += [_route(method, rule.owned_by(owner), owner) for rule in rules_of(method)]
     return routes
 
 

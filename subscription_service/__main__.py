@@ -1,4 +1,4 @@
-"""`python -m subscription_service [run|migrate]`: the only place where the parts of the service meet."""
+"""`python -m subscription_service [run|migrate|diagnose]`: the only place where its parts meet."""
 
 from __future__ import annotations
 
@@ -18,18 +18,29 @@ from chassis.rpc.servicing import Handler
 from subscription_service.config import Config
 from subscription_service.operations.accounts import AccountOperations
 from subscription_service.operations.credits import CreditOperations
+from subscription_service.operations.diagnosis import REPAIRS, checks
 from subscription_service.operations.entitlements import EntitlementOperations
 from subscription_service.operations.holds import HoldOperations
 from subscription_service.operations.license_feed import LicenseFeed
 from subscription_service.operations.licenses import LicenseOperations
 from subscription_service.operations.plans import PlanOperations
 from subscription_service.operations.subscriptions import SubscriptionOperations
-from subscription_service.servicer import accounts, changes, holds, license_levels, licenses, plans
+from subscription_service.servicer import (
+    accounts,
+    changes,
+    hold_checks,
+    holds,
+    license_levels,
+    licenses,
+    plans,
+)
 from subscription_service.servicer import credits as credit_servicer
 from subscription_service.store.accounts import AccountStore
 from subscription_service.store.clock import PinnedTime, database_time
 from subscription_service.store.credits import CreditStore
 from subscription_service.store.entitlements import EntitlementStore
+from subscription_service.store.environment import ENVIRONMENT_CHECKS
+from subscription_service.store.hold_checks import HoldCheckStore
 from subscription_service.store.holds import HoldStore
 from subscription_service.store.license_notifications import listen_until_lost
 from subscription_service.store.license_reads import LicenseReader, raise_feed_origin
@@ -58,7 +69,18 @@ async def serve(shutdown: Shutdown) -> None:
         interval_seconds=LISTEN_AGAIN_SECONDS,
         cancel_at_stop=True,
     )
-    await service.listen(handlers(service.database, feed, tokens=PageTokens(secret=service.process.token)))
+    tokens = PageTokens(secret=service.process.token)
+    await service.listen(
+        [
+            *handlers(service.database, feed, tokens=tokens),
+            *service.add_diagnostics(
+                checks=checks(service.database),
+                repairs=REPAIRS,
+                environment_checks=ENVIRONMENT_CHECKS,
+                tokens=tokens,
+            ),
+        ]
+    )
     await shutdown.wait()
 
 
@@ -96,6 +118,7 @@ def handlers(
             list_open_holds=hold_store.list_open_holds,
             tokens=tokens,
         ),
+        *hold_checks.handlers(find_holds=HoldCheckStore(database=database).find_holds),
         *credit_servicer.handlers(
             operations=CreditOperations(
                 store=CreditStore(database=database, pinned_time=pinned_time),
@@ -113,5 +136,12 @@ def handlers(
 
 if __name__ == "__main__":
     sys.exit(
-        run_command(SERVICE, purpose="What a learner is entitled to.", serve=serve, migrations=MIGRATIONS)
+        run_command(
+            SERVICE,
+            purpose="What a learner is entitled to.",
+            serve=serve,
+            migrations=MIGRATIONS,
+            config=Config,
+            checks=ENVIRONMENT_CHECKS,
+        )
     )

@@ -68,6 +68,7 @@ class Method:
     etag: str
     if_match: str
     token_in_body: str
+    owner_in_path: str = ""
     event_id: str = ""
     resumes_from: str = ""
     event_of: str = ""
@@ -137,6 +138,7 @@ def _method(descriptor: MethodDescriptor) -> Method:
         etag=policy.etag,
         if_match=policy.if_match,
         token_in_body=policy.token_in_body,
+        owner_in_path=policy.owner_in_path,
         event_id=policy.event_id,
         resumes_from=policy.resumes_from,
         event_of=policy.event_of,
