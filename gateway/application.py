@@ -180,12 +180,15 @@ class Application:
 
     async def _call(self, exchange: _Exchange, route: Route, path_values: Sequence[str]) -> Answer:
         method, headers = route.method, exchange.request.headers
-        self._admission.refuse_if_full(route.upstream, method)
+        door = self._admission.door(route.upstream, method)
+        door.refuse_if_full()
         authorization: Sequence[str] = headers.getall(AUTHORIZATION, ())
         message: Message | None = None
         if route.body_token is not None and not authorization:
             # Nobody is known yet, so the body counts for the address. The ids of learners are printable.
-            body = await self._body(exchange, method, owner=f"\0{exchange.address}")
+            owner = f"\0{exchange.address}"
+            timeout_seconds = timeout_seconds_of(headers.get(REQUEST_TIMEOUT))
+            body = await self._body(exchange, method, owner=owner, timeout_seconds=timeout_seconds)
             message = route.request.read(body=body, values=path_values, query=exchange.query)
             authorization = route.body_token.take(message)
         principal = await self._authenticator.authenticate(authorization)
@@ -199,10 +202,11 @@ class Application:
         if not method.safe:
             version = version_of(headers.getall(IF_MATCH, ()), supported=route.request.takes_version)
         timeout_seconds = timeout_seconds_of(headers.get(REQUEST_TIMEOUT))
-        body = b"" if message is not None else await self._body(exchange, method, owner=principal.user_id)
-        exchange.place = await self._admission.enter(
-            route.upstream, method, learner=principal.user_id, address=exchange.address
-        )
+        body = b""
+        if message is None:
+            owner = principal.user_id
+            body = await self._body(exchange, method, owner=owner, timeout_seconds=timeout_seconds)
+        exchange.place = await door.enter(learner=principal.user_id, address=exchange.address)
         if message is None:
             message = route.request.read(body=body, values=path_values, query=exchange.query, version=version)
             if route.body_token is not None:
@@ -228,12 +232,14 @@ class Application:
             exchange.lines += f"ETag: {etag}\r\n"
         return Answer(status, answer_body, headers=REPLAYED if reply.replayed else ())
 
-    async def _body(self, exchange: _Exchange, method: Method, *, owner: str) -> bytes:
+    async def _body(
+        self, exchange: _Exchange, method: Method, *, owner: str, timeout_seconds: float
+    ) -> bytes:
         return await self._bodies.read(
             exchange.request,
             owner=owner,
             size_max=method.body_bytes_max,
-            timeout_seconds=timeout_seconds_of(exchange.request.headers.get(REQUEST_TIMEOUT)),
+            timeout_seconds=timeout_seconds,
             text_allowed=bool(method.token_in_body),
         )
 

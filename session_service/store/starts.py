@@ -11,6 +11,7 @@ from uuid import UUID
 import asyncpg
 
 from chassis.batch import Item
+from chassis.frozen import quick
 from chassis.postgres import PATIENCE, Connection, Database
 from chassis.postgres.idempotency import (
     COMPLETED_CALL,
@@ -47,6 +48,7 @@ class Resume(NamedTuple):
     event_id: UUID | None
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class StartFacts:
     """What was known of a start at `now`, by the database's clock.
@@ -137,6 +139,7 @@ def _locking_order(resume: Resume) -> tuple[str, SessionId, str]:
     return resume.user_id, resume.session_id, resume.key
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class _Fact:
     """A row of `read_facts`, before its edition is at hand."""
