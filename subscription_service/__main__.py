@@ -18,7 +18,7 @@ from chassis.rpc.servicing import Handler
 from subscription_service.config import Config
 from subscription_service.operations.accounts import AccountOperations
 from subscription_service.operations.credits import CreditOperations
-from subscription_service.operations.diagnosis import REPAIRS, checks
+from subscription_service.operations.diagnosis import REPAIRS, checks, special_rows
 from subscription_service.operations.entitlements import EntitlementOperations
 from subscription_service.operations.holds import HoldOperations
 from subscription_service.operations.license_feed import LicenseFeed
@@ -63,7 +63,9 @@ async def serve(shutdown: Shutdown) -> None:
     await service.listen(
         [
             *handlers(service.database, feed, tokens=tokens),
-            *service.add_diagnostics(checks=checks(service.database), repairs=REPAIRS, tokens=tokens),
+            *service.add_diagnostics(
+                checks=checks(service.database), repairs=REPAIRS, tokens=tokens, others=special_rows()
+            ),
         ]
     )
     await shutdown.wait()
