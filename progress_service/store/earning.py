@@ -25,9 +25,9 @@ EARNING = RowType(
 
 # An earning belongs to the epoch in which it was earned. It adds to the level only while this epoch lasts.
 #
-# The planner expects few rows, so a join probes the index of a table. The parts of this statement are not joined
-# with each other: with thousands of rows, as an import has, that could compare each with each. The last part
-# tells the version that a learner had before, for those whose earnings were all known.
+# The planner expects few rows, so a join probes the index of a table. The parts of this statement are not
+# joined with each other: with thousands of rows, as an import has, that could compare each with each. The
+# last part tells the version that a learner had before, for those whose earnings were all known.
 _COUNT = f"""
     WITH told AS MATERIALIZED (
         SELECT DISTINCT ON (earning.user_id, earning.operation_id)
