@@ -206,11 +206,15 @@ class Application:
     ) -> Answer | EventStream:
         method, headers = route.method, exchange.request.headers
         self._refuse_if_full(route)
+        door = self._admission.door(route.upstream, method)
+        door.refuse_if_full()
         authorization: Sequence[str] = headers.getall(AUTHORIZATION, ())
         message: Message | None = None
         if route.body_token is not None and not authorization:
             # Nobody is known yet, so the body counts for the address. The ids of learners are printable.
-            body = await self._body(exchange, method, owner=f"\0{exchange.address}")
+            owner = f"\0{exchange.address}"
+            timeout_seconds = timeout_seconds_of(headers.get(REQUEST_TIMEOUT))
+            body = await self._body(exchange, method, owner=owner, timeout_seconds=timeout_seconds)
             message = route.request.read(body=body, values=path_values, query=exchange.query)
             authorization = route.body_token.take(message)
         principal = await self._authenticator.authenticate(authorization)
@@ -226,6 +230,11 @@ class Application:
         timeout_seconds = timeout_seconds_of(headers.get(REQUEST_TIMEOUT))
         body = b"" if message is not None else await self._body(exchange, method, owner=principal.user_id)
         await self._enter(exchange, route, learner=principal.user_id)
+        body = b""
+        if message is None:
+            owner = principal.user_id
+            body = await self._body(exchange, method, owner=owner, timeout_seconds=timeout_seconds)
+        exchange.place = await door.enter(learner=principal.user_id, address=exchange.address)
         if message is None:
             message = route.request.read(
                 body=body,
@@ -307,11 +316,14 @@ class Application:
         return stream
 
     async def _body(self, exchange: _Exchange, method: Method, *, owner: str) -> bytes:
+    async def _body(
+        self, exchange: _Exchange, method: Method, *, owner: str, timeout_seconds: float
+    ) -> bytes:
         return await self._bodies.read(
             exchange.request,
             owner=owner,
             size_max=method.body_bytes_max,
-            timeout_seconds=timeout_seconds_of(exchange.request.headers.get(REQUEST_TIMEOUT)),
+            timeout_seconds=timeout_seconds,
             text_allowed=bool(method.token_in_body),
         )
 
