@@ -30,12 +30,12 @@ SESSION, SUBSCRIPTION, PROGRESS, GATEWAY = (
 REDIS = "HOMEROOM_REDIS_URL"
 
 
-@planting("redis_reachable", PROGRESS, Severity.MEDIUM, "it cannot be used")
+@planting("redis_reachable", PROGRESS, Severity.MEDIUM, "Redis cannot be used")
 async def a_redis_that_is_stopped(world: World) -> None:
     world.environ[REDIS] = "redis://:not-for-everybody@127.0.0.1:1/0"
 
 
-@planting("redis_reachable", GATEWAY, Severity.MEDIUM, "it cannot be used")
+@planting("redis_reachable", GATEWAY, Severity.MEDIUM, "Redis cannot be used")
 async def a_redis_that_wants_another_password(world: World) -> None:
     client = await _client(world)
     await client.config_set("requirepass", "the-right-one")
