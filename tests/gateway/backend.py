@@ -24,13 +24,15 @@ SERVICES = tuple(service_names())
 
 
 class Backend:
-    """A server whose methods answer with an empty message, or with what `answers` has for them.
+    """A server whose methods answer with an empty message, or with what `answers` or `streams` has for them.
 
     `items` are the calls that arrived. While `gate` is closed nothing is answered; `arrived` is set when the
     first call waits there.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, more_services: Sequence[str] = ()) -> None:
+        self._services = (*SERVICES, *more_services)
+        self.streams: dict[str, Callable[[Item[Any]], AsyncIterator[Any]]] = {}
         self.items: list[Item[Any]] = []
         self.answers: dict[str, Answering] = {}
         self.gate = asyncio.Event()
@@ -41,6 +43,7 @@ class Backend:
     def reset(self) -> None:
         self.items.clear()
         self.answers.clear()
+        self.streams.clear()
         self.gate.set()
         self.arrived.clear()
 
@@ -57,7 +60,7 @@ class Backend:
     async def start(self, *, port: int = 0) -> None:
         self.server = Server(
             bind=f"127.0.0.1:{port}",
-            handlers=[self._handler(method) for service in SERVICES for method in methods_of(service)],
+            handlers=[self._handler(method) for service in self._services for method in methods_of(service)],
             service_token=SERVICE_TOKEN,
             tracing=Tracing(service="backend", version="0", sample_ratio=0.0),
             metrics=Metrics(service="backend"),
@@ -80,7 +83,12 @@ class Backend:
     def _handler(self, method: Method) -> Handler:
         """Every unary method is served as a keyed one, whose operation says itself what is a replay."""
         if method.server_streaming:
-            return streamed(method.path, _request_of, _nothing, _unchanged)
+
+            def follow(item: Item[Any]) -> AsyncIterator[Any]:
+                self.items.append(item)
+                return self.streams.get(method.name, _nothing)(item)
+
+            return streamed(method.path, lambda item: item.request, follow, _unchanged)
 
         async def operation(items: Sequence[Item[Any]], _render: Any) -> list[Outcome]:
             return await self.answer(method, items)
