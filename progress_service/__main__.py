@@ -1,4 +1,4 @@
-"""`python -m progress_service [run|migrate|import]`: the only place where the parts of the service meet."""
+"""`python -m progress_service [run|migrate|diagnose|import]`: the only place where its parts meet."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from progress_service.config import Config
 from progress_service.domain.license_orders import LICENSE_TOPIC
 from progress_service.operations.access import AccessOperations
 from progress_service.operations.catalog_changes import LevelRaising
+from progress_service.operations.changes import ChangeOperations
 from progress_service.operations.comparison import StoreComparison
 from progress_service.operations.completions import CompletionOperations
 from progress_service.operations.courses import CourseOperations
@@ -44,9 +45,11 @@ from progress_service.operations.sync_runs import SyncRuns
 from progress_service.operations.watching import WatchingOperations
 from progress_service.servicer import (
     achievements,
+    changes,
     courses,
     lessons,
     resets,
+    result_checks,
     specializations,
     statistics,
     sync,
@@ -59,10 +62,12 @@ from progress_service.store.courses import CourseStore
 from progress_service.store.editions import EditionCache
 from progress_service.store.enrollments import EnrollmentStore
 from progress_service.store.imports import ImportStore
+from progress_service.store.learner_versions import VersionStore
 from progress_service.store.level_reads import LevelReader
 from progress_service.store.license_feed import LicenseFeedStore
 from progress_service.store.modules import ModuleStore
 from progress_service.store.resets import ResetStore
+from progress_service.store.result_checks import ResultCheckStore
 from progress_service.store.results import ResultStore
 from progress_service.store.specializations import SpecializationStore
 from progress_service.store.standings import StandingReader, StandingStore
@@ -92,7 +97,7 @@ class Wakes:
 
 def handlers(*, database: Database, wakes: Wakes, tokens: PageTokens, metrics: Metrics) -> list[Handler]:
     """All methods of the service, over this database."""
-    catalog = SpecializationStore(database)
+    catalog, stored_results = SpecializationStore(database), ResultCheckStore(database)
     return [
         *statistics.handlers(
             results=ResultOperations(store=ResultStore(database), wake_relay=wakes.relay, metrics=metrics),
@@ -105,7 +110,11 @@ def handlers(*, database: Database, wakes: Wakes, tokens: PageTokens, metrics: M
             tokens=tokens,
         ),
         *resets.handlers(operations=ResetOperations(store=ResetStore(database), wake_relay=wakes.relay)),
+        *changes.handlers(changes=ChangeOperations(store=VersionStore(database))),
         *achievements.handlers(list_achievements=AchievementStore(database).list_achievements, tokens=tokens),
+        *result_checks.handlers(
+            find_results=stored_results.find_results, list_results=stored_results.list_results, tokens=tokens
+        ),
     ]
 
 
@@ -282,7 +291,11 @@ async def serve(shutdown: Shutdown) -> None:
                 tokens=tokens,
             ),
             *service.add_diagnostics(
-                checks=checks(database), repairs=REPAIRS, tokens=tokens, at_change=relay.wake
+                checks=checks(database),
+                repairs=REPAIRS,
+                environment_checks=(),
+                tokens=tokens,
+                at_change=relay.wake,
             ),
         ]
     )
@@ -300,4 +313,12 @@ def assemble_import(database: Database, tell: Callable[[Progressing], object]) -
 if __name__ == "__main__":
     if sys.argv[1:2] == ["import"]:
         sys.exit(import_command.main(sys.argv[2:], assemble=assemble_import, migrations=MIGRATIONS))
-    sys.exit(run_command(SERVICE, purpose="What a learner has achieved.", serve=serve, migrations=MIGRATIONS))
+    sys.exit(
+        run_command(
+            SERVICE,
+            purpose="What a learner has achieved.",
+            serve=serve,
+            migrations=MIGRATIONS,
+            config=Config,
+        )
+    )
