@@ -78,7 +78,7 @@ async def serve(shutdown: Shutdown) -> None:
                 repairs=REPAIRS,
                 environment_checks=ENVIRONMENT_CHECKS,
                 tokens=tokens,
-                checks=checks(service.database), repairs=REPAIRS, tokens=tokens, others=special_rows()
+                others=special_rows(),
             ),
         ]
     )

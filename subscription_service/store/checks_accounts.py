@@ -7,6 +7,8 @@ from chassis.diagnostics.findings import Severity
 from chassis.postgres import Database
 from subscription_service.store.repairs_accounts import CREATE_MISSING, FIX_EMAILS, PUT_RIGHT
 
+# Here and in the other checks, OFFSET 0 and LIMIT 1 keep the lookups apart, so each is one index probe.
+# Without them the planner may read all of a table in each step.
 _MISSING = """
     SELECT step.user_id, jsonb_build_object('user_id', step.user_id) AS row,
            'no subscription' AS observed, 'one subscription' AS expected, NULL::timestamptz AS since,
@@ -16,7 +18,7 @@ _MISSING = """
      CROSS JOIN LATERAL (SELECT count(*) AS lines
                            FROM subscription_changes
                           WHERE user_id = step.user_id) AS history
-     WHERE NOT EXISTS (SELECT FROM subscriptions WHERE user_id = step.user_id)
+     WHERE NOT EXISTS (SELECT FROM subscriptions WHERE user_id = step.user_id OFFSET 0)
 """
 _PLAN_UNKNOWN = """
     SELECT step.user_id, jsonb_build_object('user_id', step.user_id) AS row,
@@ -24,7 +26,7 @@ _PLAN_UNKNOWN = """
            'a plan that exists' AS expected, NULL::timestamptz AS since,
            jsonb_build_object('status', step.status, 'updated_at', step.updated_at) AS evidence
       FROM step
-     WHERE NOT EXISTS (SELECT FROM plans WHERE plan_id = step.plan_id)
+     WHERE NOT EXISTS (SELECT FROM plans WHERE plan_id = step.plan_id OFFSET 0)
 """
 # The time alone writes nothing: past its end, a subscription reads as expired, and its row stays as it was.
 _STATUS_MISMATCH = """
@@ -73,7 +75,10 @@ _EMAIL_MISMATCH = """
            jsonb_build_object('address_belongs_to_another_account', taken.by_another,
                               'account_updated_at', step.updated_at) AS evidence
       FROM step
-      LEFT JOIN account_emails AS owned ON owned.user_id = step.user_id
+      LEFT JOIN LATERAL (SELECT user_id, email_key
+                           FROM account_emails
+                          WHERE user_id = step.user_id
+                          LIMIT 1) AS owned ON true
      CROSS JOIN LATERAL (SELECT count(*) > 0 AS by_another
                            FROM account_emails
                           WHERE email_key = lower(step.email) AND user_id <> step.user_id) AS taken

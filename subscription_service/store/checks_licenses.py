@@ -66,7 +66,8 @@ _EVENT_MISSING = """
      WHERE NOT EXISTS (SELECT
                          FROM license_events
                         WHERE user_id = step.user_id AND specialization = step.specialization
-                          AND event_id = step.event_id)
+                          AND event_id = step.event_id
+                       OFFSET 0)
 """
 
 

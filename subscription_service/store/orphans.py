@@ -37,7 +37,7 @@ def _find(table: str) -> str:
                'no account' AS observed, 'an account' AS expected, NULL::timestamptz AS since,
                '{{}}'::jsonb AS evidence
           FROM step
-         WHERE NOT EXISTS (SELECT FROM accounts WHERE user_id = step.user_id)
+         WHERE NOT EXISTS (SELECT FROM accounts WHERE user_id = step.user_id OFFSET 0)
     """
 
 
