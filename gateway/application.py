@@ -21,7 +21,7 @@ from chassis.telemetry.health import OpsPages
 from chassis.telemetry.logs import bind_request, get_logger
 from chassis.telemetry.metrics import CANCELLED, Metrics
 from chassis.telemetry.tracing import RequestSpan, Tracing
-from gateway.admission import Admission, Place
+from gateway.admission import Admission, Door, Place
 from gateway.answers import REPLAYED, Answer, HttpResponse
 from gateway.authentication import Authenticator, Principal
 from gateway.bodies import BodyReader
@@ -205,9 +205,10 @@ class Application:
         self, exchange: _Exchange, route: Route, path_values: Sequence[str]
     ) -> Answer | EventStream:
         method, headers = route.method, exchange.request.headers
-        self._refuse_if_full(route)
-        door = self._admission.door(route.upstream, method)
-        door.refuse_if_full()
+        # What the gateway itself answers needs no place among the requests in flight.
+        door = None if route.upstream == OWN else self._admission.door(route.upstream, method)
+        if door is not None:
+            door.refuse_if_full()
         authorization: Sequence[str] = headers.getall(AUTHORIZATION, ())
         message: Message | None = None
         if route.body_token is not None and not authorization:
@@ -224,27 +225,11 @@ class Application:
         span = exchange.span = self._begin_span(exchange.request, route)
         if method.key_required:
             exchange.idempotency_key = idempotency_key(headers.getall(IDEMPOTENCY_KEY, ()))
-        version = None
-        if not method.safe:
-            version = version_of(headers.getall(IF_MATCH, ()), supported=route.request.takes_version)
         timeout_seconds = timeout_seconds_of(headers.get(REQUEST_TIMEOUT))
-        body = b"" if message is not None else await self._body(exchange, method, owner=principal.user_id)
-        await self._enter(exchange, route, learner=principal.user_id)
-        body = b""
         if message is None:
-            owner = principal.user_id
-            body = await self._body(exchange, method, owner=owner, timeout_seconds=timeout_seconds)
-        exchange.place = await door.enter(learner=principal.user_id, address=exchange.address)
-        if message is None:
-            message = route.request.read(
-                body=body,
-                values=path_values,
-                query=exchange.query,
-                version=version,
-                last_event_id=_last_event_id(route, headers),
-            )
-            if route.body_token is not None:
-                route.body_token.take(message)
+            message = await self._read(exchange, route, path_values, door, principal, timeout_seconds)
+        elif door is not None:
+            exchange.place = await door.enter(learner=principal.user_id, address=exchange.address)
         context = Context(
             method=method.path,
             user_id=principal.user_id,
@@ -265,16 +250,34 @@ class Application:
             exchange.lines += f"ETag: {etag}\r\n"
         return Answer(status, answer_body, headers=REPLAYED if reply.replayed else ())
 
-    def _refuse_if_full(self, route: Route) -> None:
-        if route.upstream != OWN:
-            self._admission.refuse_if_full(route.upstream, route.method)
-
-    async def _enter(self, exchange: _Exchange, route: Route, *, learner: str) -> None:
-        """Takes a place among the requests in flight; what the gateway itself answers needs none."""
-        if route.upstream != OWN:
-            exchange.place = await self._admission.enter(
-                route.upstream, route.method, learner=learner, address=exchange.address
-            )
+    async def _read(  # noqa: PLR0917 - what is known of the request so far
+        self,
+        exchange: _Exchange,
+        route: Route,
+        path_values: Sequence[str],
+        door: Door | None,
+        principal: Principal,
+        timeout_seconds: float,
+    ) -> Message:
+        """The message of a request, which gets its place between its body and the reading of the body."""
+        method, headers = route.method, exchange.request.headers
+        version = None
+        if not method.safe:
+            version = version_of(headers.getall(IF_MATCH, ()), supported=route.request.takes_version)
+        owner = principal.user_id
+        body = await self._body(exchange, method, owner=owner, timeout_seconds=timeout_seconds)
+        if door is not None:
+            exchange.place = await door.enter(learner=owner, address=exchange.address)
+        message = route.request.read(
+            body=body,
+            values=path_values,
+            query=exchange.query,
+            version=version,
+            last_event_id=_last_event_id(route, headers),
+        )
+        if route.body_token is not None:
+            route.body_token.take(message)
+        return message
 
     async def _stream(
         self,
@@ -315,7 +318,6 @@ class Application:
         await stream.open(seconds_max=context.remaining_seconds())
         return stream
 
-    async def _body(self, exchange: _Exchange, method: Method, *, owner: str) -> bytes:
     async def _body(
         self, exchange: _Exchange, method: Method, *, owner: str, timeout_seconds: float
     ) -> bytes:

@@ -1,4 +1,4 @@
-"""`python -m bench.scale.imports`: the time and the memory that `progress_service import` takes for a file."""
+"""`python -m bench.scale.imports`: the time and the memory that `progress_service import` takes."""
 
 from __future__ import annotations
 
