@@ -194,7 +194,7 @@ async def test_units_are_given_back_right_while_learners_start_and_end_tests(sch
 
     async def give_back() -> int:
         applied = 0
-        while not done.is_set():
+        while not done.is_set() or not applied:
             plan, _ = await school.plan(repair=GIVE_BACK, user_id=choices.choice(users))
             applied += (await school.apply(plan)).plan.counts.applied
         return applied
