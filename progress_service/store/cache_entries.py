@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -38,7 +39,7 @@ class CacheWalk:
     Args:
         clock: the one by which the cache tells ages.
         stale_seconds: how old an entry may be that is still served.
-        each_nth: how many enrollments are passed over for one that is compared.
+        each_nth: of so many enrollments one is compared, another one in each run.
     """
 
     def __init__(
@@ -67,7 +68,8 @@ class CacheWalk:
             return await list_enrollments(connection, scope, after, limit)
 
         listed = await self._database.read(read, deadline=deadline, name="check_step")
-        chosen = listed if scope.user_id else listed[:: self._each_nth]
+        first = random.randrange(self._each_nth)  # noqa: S311 - a sample is no secret
+        chosen = listed if scope.user_id else listed[first :: self._each_nth]
         findings = [
             _finding(check, each, cached, problem)
             for each, (cached, problem) in (await self._wrong(chosen, deadline)).items()
@@ -188,7 +190,12 @@ CACHE_REPAIRS = (
 
 
 def cache_checks(
-    database: Database, cache: AccessCache, clock: DatabaseClock, *, stale_seconds: float
+    database: Database,
+    cache: AccessCache,
+    clock: DatabaseClock,
+    *,
+    stale_seconds: float,
+    each_nth: int = EACH_NTH,
 ) -> list[Check]:
     """The check of the cache, see `CacheWalk`."""
     return [
@@ -197,7 +204,7 @@ def cache_checks(
             severity=Severity.HIGH,
             meaning="The learner is told from the cache what the store does not say.",
             repairs=(DROP_CACHED,),
-            walk=CacheWalk(database, cache, clock, stale_seconds=stale_seconds),
+            walk=CacheWalk(database, cache, clock, stale_seconds=stale_seconds, each_nth=each_nth),
         )
     ]
 
