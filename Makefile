@@ -52,7 +52,7 @@ bench-actions: $(DEV)  ## measure what learners do all day: answers, heartbeats,
 	$(VENV)/bin/python -m bench actions $(ARGS)
 
 bench-scale: $(DEV)  ## what a hold costs from ten thousand to ten million (6 GB of memory, 15 GB of disk)
-	$(VENV)/bin/python -m bench.scale_subscription $(ARGS)
+	$(VENV)/bin/python -m bench.scale $(or $(SERVICE),subscription) $(ARGS)
 
 clean:  ## remove the virtual environment and all local data
 	rm -rf $(VENV) .homeroom .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

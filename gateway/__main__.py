@@ -18,6 +18,7 @@ from gateway.admission import Admission, Limits
 from gateway.application import Application
 from gateway.authentication import Authenticator
 from gateway.bodies import BodyReader
+from gateway.changes.hub import EventHub
 from gateway.client_address import ClientAddresses
 from gateway.config import Config
 from gateway.connections import SWEEP_SECONDS, ConnectionLimits, Connections, connections_possible
@@ -100,6 +101,12 @@ async def main(shutdown: Shutdown) -> None:
         cors=Cors(config.cors_origins),
         rate_limits=rate_limits,
         streams=streams,
+        events=EventHub(
+            upstreams=upstreams,
+            secret=process.token,
+            metrics=process.metrics,
+            background=process.background,
+        ),
         addresses=ClientAddresses(proxies=Networks(config.proxy_networks), header=config.proxy_header),
         admission=admission,
         bodies=BodyReader(admission=admission),

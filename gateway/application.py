@@ -25,8 +25,10 @@ from gateway.admission import Admission, Place
 from gateway.answers import REPLAYED, Answer, HttpResponse
 from gateway.authentication import Authenticator, Principal
 from gateway.bodies import BodyReader
+from gateway.changes.hub import EventHub
 from gateway.client_address import ClientAddresses
 from gateway.connections import Connection
+from gateway.contract import OWN
 from gateway.cors import Cors
 from gateway.csv_answers import STATUS_OK, csv_answer, prefers_csv
 from gateway.documents.pages import Pages
@@ -85,6 +87,7 @@ class Application:
 
     Args:
         streams: the streams to clients that are open.
+        events: the learners who listen to their changes.
         upstreams: the client of each service, by the short name of the proto package.
         trace_callers: the callers whose `traceparent` decides what is recorded; others are only linked.
         draining: whether the process is about to stop, so that connections are closed after their answers.
@@ -99,6 +102,7 @@ class Application:
         cors: Cors,
         rate_limits: RateLimits,
         streams: Streams,
+        events: EventHub,
         addresses: ClientAddresses,
         admission: Admission,
         bodies: BodyReader,
@@ -116,6 +120,7 @@ class Application:
         self._cors = cors
         self._rate_limits = rate_limits
         self._streams = streams
+        self._events = events
         self._addresses = addresses
         self._admission = admission
         self._bodies = bodies
@@ -200,7 +205,7 @@ class Application:
         self, exchange: _Exchange, route: Route, path_values: Sequence[str]
     ) -> Answer | EventStream:
         method, headers = route.method, exchange.request.headers
-        self._admission.refuse_if_full(route.upstream, method)
+        self._refuse_if_full(route)
         authorization: Sequence[str] = headers.getall(AUTHORIZATION, ())
         message: Message | None = None
         if route.body_token is not None and not authorization:
@@ -220,9 +225,7 @@ class Application:
             version = version_of(headers.getall(IF_MATCH, ()), supported=route.request.takes_version)
         timeout_seconds = timeout_seconds_of(headers.get(REQUEST_TIMEOUT))
         body = b"" if message is not None else await self._body(exchange, method, owner=principal.user_id)
-        exchange.place = await self._admission.enter(
-            route.upstream, method, learner=principal.user_id, address=exchange.address
-        )
+        await self._enter(exchange, route, learner=principal.user_id)
         if message is None:
             message = route.request.read(
                 body=body,
@@ -253,6 +256,17 @@ class Application:
             exchange.lines += f"ETag: {etag}\r\n"
         return Answer(status, answer_body, headers=REPLAYED if reply.replayed else ())
 
+    def _refuse_if_full(self, route: Route) -> None:
+        if route.upstream != OWN:
+            self._admission.refuse_if_full(route.upstream, route.method)
+
+    async def _enter(self, exchange: _Exchange, route: Route, *, learner: str) -> None:
+        """Takes a place among the requests in flight; what the gateway itself answers needs none."""
+        if route.upstream != OWN:
+            exchange.place = await self._admission.enter(
+                route.upstream, route.method, learner=learner, address=exchange.address
+            )
+
     async def _stream(
         self,
         exchange: _Exchange,
@@ -275,7 +289,7 @@ class Application:
         seat = self._streams.enter(principal.user_id, token_seconds=principal.valid_until - time.time())
         self._add_cors(exchange)
         stream = EventStream(
-            messages=self._upstreams[route.upstream].stream(
+            messages=(self._events if route.upstream == OWN else self._upstreams[route.upstream]).stream(
                 route.method.path,
                 message,
                 context,

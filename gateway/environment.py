@@ -61,7 +61,10 @@ async def look_protected(probe: Probe) -> list[Seen]:
 async def look_fresh(probe: Probe) -> list[Seen]:
     jwks = _jwks(probe.environment)
     if is_url(jwks):
-        age = (await read_url(jwks)).age_seconds
+        try:
+            age = (await read_url(jwks)).age_seconds
+        except JwksError:
+            return []  # `jwks_usable` tells it
         if age <= CACHED_SECONDS_MAX:
             return []
         return [

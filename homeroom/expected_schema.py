@@ -31,11 +31,7 @@ async def recorded(dsn: str) -> str:
     """What the migrations have made in this database, as the record has it."""
     connection = await asyncpg.connect(dsn)
     try:
-
-        async def rows(sql: str) -> list[asyncpg.Record]:
-            return await connection.fetch(sql)
-
-        return await record(rows)
+        return await record(connection)
     finally:
         await connection.close()
 

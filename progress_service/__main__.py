@@ -27,6 +27,7 @@ from progress_service.config import Config
 from progress_service.domain.license_orders import LICENSE_TOPIC
 from progress_service.operations.access import AccessOperations
 from progress_service.operations.catalog_changes import LevelRaising
+from progress_service.operations.changes import ChangeOperations
 from progress_service.operations.comparison import StoreComparison
 from progress_service.operations.completions import CompletionOperations
 from progress_service.operations.courses import CourseOperations
@@ -44,9 +45,11 @@ from progress_service.operations.sync_runs import SyncRuns
 from progress_service.operations.watching import WatchingOperations
 from progress_service.servicer import (
     achievements,
+    changes,
     courses,
     lessons,
     resets,
+    result_checks,
     specializations,
     statistics,
     sync,
@@ -60,10 +63,12 @@ from progress_service.store.courses import CourseStore
 from progress_service.store.editions import EditionCache
 from progress_service.store.enrollments import EnrollmentStore
 from progress_service.store.imports import ImportStore
+from progress_service.store.learner_versions import VersionStore
 from progress_service.store.level_reads import LevelReader
 from progress_service.store.license_feed import LicenseFeedStore
 from progress_service.store.modules import ModuleStore
 from progress_service.store.resets import ResetStore
+from progress_service.store.result_checks import ResultCheckStore
 from progress_service.store.results import ResultStore
 from progress_service.store.specializations import SpecializationStore
 from progress_service.store.standings import StandingReader, StandingStore
@@ -93,7 +98,7 @@ class Wakes:
 
 def handlers(*, database: Database, wakes: Wakes, tokens: PageTokens, metrics: Metrics) -> list[Handler]:
     """All methods of the service, over this database."""
-    catalog = SpecializationStore(database)
+    catalog, stored_results = SpecializationStore(database), ResultCheckStore(database)
     return [
         *statistics.handlers(
             results=ResultOperations(store=ResultStore(database), wake_relay=wakes.relay, metrics=metrics),
@@ -106,7 +111,11 @@ def handlers(*, database: Database, wakes: Wakes, tokens: PageTokens, metrics: M
             tokens=tokens,
         ),
         *resets.handlers(operations=ResetOperations(store=ResetStore(database), wake_relay=wakes.relay)),
+        *changes.handlers(changes=ChangeOperations(store=VersionStore(database))),
         *achievements.handlers(list_achievements=AchievementStore(database).list_achievements, tokens=tokens),
+        *result_checks.handlers(
+            find_results=stored_results.find_results, list_results=stored_results.list_results, tokens=tokens
+        ),
     ]
 
 
@@ -292,6 +301,7 @@ async def serve(shutdown: Shutdown) -> None:
                 ],
                 repairs=REPAIRS,
                 others={CACHED_ENTRIES: CachedEntries(access_cache)},
+                environment_checks=(),
                 tokens=tokens,
                 at_change=relay.wake,
             ),

@@ -31,6 +31,7 @@ from session_service.operations.manage_tests import CatalogAdministration
 from session_service.operations.placing import HoldPlacing
 from session_service.operations.purge_records import RecordPurge
 from session_service.operations.read_attempts import AttemptReads
+from session_service.operations.read_changes import SessionChangeReads
 from session_service.operations.read_sessions import SessionReads
 from session_service.operations.record_presence import SessionPresence
 from session_service.operations.resolve_holds import HoldJanitor, LostStarts
@@ -40,6 +41,7 @@ from session_service.operations.sweep_sessions import SessionSweep
 from session_service.operations.upload_operations import Uploads
 from session_service.progress_client import RESULT_TOPIC, ProgressClient
 from session_service.servicer import attempts, identity, questions, sessions, supervision, tests, uploads
+from session_service.servicer import changes as changes_servicer
 from session_service.servicer import presence as presence_servicer
 from session_service.servicer.session_messages import QuestionContents
 from session_service.store.attempts import AttemptStore
@@ -54,6 +56,7 @@ from session_service.store.presence import PresenceStore
 from session_service.store.purges import PurgeStore
 from session_service.store.questions import QuestionStore
 from session_service.store.results import ResultStore
+from session_service.store.session_changes import SessionChangeStore
 from session_service.store.session_lists import SessionLists
 from session_service.store.sessions import SessionStore
 from session_service.store.starts import StartStore
@@ -103,7 +106,11 @@ async def serve(shutdown: Shutdown) -> None:
         [
             *parts.handlers,
             *service.add_diagnostics(
-                checks=checks(service.database), repairs=REPAIRS, tokens=tokens, at_change=parts.relay.wake
+                checks=checks(service.database),
+                repairs=REPAIRS,
+                environment_checks=ENVIRONMENT_CHECKS,
+                tokens=tokens,
+                at_change=parts.relay.wake,
             ),
         ]
     )
@@ -213,6 +220,9 @@ def assemble(
                 uploads=Uploads(
                     reads=reads, changes=changes, presence=presence, stored=uploads.STORED_ANSWERS
                 )
+            ),
+            *changes_servicer.handlers(
+                reads=SessionChangeReads(store=SessionChangeStore(database=database, grace=times.grace))
             ),
             *supervision.handlers(
                 supervision=Supervision(

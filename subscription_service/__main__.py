@@ -25,13 +25,22 @@ from subscription_service.operations.license_feed import LicenseFeed
 from subscription_service.operations.licenses import LicenseOperations
 from subscription_service.operations.plans import PlanOperations
 from subscription_service.operations.subscriptions import SubscriptionOperations
-from subscription_service.servicer import accounts, holds, license_levels, licenses, plans
+from subscription_service.servicer import (
+    accounts,
+    changes,
+    hold_checks,
+    holds,
+    license_levels,
+    licenses,
+    plans,
+)
 from subscription_service.servicer import credits as credit_servicer
 from subscription_service.store.accounts import AccountStore
 from subscription_service.store.clock import PinnedTime, database_time
 from subscription_service.store.credits import CreditStore
 from subscription_service.store.entitlements import EntitlementStore
 from subscription_service.store.environment import ENVIRONMENT_CHECKS
+from subscription_service.store.hold_checks import HoldCheckStore
 from subscription_service.store.holds import HoldStore
 from subscription_service.store.license_notifications import listen_until_lost
 from subscription_service.store.license_reads import LicenseReader, raise_feed_origin
@@ -64,7 +73,12 @@ async def serve(shutdown: Shutdown) -> None:
     await service.listen(
         [
             *handlers(service.database, feed, tokens=tokens),
-            *service.add_diagnostics(checks=checks(service.database), repairs=REPAIRS, tokens=tokens),
+            *service.add_diagnostics(
+                checks=checks(service.database),
+                repairs=REPAIRS,
+                environment_checks=ENVIRONMENT_CHECKS,
+                tokens=tokens,
+            ),
         ]
     )
     await shutdown.wait()
@@ -80,6 +94,7 @@ def handlers(
     plan_store = PlanStore(database=database)
     hold_store = HoldStore(database=database, pinned_time=pinned_time)
     license_reader = LicenseReader(database=database)
+    entitlements = EntitlementOperations(store=entitlement_store)
     license_operations = LicenseOperations(
         store=LicenseStore(database=database, pinned_time=pinned_time),
         reader=license_reader,
@@ -90,10 +105,11 @@ def handlers(
         *accounts.handlers(
             accounts=AccountOperations(store=account_store),
             subscriptions=SubscriptionOperations(store=subscription_store),
-            entitlements=EntitlementOperations(store=entitlement_store),
+            entitlements=entitlements,
             list_changes=subscription_store.list_changes,
             tokens=tokens,
         ),
+        *changes.handlers(entitlements=entitlements),
         *plans.handlers(
             operations=PlanOperations(store=plan_store), list_plans=plan_store.list_plans, tokens=tokens
         ),
@@ -102,6 +118,7 @@ def handlers(
             list_open_holds=hold_store.list_open_holds,
             tokens=tokens,
         ),
+        *hold_checks.handlers(find_holds=HoldCheckStore(database=database).find_holds),
         *credit_servicer.handlers(
             operations=CreditOperations(
                 store=CreditStore(database=database, pinned_time=pinned_time),

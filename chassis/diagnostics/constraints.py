@@ -117,7 +117,7 @@ def constraint_check(
     return Check(
         check_id=f"{short_name}.constraint",
         severity=Severity.HIGH,
-        meaning="A row exists that the database must refuse, so the learner may see something wrong or double.",
+        meaning="A row exists that the database must refuse, so the learner may see it wrong or double.",
         walk=ConstraintWalk(database, tables),
         repairs=repairs,
         advice=advice,

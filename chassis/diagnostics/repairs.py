@@ -61,6 +61,8 @@ class Repair:
         meaning: what it changes, in one sentence.
         tables: the tables whose rows it may change.
         needs_check: whether it mends what a check has found. Else it is planned for a learner.
+        lock: a statement that locks the learner `$1`, for a service whose operations lock a learner first
+            and then write what they have read. It runs before the rows of a unit are compared and changed.
     """
 
     repair_id: str
@@ -68,6 +70,7 @@ class Repair:
     tables: tuple[str, ...]
     plan: Plan
     needs_check: bool = True
+    lock: str = ""
 
 
 _FOUND = "(user_id text, row jsonb, observed text, expected text, evidence jsonb)"

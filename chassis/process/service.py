@@ -18,7 +18,8 @@ from typing import NoReturn
 import chassis.postgres.migrations
 from chassis.diagnostics import servicer as diagnostics_servicer
 from chassis.diagnostics.checks import Check
-from chassis.diagnostics.environment import EnvironmentCheck
+from chassis.diagnostics.environment import ENVIRONMENT_CHECKS, Environment, EnvironmentCheck
+from chassis.diagnostics.environment.walk import served
 from chassis.diagnostics.operations import Diagnostics
 from chassis.diagnostics.repairs import Repair
 from chassis.diagnostics.schedule import CheckSchedule
@@ -28,7 +29,7 @@ from chassis.postgres.idempotency import purge_keys
 from chassis.postgres.migrations import MigrationError, SchemaMismatch
 from chassis.postgres.relay import Relay
 from chassis.process.config import ConfigError, MigrationConfig, ServiceConfig, load
-from chassis.process.diagnose import run_diagnosis
+from chassis.process.diagnose import environment_of, run_diagnosis
 from chassis.process.lifecycle import Shutdown, StartError, run
 from chassis.process.process import Process
 from chassis.process.version import version
@@ -58,9 +59,10 @@ class Service:
 
     process: Process
     database: Database
-    peers: tuple[str, ...] = ()
+    peers: tuple[str, ...]
     """With mutual TLS, the names in the certificates of those who may call."""
-    check_interval_hours: float = 6.0
+    environment: Environment
+    check_interval_hours: float
 
     @classmethod
     async def begin(
@@ -92,6 +94,9 @@ class Service:
             process=process,
             database=database,
             peers=config.tls_peers,
+            environment=environment_of(
+                name, type(config), os.environ, migrations=migrations, database=database
+            ),
             check_interval_hours=config.check_interval_hours,
         )
 
@@ -118,17 +123,20 @@ class Service:
         *,
         checks: Sequence[Check],
         repairs: Sequence[Repair],
+        environment_checks: Sequence[EnvironmentCheck],
         tokens: PageTokens,
         others: Mapping[str, Rows] | None = None,
         at_change: Callable[[], object] = lambda: None,
     ) -> list[Handler]:
         """Run the checks every few hours, and serve them and the repairs to administrators.
 
-        `others` are rows outside the database that repairs may change, by name; `at_change` is called after a
-        repair has changed rows.
+        `environment_checks` are those of this service alone; those of every process are added here. `others`
+        are rows outside the database that repairs may change, by name; `at_change` is called after a repair
+        has changed rows.
         """
+        around = served(self.environment, (*ENVIRONMENT_CHECKS, *environment_checks))
         diagnostics = Diagnostics(
-            self.database, checks=checks, repairs=repairs, others=others, at_change=at_change
+            self.database, checks=[*checks, *around], repairs=repairs, others=others, at_change=at_change
         )
         schedule = CheckSchedule(
             self.database,

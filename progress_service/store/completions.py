@@ -15,7 +15,7 @@ from progress_service.domain.courses import no_such_course
 from progress_service.domain.statistics import UserId
 from progress_service.store.books import Books, Written, read_books, write_books
 from progress_service.store.learner_changes import Refusals, change_learners
-from progress_service.store.learners import insert_learners
+from progress_service.store.learners import LearnerRows
 from progress_service.store.standings import Attendance, StandingReader
 from progress_service.store.watching import Video, read_watched
 
@@ -27,12 +27,15 @@ class CompletionStore:
         self, *, database: Database, standings: StandingReader, wake_relay: Callable[[], object]
     ) -> None:
         self._database = database
+        self._learners = LearnerRows(database)
         self._standings = standings
         self._wake_relay = wake_relay
 
-    async def insert_learners(self, user_ids: Collection[UserId], *, deadline: float) -> None:
-        """Give each learner a row of totals; `complete` needs it."""
-        await insert_learners(self._database, user_ids, deadline=deadline)
+    async def ensure_learners(
+        self, user_ids: Collection[UserId], *, certainly: bool, deadline: float
+    ) -> None:
+        """Give each learner a row of totals, as `LearnerRows` does; `complete` needs it."""
+        await self._learners.ensure(user_ids, certainly=certainly, deadline=deadline)
 
     async def complete(
         self,

@@ -24,6 +24,7 @@ from gateway.admission import Admission, Limits
 from gateway.application import Application
 from gateway.authentication import Authenticator
 from gateway.bodies import BODY_SECONDS_MAX, BodyReader
+from gateway.changes.hub import EventHub
 from gateway.client_address import ClientAddresses, ForwardedHeader
 from gateway.connections import ConnectionLimits, Connections
 from gateway.contract import public_methods
@@ -272,6 +273,13 @@ async def running_gateway(
         authenticator=Authenticator(keys=keys, issuer=ISSUER, audience=AUDIENCE),
         cors=Cors(cors_origins),
         streams=streams,
+        events=EventHub(
+            upstreams=upstreams,
+            secret=SERVICE_TOKEN,
+            metrics=metrics,
+            background=background,
+            interval_seconds=0.05,
+        ),
         rate_limits=rate_limits or RateLimits(user=None, address=None, counts=None, metrics=metrics),
         addresses=ClientAddresses(proxies=Networks(proxies), header=proxy_header),
         admission=admission,

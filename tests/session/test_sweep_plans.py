@@ -1,4 +1,4 @@
-"""Each sweep, and each heartbeat, finds its rows through an index, however many sessions there are."""
+"""Sweeps, heartbeats and looks for changes find their rows through an index, however many there are."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import pytest
 from bench.scale.plans import WatchedDatabase, explain
 from chassis.postgres import Connection
 from homeroom.embedded.provisioning import ServiceDatabase
+from session_service.domain.changes import SessionPosition
 from session_service.domain.ids import SessionId
 from session_service.domain.presence import Heartbeat
 from session_service.domain.sessions import SessionKey
 from session_service.store.editions import EditionCache
 from session_service.store.presence import PresenceStore
+from session_service.store.session_changes import SessionChangeStore
 from session_service.store.sessions import SessionStore
 from tests.session.world import TIMES
 
@@ -58,19 +60,22 @@ async def test_no_sweep_and_no_heartbeat_reads_the_whole_table(
     try:
         store = SessionStore(database=database, editions=EditionCache(), grace=TIMES.grace)
         presence = PresenceStore(database=database, times=TIMES)
+        changes = SessionChangeStore(database=database, grace=TIMES.grace)
+        positions = [SessionPosition(key.user_id, None, {key.session_id: 1}) for key in keys]
         deadline = float("inf")
         for number in range(1, ROUNDS + 1):
             beats = {key: Heartbeat(key.session_id, number, visible=True) for key in keys}
             assert len(await presence.record_heartbeats(beats, wait=False, deadline=deadline)) == len(keys)
             assert len(await presence.leave_sessions(keys, wait=False, deadline=deadline)) == len(keys)
             await presence.renew_leases(keys, deadline=deadline)
+            assert len(await changes.read_changes(positions, deadline=deadline)) == len(keys)
             assert len(await store.list_overdue(None, 200, deadline=deadline)) == 200
             assert len(await store.list_leases(None, 200, deadline=deadline)) > 100
             assert len(await store.list_idle(timedelta(hours=1), None, 200, deadline=deadline)) == 200
         plans = await explain(database)
     finally:
         await database.close()
-    assert len(plans) == 6
+    assert len(plans) == 7
     whole = [name for name, plan in plans.items() if any("Seq Scan on sessions" in line for line in plan)]
     assert whole == []
     used = {index for index in ("sessions_overdue", "sessions_leased", "sessions_untimed", "sessions_once")

@@ -24,9 +24,9 @@ from chassis.postgres import Connection, Database
 from chassis.rpc.tls import TlsFiles
 from chassis.telemetry.redaction import HIDDEN, redacted
 
-# Connections beside those of the service, or of its pool while it serves.
-CONNECTIONS_MAX = 4
-CONNECTIONS_OF_A_SERVING_POOL_MAX = 2
+# Few: a service that serves has other use for those of its pool, and a full server has not many more.
+CONNECTIONS_MAX = 2
+APPLICATION_SUFFIX = " diagnose"
 FINDINGS_PER_CHECK_MAX = 50
 # A shorter text occurs in others by chance.
 _SECRET_LENGTH_MIN = 6
@@ -147,8 +147,7 @@ class Probe:
     def __init__(self, environment: Environment) -> None:
         self.environment = environment
         self._database = environment.database
-        ours = environment.database is None
-        self._turns = asyncio.Semaphore(CONNECTIONS_MAX if ours else CONNECTIONS_OF_A_SERVING_POOL_MAX)
+        self._turns = asyncio.Semaphore(CONNECTIONS_MAX)
         self._redis: RedisFacts | None = None
         self._opened: dict[Need, asyncio.Future[bool]] = {}
 
@@ -171,7 +170,7 @@ class Probe:
         self._database = await Database.connect(
             self.environment.database_url or "",
             maximum=CONNECTIONS_MAX,
-            application_name=f"{self.environment.process} diagnose",
+            application_name=f"{self.environment.process}{APPLICATION_SUFFIX}",
             statement_cache_size=self.environment.statement_cache,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from chassis.diagnostics.environment.checking import Probe, Seen
+from chassis.diagnostics.environment.checking import APPLICATION_SUFFIX, Probe, Seen
 from chassis.diagnostics.findings import Severity
 
 ROUND_TRIPS = 5
@@ -140,14 +140,16 @@ async def look_connections(probe: Probe) -> list[Seen]:
             current_setting('max_connections')::int AS all_max,
             current_setting('superuser_reserved_connections')::int
                 + coalesce(current_setting('reserved_connections', true)::int, 0) AS reserved,
-            (SELECT count(*)::int FROM pg_stat_activity
-             WHERE datid IS NOT NULL AND usesysid IS NOT NULL) AS used,
             (SELECT datconnlimit FROM pg_database WHERE datname = current_database()) AS database_max,
-            (SELECT count(*)::int FROM pg_stat_activity
-             WHERE datname = current_database() AND usesysid IS NOT NULL) AS database_used,
             (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user) AS role_max,
-            (SELECT count(*)::int FROM pg_stat_activity WHERE usename = current_user) AS role_used
-        """
+            count(*)::int AS used,
+            (count(*) FILTER (WHERE datname = current_database()))::int AS database_used,
+            (count(*) FILTER (WHERE usename = current_user))::int AS role_used
+        FROM pg_stat_activity
+        WHERE datid IS NOT NULL AND usesysid IS NOT NULL
+            AND NOT (usename = current_user AND right(application_name, length($1)) = $1)
+        """,
+        APPLICATION_SUFFIX,
     )
     lefts = {"the server": row["all_max"] - row["reserved"] - row["used"]}
     if row["database_max"] >= 0:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from chassis.diagnostics.environment.checking import Environment, Probe, Seen
 from chassis.diagnostics.findings import Severity
-from chassis.postgres.migrations import differences
+from chassis.postgres import Connection
+from chassis.postgres.migrations import Differences, differences
 
 FILE_NAME = "expected_schema.jsonl"
 
@@ -54,8 +56,6 @@ _TABLES = """
 _STATEMENTS = {COLUMN: _COLUMNS, CONSTRAINT: _CONSTRAINTS, INDEX: _INDEXES}
 _NOT_VALIDATED = re.compile(r" NOT VALID$")
 
-Rows = Callable[[str], Awaitable[Iterable[Any]]]
-
 
 class SchemaObject(NamedTuple):
     """A column, a constraint or an index: `table.name`, and how PostgreSQL spells it."""
@@ -78,29 +78,40 @@ class ExpectedSchema(NamedTuple):
     """By kind: definitions by name."""
 
 
-async def read_objects(rows: Rows, kind: str) -> list[SchemaObject]:
+@asynccontextmanager
+async def spelled_alike(connection: Connection) -> AsyncIterator[None]:
+    """A transaction in which definitions do not depend on the settings of the session."""
+    async with connection.transaction(readonly=True):
+        await connection.execute(
+            "SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, MDY';"
+            " SET LOCAL intervalstyle = 'postgres'"
+        )
+        yield
+
+
+async def read_objects(connection: Connection, kind: str) -> list[SchemaObject]:
     """The objects of a kind in the current schema, by name."""
     found = [
         SchemaObject(row["name"], _NOT_VALIDATED.sub("", row["definition"]), row["fault"] or "")
-        for row in await rows(_STATEMENTS[kind])
+        for row in await connection.fetch(_STATEMENTS[kind])
     ]
     return sorted(found)
 
 
-async def read_major(rows: Rows) -> int:
+def read_major(connection: Connection) -> int:
     """The major version of the server."""
-    (row,) = await rows("SELECT current_setting('server_version_num')::int / 10000 AS major")
-    return int(row["major"])
+    return connection.get_server_version().major
 
 
-async def record(rows: Rows) -> str:
-    """The text of the file for the database that these rows come from."""
-    lines: list[dict[str, object]] = [{"postgresql": await read_major(rows)}]
-    for kind in (COLUMN, CONSTRAINT, INDEX):
-        lines += [
-            {"kind": kind, "name": each.name, "definition": each.definition}
-            for each in await read_objects(rows, kind)
-        ]
+async def record(connection: Connection) -> str:
+    """The text of the file for this database."""
+    lines: list[dict[str, object]] = [{"postgresql": read_major(connection)}]
+    async with spelled_alike(connection):
+        for kind in (COLUMN, CONSTRAINT, INDEX):
+            lines += [
+                {"kind": kind, "name": each.name, "definition": each.definition}
+                for each in await read_objects(connection, kind)
+            ]
     return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
 
@@ -121,7 +132,7 @@ def file_of(environment: Environment) -> Path | None:
 
 
 async def look_version(probe: Probe) -> list[Seen]:
-    async def work(connection: Any) -> Any:
+    async def work(connection: Connection) -> Differences:
         return await differences(connection, probe.environment.migrations)
 
     found = await probe.ask(work)
@@ -156,15 +167,16 @@ async def _look(probe: Probe, kind: str) -> list[Seen]:
     if path is None:
         return []
 
-    async def work(connection: Any) -> Any:
+    async def work(connection: Connection) -> tuple[list[SchemaObject], set[str], int] | None:
         other = await differences(connection, probe.environment.migrations)
         if other.missing or other.newer:
             return None
-        return (
-            await read_objects(connection.fetch, kind),
-            {row["name"] for row in await connection.fetch(_TABLES)},
-            await read_major(connection.fetch),
-        )
+        async with spelled_alike(connection):
+            return (
+                await read_objects(connection, kind),
+                {row["name"] for row in await connection.fetch(_TABLES)},
+                read_major(connection),
+            )
 
     answer = await probe.ask(work)
     if answer is None:
