@@ -18,6 +18,7 @@ from progress_service.domain.desyncs import Action, Desync, Direction, Key, Lice
 from progress_service.domain.statistics import UserId
 from progress_service.domain.sync_runs import change_for
 from progress_service.store.history import epoch_of
+from progress_service.store.learners import LOCK_LEARNER
 from progress_service.store.rebuilding import order_row
 
 FOLLOW = "progress.follow_license"
@@ -139,6 +140,7 @@ FOLLOWING_REPAIRS = (
         meaning="The lower one of progress and license follows the higher one; nothing is lowered.",
         tables=("outbox", "learner_statistics", "specialization_progress"),
         plan=_plan,
+        lock=LOCK_LEARNER,
     ),
 )
 

@@ -25,6 +25,7 @@ from chassis.postgres.rows import as_rows
 from progress_service.domain.license_orders import LICENSE_TOPIC, LicenseOrder
 from progress_service.domain.statistics import UserId
 from progress_service.store.history import days_of, enrollment_of, epoch_of, gained_by, totals_of
+from progress_service.store.learners import LOCK_LEARNER
 from progress_service.store.ledger import LESSONS, RESULTS, Wanting, find_wanting
 
 REBUILD = "progress.rebuild"
@@ -199,6 +200,7 @@ REBUILDING_REPAIRS = (
             "outbox",
         ),
         plan=_planning(orphans=False),
+        lock=LOCK_LEARNER,
     ),
     Repair(
         repair_id=REMOVE_ORPHANS,
@@ -215,6 +217,7 @@ REBUILDING_REPAIRS = (
             "watched_videos",
         ),
         plan=_planning(orphans=True),
+        lock=LOCK_LEARNER,
     ),
 )
 

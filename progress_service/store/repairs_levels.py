@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from chassis.diagnostics.repairs import Repair, planned_by
+from progress_service.store.learners import LOCK_LEARNER
 
 ACCEPT_LEVEL = "progress.accept_level"
 
@@ -26,5 +27,6 @@ LEVEL_REPAIRS = (
         meaning="Writes the level down as granted, so that the learner keeps it.",
         tables=("specialization_progress",),
         plan=planned_by(_ACCEPT),
+        lock=LOCK_LEARNER,
     ),
 )

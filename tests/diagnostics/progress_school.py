@@ -1,4 +1,4 @@
-"""A school for the checks of progress_service: learners who did everything through the service, and an operator."""
+"""A school for the checks of progress_service: learners who act through the service, and an operator."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Pupil:
 
 @dataclass
 class School:
-    """The world, its operator, and what an operator does beside the checks. Nothing is too young for a check."""
+    """The world, and its operator. Nothing is too young for a check."""
 
     world: World
     operator: Operator

@@ -1,4 +1,4 @@
-"""Each check of progress_service finds the fault that is planted for it, and its repair mends exactly that."""
+"""Each check of progress_service finds the fault that is planted for it, and its repair mends it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from chassis.diagnostics.plans import RowOutcome
 from chassis.errors import Reason, ServiceError
 from homeroom.embedded.redis import Redis
 from progress_service.domain.access import Access
+from progress_service.domain.courses import CourseId
 from progress_service.domain.license_orders import LicenseOrder
 from progress_service.domain.statistics import UserId
 from progress_service.store.editions import EditionCache
@@ -64,20 +65,21 @@ class Planting:
 def sql(*statements: str) -> Callable[[School, Pupil], Awaitable[object]]:
     """Statements with the names of the learner (`:user`), the course and the specialization."""
 
-    async def run(school: School, pupil: Pupil) -> object:
+    async def run(school: School, pupil: Pupil) -> None:
         names = {"user": pupil.user_id, "course": pupil.course_id, "spec": pupil.specialization}
         for statement in statements:
             text = re.sub(r":(user|course|spec)\b", lambda found: f"'{names[found[1]]}'", statement)
             connection = school.world.licenses if " licenses" in statement else school.truth
             await connection.execute(text)
-        return None
 
     return run
 
 
 def unchecked(*statements: str) -> Callable[[School, Pupil], Awaitable[object]]:
-    async def run(school: School, pupil: Pupil) -> object:
-        return await school.unchecked(lambda: sql(*statements)(school, pupil))
+    """The same where foreign keys refuse it."""
+
+    async def run(school: School, pupil: Pupil) -> None:
+        await school.unchecked(lambda: sql(*statements)(school, pupil))
 
     return run
 
@@ -128,7 +130,7 @@ async def plant_cached(school: School, pupil: Pupil) -> None:
         school, pupil
     )
     reader = StandingReader(editions=EditionCache(), clock=school.clock)
-    each = Attendance(UserId(pupil.user_id), pupil.course_id)  # type: ignore[arg-type]  # a course of this test
+    each = Attendance(UserId(pupil.user_id), CourseId(pupil.course_id))
     store = StandingStore(database=school.world.database, standings=reader)
     access = (await store.read_access([each], deadline=_soon()))[each]
     wrong = replace(access, lessons=dict.fromkeys(access.lessons, Access.COMPLETED))
@@ -161,6 +163,7 @@ PLANTINGS = [
         sql("DELETE FROM learner_statistics WHERE user_id = :user"),
         "no totals",
         "totals of all that the learner has",
+        also=frozenset({"progress.cached_answer"}),  # the store's version is lower than that of the entry
     ),
     Planting(
         "progress.unpaid_result",
@@ -487,7 +490,7 @@ async def test_an_older_entry_is_no_finding(school: School) -> None:
 
 async def test_a_repair_that_changes_what_is_shown_makes_the_cached_answer_old(school: School) -> None:
     pupil = await school.pupil()
-    version = (await school.world.access(pupil.user_id, pupil.names[0])).version
+    version = (await school.world.stats(pupil.user_id)).version
     await sql("UPDATE learner_statistics SET xp = xp + 1 WHERE user_id = :user")(school, pupil)
     await school.operator.mend("progress.totals")
     answer = await school.world.access(pupil.user_id, pupil.names[0], version + 1)
