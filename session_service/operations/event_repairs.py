@@ -15,10 +15,10 @@ from chassis.postgres.outbox import OutboxEvent
 from session_service.domain.holds import HoldName
 from session_service.domain.ids import HoldId
 from session_service.domain.sessions import Session, spends_hold
-from session_service.operations.session_walks import found_sessions
+from session_service.operations.session_walks import edition_of, found_sessions
 from session_service.progress_client import result_event
 from session_service.store.checks_reads import events_under_way, sessions_by_key
-from session_service.store.editions import EditionCache, EditionKey
+from session_service.store.editions import EditionCache
 from session_service.store.holds import read_sessions_of_holds
 from session_service.subscription_client import commit_event, release_event
 
@@ -68,12 +68,12 @@ class EventRepairs:
         now: datetime = await connection.fetchval(_NOW)
         kept = await sessions_by_key(connection, found_sessions(findings))
         sessions = [each.session for each in kept.values() if not each.session.live]
-        wanted = {EditionKey(each.test_id, each.revision) for each in sessions}
+        wanted = set(map(edition_of, sessions))
         editions = await self._editions.get(connection, wanted)
         events = [
             result_event(session, edition.definition, traceparent="")
             for session in sorted(sessions, key=lambda each: each.key)
-            if (edition := editions.get(EditionKey(session.test_id, session.revision))) is not None
+            if (edition := editions.get(edition_of(session))) is not None
         ]
         waiting = await events_under_way(connection, [(each.user_id, each.event_id) for each in events])
         return Planned(

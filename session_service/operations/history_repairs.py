@@ -18,9 +18,9 @@ from session_service.domain.sessions import CloseReason, LatestAnswer, Session, 
 from session_service.domain.states import SessionState
 from session_service.domain.tests import Definition
 from session_service.operations.session_repairs import session_change
-from session_service.operations.session_walks import found_sessions
-from session_service.store.checks_reads import Kept, answers_of, kept_histories, sessions_by_key
-from session_service.store.editions import EditionCache, EditionKey
+from session_service.operations.session_walks import edition_of, found_sessions
+from session_service.store.checks_reads import answers_of, kept_histories, sessions_by_key
+from session_service.store.editions import EditionCache
 
 AnswerRow = Mapping[str, Any]
 
@@ -76,11 +76,11 @@ class HistoryRepairs:
     ) -> Planned:
         kept = await sessions_by_key(connection, keys)
         whole = await kept_histories(connection, keys, retention=self._retention)
-        editions = await self._editions.get(connection, {_edition_key(each) for each in kept.values()})
+        editions = await self._editions.get(connection, {edition_of(each.session) for each in kept.values()})
         histories = _by_session(await answers_of(connection, keys))
         units, left_out = [], []
         for key, each in sorted(kept.items()):
-            edition = editions.get(_edition_key(each))
+            edition = editions.get(edition_of(each.session))
             if key not in whole or edition is None:
                 why = "its revision does not exist" if edition is None else "its answers may have been purged"
                 left_out.append(f"Session {key.session_id} of {key.user_id}: {why}")
@@ -176,7 +176,3 @@ def _by_session(answers: Iterable[AnswerRow]) -> dict[str, list[AnswerRow]]:
 
 def _question(row: AnswerRow) -> tuple[str, str, str]:
     return row["user_id"], row["session_id"], row["question_id"]
-
-
-def _edition_key(kept: Kept) -> EditionKey:
-    return EditionKey(kept.session.test_id, kept.session.revision)

@@ -11,15 +11,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
-import asyncpg
-
 from chassis.diagnostics.checks import Check, Place, Scope, Step, begin_reading
 from chassis.diagnostics.findings import Finding
 from chassis.postgres import Connection, Database
 from session_service.domain.holds import HoldName, HoldPosition, HoldState, OpenHold
 from session_service.domain.ids import HoldId
 from session_service.domain.sessions import Session, SessionKey, spends_hold
-from session_service.operations.session_walks import session_evidence, session_row
+from session_service.operations.session_walks import edition_of, session_evidence, session_row
 from session_service.progress_client import (
     CountedResult,
     CountedValues,
@@ -31,13 +29,14 @@ from session_service.store.checks_reads import (
     ALL_SESSIONS,
     LIVE_SESSIONS,
     Kept,
+    LiveSession,
+    Stretch,
     events_under_way,
     known_sessions,
     sessions_by_key,
 )
-from session_service.store.editions import EditionCache, EditionKey
+from session_service.store.editions import EditionCache
 from session_service.store.holds import HoldStore
-from session_service.store.session_rows import session_from
 from session_service.subscription_client import SubscriptionClient, resolving_event_ids
 
 HOLDS_PER_PAGE_MAX = 1000
@@ -116,13 +115,13 @@ class UnpaidSessionWalk:
     ) -> Step:
         """See `Walk`. A session that has ended meanwhile is no finding: its hold was resolved for that."""
 
-        async def read(connection: Connection) -> list[asyncpg.Record]:
+        async def read(connection: Connection) -> Stretch[LiveSession]:
             async with connection.transaction(readonly=True):
                 await begin_reading(connection)
                 return await LIVE_SESSIONS.fetch(connection, user_id=scope.user_id, after=after, limit=limit)
 
-        rows = await self._database.read(read, deadline=deadline, name="check_live_sessions")
-        sessions = [session_from(row) for row in rows if row["started_at"] < row["now"] - check.age]
+        live = await self._database.read(read, deadline=deadline, name="check_live_sessions")
+        sessions = [each.session for each in live.rows if each.session.started_at < each.now - check.age]
         states: Mapping[HoldName, HoldState] = {}
         if sessions:
             states = await self._subscription.find_holds([each.hold for each in sessions], deadline=deadline)
@@ -139,7 +138,7 @@ class UnpaidSessionWalk:
             for each in unpaid
             if each.key in now and now[each.key].session.live
         ]
-        return Step(found, len(rows), LIVE_SESSIONS.reached(rows, limit))
+        return Step(found, len(live.rows), live.reached)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,10 +175,12 @@ class ResultWalk:
         async def read(connection: Connection) -> tuple[list[_Sent], int, Place | None]:
             async with connection.transaction(readonly=True, isolation="repeatable_read"):
                 await begin_reading(connection)
-                rows = await ALL_SESSIONS.fetch(connection, user_id=scope.user_id, after=after, limit=limit)
+                sessions = await ALL_SESSIONS.fetch(
+                    connection, user_id=scope.user_id, after=after, limit=limit
+                )
                 now = await connection.fetchval("SELECT clock_timestamp()")
-                sent = await self._sent(connection, rows, before=now - check.age)
-            return sent, len(rows), ALL_SESSIONS.reached(rows, limit)
+                sent = await self._sent(connection, sessions.rows, before=now - check.age)
+            return sent, len(sessions.rows), sessions.reached
 
         sent, walked, reached = await self._database.read(read, deadline=deadline, name="check_results")
         recorded: Mapping[SessionKey, CountedResult] = {}
@@ -195,10 +196,9 @@ class ResultWalk:
         return Step(found, walked, reached)
 
     async def _sent(
-        self, connection: Connection, rows: Sequence[asyncpg.Record], *, before: datetime
+        self, connection: Connection, sessions: Sequence[Session], *, before: datetime
     ) -> list[_Sent]:
         """The sessions among these that have a result, and whose event is not in the outbox any more."""
-        sessions = [session_from(row) for row in rows]
         ended = [
             each
             for each in sessions
@@ -206,16 +206,14 @@ class ResultWalk:
         ]
         if not ended:
             return []
-        editions = await self._editions.get(
-            connection, {EditionKey(each.test_id, each.revision) for each in ended}
-        )
+        editions = await self._editions.get(connection, set(map(edition_of, ended)))
         waiting = await events_under_way(
             connection, [(each.user_id, result_event_id(each.session_id)) for each in ended]
         )
         return [
             _Sent(each, CountedValues.of(result_of(each, edition.definition)))
             for each in ended
-            if (edition := editions.get(EditionKey(each.test_id, each.revision))) is not None
+            if (edition := editions.get(edition_of(each))) is not None
             and (each.user_id, result_event_id(each.session_id)) not in waiting
         ]
 

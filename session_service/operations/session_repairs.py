@@ -20,10 +20,10 @@ from session_service.domain.tests import Edition
 from session_service.domain.timing import TimeRules
 from session_service.operations.clock_ends import end_when_due
 from session_service.operations.drafts import Draft
-from session_service.operations.session_walks import found_sessions
+from session_service.operations.session_walks import edition_of, found_sessions
 from session_service.store.changes import Changes
 from session_service.store.checks_reads import Kept, events_under_way, keys_of_learner, sessions_by_key
-from session_service.store.editions import EditionCache, EditionKey
+from session_service.store.editions import EditionCache
 from session_service.store.event_rows import event_row
 from session_service.store.session_rows import CHANGED_COLUMNS
 
@@ -108,12 +108,12 @@ class SessionRepairs:
         """The sessions of these keys, those that cannot be repaired, and the database's time."""
         now: datetime = await connection.fetchval("SELECT clock_timestamp()")
         kept = await sessions_by_key(connection, keys)
-        wanted = {_edition_key(each.session) for each in kept.values()}
+        wanted = {edition_of(each.session) for each in kept.values()}
         editions = await self._editions.get(connection, wanted)
         drafts: list[_KeptDraft] = []
         left_out: list[str] = []
         for key, each in sorted(kept.items()):
-            edition = editions.get(_edition_key(each.session))
+            edition = editions.get(edition_of(each.session))
             if edition is None:
                 left_out.append(f"session {key.session_id} of {key.user_id}: its revision does not exist")
             else:
@@ -170,7 +170,3 @@ def _plain(value: object) -> object:
 
 def _name(draft: Draft) -> str:
     return f"Session {draft.before.session_id} of {draft.before.user_id}"
-
-
-def _edition_key(session: Session) -> EditionKey:
-    return EditionKey(session.test_id, session.revision)

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-import asyncpg
-
 from chassis.diagnostics.checks import Check, Place, Scope, Step, begin_reading
 from chassis.diagnostics.findings import Finding
 from chassis.postgres import Connection, Database
@@ -18,9 +16,15 @@ from session_service.domain.sessions import Session, SessionKey
 from session_service.domain.timing import TimeRules
 from session_service.operations.clock_ends import end_when_due
 from session_service.operations.drafts import Draft
-from session_service.store.checks_reads import JUDGED_ANSWERS, LIVE_SESSIONS, keys_of, known_sessions
+from session_service.store.checks_reads import (
+    JUDGED_ANSWERS,
+    LIVE_SESSIONS,
+    StoredAnswer,
+    StoredKey,
+    keys_of,
+    known_sessions,
+)
 from session_service.store.editions import EditionCache, EditionKey
-from session_service.store.session_rows import session_from
 
 _SERVICE = "/homeroom.session.v1.SessionService"
 CREATE_SESSION = f"{_SERVICE}/CreateSession"
@@ -47,17 +51,18 @@ class GhostWalk:
         async def work(connection: Connection) -> Step:
             async with connection.transaction(readonly=True):
                 await begin_reading(connection)
-                rows = await LIVE_SESSIONS.fetch(connection, user_id=scope.user_id, after=after, limit=limit)
-                editions = await self._editions.get(connection, set(map(_edition_key, rows)))
+                live = await LIVE_SESSIONS.fetch(connection, user_id=scope.user_id, after=after, limit=limit)
+                wanted = {edition_of(each.session) for each in live.rows}
+                editions = await self._editions.get(connection, wanted)
             found: list[Finding] = []
-            for row in rows:
-                edition = editions.get(_edition_key(row))
+            for each in live.rows:
+                edition = editions.get(edition_of(each.session))
                 if edition is None:  # another check finds it
                     continue
-                draft = Draft(session=session_from(row), edition=edition, times=self._times)
-                if end_when_due(draft, row["now"]):
-                    found += _old(check, _ghost(check, draft.before, draft.session), now=row["now"])
-            return Step(found, len(rows), LIVE_SESSIONS.reached(rows, limit))
+                draft = Draft(session=each.session, edition=edition, times=self._times)
+                if end_when_due(draft, each.now):
+                    found += _old(check, _ghost(check, draft.before, draft.session), now=each.now)
+            return Step(found, len(live.rows), live.reached)
 
         return await self._database.read(work, deadline=deadline, name="check_ghosts")
 
@@ -77,19 +82,21 @@ class VerdictWalk:
         async def work(connection: Connection) -> Step:
             async with connection.transaction(readonly=True):
                 await begin_reading(connection)
-                rows = await JUDGED_ANSWERS.fetch(connection, user_id=scope.user_id, after=after, limit=limit)
-                keys = {_edition_key(row) for row in rows if row["revision"] is not None}
-                editions = await self._editions.get(connection, keys)
+                answers = await JUDGED_ANSWERS.fetch(
+                    connection, user_id=scope.user_id, after=after, limit=limit
+                )
+                wanted = {each.edition for each in answers.rows if each.edition is not None}
+                editions = await self._editions.get(connection, wanted)
             found: list[Finding] = []
-            for row in rows:
+            for each in answers.rows:
+                edition = None if each.edition is None else editions.get(each.edition)
                 # An answer without a version is of an earlier release, which kept no versions of questions.
-                if row["version"] is None or row["revision"] is None or _edition_key(row) not in editions:
+                if edition is None or each.version is None:
                     continue
-                paper = Paper(editions[_edition_key(row)], row["drawn"])
-                expected = verdict(paper, row["question_id"], row["choice"])
-                if expected != _VERDICTS[row["correct"]]:
-                    found.append(_misjudged(check, row, expected))
-            return Step(found, len(rows), JUDGED_ANSWERS.reached(rows, limit))
+                expected = verdict(Paper(edition, each.drawn), each.question_id, each.choice)
+                if expected != _VERDICTS[each.correct]:
+                    found.append(_misjudged(check, each, expected))
+            return Step(found, len(answers.rows), answers.reached)
 
         return await self._database.read(work, deadline=deadline, name="check_verdicts")
 
@@ -110,22 +117,21 @@ class KeyWalk:
         async def work(connection: Connection) -> Step:
             async with connection.transaction(readonly=True):
                 await begin_reading(connection)
-                rows = await self._keys.fetch(connection, user_id=scope.user_id, after=after, limit=limit)
-                shown = {place: key for place, row in enumerate(rows) if (key := self._shown(row))}
-                known = await known_sessions(connection, shown.values()) if shown else set()
-            missing = [(rows[place], key) for place, key in shown.items() if key not in known]
-            found = [_without_session(check, row, key) for row, key in missing]
-            return Step(found, len(rows), self._keys.reached(rows, limit))
+                stored = await self._keys.fetch(connection, user_id=scope.user_id, after=after, limit=limit)
+                shown = [(each, key) for each in stored.rows if (key := self._shown(each))]
+                known = await known_sessions(connection, [key for _, key in shown]) if shown else set()
+            found = [_without_session(check, each, key) for each, key in shown if key not in known]
+            return Step(found, len(stored.rows), stored.reached)
 
         return await self._database.read(work, deadline=deadline, name="check_keys")
 
-    def _shown(self, row: asyncpg.Record) -> SessionKey | None:
+    def _shown(self, stored: StoredKey) -> SessionKey | None:
         """The session that the stored answer shows; None for another call, and for an aborted one."""
-        if row["response"] is None or row["method"] not in self._responses:
+        if stored.response is None:
             return None
-        message: Any = self._responses[row["method"]].FromString(row["response"])
+        message: Any = self._responses[stored.method].FromString(stored.response)
         session_id = parse_session_id(message.session.session_id)
-        return None if session_id is None else SessionKey(row["user_id"], session_id)
+        return None if session_id is None else SessionKey(stored.user_id, session_id)
 
 
 _VERDICTS: Mapping[bool, str] = {True: "right", False: "wrong"}
@@ -174,33 +180,40 @@ def _old(check: Check, finding: Finding, *, now: datetime) -> Iterable[Finding]:
     return [] if finding.since is not None and finding.since >= now - check.age else [finding]
 
 
-def _misjudged(check: Check, row: asyncpg.Record, expected: str) -> Finding:
+def _misjudged(check: Check, answer: StoredAnswer, expected: str) -> Finding:
+    edition = answer.edition
     return Finding(
         check=check.check_id,
         severity=check.severity,
-        user_id=row["user_id"],
-        row={name: str(row[name]) for name in ("user_id", "session_id", "question_id", "attempt")},
-        observed=_VERDICTS[row["correct"]],
+        user_id=answer.user_id,
+        row={
+            "user_id": answer.user_id,
+            "session_id": str(answer.session_id),
+            "question_id": answer.question_id,
+            "attempt": str(answer.attempt),
+        },
+        observed=_VERDICTS[answer.correct],
         expected=expected,
-        since=row["answered_at"],
-        evidence={"testId": row["test_id"], "revision": str(row["revision"]), "state": row["state"]},
+        since=answer.answered_at,
+        evidence={"edition": "" if edition is None else f"{edition.test_id}@{edition.revision}"},
     )
 
 
-def _without_session(check: Check, row: asyncpg.Record, key: SessionKey) -> Finding:
+def _without_session(check: Check, stored: StoredKey, key: SessionKey) -> Finding:
     return Finding(
         check=check.check_id,
         severity=check.severity,
-        user_id=row["user_id"],
-        row={name: row[name] for name in ("user_id", "method", "key")},
+        user_id=stored.user_id,
+        row={"user_id": stored.user_id, "method": stored.method, "key": stored.key},
         observed="no such session",
         expected=f"the session {key.session_id}",
-        since=row["created_at"],
+        since=stored.created_at,
     )
 
 
-def _edition_key(row: asyncpg.Record) -> EditionKey:
-    return EditionKey(row["test_id"], row["revision"])
+def edition_of(session: Session) -> EditionKey:
+    """Names what the session asks."""
+    return EditionKey(session.test_id, session.revision)
 
 
 def found_sessions(findings: Sequence[Finding]) -> list[SessionKey]:

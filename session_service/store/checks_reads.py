@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -13,19 +13,32 @@ import orjson
 
 from chassis.diagnostics.checks import Place
 from chassis.postgres import Connection
-from chassis.postgres.rows import as_rows, names
+from chassis.postgres.rows import as_rows, from_row, names
+from session_service.domain.ids import SessionId
 from session_service.domain.sessions import Session, SessionKey
 from session_service.store.checks_sessions import history_is_kept
+from session_service.store.editions import EditionKey
 from session_service.store.session_rows import LIVE, SESSION, SESSION_COLUMNS, session_from
+
+V = TypeVar("V")
 
 SESSIONS_OF_LEARNER_MAX = 200
 """Sessions of one learner that are looked at for one plan."""
 
 
-class Listing:
+@dataclass(frozen=True, slots=True)
+class Stretch(Generic[V]):
+    """Some rows of a list; `reached` is the place of the last one, None at the end of the list."""
+
+    rows: list[V]
+    reached: Place | None
+
+
+class Listing(Generic[V]):
     """Rows of a table in the order of a key, a stretch at a time.
 
     Args:
+        made: makes the value of a row.
         table: the table that is listed.
         key: the columns of the order, with their types; an index must begin with them. They identify a row.
         columns: what is selected, from `step` (a row of the table) and what is joined.
@@ -33,7 +46,17 @@ class Listing:
         where: a condition on the table, which the index supports.
     """
 
-    def __init__(self, *, table: str, key: str, columns: str, joins: str = "", where: str = "") -> None:
+    def __init__(
+        self,
+        made: Callable[[asyncpg.Record], V],
+        *,
+        table: str,
+        key: str,
+        columns: str,
+        joins: str = "",
+        where: str = "",
+    ) -> None:
+        self._made = made
         self._key = names(key).split(", ")
         types = [column.split()[1] for column in key.split(",")]
         self._statements = {
@@ -52,14 +75,13 @@ class Listing:
 
     async def fetch(
         self, connection: Connection, *, user_id: str, after: Place | None, limit: int
-    ) -> list[asyncpg.Record]:
+    ) -> Stretch[V]:
         """The next rows behind a place, of one learner unless `user_id` is empty."""
         statement = self._statements[bool(user_id), after is not None]
-        return await connection.fetch(statement, limit, *([user_id] if user_id else []), *(after or ()))
-
-    def reached(self, rows: Sequence[asyncpg.Record], limit: int) -> Place | None:
-        """The place of the last row; None at the end of the list."""
-        return tuple(str(rows[-1][name]) for name in self._key) if len(rows) == limit else None
+        rows = await connection.fetch(statement, limit, *([user_id] if user_id else []), *(after or ()))
+        more = len(rows) == limit
+        reached = tuple(str(rows[-1][name]) for name in self._key) if more else None
+        return Stretch([self._made(row) for row in rows], reached)
 
     def _statement(
         self,
@@ -89,7 +111,51 @@ class Listing:
         """
 
 
+@dataclass(frozen=True, slots=True)
+class LiveSession:
+    """A live session, and the database's time as it was read."""
+
+    session: Session
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """An answer, and what its session asks; `edition` is None if there is no such session.
+
+    `version` is None in rows of an earlier release.
+    """
+
+    user_id: str
+    session_id: SessionId
+    question_id: str
+    attempt: int
+    choice: str
+    correct: bool
+    answered_at: datetime
+    version: int | None
+    edition: EditionKey | None
+    drawn: Sequence[int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """A key, and its stored answer; None if it was aborted, or is not of one of the wanted methods."""
+
+    user_id: str
+    method: str
+    key: str
+    created_at: datetime
+    response: bytes | None
+
+
+def _stored_answer(row: asyncpg.Record) -> StoredAnswer:
+    known = row["revision"] is not None
+    return from_row(StoredAnswer, row, edition=EditionKey(row["test_id"], row["revision"]) if known else None)
+
+
 LIVE_SESSIONS = Listing(
+    lambda row: LiveSession(session_from(row), row["now"]),
     table="sessions",
     key="user_id text, test_id text, session_id uuid",
     columns=f"clock_timestamp() AS now, {names(SESSION, of='step')}",
@@ -97,19 +163,20 @@ LIVE_SESSIONS = Listing(
 )
 """Along the index of live sessions."""
 ALL_SESSIONS = Listing(
-    table="sessions", key="user_id text, session_id uuid", columns=names(SESSION, of="step")
+    session_from, table="sessions", key="user_id text, session_id uuid", columns=names(SESSION, of="step")
 )
 JUDGED_ANSWERS = Listing(
+    _stored_answer,
     table="answers",
     key="user_id text, session_id uuid, question_id text, attempt integer",
     columns="""
         step.user_id, step.session_id, step.question_id, step.attempt, step.choice, step.correct,
-        step.answered_at, step.version, session.test_id, session.revision, session.drawn, session.state
+        step.answered_at, step.version, session.test_id, session.revision, session.drawn
     """,
     # An answer without a session is found by another check.
     joins="""
         LEFT JOIN LATERAL (
-             SELECT test_id, revision, drawn, state
+             SELECT test_id, revision, drawn
                FROM sessions
               WHERE user_id = step.user_id AND session_id = step.session_id
               LIMIT 1
@@ -118,10 +185,11 @@ JUDGED_ANSWERS = Listing(
 )
 
 
-def keys_of(methods: Collection[str]) -> Listing:
+def keys_of(methods: Collection[str]) -> Listing[StoredKey]:
     """All stored keys, with the responses of these methods."""
     wanted = ", ".join(f"'{method}'" for method in sorted(methods))
     return Listing(
+        lambda row: from_row(StoredKey, row),
         table="idempotency_keys",
         key="user_id text, method text, key text",
         columns=f"""
