@@ -81,10 +81,18 @@ async def healthy(world: World) -> str:
     again = await begun(world, user, answers=1)
     await world.one(world.answer(user, again, unique("answer"), "q1", "wrong"))
     late = await begun(world, user, answers=1, time_limit_seconds=600)
-    await world.overdue(late)
+    await pass_time(world, late)
     await world.parts.sweep.close_overdue()
     await world.deliver()
     return user
+
+
+async def pass_time(world: World, session: str, by: timedelta = timedelta(hours=2)) -> None:
+    """Let this much time pass for the session and its answers."""
+    await world.later(session, by)
+    await world.truth.execute(
+        "UPDATE answers SET answered_at = answered_at - $2::interval WHERE session_id = $1::uuid", session, by
+    )
 
 
 # --- planting ----------------------------------------------------------------------------------------------
@@ -108,9 +116,9 @@ Clean = Callable[[World, str], Awaitable[object]]
 class Fault:
     """A fault, and what is to be expected of it.
 
-    `plant` makes it for a learner, and returns the rows that the check must name. `also` are the checks that cannot
-    but see it, too. `repair` mends it; else `clean` takes it away. `change` undoes what a check of the table's
-    constraints would refuse.
+    `plant` makes it for a learner, and returns the rows that the check must name. `also` are the checks that
+    see it, too. `repair` mends it; else `clean` takes it away. `dropped` are the constraints of sessions that
+    refuse it. Undoing the repair plants it again, unless a foreign key refuses it for ever.
     """
 
     plant: Plant
@@ -118,6 +126,7 @@ class Fault:
     clean: Clean | None = None
     also: frozenset[str] = frozenset()
     is_of_learner: bool = True
+    comes_back: bool = True
     dropped: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -139,7 +148,7 @@ def _changing(session_of: Callable[[World, str], Awaitable[str]], change: str) -
 
 async def _ghost(world: World, user: str) -> Rows:
     session = await begun(world, user, time_limit_seconds=600)
-    await world.overdue(session)
+    await pass_time(world, session)
     return [of_session(user, session)]
 
 
@@ -161,10 +170,19 @@ async def _verdict(world: World, user: str) -> Rows:
 
 async def _late_answer(world: World, user: str) -> Rows:
     session = await ended(world, user, answers=2)
+    await pass_time(world, session)
+    await world.truth.execute(
+        """
+        UPDATE sessions
+           SET closed_at = closed_at - interval '2 hours', submitted_at = submitted_at - interval '2 hours'
+         WHERE session_id = $1::uuid
+        """,
+        session,
+    )
     await world.truth.execute(
         """
         INSERT INTO answers (user_id, session_id, question_id, attempt, choice, correct, answered_at, version)
-        SELECT user_id, session_id, 'q3', 1, 'right 3', true, closed_at + interval '1 minute', version + 1
+        SELECT user_id, session_id, 'q3', 1, 'right 3', true, closed_at + interval '1 minute', version - 1
           FROM sessions
          WHERE session_id = $1::uuid
         """,
@@ -342,7 +360,8 @@ def _event(change: str) -> Plant:
 
 _END = {
     "sessions_closed_or_live": """
-        CHECK ((state IN ('active', 'paused')) = (closed_at IS NULL) AND (closed_at IS NULL) = (close_reason IS NULL))
+        CHECK ((state IN ('active', 'paused')) = (closed_at IS NULL)
+               AND (closed_at IS NULL) = (close_reason IS NULL))
     """
 }
 FAULTS: Mapping[str, Fault] = {
@@ -365,9 +384,11 @@ FAULTS: Mapping[str, Fault] = {
         _late_answer, "session.remove_late_answers", also=frozenset({"session.counters"})
     ),
     "session.answer_gap": Fault(_answer_gap, "session.renumber_answers"),
-    "session.orphaned_answer": Fault(_orphaned_answer, "session.remove_orphans"),
-    "session.orphaned_event": Fault(_orphaned_event, "session.remove_orphans"),
-    "session.orphaned_identity_event": Fault(_orphaned_identity_event, "session.remove_orphans"),
+    "session.orphaned_answer": Fault(_orphaned_answer, "session.remove_orphans", comes_back=False),
+    "session.orphaned_event": Fault(_orphaned_event, "session.remove_orphans", comes_back=False),
+    "session.orphaned_identity_event": Fault(
+        _orphaned_identity_event, "session.remove_orphans", comes_back=False
+    ),
     "session.key_without_session": Fault(_key_without_session, "session.remove_orphans"),
     "session.aborted_starts": Fault(_aborted_starts, clean=_forget_aborted, is_of_learner=False),
     "session.start_pattern": Fault(_start_pattern, clean=_forget_aborted),

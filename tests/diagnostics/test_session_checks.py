@@ -1,4 +1,4 @@
-"""Each check of session_service finds its fault and nothing else, and its repair mends it and can be undone."""
+"""Each check of session_service finds its fault and nothing else; its repair mends it, and can be undone."""
 
 from __future__ import annotations
 
@@ -85,9 +85,12 @@ async def test_a_fault_is_found_mended_and_can_be_planted_again_by_undoing(
             plan = await operator.mend(check, repair=fault.repair)
             assert not await operator.findings()
             undone = await operator.undo(plan)
-            assert {row.outcome for row in undone} == {RowOutcome.UNDONE}
-            assert await operator.findings() == found
-            await operator.mend(check, repair=fault.repair)
+            if fault.comes_back:
+                assert {row.outcome for row in undone} == {RowOutcome.UNDONE}
+                assert await operator.findings() == found
+                await operator.mend(check, repair=fault.repair)
+            else:
+                assert {row.outcome for row in undone} == {RowOutcome.KEPT}
             await world.deliver()
         else:
             assert fault.clean is not None
@@ -146,7 +149,5 @@ async def untouch(world: World, change: RowChange) -> None:
     """Take away what `touch` has created."""
     if change.before is None and change.after is not None:
         name = "event_id" if change.table == "outbox" else "key"
-        await world.truth.execute(
-            f"DELETE FROM {change.table} WHERE {name}::text = $1",
-            str(change.after[name]),
-        )
+        statement = f"DELETE FROM {change.table} WHERE {name}::text = $1"  # noqa: S608 - our names
+        await world.truth.execute(statement, str(change.after[name]))
