@@ -10,10 +10,12 @@ from datetime import timedelta
 from typing import Any
 
 from chassis.diagnostics.checks import Check
+from chassis.diagnostics.findings import Finding, Severity
 from chassis.diagnostics.repairs import Repair
 from chassis.postgres import Connection
 from session_service.domain.holds import HoldRequest
 from session_service.domain.ids import hold_id_of
+from session_service.domain.timing import TimeRules
 from session_service.operations.diagnosis import checks, repairs
 from session_service.progress_client import RESULT_TOPIC, ProgressClient
 from session_service.store.editions import EditionCache
@@ -24,14 +26,16 @@ Rows = list[dict[str, str]]
 NOW = timedelta(0)
 
 
-def all_checks(world: World, *, settled: timedelta = NOW, started: timedelta = NOW) -> list[Check]:
+def all_checks(
+    world: World, *, settled: timedelta = NOW, started: timedelta = NOW, times: TimeRules = TIMES
+) -> list[Check]:
     """The checks of session_service over this world, with no patience unless it is given."""
     return checks(
         world.database,
         editions=EditionCache(),
         subscription=world.subscription,
         progress=ProgressClient(upstream=world.upstream),
-        times=TIMES,
+        times=times,
         retention=RETENTION,
         settled=settled,
         started=started,
@@ -44,6 +48,16 @@ def all_repairs() -> list[Repair]:
 
 def operator_of(world: World) -> Operator:
     return Operator(world.database, checks=all_checks(world), repairs=all_repairs())
+
+
+async def alarms(world: World, *but: str, user_id: str = "", times: TimeRules = TIMES) -> list[Finding]:
+    """What the checks find, without those that are left out, and without what is only worth knowing."""
+    chosen = [
+        check
+        for check in all_checks(world, times=times)
+        if check.severity > Severity.INFO and check.check_id not in but
+    ]
+    return await Operator(world.database, checks=chosen, repairs=all_repairs()).findings(user_id=user_id)
 
 
 # --- what learners do --------------------------------------------------------------------------------------
