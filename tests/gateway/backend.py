@@ -27,8 +27,8 @@ SERVICES = tuple(service_names())
 class Backend:
     """A server whose methods answer with an empty message, or with what `answers` or `streams` has for them.
 
-    `items` are the calls of users that arrived; what the gateway asks for itself is not among them. While `gate` is closed nothing is answered; `arrived` is set when the
-    first call waits there.
+    `items` are the calls of users that arrived; what the gateway asks for itself is not among them. While
+    `gate` is closed nothing is answered; `arrived` is set when the first call waits there.
     """
 
     def __init__(self, more_services: Sequence[str] = ()) -> None:
