@@ -13,6 +13,7 @@ These points exist (each has one name, and calls `hit` or `hit_async`):
   written, the caller has not been answered.
 - `progress.after_sync_plan`: a run has planned changes, none of them is carried out yet.
 - `progress.after_sync_changes`: a run has carried out planned changes, and has not compared further.
+- `repairs.after_batch`: a batch of a repair is committed, the next one has not begun.
 
 A file `<directory>/<name>` arms a point; the file contains the action (see `arm`). The process that takes
 the file away carries out the action, once.
@@ -38,6 +39,7 @@ NAMES = frozenset(
         "subscription.after_commit",
         "relay.after_delivery",
         "progress.after_commit",
+        "repairs.after_batch",
         "progress.after_sync_plan",
         "progress.after_sync_changes",
     }

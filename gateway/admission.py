@@ -130,7 +130,7 @@ class Admission:
             "requests_shed", "Requests that were refused as OVERLOADED, by cause.", ("priority", "cause")
         )
         self._rooms: dict[str, Room] = {}
-        self._doors: dict[str, Door] = {}
+        self._doors: dict[tuple[str, str], Door] = {}
         self._in_flight = 0
         self._received_bytes = 0
         self._learners = Shares(limits.in_flight_per_learner_max)
@@ -155,12 +155,12 @@ class Admission:
 
     def door(self, upstream: str, method: Method) -> Door:
         """The door of a method at its upstream."""
-        door = self._doors.get(method.path)
+        door = self._doors.get((upstream, method.path))
         if door is None:
             room = self._rooms.get(upstream)
             if room is None:
                 room = self._rooms[upstream] = Room(self._limits.room, shed=self._shed)
-            door = self._doors[method.path] = Door(self, room, room.share_of(method))
+            door = self._doors[upstream, method.path] = Door(self, room, room.share_of(method))
         return door
 
     def count(self, learner: str, address: str) -> None:

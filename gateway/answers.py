@@ -121,18 +121,32 @@ class HttpResponse:
     def _head(self, *, http_1_1: bool) -> bytes:
         """The status line and the headers."""
         answer = self._answer
-        more = "".join([f"{name}: {value}\r\n" for name, value in answer.headers])
+        lines = self._lines
         if answer.status not in _BODILESS:
-            more += f"Content-Length: {len(answer.body)}\r\n"
-        if self.keep_alive != http_1_1:
-            more += "Connection: keep-alive\r\n" if self.keep_alive else "Connection: close\r\n"
-        return (
-            f"HTTP/1.{int(http_1_1)} {answer.status} {_REASONS[answer.status]}\r\n"
-            f"Content-Type: {answer.content_type}\r\n"
-            f"X-Request-Id: {self._request_id}\r\n"
-            f"Date: {_date(int(time.time()))}\r\n"
-            f"{answer.protection}{self._lines}{more}\r\n"
-        ).encode("ascii")
+            lines += f"Content-Length: {len(answer.body)}\r\n"
+        return head_of(
+            answer,
+            request_id=self._request_id,
+            lines=lines,
+            http_1_1=http_1_1,
+            keep_alive=self.keep_alive,
+        )
+
+
+def head_of(
+    answer: Answer, *, request_id: str, lines: str, http_1_1: bool, keep_alive: bool = False
+) -> bytes:
+    """The status line and the headers of an answer; `lines` are more of them, each with its line end."""
+    more = "".join([f"{name}: {value}\r\n" for name, value in answer.headers])
+    if keep_alive != http_1_1:
+        more += "Connection: keep-alive\r\n" if keep_alive else "Connection: close\r\n"
+    return (
+        f"HTTP/1.{int(http_1_1)} {answer.status} {_REASONS[answer.status]}\r\n"
+        f"Content-Type: {answer.content_type}\r\n"
+        f"X-Request-Id: {request_id}\r\n"
+        f"Date: {_date(int(time.time()))}\r\n"
+        f"{answer.protection}{lines}{more}\r\n"
+    ).encode("ascii")
 
 
 class _Place(Protocol):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import cast
 
 from aiohttp import web
 from google.protobuf.message import Message
+from multidict import CIMultiDictProxy
 from opentelemetry.trace import SpanKind
 
 from chassis.context import Context
@@ -20,32 +20,38 @@ from chassis.telemetry.health import OpsPages
 from chassis.telemetry.logs import bind_request, get_logger
 from chassis.telemetry.metrics import CANCELLED, Metrics
 from chassis.telemetry.tracing import RequestSpan, Tracing
-from gateway.admission import Admission, Place
+from gateway.admission import Admission, Door
 from gateway.answers import REPLAYED, Answer, HttpResponse
-from gateway.authentication import Authenticator
+from gateway.authentication import Authenticator, Principal
 from gateway.bodies import BodyReader
+from gateway.changes.hub import EventHub
 from gateway.client_address import ClientAddresses
 from gateway.connections import Connection
+from gateway.contract import OWN
 from gateway.cors import Cors
-from gateway.csv_answers import csv_answer, prefers_csv
+from gateway.csv_answers import STATUS_OK, csv_answer, prefers_csv
 from gateway.documents.pages import Pages
+from gateway.exchange import Exchange, describe
 from gateway.keys import IDEMPOTENCY_KEY, idempotency_key
 from gateway.networks import Networks
 from gateway.problems import HttpRefusal, problem
 from gateway.rate_limits import RateLimits
 from gateway.request_headers import (
     IF_MATCH,
+    LAST_EVENT_ID,
     REQUEST_ID,
     REQUEST_TIMEOUT,
+    last_event_id_of,
     request_id_of,
     timeout_seconds_of,
     version_of,
 )
 from gateway.request_log import RequestLog
 from gateway.routes import Route, RouteTable
+from gateway.streaming.responses import EventStream, connection_of
+from gateway.streaming.streams import Ending, Streams
 
 AUTHORIZATION = "Authorization"
-UNROUTED = "unrouted"
 NO_CONTENT = 204
 # The other pages of the chassis are on the operations port.
 PUBLIC_PAGES = frozenset({"/livez", "/readyz"})
@@ -53,32 +59,12 @@ PUBLIC_PAGES = frozenset({"/livez", "/readyz"})
 log = get_logger(__name__)
 
 
-@dataclass(slots=True)
-class _Exchange:
-    """A request, and the values that are known so far."""
-
-    request: web.BaseRequest
-    request_id: str
-    path: str
-    query: str
-    began: float
-    metered_as: str = UNROUTED
-    idempotency_key: str = ""
-    span: RequestSpan | None = None
-    address: str = ""
-    lines: str = ""
-    place: Place | None = None
-
-    @property
-    def client_has_left(self) -> bool:
-        transport = self.request.transport
-        return transport is None or transport.is_closing()
-
-
 class Application:
     """Answers HTTP requests by calling the services.
 
     Args:
+        streams: the streams to clients that are open.
+        events: the learners who listen to their changes.
         upstreams: the client of each service, by the short name of the proto package.
         trace_callers: the callers whose `traceparent` decides what is recorded; others are only linked.
         draining: whether the process is about to stop, so that connections are closed after their answers.
@@ -92,6 +78,8 @@ class Application:
         authenticator: Authenticator,
         cors: Cors,
         rate_limits: RateLimits,
+        streams: Streams,
+        events: EventHub,
         addresses: ClientAddresses,
         admission: Admission,
         bodies: BodyReader,
@@ -108,6 +96,8 @@ class Application:
         self._authenticator = authenticator
         self._cors = cors
         self._rate_limits = rate_limits
+        self._streams = streams
+        self._events = events
         self._addresses = addresses
         self._admission = admission
         self._bodies = bodies
@@ -123,7 +113,7 @@ class Application:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answers every request; raises ConnectionError when the client has left."""
         path, _, query = request.raw_path.partition("?")
-        exchange = _Exchange(
+        exchange = Exchange(
             request=request,
             request_id=request_id_of(request.headers.get(REQUEST_ID)),
             path=path,
@@ -131,6 +121,7 @@ class Application:
             began=time.monotonic(),
         )
         bind_request(exchange.request_id)
+        answer: Answer | EventStream
         try:
             answer = await self._answer(exchange)
         except ServiceError as error:
@@ -142,14 +133,16 @@ class Application:
             log.exception("request_failed", http_method=request.method, path=path)
             internal = ServiceError(Reason.INTERNAL)
             answer = problem(internal, instance=path, request_id=exchange.request_id)
+        if isinstance(answer, EventStream):
+            if exchange.client_has_left:
+                await answer.close(Ending.LEFT)
+                raise ConnectionResetError("The client left")
+            return cast("web.StreamResponse", answer)
         if exchange.client_has_left:
             self._forget(exchange)
             raise ConnectionResetError("The client left")
         self._record(exchange, answer)
-        if self._cors.enabled:
-            exchange.lines += self._cors.lines(
-                request.headers.get("Origin", ""), preflight=request.method == "OPTIONS"
-            )
+        self._add_cors(exchange)
         response = HttpResponse(
             answer,
             request_id=exchange.request_id,
@@ -159,7 +152,14 @@ class Application:
         )
         return cast("web.StreamResponse", response)
 
-    async def _answer(self, exchange: _Exchange) -> Answer:
+    def _add_cors(self, exchange: Exchange) -> None:
+        if self._cors.enabled:
+            request = exchange.request
+            exchange.lines += self._cors.lines(
+                request.headers.get("Origin", ""), preflight=request.method == "OPTIONS"
+            )
+
+    async def _answer(self, exchange: Exchange) -> Answer | EventStream:
         request = exchange.request
         exchange.address = self._addresses.find(
             request.headers,
@@ -178,10 +178,14 @@ class Application:
         exchange.metered_as = route.method.path
         return await self._call(exchange, route, place.values)
 
-    async def _call(self, exchange: _Exchange, route: Route, path_values: Sequence[str]) -> Answer:
+    async def _call(
+        self, exchange: Exchange, route: Route, path_values: Sequence[str]
+    ) -> Answer | EventStream:
         method, headers = route.method, exchange.request.headers
-        door = self._admission.door(route.upstream, method)
-        door.refuse_if_full()
+        # What the gateway itself answers needs no place among the requests in flight.
+        door = None if route.upstream == OWN else self._admission.door(route.upstream, method)
+        if door is not None:
+            door.refuse_if_full()
         authorization: Sequence[str] = headers.getall(AUTHORIZATION, ())
         message: Message | None = None
         if route.body_token is not None and not authorization:
@@ -198,32 +202,23 @@ class Application:
         span = exchange.span = self._begin_span(exchange.request, route)
         if method.key_required:
             exchange.idempotency_key = idempotency_key(headers.getall(IDEMPOTENCY_KEY, ()))
-        version = None
-        if not method.safe:
-            version = version_of(headers.getall(IF_MATCH, ()), supported=route.request.takes_version)
         timeout_seconds = timeout_seconds_of(headers.get(REQUEST_TIMEOUT))
-        body = b""
         if message is None:
-            owner = principal.user_id
-            body = await self._body(exchange, method, owner=owner, timeout_seconds=timeout_seconds)
-        exchange.place = await door.enter(learner=principal.user_id, address=exchange.address)
-        if message is None:
-            message = route.request.read(body=body, values=path_values, query=exchange.query, version=version)
-            if route.body_token is not None:
-                route.body_token.take(message)
-        reply = await self._upstreams[route.upstream].call(
-            method.path,
-            message,
-            Context(
-                method=method.path,
-                user_id=principal.user_id,
-                roles=principal.roles,
-                idempotency_key=exchange.idempotency_key,
-                request_id=exchange.request_id,
-                deadline=exchange.began + timeout_seconds,
-                traceparent=span.traceparent,
-            ),
+            message = await self._read(exchange, route, path_values, door, principal, timeout_seconds)
+        elif door is not None:
+            exchange.place = await door.enter(learner=principal.user_id, address=exchange.address)
+        context = Context(
+            method=method.path,
+            user_id=principal.user_id,
+            roles=principal.roles,
+            idempotency_key=exchange.idempotency_key,
+            request_id=exchange.request_id,
+            deadline=exchange.began + timeout_seconds,
+            traceparent=span.traceparent,
         )
+        if method.server_streaming:
+            return await self._stream(exchange, route, message, context, principal)
+        reply = await self._upstreams[route.upstream].call(method.path, message, context)
         if route.table is not None and prefers_csv(headers.getall("Accept", ())):
             return csv_answer(route.table, reply.message, path=exchange.path, query=exchange.query)
         status, answer_body = route.response.write(reply.message)
@@ -232,9 +227,75 @@ class Application:
             exchange.lines += f"ETag: {etag}\r\n"
         return Answer(status, answer_body, headers=REPLAYED if reply.replayed else ())
 
-    async def _body(
-        self, exchange: _Exchange, method: Method, *, owner: str, timeout_seconds: float
-    ) -> bytes:
+    async def _read(  # noqa: PLR0917 - what is known of the request so far
+        self,
+        exchange: Exchange,
+        route: Route,
+        path_values: Sequence[str],
+        door: Door | None,
+        principal: Principal,
+        timeout_seconds: float,
+    ) -> Message:
+        """The message of a request, which gets its place between its body and the reading of the body."""
+        method, headers = route.method, exchange.request.headers
+        version = None
+        if not method.safe:
+            version = version_of(headers.getall(IF_MATCH, ()), supported=route.request.takes_version)
+        owner = principal.user_id
+        body = await self._body(exchange, method, owner=owner, timeout_seconds=timeout_seconds)
+        if door is not None:
+            exchange.place = await door.enter(learner=owner, address=exchange.address)
+        message = route.request.read(
+            body=body,
+            values=path_values,
+            query=exchange.query,
+            version=version,
+            last_event_id=_last_event_id(route, headers),
+        )
+        if route.body_token is not None:
+            route.body_token.take(message)
+        return message
+
+    async def _stream(
+        self,
+        exchange: Exchange,
+        route: Route,
+        message: Message,
+        context: Context,
+        principal: Principal,
+    ) -> EventStream:
+        """Opens a stream: until its first message it is a request like any other."""
+
+        def finished(code: str, failure: Answer | None) -> None:
+            if exchange.place is not None:
+                exchange.place.leave()
+            if code == CANCELLED:
+                self._forget(exchange)
+            else:
+                self._record(exchange, failure or Answer(STATUS_OK, b"", code=code), lasted=failure is None)
+
+        assert route.events is not None  # noqa: S101 - each method that streams has them
+        seat = self._streams.enter(principal.user_id, token_seconds=principal.valid_until - time.time())
+        self._add_cors(exchange)
+        stream = EventStream(
+            messages=(self._events if route.upstream == OWN else self._upstreams[route.upstream]).stream(
+                route.method.path,
+                message,
+                context,
+                seconds_max=context.remaining_seconds() + self._streams.limits.seconds_max,
+            ),
+            writer=route.events,
+            seat=seat,
+            connection=connection_of(exchange.request),
+            instance=exchange.path,
+            request_id=exchange.request_id,
+            lines=exchange.lines,
+            finished=finished,
+        )
+        await stream.open(seconds_max=context.remaining_seconds())
+        return stream
+
+    async def _body(self, exchange: Exchange, method: Method, *, owner: str, timeout_seconds: float) -> bytes:
         return await self._bodies.read(
             exchange.request,
             owner=owner,
@@ -254,7 +315,7 @@ class Application:
             return self._tracing.begin(route.name, traceparent=sent, kind=SpanKind.SERVER)
         return self._tracing.begin(route.name, traceparent="", kind=SpanKind.SERVER, links=[sent])
 
-    async def _page(self, exchange: _Exchange) -> Answer:
+    async def _page(self, exchange: Exchange) -> Answer:
         """A document, or a page for load balancers; it needs no token."""
         request = exchange.request
         answer = self._documents.get(
@@ -271,7 +332,7 @@ class Application:
             raise ServiceError(Reason.NOT_FOUND, "There is nothing at this path")
         return Answer(page.status, page.body, content_type=page.content_type)
 
-    def _forget(self, exchange: _Exchange) -> None:
+    def _forget(self, exchange: Exchange) -> None:
         """Ends a request whose client has left."""
         if exchange.place is not None:
             exchange.place.leave()
@@ -279,14 +340,15 @@ class Application:
             exchange.span.end()
         self._metrics.observe_call(exchange.metered_as, CANCELLED, time.monotonic() - exchange.began)
 
-    def _record(self, exchange: _Exchange, answer: Answer) -> None:
+    def _record(self, exchange: Exchange, answer: Answer, *, lasted: bool = False) -> None:
+        """Counts and logs what was answered; `lasted` means that to take long was no fault."""
         if exchange.span is not None:
             if exchange.span.sampled:
-                _describe(exchange.span, exchange, answer)
+                describe(exchange.span, exchange, answer)
             exchange.span.end()
         seconds = time.monotonic() - exchange.began
         self._metrics.observe_call(exchange.metered_as, answer.code, seconds)
-        if self._log.wants(answer.status, seconds):
+        if self._log.wants(answer.status, 0.0 if lasted else seconds):
             self._log.write(
                 status=answer.status,
                 seconds=seconds,
@@ -298,16 +360,9 @@ class Application:
             )
 
 
-def _describe(span: RequestSpan, exchange: _Exchange, answer: Answer) -> None:
-    """Sets attributes by OpenTelemetry's conventions for HTTP servers. Only a fault of ours is an error."""
-    span.set("http.request.method", exchange.request.method)
-    span.set("url.path", exchange.path)
-    span.set("http.response.status_code", answer.status)
-    span.set("homeroom.request_id", exchange.request_id)
-    if answer.headers[:1] == REPLAYED:
-        span.set("homeroom.replayed", value=True)
-    if answer.status >= 500:
-        span.error(answer.code)
+def _last_event_id(route: Route, headers: CIMultiDictProxy[str]) -> str:
+    given: Sequence[str] = headers.getall(LAST_EVENT_ID, ())
+    return last_event_id_of(given) if route.request.takes_last_event_id else ""
 
 
 def _without_route(http_method: str, allowed: str) -> Answer:

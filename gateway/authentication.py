@@ -38,6 +38,8 @@ class Principal:
 
     user_id: str
     roles: frozenset[str]
+    valid_until: float
+    """Unix seconds: the token's `exp` and the leeway."""
 
 
 class _Claims(msgspec.Struct, frozen=True):
@@ -74,7 +76,7 @@ class Authenticator:
         self._keys = keys
         self._issuer = issuer
         self._audience = audience
-        self._remembered: OrderedDict[str, tuple[Principal, float]] = OrderedDict()
+        self._remembered: OrderedDict[str, Principal] = OrderedDict()
         self._remembered_max = remembered_max
         self._headers: dict[str, tuple[str | None, str]] = {}
         self._generation = keys.generation
@@ -101,12 +103,11 @@ class Authenticator:
             self._remembered.clear()
         remembered = self._remembered.get(token)
         if remembered is not None:
-            principal, valid_until = remembered
-            if time.time() >= valid_until:
+            if time.time() >= remembered.valid_until:
                 del self._remembered[token]
                 raise _refused("The token has expired")
             self._remembered.move_to_end(token)
-            return principal
+            return remembered
         return await self._check(token)
 
     async def _check(self, token: str) -> Principal:
@@ -118,7 +119,7 @@ class Authenticator:
         self._check_claims(claims, now=time.time())
         principal = _principal(claims)
         if len(token) <= REMEMBERED_LENGTH_MAX:
-            self._remembered[token] = (principal, claims.exp + LEEWAY_SECONDS)
+            self._remembered[token] = principal
             if len(self._remembered) > self._remembered_max:
                 self._remembered.popitem(last=False)
         return principal
@@ -181,7 +182,7 @@ def _principal(claims: _Claims) -> Principal:
     user_id = claims.sub
     if not user_id.isprintable() or not 0 < len(user_id) <= USER_ID_LENGTH_MAX:
         raise _refused(f"The token's sub must be 1 to {USER_ID_LENGTH_MAX} printable characters")
-    return Principal(user_id, TOKEN_ROLES.intersection(claims.roles))
+    return Principal(user_id, TOKEN_ROLES.intersection(claims.roles), claims.exp + LEEWAY_SECONDS)
 
 
 def token_too_long() -> HttpRefusal:

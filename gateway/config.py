@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from chassis.process.config import PREFIX, Mode, ProcessConfig, Secret, check_address, rules
+from chassis.diagnostics.findings import Severity
+from chassis.process.config import PREFIX, Doubt, Mode, ProcessConfig, Secret, check_address, rules
 from gateway.client_address import ForwardedHeader
 from gateway.cors import check_origins
 from gateway.networks import check_networks
@@ -50,13 +51,18 @@ class Config(ProcessConfig):
     in_flight_max: int = field(default=1024, metadata=rules(minimum=1, maximum=100_000))
     in_flight_per_learner_max: int = field(default=256, metadata=rules(minimum=1, maximum=100_000))
     in_flight_per_address_max: int = field(default=2048, metadata=rules(minimum=1, maximum=100_000))
+    # Streams of server-sent events that are open: all together, and of one learner.
+    streams_max: int = field(default=2000, metadata=rules(minimum=1, maximum=1_000_000))
+    streams_per_learner_max: int = field(default=8, metadata=rules(minimum=1, maximum=100_000))
+    # After this time, or with the learner's token, a stream ends and the client opens another one.
+    stream_seconds_max: float = field(default=3600.0, metadata=rules(minimum=1.0, maximum=86_400.0))
     # How long the gateway still answers after it was told to stop, while it says that it is not ready. It
     # must be longer than a load balancer takes to notice that.
     drain_seconds: float = field(default=2.0, metadata=rules(minimum=0.0, maximum=5.0))
 
     @property
     def jwks_is_url(self) -> bool:
-        return _is_url(self.jwks)
+        return is_url(self.jwks)
 
     @property
     def targets(self) -> Mapping[str, str]:
@@ -76,13 +82,29 @@ class Config(ProcessConfig):
                 "development only: set it to the issuer of your identity provider"
             )
         jwks = given.get("jwks")
-        if not isinstance(jwks, str) or not _is_url(jwks):
+        if not isinstance(jwks, str) or not is_url(jwks):
             return
         if not urlsplit(jwks).hostname:
             yield f"{PREFIX}JWKS cannot be used: {jwks!r} names no host"
         elif jwks.lower().startswith("http:") and given.get("mode") is not Mode.DEVELOPMENT:
             yield f"{PREFIX}JWKS must be an https:// URL: over http, an attacker could replace the keys"
 
+    @classmethod
+    def doubts(cls, given: Mapping[str, Any]) -> Iterator[Doubt]:
+        """Bounds of which one can never be reached because of the other."""
+        for inner, outer in (
+            ("connections_per_address_max", "connections_max"),
+            ("in_flight_per_learner_max", "in_flight_per_address_max"),
+            ("rate_per_user_max", "rate_per_address_max"),
+        ):
+            low, high = given.get(outer), given.get(inner)
+            if low and high and high > low:
+                yield Doubt(
+                    Severity.LOW,
+                    f"{PREFIX}{inner.upper()} ({high}) is above {PREFIX}{outer.upper()} ({low}), "
+                    "so it is never reached",
+                )
 
-def _is_url(text: str) -> bool:
+
+def is_url(text: str) -> bool:
     return text.lower().startswith(("http://", "https://"))

@@ -11,6 +11,7 @@ import ipaddress
 import re
 import resource
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -109,6 +110,7 @@ class Connection(web.RequestHandler):
         "_unread_since",
         "_wire",
         "address",
+        "on_lost",
         "sent_bytes",
     )
 
@@ -123,6 +125,8 @@ class Connection(web.RequestHandler):
         self.address = ""
         self.sent_bytes = 0
         """The bytes that were written to the transport so far."""
+        self.on_lost: Callable[[], object] | None = None
+        """Is called when the client has left; for an answer that lasts."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._wire = wire = cast("asyncio.Transport", transport)
@@ -138,6 +142,8 @@ class Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._connections.leave(self)
+        if self.on_lost is not None:
+            self.on_lost()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Collection
 from pathlib import Path
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 import protos
 from chassis.rpc.methods import Method, methods_of
 
-_INTERNAL_PACKAGES = frozenset({"chassis"})  # for calls between Homeroom's processes only
+_INTERNAL_SERVICES = frozenset({"homeroom.chassis.v1.CarrierService"})  # for calls between processes only
+
+# The package of the methods that the gateway itself answers.
+OWN = "gateway"
 
 
 class ContractError(Exception):
@@ -30,19 +36,26 @@ def public_methods() -> list[Method]:
     return found
 
 
-def owner_of(method: Method) -> str:
-    """The short name of the service that answers: "session" for homeroom.session.v1.SessionService."""
-    return method.service.split(".")[1]
+def owners_of(method: Method, upstreams: Collection[str]) -> list[str]:
+    """The short names of the services that answer: "session" for homeroom.session.v1.SessionService.
+
+    All services answer a method whose path names one of them.
+    """
+    return sorted(upstreams) if method.owner_in_path else [method.service.split(".")[1]]
 
 
 def service_names() -> list[str]:
-    """The full names of all services that are not part of the chassis."""
+    """The full names of all services with methods that callers may use."""
     services: list[str] = []
     for folder in protos.__path__:
         for path in sorted(Path(folder).glob("*/v1/*_pb2.py")):
             package = path.parent.parent.name
-            if package in _INTERNAL_PACKAGES:
-                continue
             module = importlib.import_module(f"{protos.__name__}.{package}.v1.{path.stem}")
             services += [service.full_name for service in module.DESCRIPTOR.services_by_name.values()]
-    return services
+    return [service for service in services if service not in _INTERNAL_SERVICES]
+
+
+def is_single_string(message: Descriptor, name: str) -> bool:
+    """Whether a message has this field, and it is one string."""
+    field = message.fields_by_name.get(name)
+    return field is not None and field.type == FieldDescriptor.TYPE_STRING and not field.is_repeated

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 
 from gateway.documents.parameters import HEADERS
 from gateway.keys import IDEMPOTENCY_KEY
-from gateway.request_headers import IF_MATCH, REQUEST_ID, REQUEST_TIMEOUT
+from gateway.request_headers import IF_MATCH, LAST_EVENT_ID, REQUEST_ID, REQUEST_TIMEOUT
 
 PREFLIGHT_SECONDS = 600
 
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
 _REQUEST_HEADERS = (
-    *("Authorization", "Content-Type", IDEMPOTENCY_KEY, IF_MATCH, "If-None-Match"),
+    *("Authorization", "Content-Type", IDEMPOTENCY_KEY, IF_MATCH, "If-None-Match", LAST_EVENT_ID),
     *(REQUEST_TIMEOUT, REQUEST_ID, "traceparent"),
 )
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"

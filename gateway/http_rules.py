@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self, cast
 
 from google.api import annotations_pb2
@@ -60,6 +60,14 @@ class HttpRule:
     template: Template
     body: str
     response_body: str
+    owner_variable: str = ""
+
+    def owned_by(self, owner: str) -> HttpRule:
+        """The rule for one owner: its short name takes the place of the variable that names the owner."""
+        if not self.owner_variable:
+            return self
+        text = self.template.text.replace(f"{{{self.owner_variable}}}", owner)
+        return replace(self, template=Template.parse(text), owner_variable="")
 
 
 def rules_of(method: Method) -> Iterator[HttpRule]:
@@ -72,8 +80,8 @@ def rules_of(method: Method) -> Iterator[HttpRule]:
     extension = cast("Any", annotations_pb2).http
     if not options.HasExtension(extension):
         raise ContractError(f"{method.path} is public but has no google.api.http option")
-    if method.server_streaming or method.descriptor.client_streaming:
-        raise ContractError(f"{method.path} streams, so it cannot be served over HTTP")
+    if method.descriptor.client_streaming:
+        raise ContractError(f"{method.path} takes a stream, so it cannot be served over HTTP")
     main = options.Extensions[extension]
     for rule in (main, *main.additional_bindings):
         yield _http_rule(method, rule)
@@ -88,4 +96,7 @@ def _http_rule(method: Method, rule: Any) -> HttpRule:
         raise ContractError(f"{method.path}: {http_method} takes no body")
     if http_method == "GET" and not method.safe:
         raise ContractError(f"{method.path} is called by GET but not marked NO_SIDE_EFFECTS")
-    return HttpRule(http_method, Template.parse(getattr(rule, pattern)), rule.body, rule.response_body)
+    template = Template.parse(getattr(rule, pattern))
+    if method.owner_in_path and method.owner_in_path not in template.variables:
+        raise ContractError(f"{method.path}: {template.text} does not name the owner")
+    return HttpRule(http_method, template, rule.body, rule.response_body, method.owner_in_path)

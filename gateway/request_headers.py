@@ -11,6 +11,7 @@ from chassis.errors import Reason, ServiceError, invalid_field
 REQUEST_ID = "X-Request-Id"
 REQUEST_TIMEOUT = "Request-Timeout"
 IF_MATCH = "If-Match"
+LAST_EVENT_ID = "Last-Event-ID"
 TIMEOUT_SECONDS_DEFAULT = 10.0
 # A service refuses a request with less than 0.1 s left, so a much shorter timeout could never succeed.
 TIMEOUT_SECONDS_MIN = 0.5
@@ -73,6 +74,17 @@ def version_of(if_match: Sequence[str], *, supported: bool) -> int | None:
     if version is None:
         raise ServiceError(Reason.VERSION_MISMATCH)
     return int(version[1])
+
+
+def last_event_id_of(given: Sequence[str]) -> str:
+    """The id of the last event that the client has seen; empty for none. `given` are all these headers.
+
+    Raises:
+        ServiceError: INVALID_ARGUMENT that names the header.
+    """
+    if len(given) > 1:
+        raise invalid_field(LAST_EVENT_ID, "must be sent once")
+    return given[0].strip() if given else ""
 
 
 def check_content_type(given: str | None, *, text_allowed: bool = False) -> None:

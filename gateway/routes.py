@@ -9,8 +9,9 @@ from urllib.parse import unquote
 from chassis.errors import Reason, ServiceError
 from chassis.rpc.methods import Method
 from gateway.body_tokens import BodyToken
-from gateway.contract import ContractError, owner_of
+from gateway.contract import OWN, ContractError, owners_of
 from gateway.http_rules import HttpRule, Template, rules_of
+from gateway.streaming.events import EventWriter
 from gateway.transcoding.csv_table import CsvTable
 from gateway.transcoding.requests import RequestReader
 from gateway.transcoding.responses import ResponseWriter
@@ -29,6 +30,8 @@ class Route:
     response: ResponseWriter
     table: CsvTable | None
     body_token: BodyToken | None
+    events: EventWriter | None
+    """For a method that streams: its answer is text/event-stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +48,17 @@ class Place:
 
 
 def routes_of(methods: Iterable[Method], upstreams: Collection[str]) -> list[Route]:
-    """Every route of these methods; each must belong to one of the upstreams.
+    """Every route of these methods; each must belong to one of the upstreams, or to the gateway itself.
 
     Raises:
         ContractError: a method has no route, no upstream, or a route that cannot be served.
     """
     routes: list[Route] = []
     for method in methods:
-        owner = owner_of(method)
-        if owner not in upstreams:
-            raise ContractError(f"{method.path}: there is no upstream {owner}")
-        routes += [_route(method, rule, owner) for rule in rules_of(method)]
+        for owner in owners_of(method, upstreams):
+            if owner != OWN and owner not in upstreams:
+                raise ContractError(f"{method.path}: there is no upstream {owner}")
+            routes += [_route(method, rule.owned_by(owner), owner) for rule in rules_of(method)]
     return routes
 
 
@@ -71,11 +74,21 @@ def _route(method: Method, rule: HttpRule, owner: str) -> Route:
             variables=rule.template.variables,
             body=rule.body,
             if_match=method.if_match,
+            resumes_from=method.resumes_from,
         ),
         response=ResponseWriter(method=method, response_body=rule.response_body),
         table=CsvTable(method=method, response_body=rule.response_body) if method.csv_of else None,
         body_token=BodyToken(method=method, body=rule.body) if method.token_in_body else None,
+        events=_events(method, rule),
     )
+
+
+def _events(method: Method, rule: HttpRule) -> EventWriter | None:
+    if method.server_streaming:
+        return EventWriter(method=method, response_body=rule.response_body)
+    if method.event_id or method.event_of or method.resumes_from:
+        raise ContractError(f"{method.path} does not stream, so it has no events")
+    return None
 
 
 class RouteTable:

@@ -1,4 +1,4 @@
-"""`python -m session_service [run|migrate]`: the only place where the parts of the service meet."""
+"""`python -m session_service [run|migrate|diagnose]`: the only place where its parts meet."""
 
 from __future__ import annotations
 
@@ -25,11 +25,13 @@ from session_service.operations.answer_hashing import OWASP_COST, AnswerHashing,
 from session_service.operations.change_sessions import SessionActions
 from session_service.operations.check_identity import IdentityChecks
 from session_service.operations.create_sessions import SessionStarts
+from session_service.operations.diagnosis import checks, repairs
 from session_service.operations.hold_resolution import HoldResolver
 from session_service.operations.manage_tests import CatalogAdministration
 from session_service.operations.placing import HoldPlacing
 from session_service.operations.purge_records import RecordPurge
 from session_service.operations.read_attempts import AttemptReads
+from session_service.operations.read_changes import SessionChangeReads
 from session_service.operations.read_sessions import SessionReads
 from session_service.operations.record_presence import SessionPresence
 from session_service.operations.resolve_holds import HoldJanitor, LostStarts
@@ -39,6 +41,7 @@ from session_service.operations.sweep_sessions import SessionSweep
 from session_service.operations.upload_operations import Uploads
 from session_service.progress_client import RESULT_TOPIC, ProgressClient
 from session_service.servicer import attempts, identity, questions, sessions, supervision, tests, uploads
+from session_service.servicer import changes as changes_servicer
 from session_service.servicer import presence as presence_servicer
 from session_service.servicer.session_messages import QuestionContents
 from session_service.store.attempts import AttemptStore
@@ -46,12 +49,14 @@ from session_service.store.catalog import CatalogStore
 from session_service.store.changes import ChangeStore
 from session_service.store.editions import EditionCache
 from session_service.store.enrollments import EnrollmentStore
+from session_service.store.environment import ENVIRONMENT_CHECKS
 from session_service.store.holds import HoldStore
 from session_service.store.identity import IdentityStore
 from session_service.store.presence import PresenceStore
 from session_service.store.purges import PurgeStore
 from session_service.store.questions import QuestionStore
 from session_service.store.results import ResultStore
+from session_service.store.session_changes import SessionChangeStore
 from session_service.store.session_lists import SessionLists
 from session_service.store.sessions import SessionStore
 from session_service.store.starts import StartStore
@@ -63,6 +68,7 @@ MIGRATIONS = {"chassis": chassis.postgres.migrations.FOLDER, SERVICE: Path(__fil
 LOST_STARTS_INTERVAL_SECONDS = 1.0
 IDLE_INTERVAL_SECONDS = 300.0
 PURGE_INTERVAL_SECONDS = 600.0
+CHECKED_CHARACTERS_MAX = 16 * 1024 * 1024
 
 
 async def serve(shutdown: Shutdown) -> None:
@@ -71,12 +77,15 @@ async def serve(shutdown: Shutdown) -> None:
     service = await Service.begin(SERVICE, config=config, migrations=MIGRATIONS, shutdown=shutdown)
     to_subscription = service.process.upstream("subscription_service", config.subscription_target)
     to_progress = service.process.upstream("progress_service", config.progress_target)
+    tokens = PageTokens(secret=service.process.token)
+    subscription = SubscriptionClient(upstream=to_subscription)
+    progress = ProgressClient(upstream=to_progress)
     parts = assemble(
         database=service.database,
-        subscription=SubscriptionClient(upstream=to_subscription),
-        progress=ProgressClient(upstream=to_progress),
+        subscription=subscription,
+        progress=progress,
         metrics=service.process.metrics,
-        tokens=PageTokens(secret=service.process.token),
+        tokens=tokens,
         hold_age_seconds=config.janitor_hold_age_seconds,
         secret=service.process.token,
         identity_rules=IdentityRules(
@@ -96,7 +105,23 @@ async def serve(shutdown: Shutdown) -> None:
         hold_interval_seconds=config.janitor_interval_seconds,
         sweep_interval_seconds=config.session_sweep_interval_seconds,
     )
-    await service.listen(parts.handlers)
+    # Checks go through many tests once, which would drive those of the learners out of their cache.
+    editions = EditionCache(characters_max=CHECKED_CHARACTERS_MAX)
+    diagnosing = service.add_diagnostics(
+        checks=checks(
+            service.database,
+            editions=editions,
+            subscription=subscription,
+            progress=progress,
+            times=config.times,
+            retention=config.retention,
+        ),
+        repairs=repairs(editions=editions, times=config.times, retention=config.retention),
+        environment_checks=ENVIRONMENT_CHECKS,
+        tokens=tokens,
+        at_change=parts.relay.wake,
+    )
+    await service.listen([*parts.handlers, *diagnosing])
     await shutdown.wait()
 
 
@@ -204,6 +229,9 @@ def assemble(
                     reads=reads, changes=changes, presence=presence, stored=uploads.STORED_ANSWERS
                 )
             ),
+            *changes_servicer.handlers(
+                reads=SessionChangeReads(store=SessionChangeStore(database=database, grace=times.grace))
+            ),
             *supervision.handlers(
                 supervision=Supervision(
                     timelines=TimelineStore(database=database),
@@ -252,4 +280,13 @@ def _job(step: Callable[[], Awaitable[object]]) -> Run:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(SERVICE, purpose="Tests, sessions and answers.", serve=serve, migrations=MIGRATIONS))
+    sys.exit(
+        run_command(
+            SERVICE,
+            purpose="Tests, sessions and answers.",
+            serve=serve,
+            migrations=MIGRATIONS,
+            config=Config,
+            checks=ENVIRONMENT_CHECKS,
+        )
+    )

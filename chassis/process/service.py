@@ -16,14 +16,24 @@ from pathlib import Path
 from typing import NoReturn
 
 import chassis.postgres.migrations
+from chassis.diagnostics import servicer as diagnostics_servicer
+from chassis.diagnostics.checks import Check
+from chassis.diagnostics.environment import ENVIRONMENT_CHECKS, Environment, EnvironmentCheck
+from chassis.diagnostics.environment.walk import served
+from chassis.diagnostics.operations import Diagnostics
+from chassis.diagnostics.repairs import Repair
+from chassis.diagnostics.schedule import CheckSchedule
+from chassis.diagnostics.tables import Rows
 from chassis.postgres import Database, DatabaseMisconfigured, DatabaseUnavailable
 from chassis.postgres.idempotency import purge_keys
 from chassis.postgres.migrations import MigrationError, SchemaMismatch
 from chassis.postgres.relay import Relay
 from chassis.process.config import ConfigError, MigrationConfig, ServiceConfig, load
+from chassis.process.diagnose import environment_of, run_diagnosis
 from chassis.process.lifecycle import Shutdown, StartError, run
 from chassis.process.process import Process
 from chassis.process.version import version
+from chassis.rpc.paging import PageTokens
 from chassis.rpc.server import Server
 from chassis.rpc.servicing import Handler
 from chassis.telemetry import logs
@@ -32,6 +42,9 @@ SERVER_STOP_SECONDS_MAX = 10.0
 PURGE_INTERVAL_SECONDS = 60.0
 RELAY_INTERVAL_SECONDS = 1.0
 READINESS_INTERVAL_SECONDS = 1.0
+# How often a replica looks whether a check is due.
+CHECKS_INTERVAL_SECONDS = 30.0
+PURGE_PLANS_INTERVAL_SECONDS = 3600.0
 # How long a start waits for a database that is down: longer than a database that starts beside us needs, and
 # shorter than people wait for the log line that says why.
 DATABASE_WAIT_SECONDS_MAX = 10.0
@@ -46,8 +59,10 @@ class Service:
 
     process: Process
     database: Database
-    peers: tuple[str, ...] = ()
+    peers: tuple[str, ...]
     """With mutual TLS, the names in the certificates of those who may call."""
+    environment: Environment
+    check_interval_hours: float
 
     @classmethod
     async def begin(
@@ -75,7 +90,15 @@ class Service:
             partial(purge_keys, database, older_than=timedelta(days=config.idempotency_retention_days)),
             interval_seconds=PURGE_INTERVAL_SECONDS,
         )
-        return cls(process=process, database=database, peers=config.tls_peers)
+        return cls(
+            process=process,
+            database=database,
+            peers=config.tls_peers,
+            environment=environment_of(
+                name, type(config), os.environ, migrations=migrations, database=database
+            ),
+            check_interval_hours=config.check_interval_hours,
+        )
 
     def add_relay(self, relay: Relay) -> None:
         """Deliver the events of the outbox, each topic in a job of its own."""
@@ -94,6 +117,37 @@ class Service:
             },
             ("outcome",),
         )
+
+    def add_diagnostics(
+        self,
+        *,
+        checks: Sequence[Check],
+        repairs: Sequence[Repair],
+        environment_checks: Sequence[EnvironmentCheck],
+        tokens: PageTokens,
+        others: Mapping[str, Rows] | None = None,
+        at_change: Callable[[], object] = lambda: None,
+    ) -> list[Handler]:
+        """Run the checks every few hours, and serve them and the repairs to administrators.
+
+        `environment_checks` are those of this service alone; those of every process are added here. `others`
+        are rows outside the database that repairs may change, by name; `at_change` is called after a repair
+        has changed rows.
+        """
+        around = served(self.environment, (*ENVIRONMENT_CHECKS, *environment_checks))
+        diagnostics = Diagnostics(
+            self.database, checks=[*checks, *around], repairs=repairs, others=others, at_change=at_change
+        )
+        schedule = CheckSchedule(
+            self.database,
+            diagnostics.checks,
+            interval=timedelta(hours=self.check_interval_hours),
+            metrics=self.process.metrics,
+        )
+        background = self.process.background
+        background.add("run_checks", schedule.work, interval_seconds=CHECKS_INTERVAL_SECONDS)
+        background.add("purge_plans", schedule.purge, interval_seconds=PURGE_PLANS_INTERVAL_SECONDS)
+        return diagnostics_servicer.handlers(diagnostics, last_runs=schedule.last_runs, tokens=tokens)
 
     async def listen(self, handlers: Sequence[Handler]) -> None:
         """Serve the operations pages and the handlers, and begin the background work."""
@@ -124,8 +178,13 @@ def run_command(
     purpose: str,
     serve: Callable[[Shutdown], Awaitable[None]],
     migrations: Mapping[str, Path],
+    config: type[ServiceConfig] = ServiceConfig,
+    checks: Sequence[EnvironmentCheck] = (),
 ) -> NoReturn:
-    """Carry out the command line, `run` or `migrate`, and end the process."""
+    """Carry out the command line, `run`, `migrate` or `diagnose`, and end the process.
+
+    `diagnose` needs the class of the configuration, and has the service's own checks of its environment.
+    """
 
     async def migrate(_shutdown: Shutdown) -> None:
         config = load(MigrationConfig, os.environ)
@@ -143,8 +202,11 @@ def run_command(
         log.info("migrated", applied=[str(migration) for migration in applied])
 
     parser = argparse.ArgumentParser(prog=f"python -m {name}", description=purpose)
-    parser.add_argument("command", nargs="?", choices=("run", "migrate"), default="run")
-    run(migrate if parser.parse_args().command == "migrate" else serve, name=name)
+    parser.add_argument("command", nargs="?", choices=("run", "migrate", "diagnose"), default="run")
+    command = parser.parse_args().command
+    if command == "diagnose":
+        run_diagnosis(name, config, migrations=migrations, checks=checks)
+    run(migrate if command == "migrate" else serve, name=name)
 
 
 async def _open_database(name: str, config: ServiceConfig, shutdown: Shutdown) -> Database:

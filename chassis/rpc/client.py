@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from google.protobuf.message import DecodeError, Message
@@ -19,8 +20,9 @@ from chassis.rpc.carrier import Carried, Carrier
 from chassis.rpc.coalescer import Coalescer
 from chassis.rpc.faults import UnreadableAnswerError, cancelled_by_caller
 from chassis.rpc.methods import Method, find_method
-from chassis.rpc.payloads import metadata_of, outcome_of, parsed, serialized
+from chassis.rpc.payloads import outcome_of, parsed, serialized
 from chassis.rpc.retries import RETRY_SECONDS_MIN, RetryBudget, RetryMetrics
+from chassis.rpc.streams import follow
 from chassis.rpc.tls import TlsIdentity
 from chassis.telemetry.logs import get_logger
 from chassis.telemetry.metrics import Metrics
@@ -206,30 +208,36 @@ class Upstream:
                 await asyncio.sleep(longest)
                 attempt += 1
 
-    async def stream(self, path: str, request: Message, context: Context) -> AsyncIterator[Any]:
-        """Follows a server-streaming method until the stream ends or the caller stops. It has no deadline.
+    async def stream(
+        self, path: str, request: Message, context: Context, *, seconds_max: float | None = None
+    ) -> AsyncGenerator[Any]:
+        """Follows a server-streaming method until it ends or the caller closes it. It is never sent again.
+
+        `seconds_max` is its deadline; the deadline of the context is not used.
 
         Raises:
-            ServiceError: the upstream's refusal, or UNAVAILABLE when the stream broke.
+            ServiceError: the upstream's refusal, or UNAVAILABLE when the stream broke or the breaker is open.
         """
         method = find_method(path)
-        responses: Any = None
+        self._check_line(method)
+        span = self._begin_span(method, context, attempt=1)
+        messages = follow(
+            self._carrier,
+            self._breakers,
+            method,
+            request,
+            context._replace(traceparent=span.traceparent),
+            seconds_max=seconds_max,
+        )
         try:
-            rpc: Any = self._carrier.channel.unary_stream(path)
-            responses = rpc(
-                request.SerializeToString(), metadata=(*self._carrier.metadata, *metadata_of(context))
-            )
-            async for payload in responses:
-                yield parsed(method, payload)
-        except ServiceError:
+            async with aclosing(messages):
+                async for message in messages:
+                    yield message
+        except ServiceError as error:
+            span.error(error.reason.name)
             raise
-        except (Exception, asyncio.CancelledError) as error:
-            if cancelled_by_caller(error):
-                raise
-            raise self._carrier.failed(error, path=path, timeout_seconds=math.inf) from error
         finally:
-            if responses is not None:
-                responses.cancel()
+            span.end()
 
     async def check_health(self) -> None:
         """Asks the gRPC health service of the process, for a readiness check.

@@ -8,7 +8,7 @@ from enum import IntEnum
 from typing import Any, cast
 
 from google.protobuf import descriptor_pool, message_factory
-from google.protobuf.descriptor import Descriptor, MethodDescriptor
+from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import Message
 
@@ -68,6 +68,10 @@ class Method:
     etag: str
     if_match: str
     token_in_body: str
+    owner_in_path: str = ""
+    event_id: str = ""
+    resumes_from: str = ""
+    event_of: str = ""
 
     @property
     def internal(self) -> bool:
@@ -126,7 +130,7 @@ def _method(descriptor: MethodDescriptor) -> Method:
         safe=options.idempotency_level == MethodOptions.NO_SIDE_EFFECTS,
         idempotent=options.idempotency_level == MethodOptions.IDEMPOTENT,
         created_unless=policy.created_unless,
-        priority=_priority(policy, descriptor.input_type),
+        priority=_priority(policy, descriptor),
         retry=_retry_policy(policy.retry),
         body_bytes_max=policy.body_bytes_max or BODY_BYTES_MAX_DEFAULT,
         csv_of=policy.csv_of,
@@ -134,15 +138,21 @@ def _method(descriptor: MethodDescriptor) -> Method:
         etag=policy.etag,
         if_match=policy.if_match,
         token_in_body=policy.token_in_body,
+        owner_in_path=policy.owner_in_path,
+        event_id=policy.event_id,
+        resumes_from=policy.resumes_from,
+        event_of=policy.event_of,
     )
 
 
-def _priority(policy: options_pb2.MethodPolicy, request: Descriptor) -> Priority:
+def _priority(policy: options_pb2.MethodPolicy, descriptor: MethodDescriptor) -> Priority:
     if policy.priority:
         return _PRIORITIES[policy.priority]
     if policy.shed_last:
         return Priority.HIGH
-    return Priority.LOW if PAGE_TOKEN in request.fields_by_name else Priority.NORMAL
+    public_stream = descriptor.server_streaming and list(policy.roles) != [options_pb2.ROLE_SERVICE]
+    is_list = PAGE_TOKEN in descriptor.input_type.fields_by_name
+    return Priority.LOW if is_list or public_stream else Priority.NORMAL
 
 
 def _retry_policy(policy: options_pb2.RetryPolicy) -> RetryPolicy:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
+import orjson
 from google.protobuf.descriptor import Descriptor
 
 from chassis.errors import Reason
@@ -15,6 +16,7 @@ from gateway.documents.examples import example_of, example_value
 from gateway.documents.parameters import (
     IDEMPOTENCY_KEY_PARAMETER,
     IF_MATCH_PARAMETER,
+    LAST_EVENT_ID_PARAMETER,
     REQUEST_ID_PARAMETER,
     REQUEST_TIMEOUT_PARAMETER,
     headers_of_problem,
@@ -25,10 +27,15 @@ from gateway.documents.rules import Schema
 from gateway.documents.schemas import Schemas, query_fields, required_fields
 from gateway.problems import CONTENT_TYPE, type_of
 from gateway.routes import Route
+from gateway.streaming.events import CONTENT_TYPE as EVENT_STREAM
+from gateway.streaming.events import PROBLEM as PROBLEM_EVENT
+from gateway.streaming.events import data_types, event
 from gateway.transcoding.requests import WHOLE_BODY
 
 JSON = "application/json"
 TEXT_CSV = "text/csv"
+# What browsers call an event without a name.
+MESSAGE = "message"
 PROBLEM = {"$ref": "#/components/schemas/Problem"}
 
 _VARIABLE = re.compile(r"\{([^}=]+)(?:=\*)?\}")
@@ -100,6 +107,8 @@ class Operations:
         return {"required": needed, "content": {JSON: {"schema": schema, "example": example}}}
 
     def _successes(self, route: Route) -> dict[str, Any]:
+        if route.events is not None:
+            return {"200": self._stream(route)}
         message = body_type(route)
         example = example_of(message)
         content: dict[str, Any] = {JSON: {"schema": self._schemas.answer(message), "example": example}}
@@ -119,6 +128,32 @@ class Operations:
                 "description": f"It was there before: `{flag}` is true.",
                 "headers": headers,
                 "content": content,
+            },
+        }
+
+    def _stream(self, route: Route) -> dict[str, Any]:
+        """The response of a method that streams. OpenAPI 3.1 cannot describe events, so `x-events` does."""
+        method = route.method
+        kinds = dict(data_types(method).values()) if method.event_of else {"": body_type(route)}
+        example = b"".join(
+            event(name=name, data=orjson.dumps(example_of(kind))) for name, kind in kinds.items()
+        )
+        return {
+            "description": (
+                "Server-sent events. Each `data` is one line of JSON; `x-events` has its schema, by the name "
+                "of the event. A stream that fails ends with the event `problem`, one that the server closes "
+                "with `closing`, a complete one with `end`."
+            ),
+            "headers": headers_of_success(method),
+            "content": {
+                EVENT_STREAM: {
+                    "schema": {"type": "string"},
+                    "example": example.decode(),
+                    "x-events": {
+                        **{name or MESSAGE: self._schemas.answer(kind) for name, kind in kinds.items()},
+                        PROBLEM_EVENT: PROBLEM,
+                    },
+                }
             },
         }
 
@@ -185,6 +220,7 @@ def _header_parameters(route: Route) -> list[dict[str, Any]]:
     return [
         *([IDEMPOTENCY_KEY_PARAMETER] if method.key_required else ()),
         *([IF_MATCH_PARAMETER] if method.if_match else ()),
+        *([LAST_EVENT_ID_PARAMETER] if method.resumes_from else ()),
         REQUEST_TIMEOUT_PARAMETER,
         REQUEST_ID_PARAMETER,
     ]

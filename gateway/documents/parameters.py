@@ -8,6 +8,7 @@ from chassis.rpc.methods import Method
 from gateway.keys import IDEMPOTENCY_KEY, LENGTH_MAX
 from gateway.request_headers import (
     IF_MATCH,
+    LAST_EVENT_ID,
     REQUEST_ID,
     REQUEST_TIMEOUT,
     TIMEOUT_SECONDS_DEFAULT,
@@ -26,6 +27,7 @@ def _reference(prefix: str, name: str) -> dict[str, str]:
 
 IDEMPOTENCY_KEY_PARAMETER = _reference(_PARAMETERS, IDEMPOTENCY_KEY)
 IF_MATCH_PARAMETER = _reference(_PARAMETERS, IF_MATCH)
+LAST_EVENT_ID_PARAMETER = _reference(_PARAMETERS, LAST_EVENT_ID)
 REQUEST_TIMEOUT_PARAMETER = _reference(_PARAMETERS, REQUEST_TIMEOUT)
 REQUEST_ID_PARAMETER = _reference(_PARAMETERS, REQUEST_ID)
 
@@ -50,12 +52,22 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         ),
         "schema": {"type": "string", "pattern": r'^(\*|"[0-9]{1,9}")$'},
     },
+    LAST_EVENT_ID: {
+        "name": LAST_EVENT_ID,
+        "in": "header",
+        "description": (
+            "The `id` of the last event that the client has seen; the stream goes on after it. "
+            "It takes the place of the query parameter with the same meaning."
+        ),
+        "schema": {"type": "string"},
+    },
     REQUEST_TIMEOUT: {
         "name": REQUEST_TIMEOUT,
         "in": "header",
         "description": (
-            f"How many seconds the caller waits for the answer: {TIMEOUT_SECONDS_MIN:g} to "
-            f"{TIMEOUT_SECONDS_MAX:g}, {TIMEOUT_SECONDS_DEFAULT:g} without this header. "
+            "How many seconds the caller waits for the answer, of a stream for its first event: "
+            f"{TIMEOUT_SECONDS_MIN:g} to {TIMEOUT_SECONDS_MAX:g}, {TIMEOUT_SECONDS_DEFAULT:g} without this "
+            "header. "
             "When the time is over, the answer is 504 `DEADLINE_EXCEEDED`."
         ),
         "schema": {"type": "string", "pattern": f"^({TIMEOUT_SECONDS_PATTERN})$"},

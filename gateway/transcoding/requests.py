@@ -11,7 +11,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from chassis.rpc.validation import validate
-from gateway.contract import ContractError
+from gateway.contract import ContractError, is_single_string
 from gateway.transcoding.faults import VIOLATIONS_MAX, Fault, Unfit, refuse, refuse_all
 from gateway.transcoding.json_text import DEPTH_MAX, load
 from gateway.transcoding.json_to_message import MessageReader
@@ -89,13 +89,20 @@ class RequestReader:
         variables: the fields that the path gives, as dotted paths, in the path's order.
         body: the `body` of `google.api.http`: "*", the name of one field, or "" for none.
         if_match: the optional int32 field that `If-Match` fills; "" for none.
+        resumes_from: the string field that `Last-Event-ID` fills; "" for none.
 
     Raises:
         ContractError: the route names a field that does not exist, or that a text cannot fill.
     """
 
     def __init__(
-        self, *, descriptor: Descriptor, variables: Sequence[str], body: str, if_match: str = ""
+        self,
+        *,
+        descriptor: Descriptor,
+        variables: Sequence[str],
+        body: str,
+        if_match: str = "",
+        resumes_from: str = "",
     ) -> None:
         self._descriptor = descriptor
         self._read = MessageReader(descriptor)
@@ -108,6 +115,11 @@ class RequestReader:
             if version is None or version.type != FieldDescriptor.TYPE_INT32 or not version.has_presence:
                 raise ContractError(f"{descriptor.full_name}: if_match must name an optional int32")
             self._version = _TextField.at(descriptor, if_match)
+        self._resumed: FieldDescriptor | None = None
+        if resumes_from:
+            if not is_single_string(descriptor, resumes_from):
+                raise ContractError(f"{descriptor.full_name}: resumes_from must name a string")
+            self._resumed = descriptor.fields_by_name[resumes_from]
         self.body = body
         self._whole_body = body == WHOLE_BODY
         self._body_field = ""
@@ -125,10 +137,23 @@ class RequestReader:
     def takes_version(self) -> bool:
         return self._version is not None
 
-    def read(self, *, body: bytes, values: Sequence[str], query: str, version: int | None = None) -> Message:
+    @property
+    def takes_last_event_id(self) -> bool:
+        return self._resumed is not None
+
+    def read(
+        self,
+        *,
+        body: bytes,
+        values: Sequence[str],
+        query: str,
+        version: int | None = None,
+        last_event_id: str = "",
+    ) -> Message:
         """Makes the message and validates it; an empty body is the same as `{}`.
 
-        `version` is the one that `If-Match` names.
+        `version` is the one that `If-Match` names. `last_event_id` replaces what the query has in its field,
+        because a browser that comes back repeats its first query.
 
         Raises:
             ServiceError: INVALID_ARGUMENT, with the fields that are wrong.
@@ -142,6 +167,9 @@ class RequestReader:
             faults.append(Fault("is given by If-Match", *reversed(self._version.path)))
         if query:
             self._add_query(fields, query, faults)
+        if last_event_id and self._resumed is not None:
+            fields.pop(self._resumed.name, None)
+            fields[self._resumed.json_name] = last_event_id
         try:
             message: Message = self._read(fields)
         except Unfit as unfit:

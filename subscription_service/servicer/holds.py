@@ -42,16 +42,21 @@ def handlers(
             f"{SERVICE}/CommitHold",
             _reference,
             operations.commit_holds,
-            lambda hold: pb.CommitHoldResponse(hold=_message(hold)),
+            lambda hold: pb.CommitHoldResponse(hold=hold_message(hold)),
         ),
         plain(
             f"{SERVICE}/ReleaseHold",
             _reference,
             operations.release_holds,
-            lambda hold: pb.ReleaseHoldResponse(hold=_message(hold)),
+            lambda hold: pb.ReleaseHoldResponse(hold=hold_message(hold)),
         ),
         paged(
-            f"{SERVICE}/ListOpenHolds", _query, list_open_holds, _message, position=_position, tokens=tokens
+            f"{SERVICE}/ListOpenHolds",
+            _query,
+            list_open_holds,
+            hold_message,
+            position=_position,
+            tokens=tokens,
         ),
     ]
 
@@ -71,8 +76,8 @@ def _placement(item: Item[pb.PlaceHoldRequest]) -> Placement:
 
 def _placed(placed: Placed) -> pb.PlaceHoldResponse:
     return pb.PlaceHoldResponse(
-        hold=None if placed.hold is None else _message(placed.hold),
-        rival=None if placed.rival is None else _message(placed.rival),
+        hold=None if placed.hold is None else hold_message(placed.hold),
+        rival=None if placed.rival is None else hold_message(placed.rival),
     )
 
 
@@ -96,7 +101,8 @@ def _position(hold: Hold) -> Position:
     return hold.placed_at.astimezone(UTC).isoformat(), hold.user_id, str(hold.hold_id)
 
 
-def _message(hold: Hold) -> pb.Hold:
+def hold_message(hold: Hold) -> pb.Hold:
+    """The message of a hold."""
     return pb.Hold(
         user_id=hold.user_id,
         hold_id=str(hold.hold_id),

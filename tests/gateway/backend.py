@@ -9,6 +9,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from chassis.batch import Item, Outcome, Reply
+from chassis.context import SERVICE_ROLES
 from chassis.rpc.methods import Method, methods_of
 from chassis.rpc.server import Server
 from chassis.rpc.servicing import Handler, keyed, streamed
@@ -24,13 +25,15 @@ SERVICES = tuple(service_names())
 
 
 class Backend:
-    """A server whose methods answer with an empty message, or with what `answers` has for them.
+    """A server whose methods answer with an empty message, or with what `answers` or `streams` has for them.
 
-    `items` are the calls that arrived. While `gate` is closed nothing is answered; `arrived` is set when the
-    first call waits there.
+    `items` are the calls of users that arrived; what the gateway asks for itself is not among them. While
+    `gate` is closed nothing is answered; `arrived` is set when the first call waits there.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, more_services: Sequence[str] = ()) -> None:
+        self._services = (*SERVICES, *more_services)
+        self.streams: dict[str, Callable[[Item[Any]], AsyncIterator[Any]]] = {}
         self.items: list[Item[Any]] = []
         self.answers: dict[str, Answering] = {}
         self.gate = asyncio.Event()
@@ -41,6 +44,7 @@ class Backend:
     def reset(self) -> None:
         self.items.clear()
         self.answers.clear()
+        self.streams.clear()
         self.gate.set()
         self.arrived.clear()
 
@@ -57,7 +61,7 @@ class Backend:
     async def start(self, *, port: int = 0) -> None:
         self.server = Server(
             bind=f"127.0.0.1:{port}",
-            handlers=[self._handler(method) for service in SERVICES for method in methods_of(service)],
+            handlers=[self._handler(method) for service in self._services for method in methods_of(service)],
             service_token=SERVICE_TOKEN,
             tracing=Tracing(service="backend", version="0", sample_ratio=0.0),
             metrics=Metrics(service="backend"),
@@ -70,7 +74,7 @@ class Backend:
             await self.server.stop(grace_seconds=0)
 
     async def answer(self, method: Method, items: Sequence[Item[Any]]) -> list[Outcome]:
-        self.items.extend(items)
+        self.items.extend(item for item in items if item.context.roles != SERVICE_ROLES)
         self.arrived.set()
         await self.gate.wait()
         answering = self.answers.get(method.name)
@@ -80,7 +84,12 @@ class Backend:
     def _handler(self, method: Method) -> Handler:
         """Every unary method is served as a keyed one, whose operation says itself what is a replay."""
         if method.server_streaming:
-            return streamed(method.path, _request_of, _nothing, _unchanged)
+
+            def follow(item: Item[Any]) -> AsyncIterator[Any]:
+                self.items.append(item)
+                return self.streams.get(method.name, _nothing)(item)
+
+            return streamed(method.path, lambda item: item.request, follow, _unchanged)
 
         async def operation(items: Sequence[Item[Any]], _render: Any) -> list[Outcome]:
             return await self.answer(method, items)

@@ -56,18 +56,25 @@ class Rpc:
     etag: str = ""
     if_match: str = ""
     server_streaming: bool = False
+    event_id: str = ""
+    resumes_from: str = ""
+    event_of: str = ""
+    key_required: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 
 
 def methods(*rpcs: Rpc, owner: str = "session") -> list[Method]:
-    """Methods of a made-up service of that owner; requests and responses are `every_kind()`-like messages."""
+    """Methods of a made-up service of that owner; requests and responses are `every_kind()`-like messages.
+
+    A method that streams answers with messages of the type Told: `at`, `number`, and `note` or `other`.
+    """
     file = _file(owner)
     service = file.service.add(name="MadeService")
     for rpc in rpcs:
         method = service.method.add(
             name=rpc.name,
             input_type=f".{file.package}.EveryKind",
-            output_type=f".{file.package}.Holder",
+            output_type=f".{file.package}.{'Told' if rpc.server_streaming else 'Holder'}",
             server_streaming=rpc.server_streaming,
         )
         policy: Any = method.options.Extensions[cast("Any", options_pb2.policy)]
@@ -78,6 +85,10 @@ def methods(*rpcs: Rpc, owner: str = "session") -> list[Method]:
         policy.refusals.extend(rpc.refusals)
         policy.etag = rpc.etag
         policy.if_match = rpc.if_match
+        policy.event_id = rpc.event_id
+        policy.resumes_from = rpc.resumes_from
+        policy.event_of = rpc.event_of
+        policy.key_required = rpc.key_required
         if rpc.safe:
             method.options.idempotency_level = descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS
         for number, rule in enumerate(rpc.http):
@@ -148,6 +159,14 @@ def _file(owner: str) -> descriptor_pb2.FileDescriptorProto:
     _add(holder, "held", _Kind.TYPE_MESSAGE, f".{package}.EveryKind")
     _add(holder, "many", _Kind.TYPE_MESSAGE, f".{package}.EveryKind", label=_Kind.LABEL_REPEATED)
     _add(holder, "resumed", _Kind.TYPE_BOOL, "")
+    note = file.message_type.add(name="Note")
+    _add(note, "text", _Kind.TYPE_STRING, "")
+    told = file.message_type.add(name="Told")
+    _add(told, "at", _Kind.TYPE_STRING, "")
+    _add(told, "number", _Kind.TYPE_INT32, "")
+    told.oneof_decl.add(name="told")
+    for name in ("note", "other"):
+        _add(told, name, _Kind.TYPE_MESSAGE, f".{package}.Note").oneof_index = 0
     return file
 
 

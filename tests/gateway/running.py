@@ -16,6 +16,7 @@ from yarl import URL
 
 from chassis.process.background import Background
 from chassis.rpc.client import Upstream
+from chassis.rpc.methods import Method
 from chassis.telemetry.health import Health, OpsPages, OpsServer
 from chassis.telemetry.metrics import Metrics
 from chassis.telemetry.tracing import Tracing
@@ -23,6 +24,7 @@ from gateway.admission import Admission, Limits
 from gateway.application import Application
 from gateway.authentication import Authenticator
 from gateway.bodies import BODY_SECONDS_MAX, BodyReader
+from gateway.changes.hub import EventHub
 from gateway.client_address import ClientAddresses, ForwardedHeader
 from gateway.connections import ConnectionLimits, Connections
 from gateway.contract import public_methods
@@ -33,9 +35,11 @@ from gateway.networks import Networks
 from gateway.rate_limits import RateLimits
 from gateway.routes import RouteTable, routes_of
 from gateway.signing_keys import SigningKeys
+from gateway.streaming.streams import StreamLimits, Streams
 from gateway.upstreams import check_any
 from tests.gateway.backend import SERVICE_TOKEN
 from tests.gateway.tokens import AUDIENCE, ISSUER, IdentityProvider
+from tests.support.event_streams import EventReader
 
 UPSTREAMS = ("session", "subscription", "progress")
 
@@ -107,7 +111,19 @@ class Gateway:
         async with self._session.request(
             method, URL(url, encoded=True), data=data, headers=sent, allow_redirects=False
         ) as response:
-            return Answer(response.status, response.headers, await response.read())
+            streams = response.content_type == "text/event-stream"  # it may have no end: `stream` reads it
+            body = await (response.content.readany() if streams else response.read())
+            return Answer(response.status, response.headers, body)
+
+    @asynccontextmanager
+    async def stream(
+        self, path: str, *, token: str = "", headers: Mapping[str, str] | None = None, method: str = "GET"
+    ) -> AsyncIterator[EventReader]:
+        """Opens a stream of events; the client leaves at the end of the block."""
+        sent = {"Authorization": f"Bearer {token or self._token}", **(headers or {})}
+        url = f"http://127.0.0.1:{self.port}{path}"
+        async with self._session.request(method, URL(url, encoded=True), headers=sent) as response:
+            yield EventReader(response)
 
     async def metrics(self) -> str:
         """The page of the operations port."""
@@ -138,6 +154,7 @@ class Parts:
     keys: SigningKeys
     metrics: Metrics
     tracing: Tracing
+    streams: Streams
 
 
 class _Document:
@@ -160,6 +177,8 @@ async def running_gateway(
     trace_networks: Sequence[str] = ("127.0.0.0/8",),
     trace_sample_ratio: float = 0.0,
     limits: Limits | None = None,
+    stream_limits: StreamLimits | None = None,
+    more_methods: Sequence[Method] = (),
     connection_limits: ConnectionLimits | None = None,
     body_seconds_max: float = BODY_SECONDS_MAX,
     idle_seconds_max: float = 60.0,
@@ -196,12 +215,21 @@ async def running_gateway(
     connections = Connections(limits=connection_limits or ConnectionLimits(), metrics=metrics)
     background.add("sweep_connections", connections.sweep, interval_seconds=0.05)
     admission = Admission(limits=limits or Limits(), metrics=metrics)
+    streams = Streams(limits=stream_limits or StreamLimits(), metrics=metrics)
     pages = OpsPages(service="gateway", version="0", health=health, metrics=metrics)
-    routes = RouteTable(routes_of(public_methods(), UPSTREAMS))
+    routes = RouteTable(routes_of([*public_methods(), *more_methods], UPSTREAMS))
     application = Application(
         routes=routes,
         authenticator=Authenticator(keys=keys, issuer=ISSUER, audience=AUDIENCE),
         cors=Cors(cors_origins),
+        streams=streams,
+        events=EventHub(
+            upstreams=upstreams,
+            secret=SERVICE_TOKEN,
+            metrics=metrics,
+            background=background,
+            interval_seconds=0.05,
+        ),
         rate_limits=rate_limits or RateLimits(user=None, address=None, counts=None, metrics=metrics),
         addresses=ClientAddresses(proxies=Networks(proxies), header=proxy_header),
         admission=admission,
@@ -225,7 +253,7 @@ async def running_gateway(
     background.start()
     await ops.start()
     await listener.start()
-    parts = Parts(admission, listener, ops, health, keys, metrics, tracing)
+    parts = Parts(admission, listener, ops, health, keys, metrics, tracing, streams)
     try:
         async with aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=30)

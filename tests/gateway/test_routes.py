@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,10 @@ def table(*rpcs: Rpc) -> RouteTable:
 
 def rpc(name: str, verb: str, path: str, *more: dict[str, str], body: str = "") -> Rpc:
     return Rpc(name, ({verb: path, "body": body}, *more), safe=verb == "get")
+
+
+def stream(name: str, **policy: Any) -> Rpc:
+    return Rpc(name, [{"get": "/v1/a"}], safe=True, server_streaming=True, **policy)
 
 
 def found(routes: RouteTable, http_method: str, path: str) -> tuple[str, tuple[str, ...]] | None:
@@ -115,7 +120,13 @@ def test_a_path_must_be_utf8(path: str) -> None:
         ([rpc("A", "post", "/v1/a", {"post": "/v1/b", "response_body": "many"})], "many for the body"),
         ([rpc("A", "post", "/v1/a", {"body": "*"})], "unknown kind"),
         ([Rpc("A", [{"get": "/v1/a"}])], "not marked NO_SIDE_EFFECTS"),
-        ([Rpc("A", [{"get": "/v1/a"}], safe=True, server_streaming=True)], "streams"),
+        ([stream("A", event_id="nothing")], "event_id"),
+        ([stream("A", event_id="number")], "event_id"),
+        ([stream("A", resumes_from="nothing")], "resumes_from"),
+        ([stream("A", resumes_from="a_int32")], "resumes_from"),
+        ([stream("A", event_of="nothing")], "event_of"),
+        ([stream("A", key_required=True)], "cannot have key_required"),
+        ([Rpc("A", [{"post": "/v1/a"}], event_id="resumed")], "does not stream"),
         ([Rpc("A", [{"post": "/v1/a"}], created_unless="nothing")], "created_unless"),
         ([Rpc("A", [{"post": "/v1/a", "body": "*"}], token_in_body="nothing")], "token_in_body"),
         ([Rpc("A", [{"post": "/v1/a", "body": "*"}], token_in_body="a_int32")], "token_in_body"),

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from joserfc.jwk import RSAKey
 
 from chassis.errors import ServiceError
-from gateway.authentication import Authenticator, Principal
+from gateway.authentication import LEEWAY_SECONDS, Authenticator, Principal
 from gateway.signing_keys import SigningKeys
 from tests.gateway.backend import Backend
 from tests.gateway.running import Gateway
@@ -267,8 +267,9 @@ def keys_of(document: bytes) -> SigningKeys:
 
 async def test_a_remembered_token_is_forgotten_when_it_expires(identity: IdentityProvider) -> None:
     authenticator = Authenticator(keys=keys_of(identity.jwks()), issuer=ISSUER, audience=AUDIENCE)
-    authorization = f"Bearer {identity.token(exp=int(time.time()) + 100)}"
-    ada = Principal("ada", frozenset({"learner"}))
+    expiry = int(time.time()) + 100
+    authorization = f"Bearer {identity.token(exp=expiry)}"
+    ada = Principal("ada", frozenset({"learner"}), valid_until=expiry + LEEWAY_SECONDS)
     assert await authenticator.authenticate([authorization]) == ada
     with time_machine.travel(time.time() + 129, tick=False):
         assert await authenticator.authenticate([authorization]) == ada

@@ -16,9 +16,10 @@ from subscription_service.operations.entitlements import EntitlementOperations
 from subscription_service.operations.holds import HoldOperations
 from subscription_service.operations.plans import PlanOperations
 from subscription_service.operations.subscriptions import SubscriptionOperations
-from subscription_service.servicer import accounts, holds, plans
+from subscription_service.servicer import accounts, hold_checks, holds, plans
 from subscription_service.store.accounts import AccountStore
 from subscription_service.store.entitlements import EntitlementStore
+from subscription_service.store.hold_checks import HoldCheckStore
 from subscription_service.store.holds import HoldStore
 from subscription_service.store.plans import PlanStore
 from subscription_service.store.subscriptions import SubscriptionStore
@@ -63,6 +64,7 @@ async def running(*, subscription: str, progress: str, service_token: str) -> As
                     list_open_holds=hold_store.list_open_holds,
                     tokens=tokens,
                 ),
+                *hold_checks.handlers(find_holds=HoldCheckStore(database=database).find_holds),
                 *progress_main.handlers(
                     database=await connect(progress),
                     wakes=progress_main.Wakes(relay=lambda: None, raising=lambda: None),

@@ -25,21 +25,21 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fprotos/chassis/v1/options.proto\x12\x13homeroom.chassis.v1\x1a google/protobuf/descriptor.proto\"\xcc\x02\n\x0cMethodPolicy\x12(\n\x05roles\x18\x01 \x03(\x0e\x32\x19.homeroom.chassis.v1.Role\x12\x14\n\x0ckey_required\x18\x02 \x01(\x08\x12\x16\n\x0e\x63reated_unless\x18\x03 \x01(\t\x12\x11\n\tshed_last\x18\x04 \x01(\x08\x12\x16\n\x0e\x62ody_bytes_max\x18\x05 \x01(\r\x12/\n\x05retry\x18\n \x01(\x0b\x32 .homeroom.chassis.v1.RetryPolicy\x12/\n\x08priority\x18\x0b \x01(\x0e\x32\x1d.homeroom.chassis.v1.Priority\x12\x10\n\x08refusals\x18\x14 \x03(\t\x12\x0c\n\x04\x65tag\x18\x15 \x01(\t\x12\x10\n\x08if_match\x18\x16 \x01(\t\x12\x0e\n\x06\x63sv_of\x18\x1e \x01(\t\x12\x15\n\rtoken_in_body\x18\x1f \x01(\t\"o\n\x0bRetryPolicy\x12\x14\n\x0c\x61ttempts_max\x18\x01 \x01(\r\x12\x16\n\x0e\x62\x61\x63koff_ms_max\x18\x02 \x01(\r\x12\x32\n\x05\x61\x66ter\x18\x03 \x03(\x0e\x32#.homeroom.chassis.v1.RetriedRefusal*e\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x10\n\x0cROLE_LEARNER\x10\x01\x12\x13\n\x0fROLE_INSTRUCTOR\x10\x02\x12\x0e\n\nROLE_ADMIN\x10\x03\x12\x10\n\x0cROLE_SERVICE\x10\x04*^\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x11\n\rPRIORITY_HIGH\x10\x01\x12\x13\n\x0fPRIORITY_NORMAL\x10\x02\x12\x10\n\x0cPRIORITY_LOW\x10\x03*r\n\x0eRetriedRefusal\x12\x1f\n\x1bRETRIED_REFUSAL_UNSPECIFIED\x10\x00\x12\x1f\n\x1bRETRIED_REFUSAL_UNAVAILABLE\x10\x01\x12\x1e\n\x1aRETRIED_REFUSAL_OVERLOADED\x10\x02:S\n\x06policy\x12\x1e.google.protobuf.MethodOptions\x18\xd1\x86\x03 \x01(\x0b\x32!.homeroom.chassis.v1.MethodPolicyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fprotos/chassis/v1/options.proto\x12\x13homeroom.chassis.v1\x1a google/protobuf/descriptor.proto\"\x9d\x03\n\x0cMethodPolicy\x12(\n\x05roles\x18\x01 \x03(\x0e\x32\x19.homeroom.chassis.v1.Role\x12\x14\n\x0ckey_required\x18\x02 \x01(\x08\x12\x16\n\x0e\x63reated_unless\x18\x03 \x01(\t\x12\x11\n\tshed_last\x18\x04 \x01(\x08\x12\x16\n\x0e\x62ody_bytes_max\x18\x05 \x01(\r\x12/\n\x05retry\x18\n \x01(\x0b\x32 .homeroom.chassis.v1.RetryPolicy\x12/\n\x08priority\x18\x0b \x01(\x0e\x32\x1d.homeroom.chassis.v1.Priority\x12\x10\n\x08refusals\x18\x14 \x03(\t\x12\x0c\n\x04\x65tag\x18\x15 \x01(\t\x12\x10\n\x08if_match\x18\x16 \x01(\t\x12\x0e\n\x06\x63sv_of\x18\x1e \x01(\t\x12\x15\n\rtoken_in_body\x18\x1f \x01(\t\x12\x10\n\x08\x65vent_id\x18( \x01(\t\x12\x14\n\x0cresumes_from\x18) \x01(\t\x12\x10\n\x08\x65vent_of\x18* \x01(\t\x12\x15\n\rowner_in_path\x18\x32 \x01(\t\"o\n\x0bRetryPolicy\x12\x14\n\x0c\x61ttempts_max\x18\x01 \x01(\r\x12\x16\n\x0e\x62\x61\x63koff_ms_max\x18\x02 \x01(\r\x12\x32\n\x05\x61\x66ter\x18\x03 \x03(\x0e\x32#.homeroom.chassis.v1.RetriedRefusal*e\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x10\n\x0cROLE_LEARNER\x10\x01\x12\x13\n\x0fROLE_INSTRUCTOR\x10\x02\x12\x0e\n\nROLE_ADMIN\x10\x03\x12\x10\n\x0cROLE_SERVICE\x10\x04*^\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x11\n\rPRIORITY_HIGH\x10\x01\x12\x13\n\x0fPRIORITY_NORMAL\x10\x02\x12\x10\n\x0cPRIORITY_LOW\x10\x03*r\n\x0eRetriedRefusal\x12\x1f\n\x1bRETRIED_REFUSAL_UNSPECIFIED\x10\x00\x12\x1f\n\x1bRETRIED_REFUSAL_UNAVAILABLE\x10\x01\x12\x1e\n\x1aRETRIED_REFUSAL_OVERLOADED\x10\x02:S\n\x06policy\x12\x1e.google.protobuf.MethodOptions\x18\xd1\x86\x03 \x01(\x0b\x32!.homeroom.chassis.v1.MethodPolicyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.chassis.v1.options_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROLE']._serialized_start=538
-  _globals['_ROLE']._serialized_end=639
-  _globals['_PRIORITY']._serialized_start=641
-  _globals['_PRIORITY']._serialized_end=735
-  _globals['_RETRIEDREFUSAL']._serialized_start=737
-  _globals['_RETRIEDREFUSAL']._serialized_end=851
+  _globals['_ROLE']._serialized_start=619
+  _globals['_ROLE']._serialized_end=720
+  _globals['_PRIORITY']._serialized_start=722
+  _globals['_PRIORITY']._serialized_end=816
+  _globals['_RETRIEDREFUSAL']._serialized_start=818
+  _globals['_RETRIEDREFUSAL']._serialized_end=932
   _globals['_METHODPOLICY']._serialized_start=91
-  _globals['_METHODPOLICY']._serialized_end=423
-  _globals['_RETRYPOLICY']._serialized_start=425
-  _globals['_RETRYPOLICY']._serialized_end=536
+  _globals['_METHODPOLICY']._serialized_end=504
+  _globals['_RETRYPOLICY']._serialized_start=506
+  _globals['_RETRYPOLICY']._serialized_end=617
 # @@protoc_insertion_point(module_scope)

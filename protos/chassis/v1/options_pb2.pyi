@@ -44,7 +44,7 @@ POLICY_FIELD_NUMBER: _ClassVar[int]
 policy: _descriptor.FieldDescriptor
 
 class MethodPolicy(_message.Message):
-    __slots__ = ("roles", "key_required", "created_unless", "shed_last", "body_bytes_max", "retry", "priority", "refusals", "etag", "if_match", "csv_of", "token_in_body")
+    __slots__ = ("roles", "key_required", "created_unless", "shed_last", "body_bytes_max", "retry", "priority", "refusals", "etag", "if_match", "csv_of", "token_in_body", "event_id", "resumes_from", "event_of", "owner_in_path")
     ROLES_FIELD_NUMBER: _ClassVar[int]
     KEY_REQUIRED_FIELD_NUMBER: _ClassVar[int]
     CREATED_UNLESS_FIELD_NUMBER: _ClassVar[int]
@@ -57,6 +57,10 @@ class MethodPolicy(_message.Message):
     IF_MATCH_FIELD_NUMBER: _ClassVar[int]
     CSV_OF_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IN_BODY_FIELD_NUMBER: _ClassVar[int]
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    RESUMES_FROM_FIELD_NUMBER: _ClassVar[int]
+    EVENT_OF_FIELD_NUMBER: _ClassVar[int]
+    OWNER_IN_PATH_FIELD_NUMBER: _ClassVar[int]
     roles: _containers.RepeatedScalarFieldContainer[Role]
     key_required: bool
     created_unless: str
@@ -69,7 +73,11 @@ class MethodPolicy(_message.Message):
     if_match: str
     csv_of: str
     token_in_body: str
-    def __init__(self, roles: _Optional[_Iterable[_Union[Role, str]]] = ..., key_required: _Optional[bool] = ..., created_unless: _Optional[str] = ..., shed_last: _Optional[bool] = ..., body_bytes_max: _Optional[int] = ..., retry: _Optional[_Union[RetryPolicy, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ..., refusals: _Optional[_Iterable[str]] = ..., etag: _Optional[str] = ..., if_match: _Optional[str] = ..., csv_of: _Optional[str] = ..., token_in_body: _Optional[str] = ...) -> None: ...
+    event_id: str
+    resumes_from: str
+    event_of: str
+    owner_in_path: str
+    def __init__(self, roles: _Optional[_Iterable[_Union[Role, str]]] = ..., key_required: _Optional[bool] = ..., created_unless: _Optional[str] = ..., shed_last: _Optional[bool] = ..., body_bytes_max: _Optional[int] = ..., retry: _Optional[_Union[RetryPolicy, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ..., refusals: _Optional[_Iterable[str]] = ..., etag: _Optional[str] = ..., if_match: _Optional[str] = ..., csv_of: _Optional[str] = ..., token_in_body: _Optional[str] = ..., event_id: _Optional[str] = ..., resumes_from: _Optional[str] = ..., event_of: _Optional[str] = ..., owner_in_path: _Optional[str] = ...) -> None: ...
 
 class RetryPolicy(_message.Message):
     __slots__ = ("attempts_max", "backoff_ms_max", "after")
