@@ -6,7 +6,7 @@ DEV := $(VENV)/.development
 PROTO_SOURCES := $(shell find protos -name '*.proto')
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-nightly check format protos lock bench bench-actions bench-scale clean
+.PHONY: help up test test-nightly check format protos schema lock bench bench-actions bench-scale clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ format: $(DEV)  ## format and mend what can be mended
 protos: $(DEV)  ## regenerate the code under protos/
 	$(VENV)/bin/python -m protos.generate
 
+schema: $(DEV)  ## record what the migrations make, after a new one
+	$(VENV)/bin/python -m homeroom.expected_schema
+
 lock: $(DEV)  ## bring the lock files up to date with pyproject.toml
 	$(VENV)/bin/pip install --quiet 'uv>=0.8'
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
@@ -52,7 +55,7 @@ bench-actions: $(DEV)  ## measure what learners do all day: answers, heartbeats,
 	$(VENV)/bin/python -m bench actions $(ARGS)
 
 bench-scale: $(DEV)  ## what a hold costs from ten thousand to ten million (6 GB of memory, 15 GB of disk)
-	$(VENV)/bin/python -m bench.scale_subscription $(ARGS)
+	$(VENV)/bin/python -m bench.scale $(or $(SERVICE),subscription) $(ARGS)
 
 clean:  ## remove the virtual environment and all local data
 	rm -rf $(VENV) .homeroom .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -19,8 +20,12 @@ from bench.measure.profiles import Profile
 from bench.progress import Progress
 from bench.report import print_profiles, print_report
 from bench.results import Results, Settings, store
+from bench.scale.server import kept_store, telling
+from bench.scale.session_population import SESSIONS_PER_LEARNER, SessionPopulation
+from bench.scale.session_population import build as build_sessions
 from bench.starts import Order, run_starts
 from bench.systems.choice import SYSTEMS
+from chassis.postgres import Connection
 
 CACHE = Path(".homeroom/bench-cache")
 DATA = Path(".homeroom/bench-data")
@@ -99,6 +104,37 @@ def actions(
         console.print(f"written to {store(results, RESULTS, kind='actions')}")
     if results.invalid:
         raise typer.Exit(1)
+
+
+@app.command()
+def store_sessions(
+    *,
+    data: Annotated[Path, typer.Option(help="The folder of the store and its PostgreSQL.")],
+    sessions: Annotated[int, typer.Option(min=SESSIONS_PER_LEARNER)] = 1_000_000,
+    answers: Annotated[int, typer.Option(min=2, max=100, help="Answers per session.")] = 10,
+    live: Annotated[bool, typer.Option("--live/--ended", help="Some sessions are under way.")] = True,
+    serve: Annotated[bool, typer.Option("--serve", help="Keep PostgreSQL running until Ctrl-C.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the store in the folder afterwards.")] = False,
+) -> None:
+    """Build a large store of session_service; one that was kept in the folder is used again."""
+    population = SessionPopulation(sessions, answers, live)
+    try:
+        asyncio.run(_store_sessions(population, data, serve=serve, keep=keep))
+    except (RuntimeError, OSError) as error:
+        raise _give_up(str(error)) from error
+
+
+async def _store_sessions(population: SessionPopulation, data: Path, *, serve: bool, keep: bool) -> None:
+    async def fill(connection: Connection) -> None:
+        tell = telling(console.print, "sessions", population.total)
+        await build_sessions(connection, population, told=tell)
+
+    kept = kept_store("session", fill, signature=population.signature, data=data, keep=keep)
+    async with kept as database:
+        for role, address in asdict(database).items():
+            console.print(f"{role}: {address}", markup=False, highlight=False, soft_wrap=True)
+        if serve:
+            await asyncio.Event().wait()
 
 
 def _run(order: Order) -> tuple[Results, dict[str, Profile]]:

@@ -1,13 +1,15 @@
-"""The gateway process: `python -m gateway`."""
+"""The gateway process: `python -m gateway [run|diagnose]`."""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 from functools import partial
 from pathlib import Path
 
 from chassis.process.config import ConfigError, Mode, load
+from chassis.process.diagnose import run_diagnosis
 from chassis.process.lifecycle import Shutdown, run
 from chassis.process.process import Process
 from chassis.process.version import version
@@ -16,12 +18,14 @@ from gateway.admission import Admission, Limits
 from gateway.application import Application
 from gateway.authentication import Authenticator
 from gateway.bodies import BodyReader
+from gateway.changes.hub import EventHub
 from gateway.client_address import ClientAddresses
 from gateway.config import Config
 from gateway.connections import SWEEP_SECONDS, ConnectionLimits, Connections, connections_possible
 from gateway.contract import ContractError, public_methods
 from gateway.cors import Cors
 from gateway.documents.pages import Pages
+from gateway.environment import ENVIRONMENT_CHECKS
 from gateway.listener import Listener
 from gateway.networks import Networks
 from gateway.overload import RoomLimits
@@ -97,6 +101,12 @@ async def main(shutdown: Shutdown) -> None:
         cors=Cors(config.cors_origins),
         rate_limits=rate_limits,
         streams=streams,
+        events=EventHub(
+            upstreams=upstreams,
+            secret=process.token,
+            metrics=process.metrics,
+            background=process.background,
+        ),
         addresses=ClientAddresses(proxies=Networks(config.proxy_networks), header=config.proxy_header),
         admission=admission,
         bodies=BodyReader(admission=admission),
@@ -146,4 +156,8 @@ async def _signing_keys(config: Config) -> SigningKeys:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m gateway", description="HTTP in front of the services.")
+    parser.add_argument("command", nargs="?", choices=("run", "diagnose"), default="run")
+    if parser.parse_args().command == "diagnose":
+        run_diagnosis(SERVICE, Config, checks=ENVIRONMENT_CHECKS)
     run(main, name=SERVICE)

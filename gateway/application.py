@@ -21,12 +21,14 @@ from chassis.telemetry.health import OpsPages
 from chassis.telemetry.logs import bind_request, get_logger
 from chassis.telemetry.metrics import CANCELLED, Metrics
 from chassis.telemetry.tracing import RequestSpan, Tracing
-from gateway.admission import Admission, Place
+from gateway.admission import Admission, Door, Place
 from gateway.answers import REPLAYED, Answer, HttpResponse
 from gateway.authentication import Authenticator, Principal
 from gateway.bodies import BodyReader
+from gateway.changes.hub import EventHub
 from gateway.client_address import ClientAddresses
 from gateway.connections import Connection
+from gateway.contract import OWN
 from gateway.cors import Cors
 from gateway.csv_answers import STATUS_OK, csv_answer, prefers_csv
 from gateway.documents.pages import Pages
@@ -85,6 +87,7 @@ class Application:
 
     Args:
         streams: the streams to clients that are open.
+        events: the learners who listen to their changes.
         upstreams: the client of each service, by the short name of the proto package.
         trace_callers: the callers whose `traceparent` decides what is recorded; others are only linked.
         draining: whether the process is about to stop, so that connections are closed after their answers.
@@ -99,6 +102,7 @@ class Application:
         cors: Cors,
         rate_limits: RateLimits,
         streams: Streams,
+        events: EventHub,
         addresses: ClientAddresses,
         admission: Admission,
         bodies: BodyReader,
@@ -116,6 +120,7 @@ class Application:
         self._cors = cors
         self._rate_limits = rate_limits
         self._streams = streams
+        self._events = events
         self._addresses = addresses
         self._admission = admission
         self._bodies = bodies
@@ -200,12 +205,17 @@ class Application:
         self, exchange: _Exchange, route: Route, path_values: Sequence[str]
     ) -> Answer | EventStream:
         method, headers = route.method, exchange.request.headers
-        self._admission.refuse_if_full(route.upstream, method)
+        # What the gateway itself answers needs no place among the requests in flight.
+        door = None if route.upstream == OWN else self._admission.door(route.upstream, method)
+        if door is not None:
+            door.refuse_if_full()
         authorization: Sequence[str] = headers.getall(AUTHORIZATION, ())
         message: Message | None = None
         if route.body_token is not None and not authorization:
             # Nobody is known yet, so the body counts for the address. The ids of learners are printable.
-            body = await self._body(exchange, method, owner=f"\0{exchange.address}")
+            owner = f"\0{exchange.address}"
+            timeout_seconds = timeout_seconds_of(headers.get(REQUEST_TIMEOUT))
+            body = await self._body(exchange, method, owner=owner, timeout_seconds=timeout_seconds)
             message = route.request.read(body=body, values=path_values, query=exchange.query)
             authorization = route.body_token.take(message)
         principal = await self._authenticator.authenticate(authorization)
@@ -215,24 +225,11 @@ class Application:
         span = exchange.span = self._begin_span(exchange.request, route)
         if method.key_required:
             exchange.idempotency_key = idempotency_key(headers.getall(IDEMPOTENCY_KEY, ()))
-        version = None
-        if not method.safe:
-            version = version_of(headers.getall(IF_MATCH, ()), supported=route.request.takes_version)
         timeout_seconds = timeout_seconds_of(headers.get(REQUEST_TIMEOUT))
-        body = b"" if message is not None else await self._body(exchange, method, owner=principal.user_id)
-        exchange.place = await self._admission.enter(
-            route.upstream, method, learner=principal.user_id, address=exchange.address
-        )
         if message is None:
-            message = route.request.read(
-                body=body,
-                values=path_values,
-                query=exchange.query,
-                version=version,
-                last_event_id=_last_event_id(route, headers),
-            )
-            if route.body_token is not None:
-                route.body_token.take(message)
+            message = await self._read(exchange, route, path_values, door, principal, timeout_seconds)
+        elif door is not None:
+            exchange.place = await door.enter(learner=principal.user_id, address=exchange.address)
         context = Context(
             method=method.path,
             user_id=principal.user_id,
@@ -252,6 +249,35 @@ class Application:
         if etag:
             exchange.lines += f"ETag: {etag}\r\n"
         return Answer(status, answer_body, headers=REPLAYED if reply.replayed else ())
+
+    async def _read(  # noqa: PLR0917 - what is known of the request so far
+        self,
+        exchange: _Exchange,
+        route: Route,
+        path_values: Sequence[str],
+        door: Door | None,
+        principal: Principal,
+        timeout_seconds: float,
+    ) -> Message:
+        """The message of a request, which gets its place between its body and the reading of the body."""
+        method, headers = route.method, exchange.request.headers
+        version = None
+        if not method.safe:
+            version = version_of(headers.getall(IF_MATCH, ()), supported=route.request.takes_version)
+        owner = principal.user_id
+        body = await self._body(exchange, method, owner=owner, timeout_seconds=timeout_seconds)
+        if door is not None:
+            exchange.place = await door.enter(learner=owner, address=exchange.address)
+        message = route.request.read(
+            body=body,
+            values=path_values,
+            query=exchange.query,
+            version=version,
+            last_event_id=_last_event_id(route, headers),
+        )
+        if route.body_token is not None:
+            route.body_token.take(message)
+        return message
 
     async def _stream(
         self,
@@ -275,7 +301,7 @@ class Application:
         seat = self._streams.enter(principal.user_id, token_seconds=principal.valid_until - time.time())
         self._add_cors(exchange)
         stream = EventStream(
-            messages=self._upstreams[route.upstream].stream(
+            messages=(self._events if route.upstream == OWN else self._upstreams[route.upstream]).stream(
                 route.method.path,
                 message,
                 context,
@@ -292,12 +318,14 @@ class Application:
         await stream.open(seconds_max=context.remaining_seconds())
         return stream
 
-    async def _body(self, exchange: _Exchange, method: Method, *, owner: str) -> bytes:
+    async def _body(
+        self, exchange: _Exchange, method: Method, *, owner: str, timeout_seconds: float
+    ) -> bytes:
         return await self._bodies.read(
             exchange.request,
             owner=owner,
             size_max=method.body_bytes_max,
-            timeout_seconds=timeout_seconds_of(exchange.request.headers.get(REQUEST_TIMEOUT)),
+            timeout_seconds=timeout_seconds,
             text_allowed=bool(method.token_in_body),
         )
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from chassis.process.config import PREFIX, Mode, ProcessConfig, Secret, check_address, rules
+from chassis.diagnostics.findings import Severity
+from chassis.process.config import PREFIX, Doubt, Mode, ProcessConfig, Secret, check_address, rules
 from gateway.client_address import ForwardedHeader
 from gateway.cors import check_origins
 from gateway.networks import check_networks
@@ -61,7 +62,7 @@ class Config(ProcessConfig):
 
     @property
     def jwks_is_url(self) -> bool:
-        return _is_url(self.jwks)
+        return is_url(self.jwks)
 
     @property
     def targets(self) -> Mapping[str, str]:
@@ -81,13 +82,29 @@ class Config(ProcessConfig):
                 "development only: set it to the issuer of your identity provider"
             )
         jwks = given.get("jwks")
-        if not isinstance(jwks, str) or not _is_url(jwks):
+        if not isinstance(jwks, str) or not is_url(jwks):
             return
         if not urlsplit(jwks).hostname:
             yield f"{PREFIX}JWKS cannot be used: {jwks!r} names no host"
         elif jwks.lower().startswith("http:") and given.get("mode") is not Mode.DEVELOPMENT:
             yield f"{PREFIX}JWKS must be an https:// URL: over http, an attacker could replace the keys"
 
+    @classmethod
+    def doubts(cls, given: Mapping[str, Any]) -> Iterator[Doubt]:
+        """Bounds of which one can never be reached because of the other."""
+        for inner, outer in (
+            ("connections_per_address_max", "connections_max"),
+            ("in_flight_per_learner_max", "in_flight_per_address_max"),
+            ("rate_per_user_max", "rate_per_address_max"),
+        ):
+            low, high = given.get(outer), given.get(inner)
+            if low and high and high > low:
+                yield Doubt(
+                    Severity.LOW,
+                    f"{PREFIX}{inner.upper()} ({high}) is above {PREFIX}{outer.upper()} ({low}), "
+                    "so it is never reached",
+                )
 
-def _is_url(text: str) -> bool:
+
+def is_url(text: str) -> bool:
     return text.lower().startswith(("http://", "https://"))

@@ -13,6 +13,9 @@ from chassis.rpc.methods import Method, methods_of
 
 _INTERNAL_SERVICES = frozenset({"homeroom.chassis.v1.CarrierService"})  # for calls between processes only
 
+# The package of the methods that the gateway itself answers.
+OWN = "gateway"
+
 
 class ContractError(Exception):
     """The .proto files have something that cannot be served, so the gateway does not start."""

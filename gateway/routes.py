@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from chassis.errors import Reason, ServiceError
 from chassis.rpc.methods import Method
 from gateway.body_tokens import BodyToken
-from gateway.contract import ContractError, owners_of
+from gateway.contract import OWN, ContractError, owners_of
 from gateway.http_rules import HttpRule, Template, rules_of
 from gateway.streaming.events import EventWriter
 from gateway.transcoding.csv_table import CsvTable
@@ -48,7 +48,7 @@ class Place:
 
 
 def routes_of(methods: Iterable[Method], upstreams: Collection[str]) -> list[Route]:
-    """Every route of these methods; each must belong to one of the upstreams.
+    """Every route of these methods; each must belong to one of the upstreams, or to the gateway itself.
 
     Raises:
         ContractError: a method has no route, no upstream, or a route that cannot be served.
@@ -56,7 +56,7 @@ def routes_of(methods: Iterable[Method], upstreams: Collection[str]) -> list[Rou
     routes: list[Route] = []
     for method in methods:
         for owner in owners_of(method, upstreams):
-            if owner not in upstreams:
+            if owner != OWN and owner not in upstreams:
                 raise ContractError(f"{method.path}: there is no upstream {owner}")
             routes += [_route(method, rule.owned_by(owner), owner) for rule in rules_of(method)]
     return routes

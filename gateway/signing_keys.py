@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import aiohttp
 import orjson
@@ -170,15 +170,8 @@ class SigningKeys:
 
 def keys_from_file(path: Path, *, public_only: bool) -> SigningKeys:
     """Keys from a file that is read every second, so that a changed file takes effect."""
-
-    async def read() -> bytes:
-        try:
-            return path.read_bytes()  # noqa: ASYNC240 — a few kilobytes from the page cache
-        except OSError as error:
-            raise JwksError(f"{path} cannot be read: {error.strerror}") from error
-
     return SigningKeys(
-        read=read,
+        read=partial(read_file, path),
         refresh_seconds=FILE_CHECK_SECONDS,
         unknown_key_seconds=FILE_CHECK_SECONDS / 10,
         public_only=public_only,
@@ -188,28 +181,10 @@ def keys_from_file(path: Path, *, public_only: bool) -> SigningKeys:
 def keys_from_url(
     url: str, *, public_only: bool, unknown_key_seconds: float = UNKNOWN_KEY_REFRESH_SECONDS
 ) -> SigningKeys:
-    """Keys from an identity provider. They are read again every few minutes, and for unknown key ids.
-
-    Redirects are not followed: only the configured address may give the keys.
-    """
+    """Keys from an identity provider. They are read again every few minutes, and for unknown key ids."""
 
     async def read() -> bytes:
-        timeout = aiohttp.ClientTimeout(total=FETCH_SECONDS_MAX)
-        try:
-            async with (
-                aiohttp.ClientSession(timeout=timeout) as session,
-                session.get(url, allow_redirects=False) as response,
-            ):
-                if response.status != 200:
-                    raise JwksError(f"{url} answers {response.status}")
-                document = await response.content.read(JWKS_BYTES_MAX + 1)
-                while not response.content.at_eof() and len(document) <= JWKS_BYTES_MAX:
-                    document += await response.content.read(JWKS_BYTES_MAX + 1)
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise JwksError(f"{url} cannot be read: {error or type(error).__name__}") from error
-        if len(document) > JWKS_BYTES_MAX:
-            raise JwksError(f"{url} answers with more than {JWKS_BYTES_MAX} bytes")
-        return document
+        return (await read_url(url)).body
 
     return SigningKeys(
         read=read,
@@ -217,6 +192,45 @@ def keys_from_url(
         unknown_key_seconds=unknown_key_seconds,
         public_only=public_only,
     )
+
+
+async def read_file(path: Path) -> bytes:
+    """The JWKS in a file. Raises JwksError."""
+    try:
+        return path.read_bytes()  # noqa: ASYNC240 — a few kilobytes from the page cache
+    except OSError as error:
+        raise JwksError(f"{path} cannot be read: {error.strerror}") from error
+
+
+class Fetched(NamedTuple):
+    """A JWKS as its URL gives it; `age_seconds` is how long a cache on the way has had it already."""
+
+    body: bytes
+    age_seconds: float
+
+
+async def read_url(url: str) -> Fetched:
+    """The JWKS at a URL. Raises JwksError.
+
+    Redirects are not followed: only the configured address may give the keys.
+    """
+    timeout = aiohttp.ClientTimeout(total=FETCH_SECONDS_MAX)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(url, allow_redirects=False) as response,
+        ):
+            if response.status != 200:
+                raise JwksError(f"{url} answers {response.status}")
+            document = await response.content.read(JWKS_BYTES_MAX + 1)
+            while not response.content.at_eof() and len(document) <= JWKS_BYTES_MAX:
+                document += await response.content.read(JWKS_BYTES_MAX + 1)
+            age = response.headers.get("Age", "")
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise JwksError(f"{url} cannot be read: {error or type(error).__name__}") from error
+    if len(document) > JWKS_BYTES_MAX:
+        raise JwksError(f"{url} answers with more than {JWKS_BYTES_MAX} bytes")
+    return Fetched(document, float(age) if age.isascii() and age.isdigit() else 0.0)
 
 
 def usable_keys(document: bytes, *, public_only: bool) -> tuple[SigningKey, ...]:

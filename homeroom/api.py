@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
 
+LATER = frozenset({408, 429, 502, 503, 504})
+"""A request with one of these answers may be sent again."""
 _SECONDS_MAX = 15.0
+_LINE_BYTES_MAX = 1024 * 1024
+# The gateway sends a comment every 15 s.
+_SILENCE_SECONDS_MAX = 45.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +33,21 @@ class Answer:
         return f"{self.status} {self.body.get('reason', '')}: {detail}"
 
 
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event of a stream. `id` is empty if the event has none; `data` is its JSON object."""
+
+    name: str
+    id: str
+    data: dict[str, Any]
+
+
 class ApiError(RuntimeError):
     """The gateway could not be reached, or refused what had to succeed."""
+
+
+class RefusedError(ApiError):
+    """The API refused a request, and sending it again would not help."""
 
 
 class Api:
@@ -45,6 +63,7 @@ class Api:
             self._base_url,
             headers={"Authorization": f"Bearer {self._token}"},
             timeout=aiohttp.ClientTimeout(total=_SECONDS_MAX),
+            read_bufsize=_LINE_BYTES_MAX,
         )
         return self
 
@@ -68,6 +87,34 @@ class Api:
                 )
         except (aiohttp.ClientError, TimeoutError, json.JSONDecodeError) as error:
             raise ApiError(f"{method} {self._base_url}{path}: {error or type(error).__name__}") from error
+
+    async def events(self, path: str, *, after: str = "") -> AsyncIterator[Event]:
+        """The events of a stream (WHATWG HTML, 9.2), from the one behind `after`.
+
+        Raises ApiError if the stream is refused, or breaks.
+        """
+        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": after} if after else {})
+        timeout = aiohttp.ClientTimeout(total=None, sock_read=_SILENCE_SECONDS_MAX)
+        try:
+            async with self._session.get(path, headers=headers, timeout=timeout) as response:
+                if response.status != 200:
+                    text = await response.text()
+                    refused = Answer(response.status, replayed=False, body=json.loads(text) if text else {})
+                    kind = ApiError if response.status in LATER else RefusedError
+                    raise kind(f"GET {path} was refused with {refused.problem}")
+                fields: dict[str, str] = {}
+                async for line in response.content:
+                    name, _, value = line.decode().rstrip("\r\n").partition(":")
+                    if name:
+                        fields[name] = value.removeprefix(" ")
+                    elif "data" in fields:
+                        yield Event(
+                            fields.get("event", "message"), fields.get("id", ""), json.loads(fields["data"])
+                        )
+                    if not name and not value:
+                        fields = {}
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise ApiError(f"GET {self._base_url}{path}: {error or type(error).__name__}") from error
 
     async def want(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, key: str | None = None

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import typer
 
+from homeroom.commands.backup import backup
 from homeroom.commands.demo import demo
+from homeroom.commands.diagnose import diagnose
 from homeroom.commands.export_questions import export_questions
 from homeroom.commands.import_progress import import_progress
 from homeroom.commands.import_questions import import_questions
+from homeroom.commands.repair import repairs
+from homeroom.commands.restore import discard, restore
 from homeroom.commands.seed import seed
 from homeroom.commands.status import status
 from homeroom.commands.token import token
@@ -20,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (up, status, token, seed, demo):
+for command in (up, status, diagnose, token, seed, demo, backup, restore, discard):
     app.command()(command)
 
 imports = typer.Typer(name="import", help="Bring files into a Homeroom.", no_args_is_help=True)
@@ -31,3 +35,5 @@ app.add_typer(imports)
 exports = typer.Typer(name="export", help="Write what a Homeroom has into files.", no_args_is_help=True)
 exports.command("questions")(export_questions)
 app.add_typer(exports)
+
+app.add_typer(repairs)

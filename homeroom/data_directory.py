@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from homeroom.secrets_file import SecretsFile
 
 DEFAULT = Path(".homeroom")
+# Whoever looks whether a lock is held takes it for a moment.
+_HOLD_ATTEMPTS = 25
+_HOLD_PAUSE_SECONDS = 0.02
 
 
 class AlreadyRunningError(RuntimeError):
@@ -52,6 +56,10 @@ class DataDirectory:
     def lock(self, name: str) -> Path:
         return self.run / f"{name}.lock"
 
+    def hold(self, name: str) -> Path:
+        """Locked while nobody may start the process of this name; see `holding`."""
+        return self.run / f"{name}.hold"
+
     def secrets(self) -> SecretsFile:
         return SecretsFile(self.root / "secrets.json")
 
@@ -76,3 +84,30 @@ class DataDirectory:
             yield
         finally:
             os.close(descriptor)
+
+    @contextmanager
+    def holding(self, names: Iterable[str]) -> Iterator[None]:
+        """Keep the supervisor from starting these processes. It waits, and starts them afterwards.
+
+        The kernel ends this with the calling process, however that ends. Raises AlreadyRunningError if
+        another program does the same.
+        """
+        self.run.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as opened:
+            for name in sorted(names):
+                descriptor = os.open(self.hold(name), os.O_RDWR | os.O_CREAT, 0o600)
+                opened.callback(os.close, descriptor)
+                if not _locked_soon(descriptor):
+                    raise AlreadyRunningError(f"{name} is being restored by another command already")
+            yield
+
+
+def _locked_soon(descriptor: int) -> bool:
+    for _ in range(_HOLD_ATTEMPTS):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_HOLD_PAUSE_SECONDS)
+        else:
+            return True
+    return False

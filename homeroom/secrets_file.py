@@ -15,6 +15,10 @@ class SecretsFile:
         self._path = path
         self._values: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
 
+    def has(self, name: str) -> bool:
+        """Whether the secret of this name was ever made."""
+        return name in self._values
+
     def get(self, name: str) -> str:
         """The secret of this name, made and stored at its first use."""
         if name not in self._values:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import homeroom
 from homeroom.data_directory import DataDirectory
-from homeroom.embedded.process import Program, Spawned, end, end_leftover, spawn
+from homeroom.embedded.process import Program, Spawned, end, end_leftover, holder, spawn, until
 from homeroom.embedded.provisioning import ServiceDatabase
 from homeroom.keys import AUDIENCE, ISSUER
 
@@ -33,6 +34,12 @@ GATEWAY = Service("gateway", None, ("session_service", "progress_service", "subs
 
 SERVICES = (SUBSCRIPTION, PROGRESS, SESSION, GATEWAY)
 """Each process comes after those that it calls; they are stopped in the opposite order."""
+
+
+STORES: Mapping[str, Service] = {
+    service.database: service for service in (SESSION, PROGRESS, SUBSCRIPTION) if service.database is not None
+}
+"""The services that have a database, by its name. Each comes before those that it calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,7 @@ def environment_of(
     service_token: str,
     jwks: Path,
     additions: Mapping[str, str],
+    database_folder: Path | None = None,
 ) -> dict[str, str]:
     """The environment of the service: our own, then what this stack decides, then `additions`."""
     own = addresses[service.package]
@@ -86,6 +94,7 @@ def environment_of(
         told |= {
             "HOMEROOM_DATABASE_URL": database.service,
             "HOMEROOM_MIGRATION_DATABASE_URL": database.owner,
+            "HOMEROOM_DATABASE_FOLDER": "" if database_folder is None else str(database_folder),
         }
     told |= additions
     # A secret must not be given twice: as a value by us, and as a file by the environment around us.
@@ -115,9 +124,14 @@ class ServiceProcess(Spawned):
             log=self.log,
             lock=data.lock(service.package),
         )
+        self._hold = data.hold(service.package)
 
     async def start(self) -> None:
-        """Start the process; it is ready later. First end what an earlier, killed supervisor left behind."""
+        """Start the process; it is ready later. First end what an earlier, killed supervisor left behind.
+
+        While a command has the process on hold, because it replaces its database, this waits.
+        """
+        await until(lambda: holder(self._hold) is None, seconds_max=math.inf)
         await end_leftover(self._program.lock, self._program.stop_signal, grace_seconds=_STOP_SECONDS_MAX)
         self._process = await spawn(self._program)
 

@@ -16,7 +16,8 @@ from typing import Self
 
 from homeroom import ops_pages, probe, schema, state
 from homeroom.data_directory import DataDirectory
-from homeroom.embedded.postgres import SETTINGS, SUPERUSER, Cluster
+from homeroom.embedded.clusters import cluster_of
+from homeroom.embedded.postgres import SETTINGS, Cluster
 from homeroom.embedded.provisioning import ServiceDatabase, provision
 from homeroom.embedded.redis import Redis, find_binary
 from homeroom.keys import DevelopmentKeys
@@ -198,13 +199,7 @@ class Stack:
         return addresses
 
     async def _start_postgres(self) -> None:
-        self._cluster = Cluster(
-            self.data.postgres,
-            password=self._secrets.get(SUPERUSER),
-            run=self.data.run,
-            log=self.data.log("postgres"),
-            settings=self._postgres_settings,
-        )
+        self._cluster = cluster_of(self.data, self._secrets, settings=self._postgres_settings)
         await self._watch(self._cluster)
         if self._cluster.opened:
             self._say(_opened_way(self._cluster.opened, self._cluster.user))
@@ -228,6 +223,7 @@ class Stack:
             redis_url=self.redis_url,
             service_token=self._secrets.get("service_token"),
             jwks=self._keys.jwks,
+            database_folder=self.data.postgres,
             additions=self._env,
         )
         if database is not None and not await schema.is_current(service, database.owner):

@@ -1,4 +1,4 @@
-"""`python -m progress_service [run|migrate|import]`: the only place where the parts of the service meet."""
+"""`python -m progress_service [run|migrate|diagnose|import]`: the only place where its parts meet."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from progress_service.config import Config
 from progress_service.domain.license_orders import LICENSE_TOPIC
 from progress_service.operations.access import AccessOperations
 from progress_service.operations.catalog_changes import LevelRaising
+from progress_service.operations.changes import ChangeOperations
 from progress_service.operations.comparison import StoreComparison
 from progress_service.operations.completions import CompletionOperations
 from progress_service.operations.courses import CourseOperations
@@ -44,6 +45,7 @@ from progress_service.operations.sync_runs import SyncRuns
 from progress_service.operations.watching import WatchingOperations
 from progress_service.servicer import (
     achievements,
+    changes,
     courses,
     lessons,
     resets,
@@ -54,12 +56,14 @@ from progress_service.servicer import (
 )
 from progress_service.store.access_cache import AccessCache
 from progress_service.store.achievements import AchievementStore
+from progress_service.store.cache_entries import CACHED_ENTRIES, CachedEntries, cache_checks
 from progress_service.store.catalog_changes import CatalogChangeStore
 from progress_service.store.completions import CompletionStore
 from progress_service.store.courses import CourseStore
 from progress_service.store.editions import EditionCache
 from progress_service.store.enrollments import EnrollmentStore
 from progress_service.store.imports import ImportStore
+from progress_service.store.learner_versions import VersionStore
 from progress_service.store.level_reads import LevelReader
 from progress_service.store.license_feed import LicenseFeedStore
 from progress_service.store.modules import ModuleStore
@@ -107,6 +111,7 @@ def handlers(*, database: Database, wakes: Wakes, tokens: PageTokens, metrics: M
             tokens=tokens,
         ),
         *resets.handlers(operations=ResetOperations(store=ResetStore(database), wake_relay=wakes.relay)),
+        *changes.handlers(changes=ChangeOperations(store=VersionStore(database))),
         *achievements.handlers(list_achievements=AchievementStore(database).list_achievements, tokens=tokens),
         *result_checks.handlers(
             find_results=stored_results.find_results, list_results=stored_results.list_results, tokens=tokens
@@ -120,6 +125,7 @@ class SyncParts:
 
     handlers: list[Handler]
     runs: SyncRuns
+    comparison: StoreComparison
 
 
 def assemble_sync(
@@ -162,6 +168,7 @@ def assemble_sync(
             tokens=tokens,
         ),
         runs=runs,
+        comparison=comparison,
     )
 
 
@@ -267,6 +274,7 @@ async def serve(shutdown: Shutdown) -> None:
         stale_seconds=config.cache_stale_seconds,
     )
     shutdown.closing("cache", cache.close)
+    access_cache = AccessCache(cache=cache)
     process.health.add("cache", cache.check_health, required=False)
     await service.listen(
         [
@@ -287,7 +295,15 @@ async def serve(shutdown: Shutdown) -> None:
                 tokens=tokens,
             ),
             *service.add_diagnostics(
-                checks=checks(database), repairs=REPAIRS, tokens=tokens, at_change=relay.wake
+                checks=[
+                    *checks(database, stores=synchronizing.comparison),
+                    *cache_checks(database, access_cache, clock, stale_seconds=config.cache_stale_seconds),
+                ],
+                repairs=REPAIRS,
+                others={CACHED_ENTRIES: CachedEntries(access_cache)},
+                environment_checks=(),
+                tokens=tokens,
+                at_change=relay.wake,
             ),
         ]
     )
@@ -305,4 +321,12 @@ def assemble_import(database: Database, tell: Callable[[Progressing], object]) -
 if __name__ == "__main__":
     if sys.argv[1:2] == ["import"]:
         sys.exit(import_command.main(sys.argv[2:], assemble=assemble_import, migrations=MIGRATIONS))
-    sys.exit(run_command(SERVICE, purpose="What a learner has achieved.", serve=serve, migrations=MIGRATIONS))
+    sys.exit(
+        run_command(
+            SERVICE,
+            purpose="What a learner has achieved.",
+            serve=serve,
+            migrations=MIGRATIONS,
+            config=Config,
+        )
+    )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from chassis.cache.versioned import STALE_SECONDS, check_redis_url
-from chassis.process.config import Secret, ServiceConfig, check_address, rules
+from chassis.diagnostics.findings import Severity
+from chassis.process.config import PREFIX, Doubt, Secret, ServiceConfig, check_address, rules
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,3 +31,22 @@ class Config(ServiceConfig):
     )
     # A cached answer that is older goes to the database.
     cache_stale_seconds: float = field(default=STALE_SECONDS, metadata=rules(minimum=0.1, maximum=60))
+
+    @classmethod
+    def doubts(cls, given: Mapping[str, Any]) -> Iterator[Doubt]:
+        """Times of the sync runs that undo one another."""
+        interval, retention, age = (
+            given.get(name) for name in ("sync_interval_hours", "sync_retention_days", "sync_age_seconds")
+        )
+        if interval is not None and retention is not None and retention * 24 < interval:
+            yield Doubt(
+                Severity.MEDIUM,
+                f"{PREFIX}SYNC_RETENTION_DAYS ({retention:g}) is shorter than {PREFIX}SYNC_INTERVAL_HOURS "
+                f"({interval:g}): a run is deleted before the next one",
+            )
+        if interval is not None and age is not None and age > interval * 3600:
+            yield Doubt(
+                Severity.MEDIUM,
+                f"{PREFIX}SYNC_AGE_SECONDS ({age:g}) is longer than {PREFIX}SYNC_INTERVAL_HOURS "
+                f"({interval:g}): a disagreement is overlooked by several runs",
+            )

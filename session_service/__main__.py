@@ -1,4 +1,4 @@
-"""`python -m session_service [run|migrate]`: the only place where the parts of the service meet."""
+"""`python -m session_service [run|migrate|diagnose]`: the only place where its parts meet."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from session_service.operations.manage_tests import CatalogAdministration
 from session_service.operations.placing import HoldPlacing
 from session_service.operations.purge_records import RecordPurge
 from session_service.operations.read_attempts import AttemptReads
+from session_service.operations.read_changes import SessionChangeReads
 from session_service.operations.read_sessions import SessionReads
 from session_service.operations.record_presence import SessionPresence
 from session_service.operations.resolve_holds import HoldJanitor, LostStarts
@@ -40,6 +41,7 @@ from session_service.operations.sweep_sessions import SessionSweep
 from session_service.operations.upload_operations import Uploads
 from session_service.progress_client import RESULT_TOPIC, ProgressClient
 from session_service.servicer import attempts, identity, questions, sessions, supervision, tests, uploads
+from session_service.servicer import changes as changes_servicer
 from session_service.servicer import presence as presence_servicer
 from session_service.servicer.session_messages import QuestionContents
 from session_service.store.attempts import AttemptStore
@@ -47,12 +49,14 @@ from session_service.store.catalog import CatalogStore
 from session_service.store.changes import ChangeStore
 from session_service.store.editions import EditionCache
 from session_service.store.enrollments import EnrollmentStore
+from session_service.store.environment import ENVIRONMENT_CHECKS
 from session_service.store.holds import HoldStore
 from session_service.store.identity import IdentityStore
 from session_service.store.presence import PresenceStore
 from session_service.store.purges import PurgeStore
 from session_service.store.questions import QuestionStore
 from session_service.store.results import ResultStore
+from session_service.store.session_changes import SessionChangeStore
 from session_service.store.session_lists import SessionLists
 from session_service.store.sessions import SessionStore
 from session_service.store.starts import StartStore
@@ -113,6 +117,7 @@ async def serve(shutdown: Shutdown) -> None:
             retention=config.retention,
         ),
         repairs=repairs(editions=editions, times=config.times, retention=config.retention),
+        environment_checks=ENVIRONMENT_CHECKS,
         tokens=tokens,
         at_change=parts.relay.wake,
     )
@@ -224,6 +229,9 @@ def assemble(
                     reads=reads, changes=changes, presence=presence, stored=uploads.STORED_ANSWERS
                 )
             ),
+            *changes_servicer.handlers(
+                reads=SessionChangeReads(store=SessionChangeStore(database=database, grace=times.grace))
+            ),
             *supervision.handlers(
                 supervision=Supervision(
                     timelines=TimelineStore(database=database),
@@ -272,4 +280,13 @@ def _job(step: Callable[[], Awaitable[object]]) -> Run:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(SERVICE, purpose="Tests, sessions and answers.", serve=serve, migrations=MIGRATIONS))
+    sys.exit(
+        run_command(
+            SERVICE,
+            purpose="Tests, sessions and answers.",
+            serve=serve,
+            migrations=MIGRATIONS,
+            config=Config,
+            checks=ENVIRONMENT_CHECKS,
+        )
+    )

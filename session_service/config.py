@@ -7,8 +7,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from chassis.process.config import PREFIX, ServiceConfig, check_address, rules
-from session_service.domain.timing import Retention, TimeRules
+from chassis.diagnostics.findings import Severity
+from chassis.process.config import PREFIX, Doubt, ServiceConfig, check_address, rules
+from session_service.domain.timing import OCCURRED_AGE_MAX, Retention, TimeRules
+
+# How long a client with the default deadline retries a start.
+RETRIED_SECONDS = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +63,51 @@ class Config(ServiceConfig):
             yield (
                 f"{PREFIX}SESSION_LEASE_SECONDS ({lease:g}) must be at least twice "
                 f"{PREFIX}HEARTBEAT_INTERVAL_SECONDS ({interval:g})"
+            )
+
+    @classmethod
+    def doubts(cls, given: Mapping[str, Any]) -> Iterator[Doubt]:
+        """Times that undo one another."""
+        seconds = {name: value for name, value in given.items() if name.endswith("_seconds")}
+        for shorter, longer, why in (
+            (
+                "session_left_lease_seconds",
+                "session_lease_seconds",
+                "a page that was left would keep its session for longer than one that is open",
+            ),
+            (
+                "session_sweep_interval_seconds",
+                "session_left_lease_seconds",
+                "a lease ends unnoticed until the next sweep",
+            ),
+            (
+                "identity_answer_seconds",
+                "identity_interval_seconds",
+                "the next check would come while one still waits for its answer",
+            ),
+            (
+                "janitor_interval_seconds",
+                "session_lease_seconds",
+                "what a crash left behind would outlive the sessions",
+            ),
+        ):
+            if shorter in seconds and longer in seconds and seconds[shorter] > seconds[longer]:
+                yield Doubt(
+                    Severity.MEDIUM,
+                    f"{PREFIX}{shorter.upper()} ({seconds[shorter]:g}) is longer than "
+                    f"{PREFIX}{longer.upper()} ({seconds[longer]:g}): {why}",
+                )
+        if given.get("janitor_hold_age_seconds", RETRIED_SECONDS) < RETRIED_SECONDS:
+            yield Doubt(
+                Severity.MEDIUM,
+                f"{PREFIX}JANITOR_HOLD_AGE_SECONDS is shorter than the {RETRIED_SECONDS:g} s that a client "
+                "retries for: its retries would be refused with REQUEST_ABORTED",
+            )
+        if timedelta(days=given.get("idempotency_retention_days", 7.0)) < OCCURRED_AGE_MAX:
+            yield Doubt(
+                Severity.MEDIUM,
+                f"{PREFIX}IDEMPOTENCY_RETENTION_DAYS is shorter than the {OCCURRED_AGE_MAX} for which an "
+                "upload may be late: the same operation could have its effect twice",
             )
 
     @property

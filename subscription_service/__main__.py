@@ -1,4 +1,4 @@
-"""`python -m subscription_service [run|migrate]`: the only place where the parts of the service meet."""
+"""`python -m subscription_service [run|migrate|diagnose]`: the only place where its parts meet."""
 
 from __future__ import annotations
 
@@ -18,19 +18,28 @@ from chassis.rpc.servicing import Handler
 from subscription_service.config import Config
 from subscription_service.operations.accounts import AccountOperations
 from subscription_service.operations.credits import CreditOperations
-from subscription_service.operations.diagnosis import REPAIRS, checks
+from subscription_service.operations.diagnosis import REPAIRS, checks, special_rows
 from subscription_service.operations.entitlements import EntitlementOperations
 from subscription_service.operations.holds import HoldOperations
 from subscription_service.operations.license_feed import LicenseFeed
 from subscription_service.operations.licenses import LicenseOperations
 from subscription_service.operations.plans import PlanOperations
 from subscription_service.operations.subscriptions import SubscriptionOperations
-from subscription_service.servicer import accounts, hold_checks, holds, license_levels, licenses, plans
+from subscription_service.servicer import (
+    accounts,
+    changes,
+    hold_checks,
+    holds,
+    license_levels,
+    licenses,
+    plans,
+)
 from subscription_service.servicer import credits as credit_servicer
 from subscription_service.store.accounts import AccountStore
 from subscription_service.store.clock import PinnedTime, database_time
 from subscription_service.store.credits import CreditStore
 from subscription_service.store.entitlements import EntitlementStore
+from subscription_service.store.environment import ENVIRONMENT_CHECKS
 from subscription_service.store.hold_checks import HoldCheckStore
 from subscription_service.store.holds import HoldStore
 from subscription_service.store.license_notifications import listen_until_lost
@@ -64,7 +73,13 @@ async def serve(shutdown: Shutdown) -> None:
     await service.listen(
         [
             *handlers(service.database, feed, tokens=tokens),
-            *service.add_diagnostics(checks=checks(service.database), repairs=REPAIRS, tokens=tokens),
+            *service.add_diagnostics(
+                checks=checks(service.database),
+                repairs=REPAIRS,
+                environment_checks=ENVIRONMENT_CHECKS,
+                tokens=tokens,
+                others=special_rows(),
+            ),
         ]
     )
     await shutdown.wait()
@@ -80,6 +95,7 @@ def handlers(
     plan_store = PlanStore(database=database)
     hold_store = HoldStore(database=database, pinned_time=pinned_time)
     license_reader = LicenseReader(database=database)
+    entitlements = EntitlementOperations(store=entitlement_store)
     license_operations = LicenseOperations(
         store=LicenseStore(database=database, pinned_time=pinned_time),
         reader=license_reader,
@@ -90,10 +106,11 @@ def handlers(
         *accounts.handlers(
             accounts=AccountOperations(store=account_store),
             subscriptions=SubscriptionOperations(store=subscription_store),
-            entitlements=EntitlementOperations(store=entitlement_store),
+            entitlements=entitlements,
             list_changes=subscription_store.list_changes,
             tokens=tokens,
         ),
+        *changes.handlers(entitlements=entitlements),
         *plans.handlers(
             operations=PlanOperations(store=plan_store), list_plans=plan_store.list_plans, tokens=tokens
         ),
@@ -120,5 +137,12 @@ def handlers(
 
 if __name__ == "__main__":
     sys.exit(
-        run_command(SERVICE, purpose="What a learner is entitled to.", serve=serve, migrations=MIGRATIONS)
+        run_command(
+            SERVICE,
+            purpose="What a learner is entitled to.",
+            serve=serve,
+            migrations=MIGRATIONS,
+            config=Config,
+            checks=ENVIRONMENT_CHECKS,
+        )
     )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any, cast
+
+import asyncpg
 
 from chassis.postgres import Connection, Database
 from chassis.postgres.pool import Pool
 
-LEARNER_TABLES = ("accounts", "subscriptions", "daily_usage", "holds", "credit_balances", "credit_grants")
 Work = Callable[[Connection], Awaitable[Any]]
 
 
@@ -48,6 +50,10 @@ class WatchedConnection:
         self._statements[sql] = arguments
         return await self._connection.fetch(sql, *arguments)
 
+    async def fetchrow(self, sql: str, *arguments: Any) -> Any:
+        self._statements[sql] = arguments
+        return await self._connection.fetchrow(sql, *arguments)
+
     async def fetchval(self, sql: str, *arguments: Any) -> Any:
         self._statements[sql] = arguments
         return await self._connection.fetchval(sql, *arguments)
@@ -60,7 +66,8 @@ class WatchedConnection:
 async def explain(database: WatchedDatabase) -> dict[str, list[str]]:
     """The plan that the database's only connection keeps for each statement, by the statement's beginning.
 
-    Each statement is run once more with its last arguments, and rolled back.
+    A statement without arguments is not prepared, and has none. Each statement is run once more with its last
+    arguments, and rolled back; if that violates a constraint, its plan has no figures.
     """
     statements = dict(database.statements)
 
@@ -68,20 +75,27 @@ async def explain(database: WatchedDatabase) -> dict[str, list[str]]:
         rows = await connection.fetch("SELECT name, statement FROM pg_prepared_statements")
         names = {row["statement"]: row["name"] for row in rows}
         plans: dict[str, list[str]] = {}
-        for number, (sql, arguments) in enumerate(statements.items(), start=1):
+        prepared = {sql: given for sql, given in statements.items() if sql in names}
+        for number, (sql, arguments) in enumerate(prepared.items(), start=1):
             literals = ", ".join([await literal(connection, argument) for argument in arguments])
             values = f"({literals})" if literals else ""
-            await connection.execute("BEGIN")
+            execute = f"EXECUTE {names[sql]}{values}"
             try:
-                rows = await connection.fetch(
-                    f"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) EXECUTE {names[sql]}{values}"
-                )
-            finally:
-                await connection.execute("ROLLBACK")
+                rows = await _rolled_back(connection, f"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) {execute}")
+            except asyncpg.IntegrityConstraintViolationError:  # it has inserted its rows already
+                rows = await connection.fetch(f"EXPLAIN (COSTS OFF) {execute}")
             plans[f"{number}. {' '.join(sql.split())[:110]} …"] = [row[0] for row in rows]
         return plans
 
     return cast("dict[str, list[str]]", await database.read(work, deadline=time.monotonic() + 60.0))
+
+
+async def _rolled_back(connection: Connection, sql: str) -> list[asyncpg.Record]:
+    await connection.execute("BEGIN")
+    try:
+        return await connection.fetch(sql)
+    finally:
+        await connection.execute("ROLLBACK")
 
 
 async def literal(connection: Connection, argument: Any) -> str:
@@ -105,11 +119,11 @@ async def _text(connection: Connection, value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def scans_of_whole_tables(plans: dict[str, list[str]]) -> list[str]:
-    """Lines of the plans that read a learner's table from end to end."""
+def scans_of_whole_tables(plans: dict[str, list[str]], tables: Collection[str]) -> list[str]:
+    """Lines of the plans that read one of these tables from end to end."""
     return [
         f"{name}: {line.strip()}"
         for name, plan in plans.items()
         for line in plan
-        if any(f"Seq Scan on {table}" in line for table in LEARNER_TABLES)
+        if any(re.search(rf"Seq Scan on {table}\b", line) for table in tables)
     ]

@@ -24,6 +24,7 @@ from chassis.diagnostics.repairs import Repair, RowChange
 from chassis.diagnostics.tables import Rows, Tables
 from chassis.errors import Reason, ServiceError
 from chassis.postgres import Connection, Database, DataRefused, LockTimeout
+from chassis.postgres.database import LOCK_TIMEOUT_MS
 from chassis.postgres.errors import translate
 from chassis.postgres.rows import as_rows
 
@@ -34,6 +35,9 @@ BATCH_SECONDS_MIN = 1.0
 # A call answers at most with so many rows; `GetPlan` has all.
 ROWS_TOLD_MAX = 500
 
+# A caller waits for the batch of another caller, which takes longer than a learner's lock may be waited for.
+_WAIT_FOR_PLAN = f"SET LOCAL TimeZone = 'UTC'; SET LOCAL lock_timeout = {int(BATCH_SECONDS_MAX * 1000)}"
+_WAIT_FOR_ROWS = f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}"
 _LOCK_PLAN = """
     SELECT state, hash, expires_at < clock_timestamp() AS expired
       FROM repair_plans
@@ -160,8 +164,9 @@ class Applying:
 
     async def _batch(self, connection: Connection, order: Order, way: _Way) -> tuple[list[PlannedRow], bool]:
         """One transaction. Returns the rows that have ended, and whether there is more to do."""
-        await connection.execute("SET LOCAL TimeZone = 'UTC'")
+        await connection.execute(_WAIT_FOR_PLAN)
         state = await self._locked_state(connection, order, way)
+        await connection.execute(_WAIT_FOR_ROWS)
         rows = [planned_row(row) for row in await connection.fetch(way.next, order.plan_id, UNITS_PER_BATCH)]
         if not rows:
             if state is not way.end:
@@ -198,6 +203,7 @@ class Applying:
         await connection.execute("SAVEPOINT unit")
         try:
             changed: list[dict[str, object]] = []
+            await self._lock(connection, rows)
             for row in rows:
                 refusal = await self._change(connection, way.change_of(row.change), row, changed)
                 if refusal:
@@ -214,6 +220,16 @@ class Applying:
             return _all(rows, way.failed, str(problem))
         await connection.execute("RELEASE SAVEPOINT unit")
         return _all(rows, way.done, "")
+
+    async def _lock(self, connection: Connection, rows: Sequence[PlannedRow]) -> None:
+        """Keep the service's operations away from the learners of a unit, where a repair asks for it."""
+        locks = {
+            (row.change.user_id, repair.lock)
+            for row in rows
+            if (repair := self._repairs.get(row.repair_id)) is not None and repair.lock
+        }
+        for user_id, lock in sorted(locks):
+            await connection.execute(lock, user_id)
 
     async def _change(
         self, connection: Connection, change: RowChange, row: PlannedRow, changed: list[dict[str, object]]

@@ -31,12 +31,10 @@ AFTER_A_PROBLEM = timedelta(minutes=10)
 PLANS_KEPT = timedelta(days=365)
 PLANS_PER_PURGE = 20
 
+_MAKE_KNOWN = "INSERT INTO check_runs (check_id) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING"
 # A check is due if it never ran, if its run was cut off, an interval after its last begin, or soon after a
-# run with a problem. Its row is made by whoever comes first.
+# run with a problem.
 _LEASE = """
-    WITH known AS (
-        INSERT INTO check_runs (check_id) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING
-    )
     UPDATE check_runs AS run
        SET lease = lease + 1, leased_until = clock_timestamp() + $2::interval,
            began_at = coalesce(began_at, clock_timestamp())
@@ -128,6 +126,7 @@ class CheckSchedule:
         self._database = database
         self._checks = checks
         self._interval = interval
+        self._known = False
         self._last: dict[str, LastRun] = {}
         metrics.gauge(
             "findings",
@@ -185,6 +184,11 @@ class CheckSchedule:
         return AT_ONCE if purged == PLANS_PER_PURGE else None
 
     async def _lease(self) -> _Lease | None:
+        if not self._known:
+            await self._database.execute_write(
+                _MAKE_KNOWN, sorted(self._checks), deadline=step_deadline(), name="make_checks_known"
+            )
+            self._known = True
         rows = await self._database.execute_write(
             _LEASE,
             sorted(self._checks),

@@ -188,3 +188,25 @@ def _logging_for(request: object) -> Iterator[None]:
         yield
     finally:
         unbind_request(token)
+
+
+async def run_reads(
+    wanted: Sequence[Req], read: Callable[[Sequence[Req]], Awaitable[Sequence[Res]]]
+) -> list[Res | ServiceError]:
+    """Read something for each of these with as few statements as possible; `read` keeps the order.
+
+    If a read fails because of what is asked or stored, or with an unexpected exception, it is bisected until
+    the one that causes it is alone: only that one is refused.
+
+    Raises:
+        ServiceError: the reason is in ABOUT_ALL, so the read failed for all.
+    """
+
+    async def attempt(places: Sequence[int], _wait: bool) -> Sequence[Res]:
+        return await read([wanted[place] for place in places])
+
+    outcomes = await run_isolated(range(len(wanted)), attempt, owner_of=lambda place: place)
+    failed = [each for each in outcomes if isinstance(each, ServiceError)]
+    if failed and len(failed) == len(outcomes) and all(each.reason in ABOUT_ALL for each in failed):
+        raise failed[0]
+    return outcomes

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from enum import Enum, StrEnum
 from pathlib import Path
-from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 from chassis.addresses import split_host_port
+from chassis.diagnostics.findings import Severity
 from chassis.telemetry.logs import LogLevel
 
 PREFIX = "HOMEROOM_"
@@ -139,6 +140,14 @@ class ProcessConfig:
                     f"only: unset it, or set {PREFIX}MODE=development"
                 )
 
+    @classmethod
+    def doubts(cls, given: Mapping[str, Any]) -> Iterator[Doubt]:
+        """What contradicts itself although it is accepted, beside what `chassis/process/doubts.py` sees in
+        every process. The arguments are those of `problems`.
+        """
+        del given
+        yield from ()
+
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceConfig(ProcessConfig):
@@ -157,6 +166,8 @@ class ServiceConfig(ProcessConfig):
     idempotency_retention_days: float = field(default=7.0, metadata=rules(minimum=1, maximum=3650))
     # How often the service runs each of its checks by itself.
     check_interval_hours: float = field(default=6.0, metadata=rules(minimum=0.01, maximum=8760))
+    # Where PostgreSQL keeps its data, if that is a disk of this machine: its free space is checked.
+    database_folder: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,12 +180,34 @@ class MigrationConfig:
     log_level: LogLevel = LogLevel.INFO
 
 
+class Doubt(NamedTuple):
+    """What a process accepts, although it is hardly meant; `text` has the sentence that is shown."""
+
+    severity: Severity
+    text: str
+
+
+class Reading(NamedTuple):
+    """What an environment says: the fields that could be read, and one sentence for each problem."""
+
+    given: Mapping[str, Any]
+    problems: tuple[str, ...]
+
+
 def load(cls: type[T], environ: Mapping[str, str]) -> T:
     """Read a frozen dataclass from `HOMEROOM_<FIELD>` variables. Raises ConfigError with every problem.
 
     An empty variable counts as unset. `HOMEROOM_<FIELD>_FILE` may give a Secret: it is the path of a file
     with the secret. Variables without a field are ignored, because processes share an environment.
     """
+    given, problems = read(cls, environ)
+    if problems:
+        raise ConfigError(list(problems))
+    return cls(**given)
+
+
+def read(cls: type[Any], environ: Mapping[str, str]) -> Reading:
+    """Read what `load` would read, as far as that is possible."""
     if not is_dataclass(cls):
         raise TypeError(f"{cls.__name__} is not a dataclass")
     hints = get_type_hints(cls)
@@ -188,9 +221,7 @@ def load(cls: type[T], environ: Mapping[str, str]) -> T:
     between_fields = getattr(cls, "problems", None)
     if between_fields is not None:
         problems += between_fields(given)
-    if problems:
-        raise ConfigError(problems)
-    return cast("T", cls(**given))
+    return Reading(given, tuple(problems))
 
 
 class _ProblemError(Exception):

@@ -18,6 +18,8 @@ from typing import NoReturn
 import chassis.postgres.migrations
 from chassis.diagnostics import servicer as diagnostics_servicer
 from chassis.diagnostics.checks import Check
+from chassis.diagnostics.environment import ENVIRONMENT_CHECKS, Environment, EnvironmentCheck
+from chassis.diagnostics.environment.walk import served
 from chassis.diagnostics.operations import Diagnostics
 from chassis.diagnostics.repairs import Repair
 from chassis.diagnostics.schedule import CheckSchedule
@@ -27,6 +29,7 @@ from chassis.postgres.idempotency import purge_keys
 from chassis.postgres.migrations import MigrationError, SchemaMismatch
 from chassis.postgres.relay import Relay
 from chassis.process.config import ConfigError, MigrationConfig, ServiceConfig, load
+from chassis.process.diagnose import environment_of, run_diagnosis
 from chassis.process.lifecycle import Shutdown, StartError, run
 from chassis.process.process import Process
 from chassis.process.version import version
@@ -56,9 +59,10 @@ class Service:
 
     process: Process
     database: Database
-    peers: tuple[str, ...] = ()
+    peers: tuple[str, ...]
     """With mutual TLS, the names in the certificates of those who may call."""
-    check_interval_hours: float = 6.0
+    environment: Environment
+    check_interval_hours: float
 
     @classmethod
     async def begin(
@@ -90,6 +94,9 @@ class Service:
             process=process,
             database=database,
             peers=config.tls_peers,
+            environment=environment_of(
+                name, type(config), os.environ, migrations=migrations, database=database
+            ),
             check_interval_hours=config.check_interval_hours,
         )
 
@@ -116,17 +123,20 @@ class Service:
         *,
         checks: Sequence[Check],
         repairs: Sequence[Repair],
+        environment_checks: Sequence[EnvironmentCheck],
         tokens: PageTokens,
         others: Mapping[str, Rows] | None = None,
         at_change: Callable[[], object] = lambda: None,
     ) -> list[Handler]:
         """Run the checks every few hours, and serve them and the repairs to administrators.
 
-        `others` are rows outside the database that repairs may change, by name; `at_change` is called after a
-        repair has changed rows.
+        `environment_checks` are those of this service alone; those of every process are added here. `others`
+        are rows outside the database that repairs may change, by name; `at_change` is called after a repair
+        has changed rows.
         """
+        around = served(self.environment, (*ENVIRONMENT_CHECKS, *environment_checks))
         diagnostics = Diagnostics(
-            self.database, checks=checks, repairs=repairs, others=others, at_change=at_change
+            self.database, checks=[*checks, *around], repairs=repairs, others=others, at_change=at_change
         )
         schedule = CheckSchedule(
             self.database,
@@ -168,8 +178,13 @@ def run_command(
     purpose: str,
     serve: Callable[[Shutdown], Awaitable[None]],
     migrations: Mapping[str, Path],
+    config: type[ServiceConfig] = ServiceConfig,
+    checks: Sequence[EnvironmentCheck] = (),
 ) -> NoReturn:
-    """Carry out the command line, `run` or `migrate`, and end the process."""
+    """Carry out the command line, `run`, `migrate` or `diagnose`, and end the process.
+
+    `diagnose` needs the class of the configuration, and has the service's own checks of its environment.
+    """
 
     async def migrate(_shutdown: Shutdown) -> None:
         config = load(MigrationConfig, os.environ)
@@ -187,8 +202,11 @@ def run_command(
         log.info("migrated", applied=[str(migration) for migration in applied])
 
     parser = argparse.ArgumentParser(prog=f"python -m {name}", description=purpose)
-    parser.add_argument("command", nargs="?", choices=("run", "migrate"), default="run")
-    run(migrate if parser.parse_args().command == "migrate" else serve, name=name)
+    parser.add_argument("command", nargs="?", choices=("run", "migrate", "diagnose"), default="run")
+    command = parser.parse_args().command
+    if command == "diagnose":
+        run_diagnosis(name, config, migrations=migrations, checks=checks)
+    run(migrate if command == "migrate" else serve, name=name)
 
 
 async def _open_database(name: str, config: ServiceConfig, shutdown: Shutdown) -> Database:

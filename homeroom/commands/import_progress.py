@@ -11,7 +11,7 @@ import typer
 
 from homeroom.commands.options import DataOption, JsonOption, running_or_fail
 from homeroom.data_directory import DEFAULT, DataDirectory
-from homeroom.embedded.postgres import SUPERUSER, Cluster
+from homeroom.embedded.clusters import cluster_of
 from homeroom.embedded.provisioning import service_database
 from homeroom.services import PROGRESS, import_path, module_command
 
@@ -53,12 +53,7 @@ def import_progress(
 def _address(directory: DataDirectory) -> str:
     """The database of the stack that runs on this folder, as its service role."""
     running_or_fail(directory)
-    secrets = directory.secrets()
-    cluster = Cluster(
-        directory.postgres,
-        password=secrets.get(SUPERUSER),
-        run=directory.run,
-        log=directory.log(SUPERUSER),
-    )
     database = PROGRESS.database or ""
+    secrets = directory.secrets()
+    cluster = cluster_of(directory, secrets)
     return service_database(cluster, secrets, database=database, service=database).service

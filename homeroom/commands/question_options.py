@@ -51,6 +51,6 @@ def administrator_of(url: str | None, token: str | None, data: Path) -> tuple[st
     directory = DataDirectory(data)
     stack = running_or_fail(directory)
     try:
-        return stack.gateway_url, token or DevelopmentKeys(directory.keys).token("import", ("admin",))
+        return stack.gateway_url, token or DevelopmentKeys(directory.keys).token("operator", ("admin",))
     except ProductionModeError as error:
         raise fail(escape(str(error))) from error

@@ -87,6 +87,16 @@ class Cluster(Spawned):
             f"?host={quote(str(self.socket_directory))}&port={self._port}"
         )
 
+    def client_environment(self, database: str, *, user: str, password: str) -> dict[str, str]:
+        """The environment in which PostgreSQL's own programs connect to this database as this user."""
+        return _environment() | {
+            "PGHOST": str(self.socket_directory),
+            "PGPORT": str(self._port),
+            "PGDATABASE": database,
+            "PGUSER": user,
+            "PGPASSWORD": password,
+        }
+
     def tcp_dsn(self, database: str, *, user: str = SUPERUSER, password: str | None = None) -> str:
         """A libpq URI through 127.0.0.1; RuntimeError when the cluster does not listen there."""
         if self._tcp_port is None:

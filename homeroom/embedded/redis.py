@@ -25,6 +25,7 @@ _SETTINGS = {
 _STOP_SIGNAL = signal.SIGTERM
 _START_SECONDS_MAX = 10.0
 _STOP_SECONDS_MAX = 5.0
+_FLUSH_SECONDS_MAX = 30.0
 _POLL_SECONDS = 0.01
 
 
@@ -75,14 +76,22 @@ class Redis(Spawned):
             await end(self._process, _STOP_SIGNAL, grace_seconds=_STOP_SECONDS_MAX)
         shutil.rmtree(self._socket_directory, ignore_errors=True)
 
+    async def forget_everything(self) -> None:
+        """Empty it, whoever has started it; RuntimeError if it does not confirm that."""
+        if not await self._says(b"+OK", to=b"FLUSHALL", seconds_max=_FLUSH_SECONDS_MAX):
+            raise RuntimeError("Redis could not be emptied")
+
     async def _answers(self) -> bool:
+        return await self._says(b"+PONG", to=b"PING", seconds_max=1.0)
+
+    async def _says(self, wanted: bytes, *, to: bytes, seconds_max: float) -> bool:
         try:
             reader, writer = await asyncio.open_unix_connection(str(self._socket))
         except (FileNotFoundError, ConnectionRefusedError):
             return False
         try:
-            writer.write(b"PING\r\n")
-            return (await asyncio.wait_for(reader.readline(), 1.0)).startswith(b"+PONG")
+            writer.write(to + b"\r\n")
+            return (await asyncio.wait_for(reader.readline(), seconds_max)).startswith(wanted)
         except (TimeoutError, ConnectionError):
             return False
         finally:

@@ -83,7 +83,7 @@ class CompletionOperations:
 
         async def attempt(some: Items, wait: bool) -> list[Outcome | Locked]:
             allowed = {item.request.user_id for item in some} - refusals.keys()
-            await self._store.insert_learners(allowed, deadline=latest_deadline(some))
+            await self._store.ensure_learners(allowed, certainly=wait, deadline=latest_deadline(some))
             return await self._store.complete(some, wait, refusals=refusals, render=rendering)
 
         outcomes = await run_isolated(items, attempt, owner_of=lambda item: item.request.user_id)

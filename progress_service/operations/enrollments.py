@@ -36,8 +36,10 @@ class EnrollmentOperations:
         allowed = {item.request.user_id for item in items} - refusals.keys()
 
         async def attempt(some: Sequence[Item[EnrollRequest]], wait: bool) -> list[Outcome | Locked]:
-            await self._store.insert_learners(
-                allowed & {item.request.user_id for item in some}, deadline=latest_deadline(some)
+            await self._store.ensure_learners(
+                allowed & {item.request.user_id for item in some},
+                certainly=wait,
+                deadline=latest_deadline(some),
             )
             return await run(some, wait)
 

@@ -40,7 +40,9 @@ class ResultOperations:
         deadline = latest_deadline(items)
 
         async def attempt(some: Sequence[Item[SessionResult]], wait: bool) -> list[Recording | Locked]:
-            await self._store.insert_learners({item.request.user_id for item in some}, deadline=deadline)
+            await self._store.ensure_learners(
+                {item.request.user_id for item in some}, certainly=wait, deadline=deadline
+            )
             counted = await self._store.insert_results(some, wait=wait, deadline=deadline)
             if counted.levels_changed:
                 self._wake_relay()

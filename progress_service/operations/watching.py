@@ -32,8 +32,8 @@ class WatchingOperations:
         async def attempt(
             some: Sequence[Item[WatchRequest]], wait: bool
         ) -> list[Watched | ServiceError | Locked]:
-            await self._store.insert_learners(
-                {item.request.user_id for item in some}, deadline=latest_deadline(some)
+            await self._store.ensure_learners(
+                {item.request.user_id for item in some}, certainly=wait, deadline=latest_deadline(some)
             )
             return await self._store.put_watched(some, wait)
 

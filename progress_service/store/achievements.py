@@ -13,6 +13,8 @@ from chassis.rpc.paging import Page
 from progress_service.domain.achievements import Achievement
 from progress_service.domain.statistics import UserId
 
+# Each subquery on a table of learners is one probe of its primary key, whatever the planner expects.
+#
 # A run of days is looked at around each new day, as far as the longest streak that a rule asks for. So the
 # order in which the days arrive does not matter, and the work has a bound.
 _AWARD = """
@@ -33,21 +35,23 @@ _AWARD = """
          GROUP BY fresh.user_id
     ), measured AS (
         SELECT totals.user_id, measure.name, measure.value
-          FROM learner_statistics AS totals
+          FROM unnest((SELECT $1::text[])) AS learner (user_id)
+         CROSS JOIN LATERAL (SELECT user_id, completed_lessons, completed_sessions
+                               FROM learner_statistics
+                              WHERE user_id = learner.user_id
+                              LIMIT 1) AS totals
          CROSS JOIN LATERAL (VALUES ('completed_lessons', totals.completed_lessons),
                                     ('completed_sessions', totals.completed_sessions))
                             AS measure (name, value)
-         WHERE totals.user_id = ANY($1::text[])
          UNION ALL
         SELECT user_id, 'streak_days', days FROM streak
          UNION ALL
-        SELECT progress.user_id, measure.name, measure.value
-          FROM (SELECT user_id,
-                       max(level) AS level,
-                       count(*) FILTER (WHERE level = max_level AND level > 1) AS top_levels
-                  FROM specialization_progress
-                 WHERE user_id = ANY($1::text[])
-                 GROUP BY user_id) AS progress
+        SELECT learner.user_id, measure.name, measure.value
+          FROM unnest((SELECT $1::text[])) AS learner (user_id)
+         CROSS JOIN LATERAL (SELECT max(level) AS level,
+                                    count(*) FILTER (WHERE level = max_level AND level > 1) AS top_levels
+                               FROM specialization_progress
+                              WHERE user_id = learner.user_id) AS progress
          CROSS JOIN LATERAL (VALUES ('level', progress.level), ('top_levels', progress.top_levels))
                     AS measure (name, value)
     )
@@ -55,9 +59,10 @@ _AWARD = """
     SELECT measured.user_id, rule.achievement, clock_timestamp()
       FROM measured
       JOIN achievement_rules AS rule ON rule.measure = measured.name AND rule.threshold <= measured.value
-     WHERE NOT EXISTS (SELECT 1
-                         FROM learner_achievements AS known
-                        WHERE known.user_id = measured.user_id AND known.achievement = rule.achievement)
+     WHERE (SELECT true
+              FROM learner_achievements AS known
+             WHERE known.user_id = measured.user_id AND known.achievement = rule.achievement
+             LIMIT 1) IS NULL
      ORDER BY measured.user_id, rule.threshold, rule.achievement
         ON CONFLICT ON CONSTRAINT learner_achievements_once DO NOTHING
     RETURNING user_id, achievement

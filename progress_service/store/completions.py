@@ -15,7 +15,7 @@ from progress_service.domain.courses import no_such_course
 from progress_service.domain.statistics import UserId
 from progress_service.store.books import Books, Written, read_books, write_books
 from progress_service.store.learner_changes import Refusals, change_learners
-from progress_service.store.learners import insert_learners
+from progress_service.store.learners import LearnerRows
 from progress_service.store.standings import Attendance, StandingReader
 from progress_service.store.watching import Video, read_watched
 
@@ -27,12 +27,15 @@ class CompletionStore:
         self, *, database: Database, standings: StandingReader, wake_relay: Callable[[], object]
     ) -> None:
         self._database = database
+        self._learners = LearnerRows(database)
         self._standings = standings
         self._wake_relay = wake_relay
 
-    async def insert_learners(self, user_ids: Collection[UserId], *, deadline: float) -> None:
-        """Give each learner a row of totals; `complete` needs it."""
-        await insert_learners(self._database, user_ids, deadline=deadline)
+    async def ensure_learners(
+        self, user_ids: Collection[UserId], *, certainly: bool, deadline: float
+    ) -> None:
+        """Give each learner a row of totals, as `LearnerRows` does; `complete` needs it."""
+        await self._learners.ensure(user_ids, certainly=certainly, deadline=deadline)
 
     async def complete(
         self,
@@ -50,11 +53,12 @@ class CompletionStore:
         ) -> list[Completion | ServiceError]:
             nonlocal levels_changed
             requests = [item.request for item in items]
-            books = await read_books(connection, set(map(_attendance, requests)), self._standings)
+            attended = list(map(_attendance, requests))
+            books = await read_books(connection, set(attended), self._standings)
             watched = await read_watched(connection, _demanding(requests, books))
             decisions: list[int | ServiceError] = []
-            for request in requests:
-                book = books.get(_attendance(request))
+            for request, each in zip(requests, attended, strict=True):
+                book = books.get(each)
                 if book is None:
                     decisions.append(no_such_course(request.course_id))
                 else:
@@ -64,8 +68,8 @@ class CompletionStore:
             return [
                 decision
                 if isinstance(decision, ServiceError)
-                else _completion(request, decision, books[_attendance(request)], written)
-                for request, decision in zip(requests, decisions, strict=True)
+                else _completion(request, decision, books[each], written)
+                for request, each, decision in zip(requests, attended, decisions, strict=True)
             ]
 
         outcomes = await change_learners(

@@ -8,24 +8,31 @@ from collections.abc import Sequence
 import asyncpg
 
 from chassis.postgres import Connection
-from chassis.postgres.rows import as_rows
+from chassis.postgres.rows import RowType
 from progress_service.domain.earnings import Earned, Earning, Gain, LevelChange
 from progress_service.domain.statistics import UserId
 from progress_service.store.achievements import ActivityDay, award
+from progress_service.store.learners import read_versions
 from progress_service.store.levels import raise_levels
 
-EARNING = """
+EARNING = RowType(
+    "earning",
+    """
     user_id text, operation_id uuid, earned_at timestamptz, specialization text, xp integer, active_day date,
     enrolled bigint, completed_lessons bigint, completed_sessions bigint, questions_answered bigint,
     answers bigint, correct bigint
-"""
+    """,
+)
 
 # An earning belongs to the epoch in which it was earned. It adds to the level only while this epoch lasts.
+#
+# The planner expects few rows, so a join probes the index of a table. The parts of this statement are not
+# joined with each other: with thousands of rows, as an import has, that could compare each with each.
 _COUNT = f"""
     WITH told AS MATERIALIZED (
         SELECT DISTINCT ON (earning.user_id, earning.operation_id)
                earning.*, coalesce(epochs.then, 0) AS epoch, coalesce(epochs.now, 0) AS current_epoch
-          FROM json_to_recordset($1) AS earning ({EARNING})
+          FROM {EARNING.unnest(1)} AS earning
          CROSS JOIN LATERAL (
                SELECT max(reset.epoch) FILTER (WHERE reset.reset_at <= earning.earned_at) AS then,
                       max(reset.epoch) AS now
@@ -43,10 +50,9 @@ _COUNT = f"""
             ON CONFLICT ON CONSTRAINT xp_entries_once DO NOTHING
         RETURNING user_id, operation_id
     ), counted AS (
-        SELECT told.*
+        SELECT *
           FROM told
-          LEFT JOIN entered ON entered.user_id = told.user_id AND entered.operation_id = told.operation_id
-         WHERE told.xp = 0 OR entered.operation_id IS NOT NULL
+         WHERE xp = 0 OR (user_id, operation_id) IN (SELECT user_id, operation_id FROM entered)
     ), active AS (
         INSERT INTO activity_days (user_id, day)
         SELECT DISTINCT user_id, active_day
@@ -86,16 +92,11 @@ _COUNT = f"""
          WHERE xp > 0 AND specialization <> '' AND epoch = current_epoch
          GROUP BY user_id, specialization, current_epoch
     )
-    SELECT learner.user_id,
-           coalesce(totals.version, learner.version) AS version,
-           coalesce(totals.xp, 0)::bigint AS xp,
-           gained.specialization,
-           gained.epoch,
-           gained.xp::bigint AS gained
-      FROM learner_statistics AS learner
-      LEFT JOIN totals ON totals.user_id = learner.user_id
-      LEFT JOIN gained ON gained.user_id = learner.user_id
-     WHERE learner.user_id = ANY($2::text[])
+    SELECT user_id, version, xp::bigint AS xp, NULL AS specialization, NULL AS epoch
+      FROM totals
+     UNION ALL
+    SELECT user_id, NULL, xp::bigint, specialization, epoch
+      FROM gained
 """
 
 
@@ -114,8 +115,16 @@ async def earn(
     if not earnings:
         return {}
     learners = sorted({earning.user_id for earning in earnings})
-    rows = await connection.fetch(_COUNT, as_rows(earnings), learners)
-    gains = [_gain(row) for row in rows if row["gained"]]
+    totals: dict[UserId, tuple[int, int]] = {}
+    gains: list[Gain] = []
+    for row in await connection.fetch(_COUNT, EARNING.values(earnings)):
+        if row["version"] is None:
+            gains.append(_gain(row))
+        else:
+            totals[UserId(row["user_id"])] = row["version"], row["xp"]
+    if unchanged := [user_id for user_id in learners if user_id not in totals]:
+        versions = await read_versions(connection, unchanged)
+        totals |= {user_id: (version, 0) for user_id, version in versions.items()}
     levels: dict[UserId, list[LevelChange]] = defaultdict(list)
     for change in await raise_levels(connection, gains, tell=tell):
         levels[change.user_id].append(change)
@@ -130,13 +139,12 @@ async def earn(
     )
     return {
         user_id: Earned(
-            version=row["version"],
-            xp=row["xp"],
+            version=version,
+            xp=xp,
             levels=tuple(levels.get(user_id, ())),
             achievements=achievements.get(user_id, ()),
         )
-        for row in rows
-        for user_id in (UserId(row["user_id"]),)
+        for user_id, (version, xp) in totals.items()
     }
 
 
@@ -144,6 +152,6 @@ def _gain(row: asyncpg.Record) -> Gain:
     return Gain(
         user_id=UserId(row["user_id"]),
         specialization=row["specialization"],
-        xp=row["gained"],
+        xp=row["xp"],
         epoch=row["epoch"],
     )

@@ -17,7 +17,7 @@ from progress_service.domain.enrollments import Enrollment, EnrollRequest
 from progress_service.domain.statistics import UserId
 from progress_service.store.books import Written, read_books, write_books
 from progress_service.store.learner_changes import Refusals, change_learners
-from progress_service.store.learners import insert_learners
+from progress_service.store.learners import LearnerRows
 from progress_service.store.standings import Attendance, StandingReader
 
 # What belongs to an older epoch than the last reset does not count any more.
@@ -56,12 +56,15 @@ class EnrollmentStore:
         self, *, database: Database, standings: StandingReader, wake_relay: Callable[[], object]
     ) -> None:
         self._database = database
+        self._learners = LearnerRows(database)
         self._standings = standings
         self._wake_relay = wake_relay
 
-    async def insert_learners(self, user_ids: Collection[UserId], *, deadline: float) -> None:
-        """Give each learner a row of totals; `enroll` needs it."""
-        await insert_learners(self._database, user_ids, deadline=deadline)
+    async def ensure_learners(
+        self, user_ids: Collection[UserId], *, certainly: bool, deadline: float
+    ) -> None:
+        """Give each learner a row of totals, as `LearnerRows` does; `enroll` needs it."""
+        await self._learners.ensure(user_ids, certainly=certainly, deadline=deadline)
 
     async def enroll(
         self,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from chassis.postgres import PATIENCE, Connection, Database
 from progress_service.domain.statistics import UserId
+
+# Ids that a process remembers: about 150 bytes each.
+KNOWN_MAX = 50_000
 
 _INSERT_LEARNERS = f"""
     WITH {PATIENCE}
@@ -20,14 +23,34 @@ _INSERT_LEARNERS = f"""
         ON CONFLICT DO NOTHING
 """
 
+# One probe of the primary key for each learner, in the order of the parameter. The subquery hides its length
+# from the planner; see `RowType.unnest`.
 _LOCK_LEARNERS = """
-    SELECT user_id
-      FROM learner_statistics
-     WHERE user_id = ANY($1::text[])
-     ORDER BY user_id
-       FOR NO KEY UPDATE
+    SELECT learner.user_id
+      FROM unnest((SELECT $1::text[])) AS wanted (user_id)
+     CROSS JOIN LATERAL (
+           SELECT user_id
+             FROM learner_statistics
+            WHERE user_id = wanted.user_id
+            LIMIT 1
+              FOR NO KEY UPDATE
+           ) AS learner
 """
-_LOCK_FREE_LEARNERS = f"{_LOCK_LEARNERS} SKIP LOCKED"
+LOCK_LEARNER = "SELECT user_id FROM learner_statistics WHERE user_id = $1 FOR NO KEY UPDATE"
+"""As a repair locks a learner."""
+_LOCK_FREE_LEARNERS = _LOCK_LEARNERS.replace("NO KEY UPDATE", "NO KEY UPDATE SKIP LOCKED")
+
+
+_READ_VERSIONS = """
+    SELECT known.user_id, known.version
+      FROM unnest((SELECT $1::text[])) AS wanted (user_id)
+     CROSS JOIN LATERAL (
+           SELECT user_id, version
+             FROM learner_statistics
+            WHERE user_id = wanted.user_id
+            LIMIT 1
+           ) AS known
+"""
 
 
 async def insert_learners(database: Database, user_ids: Collection[UserId], *, deadline: float) -> None:
@@ -38,6 +61,28 @@ async def insert_learners(database: Database, user_ids: Collection[UserId], *, d
     Raises what `Database` raises.
     """
     await database.execute_write(_INSERT_LEARNERS, list(user_ids), deadline=deadline, name="insert_learners")
+
+
+class LearnerRows:
+    """Gives learners their rows, and remembers who has one: such a row is never deleted."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._known: dict[UserId, None] = {}
+
+    async def ensure(self, user_ids: Collection[UserId], *, certainly: bool, deadline: float) -> None:
+        """Give each of these learners a row; see `insert_learners`.
+
+        Unless `certainly`, those whom this process remembers are left out. If their rows are gone all the
+        same, because somebody has restored an older database, their locks cannot be taken.
+        """
+        wanted = set(user_ids) if certainly else set(user_ids) - self._known.keys()
+        if not wanted:
+            return
+        await insert_learners(self._database, wanted, deadline=deadline)
+        self._known.update(dict.fromkeys(wanted))
+        while len(self._known) > KNOWN_MAX:
+            del self._known[next(iter(self._known))]
 
 
 async def add_learners(connection: Connection, user_ids: Collection[UserId]) -> None:
@@ -53,8 +98,14 @@ async def lock_learners(
     Without `wait`, a learner whom another transaction holds is passed over. What is read afterwards needs a
     statement of its own: the snapshot of this one may be older than its locks.
     """
-    rows = await connection.fetch(_LOCK_LEARNERS if wait else _LOCK_FREE_LEARNERS, list(set(user_ids)))
+    rows = await connection.fetch(_LOCK_LEARNERS if wait else _LOCK_FREE_LEARNERS, sorted(set(user_ids)))
     return frozenset(UserId(row["user_id"]) for row in rows)
+
+
+async def read_versions(connection: Connection, user_ids: Sequence[UserId]) -> dict[UserId, int]:
+    """The versions of these learners; those without a row are absent."""
+    rows = await connection.fetch(_READ_VERSIONS, user_ids)
+    return {UserId(row["user_id"]): row["version"] for row in rows}
 
 
 async def raise_versions(connection: Connection, user_ids: Collection[UserId]) -> None:

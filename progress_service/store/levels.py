@@ -29,8 +29,12 @@ _RAISE_LEVELS = """
                coalesce(catalog.version, 0) AS catalog_version
           FROM json_to_recordset($1)
                AS gain (user_id text, specialization text, xp bigint, granted_level integer, epoch integer)
-          LEFT JOIN specialization_progress AS known
-                 ON known.user_id = gain.user_id AND known.specialization = gain.specialization
+          LEFT JOIN LATERAL (
+               SELECT xp, level, max_level, granted_level, epoch
+                 FROM specialization_progress
+                WHERE user_id = gain.user_id AND specialization = gain.specialization
+                LIMIT 1
+               ) AS known ON true
           LEFT JOIN specializations AS catalog ON catalog.specialization = gain.specialization
          CROSS JOIN LATERAL (
                SELECT coalesce(max(level) FILTER (WHERE xp_required <= coalesce(known.xp, 0) + gain.xp), 0)

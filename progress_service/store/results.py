@@ -12,7 +12,7 @@ from chassis.postgres.rows import as_rows, from_row, names
 from progress_service.domain.earnings import Earning
 from progress_service.domain.statistics import Recording, ResultKey, SessionResult, UserId, decide
 from progress_service.store.earning import earn
-from progress_service.store.learners import insert_learners, lock_learners
+from progress_service.store.learners import LearnerRows, lock_learners, read_versions
 
 RESULT = """
     user_id text, session_id text, test_id text, specialization text, completed boolean, answered integer,
@@ -21,16 +21,15 @@ RESULT = """
 """
 RESULT_COLUMNS = names(RESULT)
 
-_SELECT_VERSIONS = """
-    SELECT user_id, version
-      FROM learner_statistics
-     WHERE user_id = ANY($1::text[])
-"""
-
 _SELECT_RESULTS = f"""
-    SELECT {RESULT_COLUMNS}
-      FROM session_results
-      JOIN json_to_recordset($1) AS wanted (user_id text, session_id text) USING (user_id, session_id)
+    SELECT {names(RESULT, of="result")}
+      FROM json_to_recordset($1) AS wanted (user_id text, session_id text)
+     CROSS JOIN LATERAL (
+           SELECT {RESULT_COLUMNS}
+             FROM session_results
+            WHERE user_id = wanted.user_id AND session_id = wanted.session_id
+            LIMIT 1
+           ) AS result
 """
 
 _INSERT_RESULTS = f"""
@@ -52,10 +51,13 @@ class ResultStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._learners = LearnerRows(database)
 
-    async def insert_learners(self, user_ids: Collection[UserId], *, deadline: float) -> None:
-        """Give each learner a row of totals; `insert_results` needs it."""
-        await insert_learners(self._database, user_ids, deadline=deadline)
+    async def ensure_learners(
+        self, user_ids: Collection[UserId], *, certainly: bool, deadline: float
+    ) -> None:
+        """Give each learner a row of totals, as `LearnerRows` does; `insert_results` needs it."""
+        await self._learners.ensure(user_ids, certainly=certainly, deadline=deadline)
 
     async def insert_results(
         self, items: Sequence[Item[SessionResult]], *, wait: bool, deadline: float
@@ -75,7 +77,7 @@ class ResultStore:
             # New statements: the snapshot of the locking statement may be older than its locks.
             decision = decide(
                 ours,
-                versions=await _select_versions(connection, sorted(locked)),
+                versions=await read_versions(connection, sorted(locked)),
                 recorded=await _select_results(connection, ours),
             )
             if decision.new_results:
@@ -106,11 +108,6 @@ def _earning(result: SessionResult) -> Earning:
         answers=result.answers,
         correct=result.correct,
     )
-
-
-async def _select_versions(connection: Connection, user_ids: Sequence[UserId]) -> dict[UserId, int]:
-    rows = await connection.fetch(_SELECT_VERSIONS, user_ids)
-    return {UserId(row["user_id"]): row["version"] for row in rows}
 
 
 async def _select_results(

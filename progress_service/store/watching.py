@@ -14,7 +14,7 @@ from progress_service.domain.access import access_of
 from progress_service.domain.courses import CourseId, no_such_course
 from progress_service.domain.statistics import UserId
 from progress_service.domain.watching import Range, Viewing, Watched, WatchRequest
-from progress_service.store.learners import insert_learners, lock_learners
+from progress_service.store.learners import LearnerRows, lock_learners
 from progress_service.store.standings import Attendance, StandingReader
 
 
@@ -76,11 +76,14 @@ class WatchingStore:
 
     def __init__(self, *, database: Database, standings: StandingReader) -> None:
         self._database = database
+        self._learners = LearnerRows(database)
         self._standings = standings
 
-    async def insert_learners(self, user_ids: Collection[UserId], *, deadline: float) -> None:
-        """Give each learner a row of totals; `put_watched` needs it."""
-        await insert_learners(self._database, user_ids, deadline=deadline)
+    async def ensure_learners(
+        self, user_ids: Collection[UserId], *, certainly: bool, deadline: float
+    ) -> None:
+        """Give each learner a row of totals, as `LearnerRows` does; `put_watched` needs it."""
+        await self._learners.ensure(user_ids, certainly=certainly, deadline=deadline)
 
     async def put_watched(
         self, items: Sequence[Item[WatchRequest]], wait: bool

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import date, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from hashlib import blake2b
+from typing import Self
 
 from subscription_service.domain.credits import grantable
 from subscription_service.domain.plans import Limits, Plan
@@ -15,6 +17,8 @@ from subscription_service.domain.subscriptions import (
     status_at,
 )
 from subscription_service.domain.utc_calendar import end_of_day, month_of
+
+_NO_TIME = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,3 +113,24 @@ def entitlements_of(standing: Standing) -> Entitlements:
         features=plan.features,
         email_verified=standing.email_verified,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class EntitlementChange:
+    """What a learner is entitled to, in short. A learner without an active account has no status."""
+
+    fingerprint: bytes
+    plan_id: str
+    status: SubscriptionStatus | None
+
+    @classmethod
+    def of(cls, entitlements: Entitlements) -> Self:
+        """The fingerprint is another one as soon as a learner is entitled to something else.
+
+        When the day ends does not count: that is another time each day, for everybody at once.
+        """
+        shown = repr(replace(entitlements, resets_at=_NO_TIME))
+        return cls(blake2b(shown.encode(), digest_size=8).digest(), entitlements.plan_id, entitlements.status)
+
+
+NOTHING = EntitlementChange(b"", "", None)

@@ -24,14 +24,14 @@ _ACCOUNT_STATUSES = {
     AccountStatus.ACTIVE: pb.Account.ACTIVE,
     AccountStatus.INACTIVE: pb.Account.INACTIVE,
 }
-_STATUSES = {
+SUBSCRIPTION_STATUSES = {
     SubscriptionStatus.TRIALING: pb.Subscription.TRIALING,
     SubscriptionStatus.ACTIVE: pb.Subscription.ACTIVE,
     SubscriptionStatus.PAST_DUE: pb.Subscription.PAST_DUE,
     SubscriptionStatus.CANCELED: pb.Subscription.CANCELED,
     SubscriptionStatus.EXPIRED: pb.Subscription.EXPIRED,
 }
-_STATUSES_BY_NUMBER = {number: status for status, number in _STATUSES.items()}
+_STATUSES_BY_NUMBER = {number: status for status, number in SUBSCRIPTION_STATUSES.items()}
 
 
 def handlers(
@@ -140,7 +140,7 @@ def _subscription(subscription: Subscription) -> pb.Subscription:
     return pb.Subscription(
         user_id=subscription.user_id,
         plan_id=subscription.plan_id,
-        status=_STATUSES[subscription.status],
+        status=SUBSCRIPTION_STATUSES[subscription.status],
         period_end=timestamp(subscription.period_end),
         updated_at=timestamp(subscription.updated_at),
     )
@@ -152,8 +152,8 @@ def _change(change: SubscriptionChange) -> pb.SubscriptionChange:
         to_plan_id=change.to_plan_id,
         from_status=pb.Subscription.STATUS_UNSPECIFIED
         if change.from_status is None
-        else _STATUSES[change.from_status],
-        to_status=_STATUSES[change.to_status],
+        else SUBSCRIPTION_STATUSES[change.from_status],
+        to_status=SUBSCRIPTION_STATUSES[change.to_status],
         period_end=timestamp(change.period_end),
         by=change.changed_by,
         at=timestamp(change.changed_at),
@@ -164,7 +164,7 @@ def _entitlements(entitlements: Entitlements) -> pb.Entitlements:
     return pb.Entitlements(
         user_id=entitlements.user_id,
         plan_id=entitlements.plan_id,
-        status=_STATUSES[entitlements.status],
+        status=SUBSCRIPTION_STATUSES[entitlements.status],
         tests=pb.Entitlements.Tests(
             limit=entitlements.limit,
             used=entitlements.used,

@@ -53,10 +53,16 @@ BODIES: dict[str, dict[str, Any]] = {
     "ResetProgress": {"scope": {"specialization": "rude-arts"}, "reason": "rude"},
     "PutSpecialization": {"name": "Rude", "levels": [{"level": 1, "name": "First", "xpRequired": 0}]},
     "SyncUser": {"direction": "PROGRESS_TO_LICENSE"},
+    "PlanRepair": {"check": "environment.nothing", "reason": "rude"},
+    "ApplyRepair": {"hash": "0" * 64},
+    "UndoRepair": {"hash": "0" * 64},
     "SyncAll": {"direction": "PROGRESS_TO_LICENSE", "specialization": "rude-arts"},
 }
-# What stands in the path of a polite request.
+# What stands in the path of a polite request; a variable may mean something else for one operation.
 VARIABLES = {
+    "GetPlan.plan_id": "0190a7f0-0000-7000-8000-000000000002",
+    "ApplyRepair.plan_id": "0190a7f0-0000-7000-8000-000000000002",
+    "UndoRepair.plan_id": "0190a7f0-0000-7000-8000-000000000002",
     "user_id": RUDE,
     "test_id": TEST,
     "plan_id": "rude-plan",
@@ -227,7 +233,8 @@ class Route:
         """The path of a polite request, with other texts for some of its variables."""
         path = self.rule.template.text
         for variable in self.rule.template.variables:
-            path = path.replace(f"{{{variable}}}", values.get(variable, quote(VARIABLES[variable], safe="")))
+            polite = VARIABLES.get(f"{self.method.name}.{variable}") or VARIABLES[variable]
+            path = path.replace(f"{{{variable}}}", values.get(variable, quote(polite, safe="")))
         return path
 
     @property
@@ -264,8 +271,12 @@ class RudeRequest:
 
 
 def routes() -> list[Route]:
-    """Every route of the contract."""
-    return [Route(method, rule) for method in public_methods() for rule in rules_of(method)]
+    """Every route of the contract; of a method that each service serves, the route to one of them."""
+    return [
+        Route(method, rule.owned_by("subscription"))
+        for method in public_methods()
+        for rule in rules_of(method)
+    ]
 
 
 _numbers = itertools.count(1)

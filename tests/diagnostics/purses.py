@@ -18,6 +18,7 @@ TABLES = """
         note text NOT NULL DEFAULT 'new',
         filled_at timestamptz NOT NULL DEFAULT now()
     );
+    CREATE TABLE owners (user_id text PRIMARY KEY);
     CREATE TABLE coins (
         user_id text NOT NULL,
         coin integer NOT NULL,
@@ -65,6 +66,7 @@ REPAIRS: Sequence[Repair] = (
         meaning="Sets the total to the sum of the coins.",
         tables=("purses",),
         plan=planned_by(_RECOUNT),
+        lock="SELECT FROM owners WHERE user_id = $1 FOR UPDATE",
     ),
     Repair(
         repair_id=EMPTY_OUT,

@@ -242,6 +242,18 @@ async def test_a_row_that_somebody_holds_is_skipped_and_the_others_are_done(
     assert outcomes(worked) == [("ann", RowOutcome.SKIPPED), ("bob", RowOutcome.APPLIED)]
 
 
+async def test_a_unit_of_a_learner_whom_an_operation_has_locked_is_skipped(
+    school: School, admin: Connection
+) -> None:
+    await fill(admin, "ann", "bob")
+    await admin.execute("INSERT INTO owners VALUES ('ann'), ('bob')")
+    plan, _ = await school.plan()
+    async with admin.transaction():
+        await admin.execute("SELECT FROM owners WHERE user_id = 'ann' FOR UPDATE")
+        worked = await school.apply(plan)
+    assert outcomes(worked) == [("ann", RowOutcome.SKIPPED), ("bob", RowOutcome.APPLIED)]
+
+
 async def test_a_wrong_hash_changes_nothing(school: School, admin: Connection) -> None:
     await fill(admin, "ann")
     plan, _ = await school.plan()

@@ -24,6 +24,7 @@ from gateway.admission import Admission, Limits
 from gateway.application import Application
 from gateway.authentication import Authenticator
 from gateway.bodies import BODY_SECONDS_MAX, BodyReader
+from gateway.changes.hub import EventHub
 from gateway.client_address import ClientAddresses, ForwardedHeader
 from gateway.connections import ConnectionLimits, Connections
 from gateway.contract import public_methods
@@ -38,6 +39,7 @@ from gateway.streaming.streams import StreamLimits, Streams
 from gateway.upstreams import check_any
 from tests.gateway.backend import SERVICE_TOKEN
 from tests.gateway.tokens import AUDIENCE, ISSUER, IdentityProvider
+from tests.support.event_streams import EventReader
 
 UPSTREAMS = ("session", "subscription", "progress")
 
@@ -70,59 +72,6 @@ class Answer:
         """What a problem says of each field."""
         assert self.reason == "INVALID_ARGUMENT"
         return {error["field"]: error["description"] for error in self.json().get("errors", ())}
-
-
-@dataclass(frozen=True)
-class Told:
-    """One event, as a browser reads it."""
-
-    name: str
-    data: Any
-    id: str
-    retry_ms: int | None
-
-
-class EventReader:
-    """Reads an event stream by the rules of WHATWG HTML, 9.2.6."""
-
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self.status = response.status
-        self.headers = response.headers
-        self.response = response
-        self.last_id = ""
-        self.comments = 0
-
-    async def next(self) -> Told | None:
-        """The next event with data; None when the stream has ended."""
-        name, data, retry_ms = "message", list[str](), None
-        async with asyncio.timeout(20):
-            async for line in self.response.content:
-                text = line.decode().removesuffix("\n")
-                field, _, value = text.partition(":")
-                value = value.removeprefix(" ")
-                if text.startswith(":"):
-                    self.comments += 1
-                elif field == "id":
-                    self.last_id = value
-                elif field == "event":
-                    name = value
-                elif field == "data":
-                    data.append(value)
-                elif field == "retry":
-                    retry_ms = int(value)
-                elif not text and data:
-                    return Told(name, orjson.loads("\n".join(data)), self.last_id, retry_ms)
-                elif not text:
-                    name = "message"
-        assert not data, "the stream ended in the middle of an event"
-        return None
-
-    async def rest(self) -> list[Told]:
-        """The events up to the end of the stream."""
-        events: list[Told] = []
-        while (event := await self.next()) is not None:
-            events.append(event)
-        return events
 
 
 class Gateway:
@@ -162,7 +111,9 @@ class Gateway:
         async with self._session.request(
             method, URL(url, encoded=True), data=data, headers=sent, allow_redirects=False
         ) as response:
-            return Answer(response.status, response.headers, await response.read())
+            streams = response.content_type == "text/event-stream"  # it may have no end: `stream` reads it
+            body = await (response.content.readany() if streams else response.read())
+            return Answer(response.status, response.headers, body)
 
     @asynccontextmanager
     async def stream(
@@ -272,6 +223,13 @@ async def running_gateway(
         authenticator=Authenticator(keys=keys, issuer=ISSUER, audience=AUDIENCE),
         cors=Cors(cors_origins),
         streams=streams,
+        events=EventHub(
+            upstreams=upstreams,
+            secret=SERVICE_TOKEN,
+            metrics=metrics,
+            background=background,
+            interval_seconds=0.05,
+        ),
         rate_limits=rate_limits or RateLimits(user=None, address=None, counts=None, metrics=metrics),
         addresses=ClientAddresses(proxies=Networks(proxies), header=proxy_header),
         admission=admission,

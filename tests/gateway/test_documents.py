@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import socket
@@ -97,6 +98,15 @@ def test_bounds_comments_and_requirements_come_from_the_contract(document: dict[
     assert {"sessionId", "state", "questions", "version"} <= set(session["required"])
 
 
+def event_medias(operation: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The schema and the example of each event of a stream."""
+    media = operation["responses"]["200"]["content"]["text/event-stream"]
+    for text in media["example"].strip().split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in text.split("\n"))
+        schema = media["x-events"][fields.get("event", "message")]
+        yield {"schema": schema, "example": json.loads(fields["data"])}
+
+
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
 def test_examples_fit_their_schemas_and_the_contract(document: dict[str, Any], route: Route) -> None:
     operation = document["paths"][path_of(route)][route.http_method.lower()]
@@ -113,7 +123,10 @@ def test_examples_fit_their_schemas_and_the_contract(document: dict[str, Any], r
         violations = () if (refusal := validate(request)) is None else refusal.violations
         in_path = {each["name"] for each in operation["parameters"] if each.get("in") == "path"}
         assert {violation.field for violation in violations} <= in_path
-    assert medias or route.events is not None
+    if route.events is not None:
+        assert medias == []
+        medias = list(event_medias(operation))
+    assert medias
     for media in medias:
         schema = {**media["schema"], "components": document["components"]}
         jsonschema_rs.validate(schema, media["example"], validate_formats=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from chassis.postgres import Connection, Database, migrations
 from chassis.postgres.errors import DatabaseUnavailable
@@ -191,18 +192,96 @@ async def test_a_service_refuses_a_database_that_lacks_a_migration(
         await check(service, folders)
 
 
-async def test_an_older_program_refuses_a_newer_database(
-    empty_database: ServiceDatabase, service: Database, write: Write, tmp_path: Path
+TOMORROW = "ALTER TABLE notes ADD body text;"
+DAY_AFTER = "ALTER TABLE notes DROP body;"
+
+
+async def test_an_older_program_serves_on_a_newer_database_and_says_so(
+    empty_database: ServiceDatabase,
+    service: Database,
+    owner: Connection,
+    write: Write,
+    tmp_path: Path,
 ) -> None:
-    folders = write(
-        {"001_create_notes.sql": CREATE_NOTES, "002_add_body.sql": "ALTER TABLE notes ADD body text;"}
-    )
+    folders = write({"001_create_notes.sql": CREATE_NOTES, "002_add_body.sql": TOMORROW})
     await migrate(empty_database.owner, folders)
     (tmp_path / "002_add_body.sql").unlink()
-    with pytest.raises(SchemaMismatch, match="newer than this program: it has notes 002_add_body"):
+    with capture_logs() as lines:
         await check(service, folders)
-    with pytest.raises(MigrationError, match="newer than this program"):
+    assert [(line["event"], line["migrations"]) for line in lines] == [
+        ("newer_schema_accepted", ["notes 002_add_body"])
+    ]
+    assert await migrate(empty_database.owner, folders) == []
+    assert len(await versions(owner)) == 2
+    write({"002_add_body.sql": TOMORROW, "003_add_stars.sql": "ALTER TABLE notes ADD stars bigint;"})
+    assert [each.version for each in await migrate(empty_database.owner, folders)] == [3]
+
+
+@pytest.mark.parametrize("known", [1, 2, 3])
+async def test_a_migration_that_takes_something_away_says_who_can_serve_after_it(
+    empty_database: ServiceDatabase, service: Database, write: Write, tmp_path: Path, known: int
+) -> None:
+    files = {
+        "001_create_notes.sql": CREATE_NOTES,
+        "002_add_body.sql": TOMORROW,
+        "003_drop_body.sql": f"-- needs: 002\n{DAY_AFTER}",
+    }
+    folders = write(files)
+    assert [each.needs for each in await migrate(empty_database.owner, folders)] == [0, 0, 2]
+    for name in list(files)[known:]:
+        (tmp_path / name).unlink()
+    if known >= 2:
+        await check(service, folders)
+        assert await migrate(empty_database.owner, folders) == []
+        return
+    complaint = "newer than this program: it has notes 003_drop_body, which needs .* notes 002"
+    with pytest.raises(SchemaMismatch, match=complaint):
+        await check(service, folders)
+    with pytest.raises(MigrationError, match=complaint):
         await migrate(empty_database.owner, folders)
+
+
+async def test_a_ledger_from_before_there_were_needs_is_read_and_completed(
+    empty_database: ServiceDatabase, service: Database, owner: Connection, write: Write
+) -> None:
+    folders = write({"001_create_notes.sql": CREATE_NOTES})
+    await migrate(empty_database.owner, folders)
+    await owner.execute("ALTER TABLE schema_migrations DROP COLUMN needs")
+    await check(service, folders)
+    assert await migrate(empty_database.owner, folders) == []
+    write({"002_add_body.sql": f"-- needs: 001\n{TOMORROW}"})
+    assert [each.needs for each in await migrate(empty_database.owner, folders)] == [1]
+    needs = await owner.fetch("SELECT needs FROM schema_migrations ORDER BY version")
+    assert [row["needs"] for row in needs] == [0, 1]
+
+
+async def test_a_newer_database_with_a_gap_is_refused(
+    empty_database: ServiceDatabase, service: Database, owner: Connection, write: Write
+) -> None:
+    folders = write({"001_create_notes.sql": CREATE_NOTES, "002_add_body.sql": TOMORROW})
+    await migrate(empty_database.owner, folders)
+    await owner.execute("UPDATE schema_migrations SET version = 3 WHERE version = 2")
+    with pytest.raises(SchemaMismatch, match="lacks migrations before it"):
+        await check(service, folders)
+    with pytest.raises(MigrationError, match="lacks migrations before it"):
+        await migrate(empty_database.owner, folders)
+
+
+def test_a_migration_needs_an_earlier_one(write: Write) -> None:
+    with pytest.raises(MigrationError, match="not an earlier one"):
+        load(write({"001_create_notes.sql": f"-- needs: 001\n{CREATE_NOTES}"}))
+
+
+async def test_nothing_to_apply_waits_for_no_dump(
+    empty_database: ServiceDatabase, owner: Connection, write: Write
+) -> None:
+    folders = write({"001_create_notes.sql": CREATE_NOTES})
+    await migrate(empty_database.owner, folders)
+    async with owner.transaction():
+        await owner.execute("LOCK TABLE schema_migrations IN ACCESS SHARE MODE")
+        write({"002_add_body.sql": TOMORROW})
+        assert [each.version for each in await migrate(empty_database.owner, folders)] == [2]
+        assert await migrate(empty_database.owner, folders) == []
 
 
 async def test_a_migration_of_a_table_in_use_gives_up_soon_and_tries_again(

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections import Counter
+from collections.abc import Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
@@ -188,7 +189,7 @@ async def test_a_caller_that_is_cancelled_while_the_process_dies_hears_of_its_ca
         async with other_process() as (port, process), calling(port, attempts=1) as client:
             assert await reason_of(client) is None
             os.kill(process.pid, signal.SIGSTOP)
-            calls = [
+            calls: list[Awaitable[object]] = [
                 *(client.call(ADJUST, adjust(1), call(seconds=60)) for _ in range(20)),
                 *(client.call_many(ADJUST, [(adjust(1), call(seconds=60))]) for _ in range(20)),
                 *(

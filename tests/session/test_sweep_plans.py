@@ -1,4 +1,4 @@
-"""Each sweep, and each heartbeat, finds its rows through an index, however many sessions there are."""
+"""Sweeps, heartbeats and looks for changes find their rows through an index, however many there are."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import asyncpg
 import pytest
 
 from bench.scale.plans import WatchedDatabase, explain
-from chassis.postgres import Connection
+from chassis.postgres import Connection, Database
 from homeroom.embedded.provisioning import ServiceDatabase
+from session_service.domain.changes import SessionPosition
 from session_service.domain.ids import SessionId
 from session_service.domain.presence import Heartbeat
 from session_service.domain.sessions import SessionKey
 from session_service.store.editions import EditionCache
 from session_service.store.presence import PresenceStore
+from session_service.store.session_changes import SessionChangeStore
 from session_service.store.sessions import SessionStore
 from tests.session.world import TIMES
 
@@ -39,6 +41,17 @@ POPULATE = """
 """
 
 
+# Every session is live, and nothing is due.
+POPULATE_LIVE = """
+    INSERT INTO sessions (user_id, session_id, hold_id, test_id, revision, attempt, state, title, kind,
+                          difficulty, total, started_at, deadline_at, seen_at, lease_check_at)
+    SELECT 'learner-' || n, gen_random_uuid(), gen_random_uuid(), 'test', 1, 1, 'active', 'A test',
+           'practice', '', 3, now(), CASE WHEN n % 2 = 0 THEN now() + n * interval '1 hour' END, now(),
+           now() + n * interval '1 hour'
+      FROM generate_series(1, $1::integer) AS n
+"""
+
+
 @pytest.fixture
 async def truth(session_database: ServiceDatabase) -> AsyncIterator[Connection]:
     connection = await asyncpg.connect(session_database.superuser)
@@ -58,21 +71,50 @@ async def test_no_sweep_and_no_heartbeat_reads_the_whole_table(
     try:
         store = SessionStore(database=database, editions=EditionCache(), grace=TIMES.grace)
         presence = PresenceStore(database=database, times=TIMES)
+        changes = SessionChangeStore(database=database, grace=TIMES.grace)
+        positions = [SessionPosition(key.user_id, None, {key.session_id: 1}) for key in keys]
         deadline = float("inf")
         for number in range(1, ROUNDS + 1):
             beats = {key: Heartbeat(key.session_id, number, visible=True) for key in keys}
             assert len(await presence.record_heartbeats(beats, wait=False, deadline=deadline)) == len(keys)
             assert len(await presence.leave_sessions(keys, wait=False, deadline=deadline)) == len(keys)
             await presence.renew_leases(keys, deadline=deadline)
+            assert len(await changes.read_changes(positions, deadline=deadline)) == len(keys)
             assert len(await store.list_overdue(None, 200, deadline=deadline)) == 200
             assert len(await store.list_leases(None, 200, deadline=deadline)) > 100
             assert len(await store.list_idle(timedelta(hours=1), None, 200, deadline=deadline)) == 200
         plans = await explain(database)
     finally:
         await database.close()
-    assert len(plans) == 6
+    assert len(plans) == 7
     whole = [name for name, plan in plans.items() if any("Seq Scan on sessions" in line for line in plan)]
     assert whole == []
     used = {index for index in ("sessions_overdue", "sessions_leased", "sessions_untimed", "sessions_once")
             if any(f"using {index} " in line for plan in plans.values() for line in plan)}  # fmt: skip
     assert used == {"sessions_overdue", "sessions_leased", "sessions_untimed", "sessions_once"}
+
+
+async def test_a_sweep_that_finds_nothing_is_not_planned_each_time(
+    session_database: ServiceDatabase, truth: Connection
+) -> None:
+    await truth.execute(POPULATE_LIVE, SESSIONS // 2)
+    await truth.execute("VACUUM (ANALYZE) sessions")
+    database = await Database.connect(session_database.service, maximum=1)
+    try:
+        store = SessionStore(database=database, editions=EditionCache(), grace=TIMES.grace)
+        deadline = float("inf")
+        for _ in range(ROUNDS + 4):
+            assert await store.list_overdue(None, 200, deadline=deadline) == []
+            assert await store.list_leases(None, 200, deadline=deadline) == []
+            assert await store.list_idle(timedelta(hours=1), None, 200, deadline=deadline) == []
+        plans = await database.read(
+            lambda connection: connection.fetch(
+                "SELECT generic_plans FROM pg_prepared_statements WHERE statement LIKE $1",
+                "%FROM sessions%",
+            ),
+            deadline=deadline,
+        )
+    finally:
+        await database.close()
+    # The server plans each statement five times before it compares the general plan with the others.
+    assert [row["generic_plans"] for row in plans] == [ROUNDS - 1] * 3

@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from bench.scale.plans import WatchedDatabase, explain, scans_of_whole_tables
-from bench.scale.population import add_accounts, add_holds, learner
+from bench.scale.subscription_population import add_accounts, add_holds, learner
+from bench.scale.subscription_subject import SubscriptionSubject
 from chassis.postgres import Connection
 from homeroom.embedded.provisioning import ServiceDatabase
 from protos.subscription.v1 import accounts_pb2, holds_pb2
@@ -54,7 +55,7 @@ async def test_no_statement_reads_more_of_a_table_than_the_learners_it_names(
     plans = await explain(watched)
     # read for placing, place; lock, read for resolving, write; entitlements
     assert len(plans) == 6
-    assert scans_of_whole_tables(plans) == []
+    assert scans_of_whole_tables(plans, SubscriptionSubject.tables) == []
     for name, plan in plans.items():
         for line, after in itertools.pairwise(plan):
             if match := re.search(r"Index (?:Only )?Scan using (\w+)", line):
