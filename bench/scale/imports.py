@@ -1,4 +1,4 @@
-"""`python -m bench.scale.imports`: the time and the memory that `progress_service import` takes."""
+"""`python -m bench.scale.imports`: the time and the memory of `progress_service import` for a file."""
 
 from __future__ import annotations
 

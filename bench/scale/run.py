@@ -64,7 +64,7 @@ async def _measure(
         truth = await asyncpg.connect(addresses.superuser)
         database = cast("WatchedDatabase", await WatchedDatabase.connect(addresses.service, maximum=1))
         try:
-            size_mib = await truth.fetchval("SELECT pg_database_size(current_database()) / 2.0 ^ 20")
+            size_mib = await truth.fetchval("SELECT pg_database_size(current_database())::float8 / 1048576")
             measure = Measure(database, subject.assemble(database, secrets.token_hex()), truth)
             await measure.begin()
             phases = await measure_size(
