@@ -205,7 +205,7 @@ async def a_token_of_one_letter(world: World) -> None:
     world.environ["HOMEROOM_SERVICE_TOKEN"] = "a" * 32
 
 
-@planting("configuration", GATEWAY, Severity.HIGH, "other machines may reach HOMEROOM_BIND")
+@planting("configuration", GATEWAY, Severity.HIGH, "which other machines may reach")
 async def development_mode_on_every_interface(world: World) -> None:
     world.environ["HOMEROOM_MODE"] = "development"
     world.environ["HOMEROOM_BIND"] = "0.0.0.0:0"
