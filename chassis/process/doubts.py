@@ -106,8 +106,8 @@ def _doubts_of_development(given: Mapping[str, Any]) -> Iterator[Doubt]:
     if host not in _THIS_MACHINE:
         yield Doubt(
             Severity.HIGH,
-            f"{PREFIX}MODE is development, which allows unsafe settings, and other machines may reach "
-            f"{PREFIX}BIND {given['bind']}",
+            f"{PREFIX}MODE is development, which allows unsafe settings, and "
+            f"{PREFIX}BIND is {given['bind']}, which other machines may reach",
         )
 
 
