@@ -6,7 +6,7 @@ DEV := $(VENV)/.development
 PROTO_SOURCES := $(shell find protos -name '*.proto')
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-nightly check format protos lock bench bench-actions bench-scale clean
+.PHONY: help up test test-nightly check format protos schema lock bench bench-actions bench-scale clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ format: $(DEV)  ## format and mend what can be mended
 
 protos: $(DEV)  ## regenerate the code under protos/
 	$(VENV)/bin/python -m protos.generate
+
+schema: $(DEV)  ## record what the migrations make, after a new one
+	$(VENV)/bin/python -m homeroom.expected_schema
 
 lock: $(DEV)  ## bring the lock files up to date with pyproject.toml
 	$(VENV)/bin/pip install --quiet 'uv>=0.8'

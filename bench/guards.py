@@ -36,8 +36,9 @@ async def main() -> None:
         pass
 
     async def admitted() -> None:
-        admission.refuse_if_full(UPSTREAM, method)
-        place = await admission.enter(UPSTREAM, method, learner="ada", address="127.0.0.1")
+        door = admission.door(UPSTREAM, method)
+        door.refuse_if_full()
+        place = await door.enter(learner="ada", address="127.0.0.1")
         place.leave()
 
     async def checked() -> None:

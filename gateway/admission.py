@@ -39,11 +39,13 @@ class Shares:
         self._each_max = each_max
         self._counts: dict[str, int] = {}
 
-    def has_room(self, owner: str) -> bool:
-        return self._counts.get(owner, 0) < self._each_max
-
-    def add(self, owner: str) -> None:
-        self._counts[owner] = self._counts.get(owner, 0) + 1
+    def add(self, owner: str) -> bool:
+        """Counts one more; False, and nothing is counted, when the owner has no room."""
+        count = self._counts.get(owner, 0)
+        if count >= self._each_max:
+            return False
+        self._counts[owner] = count + 1
+        return True
 
     def remove(self, owner: str) -> None:
         left = self._counts[owner] - 1
@@ -56,21 +58,48 @@ class Shares:
 class Place:
     """The place of one request among those in flight. `leave` gives it back."""
 
-    __slots__ = ("_address", "_admission", "_learner", "_room", "_share")
+    __slots__ = ("_address", "_door", "_learner")
 
-    def __init__(self, admission: Admission, room: Room, share: Share, learner: str, address: str) -> None:
-        self._admission: Admission | None = admission
-        self._room = room
-        self._share = share
+    def __init__(self, door: Door, learner: str, address: str) -> None:
+        self._door: Door | None = door
         self._learner = learner
         self._address = address
 
     def leave(self) -> None:
         """Gives the place back; a second call does nothing."""
-        admission, self._admission = self._admission, None
-        if admission is not None:
-            self._room.leave(self._share)
-            admission.leave(self._learner, self._address)
+        door, self._door = self._door, None
+        if door is not None:
+            door.room.leave(door.share)
+            door.admission.leave(self._learner, self._address)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Door:
+    """The way of one method's requests to their upstream."""
+
+    admission: Admission
+    room: Room
+    share: Share
+
+    def refuse_if_full(self) -> None:
+        """Raises ServiceError: OVERLOADED while a request of this method could not even wait for room."""
+        self.room.refuse_if_full(self.share)
+
+    async def enter(self, *, learner: str, address: str) -> Place:
+        """Counts a request as in flight until `Place.leave`; waits for a moment if the upstream has no room.
+
+        Raises:
+            ServiceError: RATE_LIMITED or OVERLOADED.
+        """
+        # Those that wait count as in flight, too: one learner must not take the whole queue.
+        self.admission.count(learner, address)
+        try:
+            if not self.room.enter_now(self.share):
+                await self.room.enter(self.share)
+        except BaseException:
+            self.admission.leave(learner, address)
+            raise
+        return Place(self, learner, address)
 
 
 class Body:
@@ -101,6 +130,7 @@ class Admission:
             "requests_shed", "Requests that were refused as OVERLOADED, by cause.", ("priority", "cause")
         )
         self._rooms: dict[str, Room] = {}
+        self._doors: dict[tuple[str, str], Door] = {}
         self._in_flight = 0
         self._received_bytes = 0
         self._learners = Shares(limits.in_flight_per_learner_max)
@@ -123,37 +153,27 @@ class Admission:
     def in_flight(self) -> int:
         return self._in_flight
 
-    def refuse_if_full(self, upstream: str, method: Method) -> None:
-        """Raises ServiceError: OVERLOADED while a request of this method could not even wait for room."""
-        room = self._room(upstream)
-        room.refuse_if_full(room.share_of(method))
+    def door(self, upstream: str, method: Method) -> Door:
+        """The door of a method at its upstream."""
+        door = self._doors.get((upstream, method.path))
+        if door is None:
+            room = self._rooms.get(upstream)
+            if room is None:
+                room = self._rooms[upstream] = Room(self._limits.room, shed=self._shed)
+            door = self._doors[upstream, method.path] = Door(self, room, room.share_of(method))
+        return door
 
-    async def enter(self, upstream: str, method: Method, *, learner: str, address: str) -> Place:
-        """Counts a request as in flight until `Place.leave`; waits for a moment if the upstream has no room.
-
-        Raises:
-            ServiceError: RATE_LIMITED or OVERLOADED.
-        """
-        if not self._learners.has_room(learner):
+    def count(self, learner: str, address: str) -> None:
+        """For `Door.enter`; raises ServiceError: RATE_LIMITED."""
+        if not self._learners.add(learner):
             raise _too_many(f"{self._limits.in_flight_per_learner_max} requests of yours")
-        if not self._addresses.has_room(address):
+        if not self._addresses.add(address):
+            self._learners.remove(learner)
             raise _too_many(f"{self._limits.in_flight_per_address_max} requests from your address")
-        room = self._room(upstream)
-        share = room.share_of(method)
-        # Those that wait count as in flight, too: one learner must not take the whole queue.
         self._in_flight += 1
-        self._learners.add(learner)
-        self._addresses.add(address)
-        try:
-            if not room.enter_now(share):
-                await room.enter(share)
-        except BaseException:
-            self.leave(learner, address)
-            raise
-        return Place(self, room, share, learner, address)
 
     def leave(self, learner: str, address: str) -> None:
-        """For `Place.leave`."""
+        """For `Place.leave`, and for a request that did not get in."""
         self._in_flight -= 1
         self._learners.remove(learner)
         self._addresses.remove(address)
@@ -165,9 +185,8 @@ class Admission:
         Raises:
             ServiceError: RATE_LIMITED, when the learner has too many such bodies.
         """
-        if not self._bodies.has_room(learner):
+        if not self._bodies.add(learner):
             raise _too_many(f"{self._limits.bodies_per_learner_max} bodies of yours")
-        self._bodies.add(learner)
         body = Body(self)
         try:
             yield body
@@ -180,12 +199,6 @@ class Admission:
         self._received_bytes += size_bytes
         if self._received_bytes > self._limits.received_bytes_max:
             raise ServiceError(Reason.OVERLOADED)
-
-    def _room(self, upstream: str) -> Room:
-        room = self._rooms.get(upstream)
-        if room is None:
-            room = self._rooms[upstream] = Room(self._limits.room, shed=self._shed)
-        return room
 
 
 def _too_many(what: str) -> ServiceError:

@@ -11,6 +11,8 @@ from typing import Protocol, cast
 
 from aiohttp import HttpVersion11, web
 
+from chassis.frozen import quick
+
 JSON = "application/json"
 CSV = "text/csv; charset=utf-8; header=present"
 OK = "OK"
@@ -43,6 +45,7 @@ _BODILESS = frozenset({HTTPStatus.NO_CONTENT.value, HTTPStatus.NOT_MODIFIED.valu
 _HEAD = HTTPMethod.HEAD.value
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A status, a body, and additional headers. `code` is OK or the name of a reason."""

@@ -73,11 +73,10 @@ class Connections:
         if len(self._open) >= self.limits.connections_max:
             self._ended.add("too_many")
             return False
-        if not self._addresses.has_room(connection.address):
+        if not self._addresses.add(connection.address):
             self._ended.add("too_many_of_address")
             return False
         self._open.add(connection)
-        self._addresses.add(connection.address)
         return True
 
     def leave(self, connection: Connection) -> None:

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from chassis.errors import Reason, ServiceError
 from chassis.telemetry.logs import get_logger
-from chassis.telemetry.metrics import Metrics
+from chassis.telemetry.metrics import Counter, Metrics
 from gateway.problems import HttpRefusal
 
 # A bucket is reported when it has given out this share of its quota.
@@ -78,9 +78,18 @@ class Limiter:
     one is full, the older one is dropped. So the memory is bounded, and a hit costs one look-up.
     """
 
-    def __init__(self, quota: Quota, *, clock: Callable[[], float], owners_max: int = OWNERS_MAX) -> None:
+    def __init__(
+        self,
+        quota: Quota,
+        *,
+        clock: Callable[[], float],
+        refused: Counter,
+        owners_max: int = OWNERS_MAX,
+    ) -> None:
         self.quota = quota
         self._clock = clock
+        self._refused = refused
+        self._name = quota.name
         self._size = float(quota.requests_max)
         self._rate = quota.requests_max / quota.window_seconds
         self._share = max(1, math.ceil(quota.requests_max * REPORTED_SHARE))
@@ -99,8 +108,9 @@ class Limiter:
         bucket = self._young.get(owner) or self._remember(owner, now)
         level = bucket.level + (now - bucket.at) * self._rate
         bucket.at = now
-        level = min(level, self._size)
-        if level < 1.0:
+        if level > self._size:
+            level = self._size
+        elif level < 1.0:
             bucket.level = level
             raise self._refusal(bucket)
         bucket.level = level - 1.0
@@ -111,6 +121,7 @@ class Limiter:
 
     def _refusal(self, bucket: Bucket) -> ServiceError:
         quota = self.quota
+        self._refused.add(quota.name)
         refusal = HttpRefusal(
             Reason.RATE_LIMITED,
             f"At most {quota.requests_max} requests in {quota.window_seconds} s for each {quota.name}",
@@ -123,7 +134,7 @@ class Limiter:
         """The item of `RateLimit`: what is left, and when the whole quota is back."""
         level = bucket.level
         seconds = math.ceil((self._size - level) / self._rate)
-        return f'"{self.quota.name}";r={int(level) if level > 0.0 else 0};t={seconds}'
+        return f'"{self._name}";r={int(level) if level > 0.0 else 0};t={seconds}'
 
     def due(self, number_max: int) -> list[tuple[str, Bucket]]:
         """Buckets that are to be reported; they are not due any more."""
@@ -173,16 +184,22 @@ class RateLimits:
         clock: Callable[[], float] = time.monotonic,
         owners_max: int = OWNERS_MAX,
     ) -> None:
-        self._user = None if user is None else Limiter(user, clock=clock, owners_max=owners_max)
-        self._address = None if address is None else Limiter(address, clock=clock, owners_max=owners_max)
+        refused = metrics.counter(
+            "rate_limited", "Requests that were refused because their owner asks too often.", ("quota",)
+        )
+
+        def limiter_of(quota: Quota | None) -> Limiter | None:
+            if quota is None:
+                return None
+            return Limiter(quota, clock=clock, refused=refused, owners_max=owners_max)
+
+        self._user = limiter_of(user)
+        self._address = limiter_of(address)
         self._limiters = [each for each in (self._user, self._address) if each is not None]
         policies = ", ".join(limiter.quota.policy for limiter in self._limiters)
         self._policy_line = f"RateLimit-Policy: {policies}\r\n"
         self._counts = counts
         self._sharing = True
-        self._refused = metrics.counter(
-            "rate_limited", "Requests that were refused because their owner asks too often.", ("quota",)
-        )
         metrics.gauge(
             "rate_limits_shared",
             "1 while the rate limits are counted together with the other gateways, through Redis.",
@@ -197,7 +214,7 @@ class RateLimits:
     def take_address(self, address: str) -> None:
         """Counts a request of an address. Raises ServiceError: RATE_LIMITED."""
         if self._address is not None:
-            self._take(self._address, address)
+            self._address.take(address)
 
     def take_user(self, user_id: str) -> str:
         """Counts a request of a user; returns the header lines for the answer.
@@ -207,15 +224,8 @@ class RateLimits:
         """
         if self._user is None:
             return ""
-        bucket = self._take(self._user, user_id)
+        bucket = self._user.take(user_id)
         return f"{self._policy_line}RateLimit: {self._user.state(bucket)}\r\n"
-
-    def _take(self, limiter: Limiter, owner: str) -> Bucket:
-        try:
-            return limiter.take(owner)
-        except ServiceError:
-            self._refused.add(limiter.quota.name)
-            raise
 
     async def sync(self) -> float | None:
         """A round of background work: reports buckets to Redis. Returns the pause after a failure."""

@@ -119,6 +119,18 @@ def _with_problem(diagnosis: Diagnosis) -> Diagnosis:
     return Diagnosis(diagnosis.process, (*diagnosis.findings, finding), problem=diagnosis.problem)
 
 
+def stack_stopped(folder: Path) -> Finding:
+    """That no stack runs on this folder, which explains most of the rest."""
+    return _finding(
+        "environment.stack_runs",
+        "CRITICAL",
+        f"no stack runs on {folder}",
+        "a supervisor that keeps all processes running",
+        means="Nothing of the stack answers.",
+        action=f"homeroom up --data {folder}; if it ends again, read {folder}/logs.",
+    )
+
+
 def clocks_apart(diagnoses: Sequence[Diagnosis]) -> list[Finding]:
     """Databases whose clocks differ, measured against the clock of this machine."""
     offsets = {

@@ -61,6 +61,8 @@ async def diagnose_school(
 
     async def ask(service: str) -> None:
         checks = [each for each in question.checks if each.partition(".")[0] in {service, "environment"}]
+        if question.checks and not checks:
+            return
         try:
             about = {each["checkId"]: each for each in (await api.checks(service))["checks"]}
             async for name, told in api.run(

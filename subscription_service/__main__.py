@@ -18,7 +18,7 @@ from chassis.rpc.servicing import Handler
 from subscription_service.config import Config
 from subscription_service.operations.accounts import AccountOperations
 from subscription_service.operations.credits import CreditOperations
-from subscription_service.operations.diagnosis import REPAIRS, checks
+from subscription_service.operations.diagnosis import REPAIRS, checks, special_rows
 from subscription_service.operations.entitlements import EntitlementOperations
 from subscription_service.operations.holds import HoldOperations
 from subscription_service.operations.license_feed import LicenseFeed
@@ -78,6 +78,7 @@ async def serve(shutdown: Shutdown) -> None:
                 repairs=REPAIRS,
                 environment_checks=ENVIRONMENT_CHECKS,
                 tokens=tokens,
+                others=special_rows(),
             ),
         ]
     )

@@ -14,6 +14,7 @@ import asyncpg
 from chassis.batch import Reply
 from chassis.context import Claim
 from chassis.errors import Reason, ServiceError
+from chassis.frozen import quick
 from chassis.postgres.database import Database
 from chassis.postgres.pool import Connection
 from chassis.postgres.rows import RowType, as_rows
@@ -41,6 +42,7 @@ class StoredResponse:
     content: str = ""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class CompletedCall:
     """A keyed mutation, and the serialized response to store for its replays.

@@ -51,21 +51,26 @@ async def write_keyed(
 
     async def work(connection: Connection) -> list[Outcome | Locked]:
         locked = await lock(connection, items)
-        stored = await idempotency.find(connection, [item.claim for item in items])
+        stored = await idempotency.find(connection, claims)
         first: dict[Claim, Item[R]] = {}
-        for item in items:
-            if item.claim not in stored:
-                first.setdefault(item.claim, item)
+        for item, claim in zip(items, claims, strict=True):
+            if claim not in stored:
+                first.setdefault(claim, item)
         results = await change(connection, locked, list(first.values())) if first else []
         refused: dict[Claim, ServiceError | Locked] = {}
         completed: dict[Claim, CompletedCall] = {}
-        for item, result in zip(first.values(), results, strict=True):
+        for (claim, item), result in zip(first.items(), results, strict=True):
             if isinstance(result, ServiceError | Locked):
-                refused[item.claim] = result
+                refused[claim] = result
             else:
-                completed[item.claim] = completed_call(item, render(result))
+                completed[claim] = completed_call(item, render(result))
         await idempotency.claim(connection, list(completed.values()))
-        return [_answer(item, first.get(item.claim), stored, completed, refused) for item in items]
+        return [
+            _answer(item, claim, first.get(claim), stored=stored, completed=completed, refused=refused)
+            for item, claim in zip(items, claims, strict=True)
+        ]
+
+    claims = [item.claim for item in items]
 
     for look in range(1, LOOKS_MAX + 1):
         try:
@@ -85,16 +90,18 @@ def completed_call(item: Item[Any], response: bytes, *, content: str = "") -> Co
 
 def _answer(
     item: Item[Any],
+    claim: Claim,
     first: Item[Any] | None,
+    *,
     stored: Mapping[Claim, StoredResponse],
     completed: Mapping[Claim, CompletedCall],
     refused: Mapping[Claim, ServiceError | Locked],
 ) -> Reply[Any] | ServiceError | Locked:
     if first is None:
-        return idempotency.check(stored[item.claim], item.fingerprint)
-    call = completed.get(item.claim)
+        return idempotency.check(stored[claim], item.fingerprint)
+    call = completed.get(claim)
     if item is first:
-        return call.reply() if call is not None else refused[item.claim]
+        return call.reply() if call is not None else refused[claim]
     if call is not None:
         repeated = StoredResponse(
             call.fingerprint, KeyState.COMPLETED, call.response, call.traceparent, call.content
@@ -102,4 +109,4 @@ def _answer(
         return idempotency.check(repeated, item.fingerprint)
     if item.fingerprint != first.fingerprint:
         return ServiceError(Reason.IDEMPOTENCY_KEY_REUSED)
-    return refused[item.claim]
+    return refused[claim]

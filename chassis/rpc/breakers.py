@@ -115,9 +115,9 @@ class Breaker:
     def succeeded(self) -> None:
         """Counts a message that got an answer."""
         now = time.monotonic()
-        if self.state is BreakerState.CLOSED:
+        if not self.open:
             self._failures = 0
-            self._window.add(now, failed=False)
+            self._window.slice_at(now).messages += 1
             return
         if self.state is BreakerState.OPEN and now < self._probe_at:
             return  # the late answer to a message from before
@@ -136,7 +136,9 @@ class Breaker:
             self._open(now, "probe_failed")
         elif self.state is BreakerState.CLOSED:
             self._failures += 1
-            self._window.add(now, failed=True)
+            current = self._window.slice_at(now)
+            current.messages += 1
+            current.failures += 1
             if self._failures >= self._limits.failures_max:
                 self._open(now, "failures_in_a_row")
             elif self._rate_exceeded(now):
@@ -157,31 +159,44 @@ class Breaker:
             self._moved(state, cause)
 
 
+class _Slice:
+    """What a part of the window has counted, until its end."""
+
+    __slots__ = ("ends_at", "failures", "messages")
+
+    def __init__(self, ends_at: float) -> None:
+        self.ends_at = ends_at
+        self.messages = 0
+        self.failures = 0
+
+
 class _Window:
     """Messages and failures of the last seconds, counted in slices."""
 
-    __slots__ = ("_slice_seconds", "_slices")
+    __slots__ = ("_newest", "_seconds", "_slice_seconds", "_slices")
 
     def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
         self._slice_seconds = seconds / WINDOW_SLICES
-        self._slices: deque[list[int]] = deque(maxlen=WINDOW_SLICES)  # number, messages, failures
+        self._slices: deque[_Slice] = deque(maxlen=WINDOW_SLICES)
+        self._newest = _Slice(0.0)
 
-    def add(self, now: float, *, failed: bool) -> None:
-        number = int(now / self._slice_seconds)
-        if not self._slices or self._slices[-1][0] != number:
-            self._slices.append([number, 0, 0])
-        newest = self._slices[-1]
-        newest[1] += 1
-        newest[2] += failed
+    def slice_at(self, now: float) -> _Slice:
+        """The slice that counts what happens now."""
+        if now >= self._newest.ends_at:
+            self._newest = _Slice(now + self._slice_seconds)
+            self._slices.append(self._newest)
+        return self._newest
 
     def totals(self, now: float) -> tuple[int, int]:
         """The messages in the window, and those that failed."""
-        oldest = int(now / self._slice_seconds) - WINDOW_SLICES
-        inside = [each for each in self._slices if each[0] > oldest]
-        return sum(each[1] for each in inside), sum(each[2] for each in inside)
+        oldest = now - self._seconds + self._slice_seconds
+        inside = [each for each in self._slices if each.ends_at > oldest]
+        return sum(each.messages for each in inside), sum(each.failures for each in inside)
 
     def clear(self) -> None:
         self._slices.clear()
+        self._newest = _Slice(0.0)
 
 
 class Breakers:

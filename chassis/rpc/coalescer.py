@@ -123,7 +123,7 @@ class Coalescer(Generic[Ask, Answer]):
         return batch
 
     async def _deliver(self, batch: list[tuple[Ask, asyncio.Future[Answer]]]) -> None:
-        answers: Sequence[Answer | ServiceError] = [ServiceError(Reason.UNAVAILABLE)] * len(batch)
+        answers: Sequence[Answer | ServiceError] = ()
         try:
             sent = await self._send([ask for ask, _ in batch])
             if len(sent) != len(batch):
@@ -134,6 +134,7 @@ class Coalescer(Generic[Ask, Answer]):
         except Exception:
             log.exception("batch_failed", calls=len(batch))
         finally:  # also when the lane is cancelled: a caller must not wait for an answer that never comes
+            answers = answers or [ServiceError(Reason.UNAVAILABLE)] * len(batch)
             for (_, future), answer in zip(batch, answers, strict=True):
                 if future.done():
                     continue

@@ -76,23 +76,22 @@ class Streams:
                 are too many.
         """
         limits = self.limits
-        if not self._learners.has_room(learner):
-            self._ended.add("refused")
-            raise ServiceError(
-                Reason.RATE_LIMITED,
-                f"At most {limits.streams_per_learner_max} streams of yours may be open at once",
-                retry_after_seconds=random.uniform(*RETRY_AFTER_SECONDS),  # noqa: S311 - jitter is no secret
-            )
         if len(self._open) >= limits.streams_max:
             self._ended.add("refused")
             raise ServiceError(
                 Reason.OVERLOADED,
                 retry_after_seconds=random.uniform(*RETRY_AFTER_SECONDS),  # noqa: S311 - jitter is no secret
             )
+        if not self._learners.add(learner):
+            self._ended.add("refused")
+            raise ServiceError(
+                Reason.RATE_LIMITED,
+                f"At most {limits.streams_per_learner_max} streams of yours may be open at once",
+                retry_after_seconds=random.uniform(*RETRY_AFTER_SECONDS),  # noqa: S311 - jitter is no secret
+            )
         life_seconds = limits.seconds_max * random.uniform(1 - LIFE_JITTER, 1)  # noqa: S311 - jitter
         seat = Seat(learner, limits=limits, leave=self._leave, ended=self._ended)
         self._open.add(seat)
-        self._learners.add(learner)
         if self.stopping:
             seat.end(Ending.STOPPING)
         elif token_seconds < life_seconds:

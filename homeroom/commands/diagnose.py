@@ -17,7 +17,7 @@ from homeroom.commands.deployment import Deployment
 from homeroom.commands.options import DataOption, JsonOption, complaints, console, running
 from homeroom.commands.question_options import TokenOption, UrlOption
 from homeroom.data_directory import DEFAULT, DataDirectory
-from homeroom.diagnosis import Environments, diagnose_environments
+from homeroom.diagnosis import Environments, diagnose_environments, stack_stopped
 from homeroom.diagnostics_api import SERVICES, DiagnosticsApi, service_of
 from homeroom.environments import Configured, NoConfigurationError, of_current, of_files, of_stack
 from homeroom.findings import SEVERITIES, at_least, is_critical, show
@@ -78,6 +78,8 @@ def diagnose(
     except NoConfigurationError as error:
         raise _not_run(str(error)) from error
     found = asyncio.run(diagnose_environments(configured))
+    if not env_file and not process and running(DataDirectory(data)) is None:
+        found.together.append(stack_stopped(data))
     _tell(found, severity, as_json=as_json)
     if not found.ran:
         raise typer.Exit(EXIT_NOT_RUN)

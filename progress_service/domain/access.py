@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
@@ -145,10 +145,38 @@ def access_of(edition: Edition, standing: Standing) -> CourseAccess:
     )
 
 
+def access_to(
+    edition: Edition,
+    name: LessonName,
+    *,
+    since_revision: int | None,
+    completed: Mapping[LessonName, int],
+    started: Collection[LessonName],
+) -> Access | None:
+    """What one lesson is to a learner: the same as in `access_of`, without a look at all the others."""
+    if name not in edition.lessons:
+        return None
+    if name in completed:
+        return Access.COMPLETED
+    before = edition.predecessors.get(name, ())
+    if any(after == START and _held(until, since_revision) for after, until in before):
+        return Access.FIRST_LESSON
+    if any(after in completed and _held(until, completed[after]) for after, until in before):
+        return Access.PREREQUISITE_COMPLETED
+    if name in started:
+        return Access.STARTED
+    return Access.PREREQUISITE_INCOMPLETE if name in edition.offered else None
+
+
+def _held(until: int | None, since: int | None) -> bool:
+    """Whether a succession that ended with the revision `until`, if at all, held at this one or later."""
+    return until is None or (since is not None and until > since)
+
+
 def _followers(edition: Edition, after: LessonName, since: int | None) -> Iterable[LessonName]:
     """The lessons that came directly after this one at this revision, or at any later one."""
     for lesson, until in edition.followers.get(after, ()):
-        if until is None or (since is not None and until > since):
+        if _held(until, since):
             yield lesson
 
 

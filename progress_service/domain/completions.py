@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from chassis.errors import Reason, ServiceError
-from progress_service.domain.access import CourseAccess, Standing, access_of, lesson_locked
+from progress_service.domain.access import Access, CourseAccess, Standing, access_to, lesson_locked
 from progress_service.domain.courses import UNKNOWN_COURSE, CourseId, Edition, LessonName, no_such_lesson
 from progress_service.domain.earnings import Earning
 from progress_service.domain.statistics import XP_OPERATIONS, UserId
@@ -99,11 +99,27 @@ class CourseBook:
         """Whether everything that the course offers now is completed."""
         return bool(self.edition.order) and self.edition.offered <= self.completed.keys()
 
+    @property
+    def _since_revision(self) -> int | None:
+        """The revision of the course at the enrollment, also if that is new."""
+        return self.edition.revision if self.enrolls else self.standing.since_revision
+
     def standing_at(self, version: int) -> Standing:
         """The learner in the course after all that is new."""
-        enrolled = self.edition.revision if self.enrolls else self.standing.since_revision
         return replace(
-            self.standing, version=version, since_revision=enrolled, completed=dict(self.completed)
+            self.standing,
+            version=version,
+            since_revision=self._since_revision,
+            completed=dict(self.completed),
+        )
+
+    def _access_to(self, name: LessonName) -> Access | None:
+        return access_to(
+            self.edition,
+            name,
+            since_revision=self._since_revision,
+            completed=self.completed,
+            started=self.standing.started,
         )
 
     def enroll(self) -> None:
@@ -125,7 +141,7 @@ class CourseBook:
         `watched` is what was watched of its video, if the lesson demands something of that.
         """
         name = request.name
-        access = access_of(self.edition, self.standing_at(self.standing.version)).of(name)
+        access = self._access_to(name)
         if access is None:
             return no_such_lesson(name)
         if name in self.completed:
@@ -150,7 +166,7 @@ class CourseBook:
         Its XP are among those that the other system knew. An unknown lesson is refused, and so is a
         time before a reset.
         """
-        if access_of(self.edition, self.standing_at(self.standing.version)).of(name) is None:
+        if self._access_to(name) is None:
             return no_such_lesson(name)
         if name in self.completed:
             return None
@@ -204,8 +220,16 @@ class CourseBook:
 
     def _operation_id(self, kind: str, *names: str) -> uuid.UUID:
         """The same for every sending of the operation; a reset begins new ones."""
-        parts = (kind, self.standing.user_id, *names, str(self.standing.epoch))
-        return uuid.uuid5(XP_OPERATIONS, "\n".join(parts))
+        return _operation_id(kind, self.standing.user_id, *names, epoch=self.standing.epoch)
+
+
+def lesson_operation_id(user_id: UserId, name: LessonName, *, epoch: int) -> uuid.UUID:
+    """The id of a completion's entry in the XP ledger: the same for every sending in this epoch."""
+    return _operation_id("lesson", user_id, *name, epoch=epoch)
+
+
+def _operation_id(kind: str, user_id: UserId, *names: str, epoch: int) -> uuid.UUID:
+    return uuid.uuid5(XP_OPERATIONS, "\n".join((kind, user_id, *names, str(epoch))))
 
 
 def _before_a_reset(occurred_at: datetime, reset_at: datetime) -> ServiceError:

@@ -123,6 +123,14 @@ class Edition:
         return found
 
     @cached_property
+    def predecessors(self) -> Mapping[LessonName, Sequence[tuple[LessonName, int | None]]]:
+        """The lessons that ever came directly before a lesson, each with the revision in which that ended."""
+        found: dict[LessonName, list[tuple[LessonName, int | None]]] = {}
+        for (lesson, after), until in self.successions.items():
+            found.setdefault(lesson, []).append((after, until))
+        return found
+
+    @cached_property
     def offered(self) -> frozenset[LessonName]:
         """The lessons on offer."""
         return frozenset(self.order)

@@ -53,11 +53,12 @@ class CompletionStore:
         ) -> list[Completion | ServiceError]:
             nonlocal levels_changed
             requests = [item.request for item in items]
-            books = await read_books(connection, set(map(_attendance, requests)), self._standings)
+            attended = list(map(_attendance, requests))
+            books = await read_books(connection, set(attended), self._standings)
             watched = await read_watched(connection, _demanding(requests, books))
             decisions: list[int | ServiceError] = []
-            for request in requests:
-                book = books.get(_attendance(request))
+            for request, each in zip(requests, attended, strict=True):
+                book = books.get(each)
                 if book is None:
                     decisions.append(no_such_course(request.course_id))
                 else:
@@ -67,8 +68,8 @@ class CompletionStore:
             return [
                 decision
                 if isinstance(decision, ServiceError)
-                else _completion(request, decision, books[_attendance(request)], written)
-                for request, decision in zip(requests, decisions, strict=True)
+                else _completion(request, decision, books[each], written)
+                for request, each, decision in zip(requests, attended, decisions, strict=True)
             ]
 
         outcomes = await change_learners(

@@ -12,6 +12,7 @@ from chassis.postgres.rows import RowType
 from progress_service.domain.earnings import Earned, Earning, Gain, LevelChange
 from progress_service.domain.statistics import UserId
 from progress_service.store.achievements import ActivityDay, award
+from progress_service.store.learners import read_versions
 from progress_service.store.levels import raise_levels
 
 EARNING = RowType(
@@ -26,8 +27,7 @@ EARNING = RowType(
 # An earning belongs to the epoch in which it was earned. It adds to the level only while this epoch lasts.
 #
 # The planner expects few rows, so a join probes the index of a table. The parts of this statement are not
-# joined with each other: with thousands of rows, as an import has, that could compare each with each. The last part
-# tells the version that a learner had before, for those whose earnings were all known.
+# joined with each other: with thousands of rows, as an import has, that could compare each with each.
 _COUNT = f"""
     WITH told AS MATERIALIZED (
         SELECT DISTINCT ON (earning.user_id, earning.operation_id)
@@ -97,15 +97,6 @@ _COUNT = f"""
      UNION ALL
     SELECT user_id, NULL, xp::bigint, specialization, epoch
       FROM gained
-     UNION ALL
-    SELECT known.user_id, known.version, 0, NULL, NULL
-      FROM unnest((SELECT $2::text[])) AS wanted (user_id)
-     CROSS JOIN LATERAL (
-           SELECT user_id, version
-             FROM learner_statistics
-            WHERE user_id = wanted.user_id
-            LIMIT 1
-           ) AS known
 """
 
 
@@ -126,11 +117,14 @@ async def earn(
     learners = sorted({earning.user_id for earning in earnings})
     totals: dict[UserId, tuple[int, int]] = {}
     gains: list[Gain] = []
-    for row in await connection.fetch(_COUNT, EARNING.values(earnings), learners):
+    for row in await connection.fetch(_COUNT, EARNING.values(earnings)):
         if row["version"] is None:
             gains.append(_gain(row))
         else:
-            totals.setdefault(UserId(row["user_id"]), (row["version"], row["xp"]))
+            totals[UserId(row["user_id"])] = row["version"], row["xp"]
+    if unchanged := [user_id for user_id in learners if user_id not in totals]:
+        versions = await read_versions(connection, unchanged)
+        totals |= {user_id: (version, 0) for user_id, version in versions.items()}
     levels: dict[UserId, list[LevelChange]] = defaultdict(list)
     for change in await raise_levels(connection, gains, tell=tell):
         levels[change.user_id].append(change)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from chassis.postgres import PATIENCE, Connection, Database
 from progress_service.domain.statistics import UserId
@@ -36,7 +36,21 @@ _LOCK_LEARNERS = """
               FOR NO KEY UPDATE
            ) AS learner
 """
+LOCK_LEARNER = "SELECT user_id FROM learner_statistics WHERE user_id = $1 FOR NO KEY UPDATE"
+"""As a repair locks a learner."""
 _LOCK_FREE_LEARNERS = _LOCK_LEARNERS.replace("NO KEY UPDATE", "NO KEY UPDATE SKIP LOCKED")
+
+
+_READ_VERSIONS = """
+    SELECT known.user_id, known.version
+      FROM unnest((SELECT $1::text[])) AS wanted (user_id)
+     CROSS JOIN LATERAL (
+           SELECT user_id, version
+             FROM learner_statistics
+            WHERE user_id = wanted.user_id
+            LIMIT 1
+           ) AS known
+"""
 
 
 async def insert_learners(database: Database, user_ids: Collection[UserId], *, deadline: float) -> None:
@@ -86,6 +100,12 @@ async def lock_learners(
     """
     rows = await connection.fetch(_LOCK_LEARNERS if wait else _LOCK_FREE_LEARNERS, sorted(set(user_ids)))
     return frozenset(UserId(row["user_id"]) for row in rows)
+
+
+async def read_versions(connection: Connection, user_ids: Sequence[UserId]) -> dict[UserId, int]:
+    """The versions of these learners; those without a row are absent."""
+    rows = await connection.fetch(_READ_VERSIONS, user_ids)
+    return {UserId(row["user_id"]): row["version"] for row in rows}
 
 
 async def raise_versions(connection: Connection, user_ids: Collection[UserId]) -> None:

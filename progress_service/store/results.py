@@ -12,7 +12,7 @@ from chassis.postgres.rows import as_rows, from_row, names
 from progress_service.domain.earnings import Earning
 from progress_service.domain.statistics import Recording, ResultKey, SessionResult, UserId, decide
 from progress_service.store.earning import earn
-from progress_service.store.learners import LearnerRows, lock_learners
+from progress_service.store.learners import LearnerRows, lock_learners, read_versions
 
 RESULT = """
     user_id text, session_id text, test_id text, specialization text, completed boolean, answered integer,
@@ -20,17 +20,6 @@ RESULT = """
     closed_at timestamptz
 """
 RESULT_COLUMNS = names(RESULT)
-
-_SELECT_VERSIONS = """
-    SELECT known.user_id, known.version
-      FROM unnest((SELECT $1::text[])) AS wanted (user_id)
-     CROSS JOIN LATERAL (
-           SELECT user_id, version
-             FROM learner_statistics
-            WHERE user_id = wanted.user_id
-            LIMIT 1
-           ) AS known
-"""
 
 _SELECT_RESULTS = f"""
     SELECT {names(RESULT, of="result")}
@@ -88,7 +77,7 @@ class ResultStore:
             # New statements: the snapshot of the locking statement may be older than its locks.
             decision = decide(
                 ours,
-                versions=await _select_versions(connection, sorted(locked)),
+                versions=await read_versions(connection, sorted(locked)),
                 recorded=await _select_results(connection, ours),
             )
             if decision.new_results:
@@ -119,11 +108,6 @@ def _earning(result: SessionResult) -> Earning:
         answers=result.answers,
         correct=result.correct,
     )
-
-
-async def _select_versions(connection: Connection, user_ids: Sequence[UserId]) -> dict[UserId, int]:
-    rows = await connection.fetch(_SELECT_VERSIONS, user_ids)
-    return {UserId(row["user_id"]): row["version"] for row in rows}
 
 
 async def _select_results(

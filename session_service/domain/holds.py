@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
+from chassis.frozen import quick
 from session_service.domain.ids import HoldId
 from session_service.domain.tests import Definition
 
@@ -17,6 +18,7 @@ class HoldState(StrEnum):
     RELEASED = "released"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class HoldRequest:
     """What a start takes. A request for zero units still checks that the account is active."""

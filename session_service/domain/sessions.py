@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from chassis.errors import Reason, ServiceError
+from chassis.frozen import quick
 from session_service.domain.authors import Author
 from session_service.domain.holds import HoldName
 from session_service.domain.ids import HoldId, SessionId
@@ -30,6 +31,7 @@ class CloseReason(StrEnum):
     ADMINISTRATOR = "administrator"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class StartRequest:
     """What a learner wants to start. The duration shortens the test's time limit and never lengthens it."""
@@ -101,6 +103,7 @@ def session_of(request: SessionRequest, caller_id: str) -> SessionKey:
     return SessionKey(learner_id, request.session_id)
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Session:
     """One attempt of one learner at one test.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
+from uuid import UUID
 
 import asyncpg
 
@@ -66,23 +67,19 @@ class SessionStore:
         self, after: SweepPosition | None, limit: int, *, deadline: float
     ) -> list[SweepPosition]:
         """Live sessions that take nothing any more, the longest overdue first, those behind `after`."""
-        return await self._sweep(
-            _LIST_OVERDUE, *(after or (None, None, None)), limit, self._grace, deadline=deadline
-        )
+        return await self._sweep(_LIST_OVERDUE, *(after or _BEGINNING), limit, self._grace, deadline=deadline)
 
     async def list_idle(
         self, allowed: timedelta, after: SweepPosition | None, limit: int, *, deadline: float
     ) -> list[SweepPosition]:
         """Live sessions without a deadline in which nothing has happened for so long, the oldest first."""
-        return await self._sweep(
-            _LIST_IDLE, *(after or (None, None, None)), limit, allowed, deadline=deadline
-        )
+        return await self._sweep(_LIST_IDLE, *(after or _BEGINNING), limit, allowed, deadline=deadline)
 
     async def list_leases(
         self, after: SweepPosition | None, limit: int, *, deadline: float
     ) -> list[SweepPosition]:
         """Live sessions whose lease has to be looked at, the longest due first, those behind `after`."""
-        return await self._sweep(_LIST_LEASES, *(after or (None, None, None)), limit, deadline=deadline)
+        return await self._sweep(_LIST_LEASES, *(after or _BEGINNING), limit, deadline=deadline)
 
     async def _sweep(self, sql: str, *arguments: object, deadline: float) -> list[SweepPosition]:
         async def work(connection: Connection) -> Sequence[SweepPosition]:
@@ -122,32 +119,37 @@ _GET_SESSIONS = f"""
            ) AS session
 """
 
+# Before every session.
+_BEGINNING = SweepPosition(datetime(2000, 1, 1, tzinfo=UTC), "", SessionId(UUID(int=0)))
+
+# The subqueries hide the times and the limit from the planner. It would see that nothing is due, find that
+# cheaper than the generic plan, and plan each sweep anew, which takes longer than the sweep.
 _LIST_OVERDUE = f"""
     SELECT deadline_at, user_id, session_id
       FROM sessions
-     WHERE {LIVE} AND deadline_at <= now() - $5::interval
-       AND ($1::timestamptz IS NULL OR (deadline_at, user_id, session_id) > ($1, $2::text, $3::uuid))
+     WHERE {LIVE} AND deadline_at <= (SELECT now() - $5::interval)
+       AND (deadline_at, user_id, session_id) > ((SELECT $1::timestamptz), $2::text, $3::uuid)
      ORDER BY deadline_at, user_id, session_id
-     LIMIT $4
+     LIMIT (SELECT $4::integer)
 """
 
 _LIST_LEASES = f"""
     SELECT lease_check_at, user_id, session_id
       FROM sessions
-     WHERE {LIVE} AND lease_check_at IS NOT NULL AND lease_check_at <= now()
-       AND ($1::timestamptz IS NULL OR (lease_check_at, user_id, session_id) > ($1, $2::text, $3::uuid))
+     WHERE {LIVE} AND lease_check_at IS NOT NULL AND lease_check_at <= (SELECT now())
+       AND (lease_check_at, user_id, session_id) > ((SELECT $1::timestamptz), $2::text, $3::uuid)
      ORDER BY lease_check_at, user_id, session_id
-     LIMIT $4
+     LIMIT (SELECT $4::integer)
 """
 
 _LIST_IDLE = f"""
     SELECT started_at, user_id, session_id
       FROM sessions
-     WHERE {LIVE} AND deadline_at IS NULL AND started_at <= now() - $5::interval
-       AND (last_answer_at IS NULL OR last_answer_at <= now() - $5::interval)
-       AND (seen_at IS NULL OR seen_at <= now() - $5::interval)
-       AND (pause_until IS NULL OR pause_until <= now() - $5::interval)
-       AND ($1::timestamptz IS NULL OR (started_at, user_id, session_id) > ($1, $2::text, $3::uuid))
+     WHERE {LIVE} AND deadline_at IS NULL AND started_at <= (SELECT now() - $5::interval)
+       AND (last_answer_at IS NULL OR last_answer_at <= (SELECT now() - $5::interval))
+       AND (seen_at IS NULL OR seen_at <= (SELECT now() - $5::interval))
+       AND (pause_until IS NULL OR pause_until <= (SELECT now() - $5::interval))
+       AND (started_at, user_id, session_id) > ((SELECT $1::timestamptz), $2::text, $3::uuid)
      ORDER BY started_at, user_id, session_id
-     LIMIT $4
+     LIMIT (SELECT $4::integer)
 """

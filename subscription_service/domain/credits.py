@@ -260,3 +260,34 @@ def operation_known() -> ServiceError:
     return ServiceError(
         Reason.IDEMPOTENCY_KEY_REUSED, "The key was used long ago, and its answer is not stored any more"
     )
+
+
+class GrantShare(NamedTuple):
+    """What is left of a grant as it is stored, and the most that can be left (`room`)."""
+
+    entry_number: int
+    remaining: int
+    room: int
+    expires_at: datetime | None
+
+
+def shares(grants: Sequence[GrantShare], target: int) -> dict[int, int] | None:
+    """What must be left of each grant so that they add up to `target`, changing as little as possible.
+
+    What is too much is taken as it is spent: from the grant that expires first. What is missing is added to
+    the one that expires last. None if the grants cannot add up to it.
+    """
+    if any(grant.room < 0 for grant in grants) or not 0 <= target <= sum(grant.room for grant in grants):
+        return None
+    left = {grant.entry_number: min(grant.remaining, grant.room) for grant in grants}
+    ordered = sorted(grants, key=lambda grant: (grant.expires_at or _NEVER, grant.entry_number))
+    surplus = sum(left.values()) - target
+    for grant in ordered:
+        taken = max(0, min(surplus, left[grant.entry_number]))
+        left[grant.entry_number] -= taken
+        surplus -= taken
+    for grant in reversed(ordered):
+        added = max(0, min(-surplus, grant.room - left[grant.entry_number]))
+        left[grant.entry_number] += added
+        surplus += added
+    return left

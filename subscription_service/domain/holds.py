@@ -10,6 +10,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from chassis.errors import Reason, ServiceError
+from chassis.frozen import quick
 from subscription_service.domain.accounts import invalid_user_reference
 from subscription_service.domain.credits import HeldCredits, Wallet
 from subscription_service.domain.plans import Limits
@@ -29,6 +30,7 @@ _MOVES: Mapping[HoldState, frozenset[HoldState]] = {
 }
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Placement:
     """What to hold. A learner has at most one open hold per subject."""
@@ -42,6 +44,7 @@ class Placement:
     idempotency_key: str
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Hold:
     """`day` is the UTC day on which it was placed: its test units count there, whenever it is resolved."""

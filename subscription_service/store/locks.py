@@ -80,3 +80,6 @@ _LOCK_OR_WAIT = """
                           LIMIT 1
                             FOR NO KEY UPDATE) AS account
 """
+
+# For a repair, which changes the rows of one learner after the other.
+LOCK_LEARNER = "SELECT FROM accounts WHERE user_id = $1 FOR NO KEY UPDATE"

@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -30,10 +30,12 @@ from tests.support.command_line import ROOT, run, start
 from tests.support.databases import FAST_SETTINGS
 from tests.support.http_client import HttpClient, unique
 from tests.support.rehearsal import (
+    Disagreement,
     Writers,
     command,
     eventually_serves,
     lose,
+    outboxes_are_empty,
     read_disagreements,
     rehearse,
 )
@@ -208,6 +210,9 @@ async def test_the_cache_does_not_tell_a_future_that_was_lost(
     assert (await access(second))["accessible"]
     assert (await access(second))["source"] == "CACHE"
     await command("restore", str(folder), stack, "--service", "progress")
+    # A process that does not know the database's time yet believes no value; this read teaches it.
+    stranger = unique("learner")
+    await http.send_until_answered("GET", f"{first}/access", user=stranger)
     assert not (await access(second))["accessible"]
     await post(f"/v1/courses/{course}/enrollment", "enroll-again")
     again = await post(f"{first}:complete", "first-again")
@@ -279,7 +284,7 @@ async def test_a_disk_that_takes_no_more_leaves_nothing(stack: Stack, folder: Pa
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("line", ["stopped", "session_service: .* restored", "the janitor will look"])
+@pytest.mark.parametrize("line", ["progress_service: .* restored", "the janitor will look"])
 async def test_a_killed_restore_leaves_the_databases_in_use_as_they_were(
     stack: Stack, http: HttpClient, folder: Path, line: str
 ) -> None:
@@ -298,7 +303,6 @@ async def test_a_killed_restore_leaves_the_databases_in_use_as_they_were(
         assert swapped == 0
     known = await http.send_until_answered("GET", "/v1/accounts/me", user=user)
     assert known.status == (404 if swapped else 200)
-    await eventually_serves(http)
     await command("restore", str(folder), stack)
     assert await holders_of_names(stack) == []
 
@@ -356,16 +360,21 @@ async def test_without_a_stack_there_is_one_clear_sentence(folder: Path, command
     [
         (
             "session",
-            {"result_without_session", "committed_hold_without_session", "live_session_without_open_hold"},
+            {
+                "result_without_session",
+                "committed_hold_without_session",
+                "live_session_without_open_hold",
+            },
         ),
-        ("progress", {"result_not_counted"}),
-        (
+        pytest.param("progress", {"result_not_counted"}, marks=pytest.mark.nightly),
+        pytest.param(
             "subscription",
             {
                 "session_without_account",
                 "spent_session_without_committed_hold",
                 "live_session_without_open_hold",
             },
+            marks=pytest.mark.nightly,
         ),
     ],
 )
@@ -376,3 +385,25 @@ async def test_after_a_restore_only_what_the_page_names_disagrees(
     found = [each for each in await rehearse(stack, http, folder, lost=lost) if each not in before]
     assert {each.kind for each in found} <= kinds
     assert found, "something was lost, and nothing disagrees"
+    if lost == "session":
+        await complete_again(stack, http, [each for each in found if each.kind.startswith("live_session")])
+
+
+async def complete_again(stack: Stack, http: HttpClient, live_again: Sequence[Disagreement]) -> None:
+    """A session that was completed, and is live again: completing it again counts nothing twice."""
+    assert live_again
+    for each in live_again[:5]:
+        path = f"/v1/sessions/{each.about}"
+        body = {"questionId": "q1", "choice": "2"}
+        await http.send("POST", f"{path}/answers", user=each.user_id, json=body, key=unique("again"))
+        done = await http.send("POST", f"{path}:complete", user=each.user_id, json={}, key=unique("again"))
+        assert (done.status, done.body["state"]) == (200, "COMPLETED")
+    await eventually(lambda: outboxes_are_empty(stack), seconds=30)
+    for each in live_again[:5]:
+        assert (await http.stats(each.user_id))["completedSessions"] == 1
+        assert (await http.entitlements(each.user_id))["tests"]["used"] == 1
+    connection = await asyncpg.connect(stack.dsn("session"))
+    try:
+        assert await connection.fetchval("SELECT count(*) FROM outbox") == 0, "an event was parked"
+    finally:
+        await connection.close()

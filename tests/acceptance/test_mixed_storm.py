@@ -1,4 +1,4 @@
-"""Every process dies, is stopped and is frozen under a load of everything; each learner's day adds up."""
+"""Every process dies, stops and freezes under a load of everything; each day adds up, no alarm is false."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from functools import partial
 
 import pytest
 
+from homeroom.findings import Finding
 from homeroom.services import SERVICES
 from homeroom.supervisor import Stack
 from tests.acceptance.adding_up import assert_adds_up
+from tests.support.diagnosing import diagnose, diagnosing
 from tests.support.freezing import freeze
 from tests.support.http_client import HttpClient
 from tests.support.mixed_load import MixedLoad
@@ -42,7 +44,19 @@ def disturbances(stack: Stack) -> dict[str, Disturbance]:
     return found
 
 
+def key_of(finding: Finding) -> tuple[object, ...]:
+    return finding["check"], finding["userId"], tuple(sorted(finding["row"].items()))
+
+
 async def storm(stack: Stack, http: HttpClient, order: list[str]) -> None:
+    before = {key_of(finding) for finding in (await diagnose(stack)).findings}
+    async with diagnosing(stack) as seen:
+        load = await disturb(stack, http, order)
+    assert [finding for finding in seen.findings if key_of(finding) not in before] == []
+    await assert_adds_up(stack, http, load)
+
+
+async def disturb(stack: Stack, http: HttpClient, order: list[str]) -> MixedLoad:
     ways = disturbances(stack)
     load = MixedLoad(http)
     await load.begin()
@@ -58,8 +72,7 @@ async def storm(stack: Stack, http: HttpClient, order: list[str]) -> None:
     await eventually(partial(goes_on, load.answered), seconds=90)
     await load.end()
     assert load.surprises == [], load.statuses
-
-    await assert_adds_up(stack, http, load)
+    return load
 
 
 @pytest.mark.timeout(600)

@@ -30,12 +30,12 @@ SESSION, SUBSCRIPTION, PROGRESS, GATEWAY = (
 REDIS = "HOMEROOM_REDIS_URL"
 
 
-@planting("redis_reachable", PROGRESS, Severity.MEDIUM, "it cannot be used")
+@planting("redis_reachable", PROGRESS, Severity.MEDIUM, "Redis cannot be used")
 async def a_redis_that_is_stopped(world: World) -> None:
     world.environ[REDIS] = "redis://:not-for-everybody@127.0.0.1:1/0"
 
 
-@planting("redis_reachable", GATEWAY, Severity.MEDIUM, "it cannot be used")
+@planting("redis_reachable", GATEWAY, Severity.MEDIUM, "Redis cannot be used")
 async def a_redis_that_wants_another_password(world: World) -> None:
     client = await _client(world)
     await client.config_set("requirepass", "the-right-one")
@@ -203,6 +203,12 @@ async def a_password_like_the_user(world: World) -> None:
 @planting("configuration", SESSION, Severity.HIGH, "HOMEROOM_SERVICE_TOKEN is easily guessed")
 async def a_token_of_one_letter(world: World) -> None:
     world.environ["HOMEROOM_SERVICE_TOKEN"] = "a" * 32
+
+
+@planting("configuration", GATEWAY, Severity.HIGH, "which other machines may reach")
+async def development_mode_on_every_interface(world: World) -> None:
+    world.environ["HOMEROOM_MODE"] = "development"
+    world.environ["HOMEROOM_BIND"] = "0.0.0.0:0"
 
 
 @planting("jwks_usable", GATEWAY, Severity.CRITICAL, "cannot be read: No such file")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from chassis.diagnostics.environment import EnvironmentCheck
+from chassis.diagnostics.environment.registry import PAGE
 from chassis.diagnostics.findings import Severity
 from tests.environment.world import CONFIGS, OWN_CHECKS, Ground, healthy
 from tests.environment.world import ENVIRONMENT_CHECKS as COMMON_CHECKS
+from tests.support.command_line import ROOT
 
+QUOTED = re.compile(r"`([a-z_]+)`")
 EVERY_CHECK = [*COMMON_CHECKS, *(check for checks in OWN_CHECKS.values() for check in checks)]
 
 
@@ -36,6 +41,12 @@ def test_a_check_has_a_name_of_its_own() -> None:
     ids = [check.id for check in EVERY_CHECK]
     assert len(set(ids)) == len(ids)
     assert all(each.startswith("environment.") for each in ids)
+
+
+def test_each_check_is_in_the_page_for_operators() -> None:
+    page = (ROOT / PAGE).read_text(encoding="utf-8")
+    listed = {name for line in page.splitlines() if line.startswith("| `") for name in QUOTED.findall(line)}
+    assert {check.id.removeprefix("environment.") for check in EVERY_CHECK} <= listed
 
 
 @pytest.mark.parametrize("check", EVERY_CHECK, ids=lambda check: check.id)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from urllib.parse import unquote
+
 import pytest
 
 from chassis.diagnostics.findings import Severity
@@ -12,7 +15,7 @@ from tests.environment import (  # noqa: F401 - their plantings register themsel
 )
 from tests.environment.planting import PLANTINGS, Planting
 from tests.environment.test_health import EVERY_CHECK
-from tests.environment.world import Ground, healthy
+from tests.environment.world import Ground, World, healthy
 
 
 @pytest.mark.parametrize("planting", PLANTINGS, ids=str)
@@ -20,6 +23,7 @@ async def test_a_planted_fault_is_found(ground: Ground, planting: Planting) -> N
     async with healthy(ground, planting.process, harmed=planting.harms_database) as world:
         await planting.plant(world)
         findings = await world.look()
+        secrets = secrets_of(world)
     found = [
         (each.severity, each.observed)
         for each in findings
@@ -30,6 +34,17 @@ async def test_a_planted_fault_is_found(ground: Ground, planting: Planting) -> N
         each.check for each in findings if each.severity > Severity.INFO and each.check != planting.check
     }
     assert others <= planting.also, findings
+    assert not [secret for secret in secrets if secret in repr(findings)]
+
+
+def secrets_of(world: World) -> set[str]:
+    """What must not be shown: the token, and the passwords in addresses. A user's name is no secret."""
+    found = {world.environ.get("HOMEROOM_SERVICE_TOKEN") or "no token"}
+    for name in ("HOMEROOM_DATABASE_URL", "HOMEROOM_REDIS_URL"):
+        address = re.search(r"//([^:@/]*):([^@/]+)@", world.environ.get(name, ""))
+        if address is not None and address[1] != address[2]:
+            found |= {address[2], unquote(address[2])}
+    return found
 
 
 def test_each_check_has_a_planting_and_its_worst_severity_is_planted() -> None:

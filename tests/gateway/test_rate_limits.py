@@ -124,7 +124,12 @@ def test_no_quota_is_no_limit() -> None:
 
 
 def test_a_flood_of_owners_takes_bounded_memory_and_spares_the_busy_ones() -> None:
-    limiter = Limiter(USER, clock=Clock(), owners_max=100)
+    limiter = Limiter(
+        USER,
+        clock=Clock(),
+        refused=Metrics(service="test").counter("refused", "", ("quota",)),
+        owners_max=100,
+    )
     for _ in range(10):
         limiter.take("busy")
     for number in range(10_000):

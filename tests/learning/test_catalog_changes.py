@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chassis.errors import Reason, ServiceError
-from progress_service.domain.access import CourseAccess, Standing, access_of
-from progress_service.domain.courses import CourseDraft, CourseId, Edition, Lesson, Module, plan_course
+from progress_service.domain.access import CourseAccess, Standing, access_of, access_to
+from progress_service.domain.courses import (
+    CourseDraft,
+    CourseId,
+    Edition,
+    Lesson,
+    LessonName,
+    Module,
+    plan_course,
+)
 from progress_service.domain.statistics import UserId
 from tests.learning.world import World, unique
 from tests.progress.results import MIDDAY
@@ -104,9 +113,9 @@ ORDERS = st.lists(st.lists(st.sampled_from("abcdef"), unique=True, max_size=6), 
 def test_nothing_that_was_open_is_ever_locked(orders: list[list[str]], seed: int) -> None:
     chance = random.Random(seed)
     edition: Edition | None = None
-    completed: dict[object, int] = {}
+    completed: dict[LessonName, int] = {}
     since: int | None = None
-    opened: set[object] = set()
+    opened: set[LessonName] = set()
     for order in orders:
         edition = changed(edition, order)
         if chance.random() < 0.3:
@@ -127,6 +136,14 @@ def test_nothing_that_was_open_is_ever_locked(orders: list[list[str]], seed: int
                 completed.setdefault(chance.choice(candidates), edition.revision)
 
 
-def access(edition: Edition, completed: Mapping[object, int], since: int | None) -> CourseAccess:
+def access(edition: Edition, completed: Mapping[LessonName, int], since: int | None) -> CourseAccess:
+    """What the course is to a learner. One lesson looked at alone is the same, also if some were begun."""
     standing = Standing(UserId("ada"), COURSE, 1, MIDDAY, since_revision=since, completed=dict(completed))
+    for started in (frozenset[LessonName](), frozenset(list(edition.lessons)[::2])):
+        whole = access_of(edition, replace(standing, started=started))
+        for name in [*edition.lessons, LessonName("m", "never offered")]:
+            alone = access_to(
+                edition, name, since_revision=since, completed=standing.completed, started=started
+            )
+            assert alone == whole.of(name)
     return access_of(edition, standing)

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from bench.scale.plans import WatchedDatabase, explain
-from chassis.postgres import Connection
+from chassis.postgres import Connection, Database
 from homeroom.embedded.provisioning import ServiceDatabase
 from session_service.domain.changes import SessionPosition
 from session_service.domain.ids import SessionId
@@ -37,6 +37,17 @@ POPULATE = """
            CASE WHEN n % 100 >= 1 THEN 'timed_out' END,
            CASE WHEN n % 400 < 100 THEN now() - interval '1 day' END,
            CASE WHEN n % 400 < 100 THEN now() - interval '1 hour' END
+      FROM generate_series(1, $1::integer) AS n
+"""
+
+
+# Every session is live, and nothing is due.
+POPULATE_LIVE = """
+    INSERT INTO sessions (user_id, session_id, hold_id, test_id, revision, attempt, state, title, kind,
+                          difficulty, total, started_at, deadline_at, seen_at, lease_check_at)
+    SELECT 'learner-' || n, gen_random_uuid(), gen_random_uuid(), 'test', 1, 1, 'active', 'A test',
+           'practice', '', 3, now(), CASE WHEN n % 2 = 0 THEN now() + n * interval '1 hour' END, now(),
+           now() + n * interval '1 hour'
       FROM generate_series(1, $1::integer) AS n
 """
 
@@ -81,3 +92,29 @@ async def test_no_sweep_and_no_heartbeat_reads_the_whole_table(
     used = {index for index in ("sessions_overdue", "sessions_leased", "sessions_untimed", "sessions_once")
             if any(f"using {index} " in line for plan in plans.values() for line in plan)}  # fmt: skip
     assert used == {"sessions_overdue", "sessions_leased", "sessions_untimed", "sessions_once"}
+
+
+async def test_a_sweep_that_finds_nothing_is_not_planned_each_time(
+    session_database: ServiceDatabase, truth: Connection
+) -> None:
+    await truth.execute(POPULATE_LIVE, SESSIONS // 2)
+    await truth.execute("VACUUM (ANALYZE) sessions")
+    database = await Database.connect(session_database.service, maximum=1)
+    try:
+        store = SessionStore(database=database, editions=EditionCache(), grace=TIMES.grace)
+        deadline = float("inf")
+        for _ in range(ROUNDS + 4):
+            assert await store.list_overdue(None, 200, deadline=deadline) == []
+            assert await store.list_leases(None, 200, deadline=deadline) == []
+            assert await store.list_idle(timedelta(hours=1), None, 200, deadline=deadline) == []
+        plans = await database.read(
+            lambda connection: connection.fetch(
+                "SELECT generic_plans FROM pg_prepared_statements WHERE statement LIKE $1",
+                "%FROM sessions%",
+            ),
+            deadline=deadline,
+        )
+    finally:
+        await database.close()
+    # The server plans each statement five times before it compares the general plan with the others.
+    assert [row["generic_plans"] for row in plans] == [ROUNDS - 1] * 3

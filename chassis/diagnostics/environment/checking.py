@@ -38,9 +38,9 @@ T = TypeVar("T")
 class Limits:
     """From where on a measured value is a finding."""
 
-    open_seconds_max: float = 2.5
+    open_seconds_max: float = 2.0
     """How long a database or a Redis may take to answer at all."""
-    check_seconds_max: float = 2.5
+    check_seconds_max: float = 3.0
     """How long one check may take after that."""
     round_trip_ms_medium: float = 10.0
     round_trip_ms_high: float = 100.0
@@ -102,6 +102,11 @@ class Need(StrEnum):
     DATABASE = "database"
     REDIS = "redis"
 
+    @property
+    def called(self) -> str:
+        """Its name in a sentence."""
+        return "Redis" if self is Need.REDIS else "the database"
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -128,6 +133,7 @@ class EnvironmentCheck:
         opens: what it opens for those that need it.
         unable: the severity when it cannot be run.
         applies: whether there is something to check.
+        about: what is asked, as evidence when it does not answer.
     """
 
     id: str
@@ -139,6 +145,7 @@ class EnvironmentCheck:
     opens: Need | None = None
     unable: Severity = Severity.MEDIUM
     applies: Callable[[Environment], bool] = lambda _: True
+    about: Callable[[Environment], Mapping[str, str]] = lambda _: {}
 
 
 class Probe:
@@ -233,6 +240,7 @@ async def run_checks(environment: Environment, checks: Sequence[EnvironmentCheck
 
 
 async def _run(check: EnvironmentCheck, probe: Probe, checks: Sequence[EnvironmentCheck]) -> list[Finding]:
+    environment = probe.environment
     if check.needs is not None and not await probe.has(check.needs):
         return []  # the finding of the check that opens it names those that were not run
     limit = probe.limits.check_seconds_max if check.opens is None else probe.limits.open_seconds_max
@@ -242,7 +250,7 @@ async def _run(check: EnvironmentCheck, probe: Probe, checks: Sequence[Environme
             seen = list(await check.look(probe))
         well = True
     except Exception as error:  # noqa: BLE001 - a check that cannot be run is a finding, whatever the reason
-        seen = [_unable(check, error, limit)]
+        seen = [_unable(check, error, limit, check.about(environment))]
     finally:
         if check.opens is not None:
             probe.opened(check.opens, well=well)
@@ -266,11 +274,11 @@ async def _run(check: EnvironmentCheck, probe: Probe, checks: Sequence[Environme
     ]
 
 
-def _unable(check: EnvironmentCheck, error: Exception, limit: float) -> Seen:
+def _unable(check: EnvironmentCheck, error: Exception, limit: float, about: Mapping[str, str]) -> Seen:
     why = told(error, limit)
     if check.opens is not None:
-        return Seen(check.unable, f"it cannot be used: {why}", "it answers")
-    return Seen(check.unable, f"the check could not be run: {why}", "the check can be run")
+        return Seen(check.unable, f"{check.opens.called} cannot be used: {why}", "it answers", evidence=about)
+    return Seen(check.unable, f"the check could not be run: {why}", "the check can be run", evidence=about)
 
 
 def told(error: Exception, limit_seconds: float) -> str:

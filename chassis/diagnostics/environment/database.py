@@ -30,9 +30,14 @@ async def look_reachable(probe: Probe) -> list[Seen]:
 
 
 def address_of(url: str | None) -> str:
-    """Where a database is, `name at host:port`, without user and password; empty if it cannot be read."""
+    """Where a database is, `name at host:port`, without user and password; empty if it cannot be read.
+
+    A password that is not quoted may look like a part of the path, so an address with another @ is not shown.
+    """
     try:
         parts = urlsplit(url or "")
+        if "@" in parts.path + parts.query + parts.fragment:
+            return ""
         host = parts.hostname or parse_qs(parts.query).get("host", [""])[0]
         name, port = unquote(parts.path.lstrip("/")), parts.port
     except ValueError:
@@ -182,7 +187,8 @@ async def look_long_transactions(probe: Probe) -> list[Seen]:
     limits = probe.limits
     sessions = await probe.rows(
         """
-        SELECT pid, usename, coalesce(application_name, '') AS application, state,
+        SELECT pid, coalesce(usename, backend_type, 'a background process') AS usename,
+            coalesce(application_name, '') AS application, state,
             extract(epoch FROM clock_timestamp() - xact_start)::float8 AS seconds,
             age(backend_xmin) AS snapshot_age
         FROM pg_stat_activity

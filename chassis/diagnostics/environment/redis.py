@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from chassis.diagnostics.environment.checking import Probe, Seen
 from chassis.diagnostics.findings import Severity
 
 _MIB = 1024 * 1024
+
+
+def address_of(url: str | None) -> str:
+    """Where a Redis is, without its password; empty if that cannot be read."""
+    try:
+        parts = urlsplit(url or "")
+        if "@" in parts.path + parts.query + parts.fragment:
+            return ""  # a part of a password that is not quoted
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return ""
+    return parts.path if host is None else f"{host}:{port or 6379}"
 
 
 async def look_reachable(probe: Probe) -> list[Seen]:

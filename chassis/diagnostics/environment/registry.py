@@ -17,6 +17,14 @@ def _schema(environment: Environment) -> bool:
     return environment.has_database and schema.file_of(environment) is not None
 
 
+def _about_database(environment: Environment) -> dict[str, str]:
+    return {"database": database.address_of(environment.database_url)}
+
+
+def _about_redis(environment: Environment) -> dict[str, str]:
+    return {"address": redis.address_of(environment.redis_url)}
+
+
 def _redis(environment: Environment) -> bool:
     return environment.redis_url is not None
 
@@ -54,6 +62,7 @@ ENVIRONMENT_CHECKS: tuple[EnvironmentCheck, ...] = (
         opens=Need.DATABASE,
         unable=Severity.CRITICAL,
         applies=_database,
+        about=_about_database,
     ),
     EnvironmentCheck(
         "environment.database_writable",
@@ -198,6 +207,7 @@ ENVIRONMENT_CHECKS: tuple[EnvironmentCheck, ...] = (
         redis.look_reachable,
         opens=Need.REDIS,
         applies=_redis,
+        about=_about_redis,
     ),
     EnvironmentCheck(
         "environment.redis_latency",
