@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from bench.scale.plans import WatchedDatabase
 from chassis.batch import Item, Reply
 from chassis.context import Context
-from chassis.postgres import Connection
+from chassis.postgres import Connection, Database
 from chassis.rpc.methods import find_method
 from chassis.rpc.servicing import Handler, UnaryHandler
 
@@ -24,6 +24,9 @@ ROLES = frozenset({"learner", "admin", "service"})
 BETWEEN_CHECKPOINTS = "between checkpoints"
 AFTER_A_CHECKPOINT = "right after one"
 STRANGERS = "learners nobody has read"
+YARDSTICK = "the yardstick"
+YARDSTICKS = 400
+YARDSTICK_ROWS = 500
 # Everybody whom the first two phases are about; the smallest store has not many more.
 ACTIVE_LEARNERS = 480
 
@@ -147,6 +150,19 @@ class Measure:
             pages_read=read / items,
         )
 
+    async def take_yardstick(self) -> None:
+        """Measure work that is the same in every store: what it costs tells how slow the machine is now."""
+
+        async def count(connection: Connection) -> None:
+            await connection.fetchval("SELECT count(*) FROM generate_series(1, $1::integer)", YARDSTICK_ROWS)
+
+        async def run() -> None:
+            for _ in range(YARDSTICKS):
+                # Not watched: this is no statement of the service.
+                await Database.read(self._database, count, deadline=_soon())
+
+        await self.work(YARDSTICK, run, items=YARDSTICKS)
+
     async def checkpoint(self) -> None:
         await self._truth.execute("CHECKPOINT")
 
@@ -190,6 +206,7 @@ async def _round(
     subject: Subject, measure: Measure, chance: random.Random, learners: Sequence[int], batches: int
 ) -> dict[str, Cost]:
     measure.costs = {}
+    await measure.take_yardstick()
     await subject.round(measure, chance.sample(learners, len(learners)), batches)
     return measure.costs
 

@@ -32,7 +32,8 @@ _EPOCHS = """
                         ) AS reset
       LEFT JOIN LATERAL (SELECT granted_level
                            FROM specialization_progress
-                          WHERE user_id = wanted.user_id AND specialization = wanted.specialization
+                          WHERE user_id = wanted.user_id
+                            AND specialization || '' = wanted.specialization  -- see `raise_levels`
                           LIMIT 1) AS progress ON true
 """
 

@@ -40,6 +40,10 @@ LOCK_TIMEOUT_MS = 2_000
 LOCK_ATTEMPTS_MAX = 15
 LOCK_PAUSE_SECONDS = 1.0
 
+# The server keeps the plan of a statement. One that was made when the tables were small would read them from
+# end to end for each row of the file, and they grow faster than the server gathers statistics.
+_PROBE_INDEXES = "SET LOCAL enable_seqscan = off"
+
 _READ = """
     SELECT line, user_id, specialization, level, xp, module_id, lesson_id, happened_at
       FROM import_rows
@@ -113,6 +117,7 @@ class ImportStore:
         """
 
         async def work(connection: Connection) -> Applied:
+            await connection.execute(_PROBE_INDEXES)
             applied = await apply_rows(connection, merged, user_ids, self._standings)
             if dry_run:
                 raise _TriedOut(applied)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from chassis.diagnostics.checks import Check
+from chassis.diagnostics.constraints import constraint_check
 from chassis.diagnostics.findings import Severity
 from chassis.diagnostics.outbox import outbox_checks, outbox_repairs
 from chassis.diagnostics.repairs import Repair, planned_by
@@ -27,10 +28,25 @@ from session_service.store.editions import EditionCache
 from session_service.subscription_client import SubscriptionClient
 
 SHORT_NAME = "session"
+TABLES = (
+    "sessions",
+    "answers",
+    "session_events",
+    "identity_events",
+    "identity_enrollments",
+    "identity_questions",
+    "postponed_holds",
+    "tests",
+    "test_revisions",
+    "questions",
+)
+"""The tables whose constraints are verified."""
 # The sweeps come every few minutes, and the relay tries each minute; after a restart both need a while.
 SETTLED = timedelta(minutes=15)
+"""For how long sweeps and deliveries may be under way."""
 # No start takes as long: its deadline is a minute, and the janitor resolves soon what it leaves behind.
 STARTED = timedelta(minutes=10)
+"""For how long a start may be under way."""
 
 
 def checks(
@@ -69,6 +85,7 @@ def checks(
             started=started,
         ),
         *outbox_checks(database, SHORT_NAME),
+        constraint_check(database, SHORT_NAME, dict.fromkeys(TABLES, ())),
     ]
 
 

@@ -357,6 +357,29 @@ async def _mend_results(world: World, user: str) -> None:
     )
 
 
+async def _refused_row(world: World, user: str) -> Rows:
+    session = await ended(world, user)
+    bounds = await world.truth.fetchval(
+        "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'session_events_texts_bounded'"
+    )
+    await world.truth.execute("ALTER TABLE session_events DROP CONSTRAINT session_events_texts_bounded")
+    await world.truth.execute(
+        "UPDATE session_events SET note = repeat('x', 501) WHERE session_id = $1::uuid", session
+    )
+    await world.truth.execute(
+        f"ALTER TABLE session_events ADD CONSTRAINT session_events_texts_bounded {bounds} NOT VALID"
+    )
+    row = await world.truth.fetchrow(
+        "SELECT version, number FROM session_events WHERE session_id = $1::uuid", session
+    )
+    assert row is not None
+    return [{"table": "session_events"} | of_session(user, session, **row)]
+
+
+async def _shorten(world: World, user: str) -> None:
+    await world.truth.execute("UPDATE session_events SET note = '' WHERE user_id = $1", user)
+
+
 def _event(change: str) -> Plant:
     async def plant(world: World, user: str) -> Rows:
         event_id = uuid.uuid4()
@@ -378,6 +401,7 @@ _END = {
                AND (closed_at IS NULL) = (close_reason IS NULL))
     """
 }
+_FOREIGN_KEY = frozenset({"session.constraint"})
 FAULTS: Mapping[str, Fault] = {
     "session.ghost": Fault(_ghost, "session.close_ghosts"),
     "session.without_end": Fault(
@@ -398,10 +422,14 @@ FAULTS: Mapping[str, Fault] = {
         _late_answer, "session.remove_late_answers", also=frozenset({"session.counters"})
     ),
     "session.answer_gap": Fault(_answer_gap, "session.renumber_answers"),
-    "session.orphaned_answer": Fault(_orphaned_answer, "session.remove_orphans", comes_back=False),
-    "session.orphaned_event": Fault(_orphaned_event, "session.remove_orphans", comes_back=False),
+    "session.orphaned_answer": Fault(
+        _orphaned_answer, "session.remove_orphans", also=_FOREIGN_KEY, comes_back=False
+    ),
+    "session.orphaned_event": Fault(
+        _orphaned_event, "session.remove_orphans", also=_FOREIGN_KEY, comes_back=False
+    ),
     "session.orphaned_identity_event": Fault(
-        _orphaned_identity_event, "session.remove_orphans", comes_back=False
+        _orphaned_identity_event, "session.remove_orphans", also=_FOREIGN_KEY, comes_back=False
     ),
     "session.key_without_session": Fault(_key_without_session, "session.remove_orphans"),
     "session.aborted_starts": Fault(_aborted_starts, clean=_forget_aborted, is_of_learner=False),
@@ -411,6 +439,7 @@ FAULTS: Mapping[str, Fault] = {
     "session.result_missing": Fault(_result_missing, "session.send_result"),
     "session.result_differs": Fault(_result_differs, clean=_mend_results),
     "session.result_without_session": Fault(_result_without_session, clean=_forget_results),
+    "session.constraint": Fault(_refused_row, clean=_shorten),
     "session.outbox_parked": Fault(_event("parked_at = now()"), "session.discard_event"),
     "session.outbox_old": Fault(_event("created_at = now() - interval '1 hour'"), "session.discard_event"),
     "session.outbox_lease": Fault(_event("leased_until = now() + interval '1 day'"), "session.discard_event"),

@@ -18,6 +18,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.scale.imports import HEADER as HEADER_OF_BOTH
+from bench.scale.imports import lines
+from bench.scale.progress_population import COMPLETIONS_PER_LEARNER, build
 from chassis.postgres import Connection, Database
 from homeroom.embedded.provisioning import ServiceDatabase
 from progress_service.__main__ import assemble_import
@@ -500,6 +503,34 @@ async def test_a_killed_import_is_repeated(
     await progress.truth.execute("UPDATE import_rows SET staged_at = staged_at - interval '2 days'")
     await imported(database, written(tmp_path, HEADER + "\n", "empty.csv"))
     assert await progress.truth.fetchval("SELECT count(*) FROM import_rows") == 0
+
+
+async def test_a_large_file_reads_no_table_from_end_to_end_for_each_learner(
+    progress_database: ServiceDatabase, truth: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_progress, "ROWS_PER_MERGE", 50)
+    # The planner knows a store with a single learner, and keeps the plans that are good for that.
+    await build(truth, COMPLETIONS_PER_LEARNER)
+    path = written(tmp_path, HEADER_OF_BOTH + "".join(lines(700, random.Random(1))))
+    before = await scans(truth)
+    database = await Database.connect(progress_database.service, maximum=2)
+    try:
+        summary, _ = await imported(database, path)
+    finally:
+        await database.close()  # what it has read is in the statistics then
+    assert summary.completions_added > 400
+    after = await scans(truth)
+    assert {table: count - before[table] for table, count in after.items() if count > before[table]} == {}
+
+
+async def scans(truth: Connection) -> dict[str, int]:
+    """How often the tables of learners were read from end to end, besides by this connection."""
+    await truth.execute("SELECT pg_stat_clear_snapshot()")
+    rows = await truth.fetch(
+        "SELECT relname, seq_scan FROM pg_stat_user_tables WHERE relname = ANY($1::text[])",
+        ["enrollments", "lesson_completions", "learner_statistics", "specialization_progress", "xp_entries"],
+    )
+    return {row["relname"]: row["seq_scan"] for row in rows}
 
 
 async def test_the_command_says_what_is_wrong(progress_database: ServiceDatabase, tmp_path: Path) -> None:
