@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import cast
 
 from aiohttp import web
@@ -21,7 +20,7 @@ from chassis.telemetry.health import OpsPages
 from chassis.telemetry.logs import bind_request, get_logger
 from chassis.telemetry.metrics import CANCELLED, Metrics
 from chassis.telemetry.tracing import RequestSpan, Tracing
-from gateway.admission import Admission, Door, Place
+from gateway.admission import Admission, Door
 from gateway.answers import REPLAYED, Answer, HttpResponse
 from gateway.authentication import Authenticator, Principal
 from gateway.bodies import BodyReader
@@ -32,6 +31,7 @@ from gateway.contract import OWN
 from gateway.cors import Cors
 from gateway.csv_answers import STATUS_OK, csv_answer, prefers_csv
 from gateway.documents.pages import Pages
+from gateway.exchange import Exchange, describe
 from gateway.keys import IDEMPOTENCY_KEY, idempotency_key
 from gateway.networks import Networks
 from gateway.problems import HttpRefusal, problem
@@ -52,34 +52,11 @@ from gateway.streaming.responses import EventStream, connection_of
 from gateway.streaming.streams import Ending, Streams
 
 AUTHORIZATION = "Authorization"
-UNROUTED = "unrouted"
 NO_CONTENT = 204
 # The other pages of the chassis are on the operations port.
 PUBLIC_PAGES = frozenset({"/livez", "/readyz"})
 
 log = get_logger(__name__)
-
-
-@dataclass(slots=True)
-class _Exchange:
-    """A request, and the values that are known so far."""
-
-    request: web.BaseRequest
-    request_id: str
-    path: str
-    query: str
-    began: float
-    metered_as: str = UNROUTED
-    idempotency_key: str = ""
-    span: RequestSpan | None = None
-    address: str = ""
-    lines: str = ""
-    place: Place | None = None
-
-    @property
-    def client_has_left(self) -> bool:
-        transport = self.request.transport
-        return transport is None or transport.is_closing()
 
 
 class Application:
@@ -136,7 +113,7 @@ class Application:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answers every request; raises ConnectionError when the client has left."""
         path, _, query = request.raw_path.partition("?")
-        exchange = _Exchange(
+        exchange = Exchange(
             request=request,
             request_id=request_id_of(request.headers.get(REQUEST_ID)),
             path=path,
@@ -175,14 +152,14 @@ class Application:
         )
         return cast("web.StreamResponse", response)
 
-    def _add_cors(self, exchange: _Exchange) -> None:
+    def _add_cors(self, exchange: Exchange) -> None:
         if self._cors.enabled:
             request = exchange.request
             exchange.lines += self._cors.lines(
                 request.headers.get("Origin", ""), preflight=request.method == "OPTIONS"
             )
 
-    async def _answer(self, exchange: _Exchange) -> Answer | EventStream:
+    async def _answer(self, exchange: Exchange) -> Answer | EventStream:
         request = exchange.request
         exchange.address = self._addresses.find(
             request.headers,
@@ -202,7 +179,7 @@ class Application:
         return await self._call(exchange, route, place.values)
 
     async def _call(
-        self, exchange: _Exchange, route: Route, path_values: Sequence[str]
+        self, exchange: Exchange, route: Route, path_values: Sequence[str]
     ) -> Answer | EventStream:
         method, headers = route.method, exchange.request.headers
         # What the gateway itself answers needs no place among the requests in flight.
@@ -252,7 +229,7 @@ class Application:
 
     async def _read(  # noqa: PLR0917 - what is known of the request so far
         self,
-        exchange: _Exchange,
+        exchange: Exchange,
         route: Route,
         path_values: Sequence[str],
         door: Door | None,
@@ -281,7 +258,7 @@ class Application:
 
     async def _stream(
         self,
-        exchange: _Exchange,
+        exchange: Exchange,
         route: Route,
         message: Message,
         context: Context,
@@ -318,9 +295,7 @@ class Application:
         await stream.open(seconds_max=context.remaining_seconds())
         return stream
 
-    async def _body(
-        self, exchange: _Exchange, method: Method, *, owner: str, timeout_seconds: float
-    ) -> bytes:
+    async def _body(self, exchange: Exchange, method: Method, *, owner: str, timeout_seconds: float) -> bytes:
         return await self._bodies.read(
             exchange.request,
             owner=owner,
@@ -340,7 +315,7 @@ class Application:
             return self._tracing.begin(route.name, traceparent=sent, kind=SpanKind.SERVER)
         return self._tracing.begin(route.name, traceparent="", kind=SpanKind.SERVER, links=[sent])
 
-    async def _page(self, exchange: _Exchange) -> Answer:
+    async def _page(self, exchange: Exchange) -> Answer:
         """A document, or a page for load balancers; it needs no token."""
         request = exchange.request
         answer = self._documents.get(
@@ -357,7 +332,7 @@ class Application:
             raise ServiceError(Reason.NOT_FOUND, "There is nothing at this path")
         return Answer(page.status, page.body, content_type=page.content_type)
 
-    def _forget(self, exchange: _Exchange) -> None:
+    def _forget(self, exchange: Exchange) -> None:
         """Ends a request whose client has left."""
         if exchange.place is not None:
             exchange.place.leave()
@@ -365,11 +340,11 @@ class Application:
             exchange.span.end()
         self._metrics.observe_call(exchange.metered_as, CANCELLED, time.monotonic() - exchange.began)
 
-    def _record(self, exchange: _Exchange, answer: Answer, *, lasted: bool = False) -> None:
+    def _record(self, exchange: Exchange, answer: Answer, *, lasted: bool = False) -> None:
         """Counts and logs what was answered; `lasted` means that to take long was no fault."""
         if exchange.span is not None:
             if exchange.span.sampled:
-                _describe(exchange.span, exchange, answer)
+                describe(exchange.span, exchange, answer)
             exchange.span.end()
         seconds = time.monotonic() - exchange.began
         self._metrics.observe_call(exchange.metered_as, answer.code, seconds)
@@ -388,18 +363,6 @@ class Application:
 def _last_event_id(route: Route, headers: CIMultiDictProxy[str]) -> str:
     given: Sequence[str] = headers.getall(LAST_EVENT_ID, ())
     return last_event_id_of(given) if route.request.takes_last_event_id else ""
-
-
-def _describe(span: RequestSpan, exchange: _Exchange, answer: Answer) -> None:
-    """Sets attributes by OpenTelemetry's conventions for HTTP servers. Only a fault of ours is an error."""
-    span.set("http.request.method", exchange.request.method)
-    span.set("url.path", exchange.path)
-    span.set("http.response.status_code", answer.status)
-    span.set("homeroom.request_id", exchange.request_id)
-    if answer.headers[:1] == REPLAYED:
-        span.set("homeroom.replayed", value=True)
-    if answer.status >= 500:
-        span.error(answer.code)
 
 
 def _without_route(http_method: str, allowed: str) -> Answer:

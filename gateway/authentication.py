@@ -13,7 +13,6 @@ from joserfc.errors import JoseError
 from joserfc.util import urlsafe_b64decode
 
 from chassis.errors import Reason
-from chassis.frozen import quick
 from gateway.problems import HttpRefusal
 from gateway.signing_keys import SigningKey, SigningKeys
 
@@ -33,7 +32,6 @@ _HEADERS_REMEMBERED_MAX = 64
 _OWN_KEYS = frozenset({"jku", "jwk", "x5u", "x5c"})
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Principal:
     """The caller, as the token names it."""

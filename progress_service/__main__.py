@@ -56,6 +56,7 @@ from progress_service.servicer import (
 )
 from progress_service.store.access_cache import AccessCache
 from progress_service.store.achievements import AchievementStore
+from progress_service.store.cache_entries import CACHED_ENTRIES, CachedEntries, cache_checks
 from progress_service.store.catalog_changes import CatalogChangeStore
 from progress_service.store.completions import CompletionStore
 from progress_service.store.courses import CourseStore
@@ -124,6 +125,7 @@ class SyncParts:
 
     handlers: list[Handler]
     runs: SyncRuns
+    comparison: StoreComparison
 
 
 def assemble_sync(
@@ -166,6 +168,7 @@ def assemble_sync(
             tokens=tokens,
         ),
         runs=runs,
+        comparison=comparison,
     )
 
 
@@ -271,6 +274,7 @@ async def serve(shutdown: Shutdown) -> None:
         stale_seconds=config.cache_stale_seconds,
     )
     shutdown.closing("cache", cache.close)
+    access_cache = AccessCache(cache=cache)
     process.health.add("cache", cache.check_health, required=False)
     await service.listen(
         [
@@ -291,8 +295,12 @@ async def serve(shutdown: Shutdown) -> None:
                 tokens=tokens,
             ),
             *service.add_diagnostics(
-                checks=checks(database),
+                checks=[
+                    *checks(database, stores=synchronizing.comparison),
+                    *cache_checks(database, access_cache, clock, stale_seconds=config.cache_stale_seconds),
+                ],
                 repairs=REPAIRS,
+                others={CACHED_ENTRIES: CachedEntries(access_cache)},
                 environment_checks=(),
                 tokens=tokens,
                 at_change=relay.wake,

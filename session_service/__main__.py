@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import chassis.postgres.migrations
@@ -25,7 +26,7 @@ from session_service.operations.answer_hashing import OWASP_COST, AnswerHashing,
 from session_service.operations.change_sessions import SessionActions
 from session_service.operations.check_identity import IdentityChecks
 from session_service.operations.create_sessions import SessionStarts
-from session_service.operations.diagnosis import REPAIRS, checks
+from session_service.operations.diagnosis import SETTLED, STARTED, checks, repairs
 from session_service.operations.hold_resolution import HoldResolver
 from session_service.operations.manage_tests import CatalogAdministration
 from session_service.operations.placing import HoldPlacing
@@ -68,6 +69,7 @@ MIGRATIONS = {"chassis": chassis.postgres.migrations.FOLDER, SERVICE: Path(__fil
 LOST_STARTS_INTERVAL_SECONDS = 1.0
 IDLE_INTERVAL_SECONDS = 300.0
 PURGE_INTERVAL_SECONDS = 600.0
+CHECKED_CHARACTERS_MAX = 16 * 1024 * 1024
 
 
 async def serve(shutdown: Shutdown) -> None:
@@ -77,10 +79,12 @@ async def serve(shutdown: Shutdown) -> None:
     to_subscription = service.process.upstream("subscription_service", config.subscription_target)
     to_progress = service.process.upstream("progress_service", config.progress_target)
     tokens = PageTokens(secret=service.process.token)
+    subscription = SubscriptionClient(upstream=to_subscription)
+    progress = ProgressClient(upstream=to_progress)
     parts = assemble(
         database=service.database,
-        subscription=SubscriptionClient(upstream=to_subscription),
-        progress=ProgressClient(upstream=to_progress),
+        subscription=subscription,
+        progress=progress,
         metrics=service.process.metrics,
         tokens=tokens,
         hold_age_seconds=config.janitor_hold_age_seconds,
@@ -102,18 +106,28 @@ async def serve(shutdown: Shutdown) -> None:
         hold_interval_seconds=config.janitor_interval_seconds,
         sweep_interval_seconds=config.session_sweep_interval_seconds,
     )
-    await service.listen(
-        [
-            *parts.handlers,
-            *service.add_diagnostics(
-                checks=checks(service.database),
-                repairs=REPAIRS,
-                environment_checks=ENVIRONMENT_CHECKS,
-                tokens=tokens,
-                at_change=parts.relay.wake,
+    # Checks go through many tests once, which would drive those of the learners out of their cache.
+    editions = EditionCache(characters_max=CHECKED_CHARACTERS_MAX)
+    diagnosing = service.add_diagnostics(
+        checks=checks(
+            service.database,
+            editions=editions,
+            subscription=subscription,
+            progress=progress,
+            times=config.times,
+            retention=config.retention,
+            settled=max(SETTLED, 2 * timedelta(seconds=config.session_sweep_interval_seconds)),
+            started=max(
+                STARTED,
+                timedelta(seconds=config.janitor_hold_age_seconds + 2 * config.janitor_interval_seconds),
             ),
-        ]
+        ),
+        repairs=repairs(editions=editions, times=config.times, retention=config.retention),
+        environment_checks=ENVIRONMENT_CHECKS,
+        tokens=tokens,
+        at_change=parts.relay.wake,
     )
+    await service.listen([*parts.handlers, *diagnosing])
     await shutdown.wait()
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from chassis.postgres.outbox import OutboxEvent, event_id
 from chassis.rpc.client import Upstream
 from chassis.rpc.deliveries import DELIVERY_SECONDS_MAX, deliver, refusals_of
 from chassis.rpc.timestamps import moment_of, timestamp
-from protos.subscription.v1 import holds_pb2
+from protos.subscription.v1 import hold_checks_pb2, holds_pb2
 from session_service.domain.holds import (
     HoldName,
     HoldPosition,
@@ -35,8 +36,11 @@ PLACE_HOLD = f"{_SERVICE}/PlaceHold"
 COMMIT_HOLD = f"{_SERVICE}/CommitHold"
 RELEASE_HOLD = f"{_SERVICE}/ReleaseHold"
 LIST_OPEN_HOLDS = f"{_SERVICE}/ListOpenHolds"
+FIND_HOLDS = "/homeroom.subscription.v1.HoldCheckService/FindHolds"
 
 RESOLVE_SECONDS_MAX = 5.0
+# What the contract allows in one call.
+NAMES_MAX = 500
 # A learner who ends a session waits for this; so do the others of the same batch.
 GIVE_BACK_SECONDS_MAX = 0.25
 
@@ -112,6 +116,26 @@ class SubscriptionClient:
         page: Any = (await self._upstream.call(LIST_OPEN_HOLDS, request, context)).message
         return HoldPage([_open_hold(hold) for hold in page.holds], more=bool(page.next_page_token))
 
+    async def find_holds(self, holds: Collection[HoldName], *, deadline: float) -> dict[HoldName, HoldState]:
+        """What became of these holds; one that does not exist is absent. Raises ServiceError."""
+        ordered = sorted(holds)
+        found: dict[HoldName, HoldState] = {}
+        for first in range(0, len(ordered), NAMES_MAX):
+            request = hold_checks_pb2.FindHoldsRequest(
+                holds=[
+                    hold_checks_pb2.HoldName(user_id=hold.user_id, hold_id=str(hold.hold_id))
+                    for hold in ordered[first : first + NAMES_MAX]
+                ]
+            )
+            seconds = min(RESOLVE_SECONDS_MAX, deadline - time.monotonic())
+            context = service_context(FIND_HOLDS, timeout_seconds=seconds)
+            response: Any = (await self._upstream.call(FIND_HOLDS, request, context)).message
+            found |= {
+                HoldName(hold.user_id, HoldId(uuid.UUID(hold.hold_id))): _STATES[hold.state]
+                for hold in response.holds
+            }
+        return found
+
     async def deliver_commits(self, events: list[OutboxEvent]) -> Sequence[ServiceError | None]:
         """Deliver events of COMMIT_TOPIC."""
         return await deliver(self._upstream, COMMIT_HOLD, events)
@@ -139,10 +163,19 @@ def release_event(hold: HoldName, *, traceparent: str) -> OutboxEvent:
     return _event(RELEASE_TOPIC, hold, _release_request(hold), traceparent)
 
 
+def resolving_event_ids(hold: HoldName) -> list[uuid.UUID]:
+    """The ids of the events that commit or release a hold."""
+    return [_event_id(topic, hold) for topic in (COMMIT_TOPIC, RELEASE_TOPIC)]
+
+
+def _event_id(topic: str, hold: HoldName) -> uuid.UUID:
+    return event_id(NAMESPACE, str(hold.hold_id), topic)
+
+
 def _event(topic: str, hold: HoldName, request: Message, traceparent: str) -> OutboxEvent:
     return OutboxEvent(
         hold.user_id,
-        event_id(NAMESPACE, str(hold.hold_id), topic),
+        _event_id(topic, hold),
         topic,
         request.SerializeToString(),
         traceparent,

@@ -40,6 +40,11 @@ async def add_accounts(connection: Connection, count: int) -> None:
     )
     await copy(
         connection,
+        "subscription_changes (user_id, change_number, to_plan_id, to_status, changed_by, changed_at)",
+        (f"{user}\t1\tunlimited\tactive\tbench\t{now.isoformat()}\n" for user in users),
+    )
+    await copy(
+        connection,
         "credit_entries (user_id, entry_number, operation_id, kind, amount, reason, created_at,"
         " balance_after)",
         (f"{user}\t1\twelcome\tgrant\t100\twelcome\t{now.isoformat()}\t100\n" for user in users),

@@ -51,6 +51,15 @@ _REPLACE_OLDER = """
     return 1
 """
 
+# Removes the stored value only if it has this digest.
+_REMOVE_SAME = """
+    local stored = redis.pcall('GET', KEYS[1])
+    if type(stored) ~= 'string' or redis.sha1hex(stored) ~= ARGV[1] then
+        return 0
+    end
+    return redis.call('DEL', KEYS[1])
+"""
+
 T = TypeVar("T")
 
 log = get_logger(__name__)
@@ -210,6 +219,18 @@ class VersionedCache:
         if updates and self._writing < WRITES_IN_BACKGROUND_MAX and self._usable() is not None:
             self._writing += 1
             self._start(self._write_in_background(updates))
+
+    async def remove(self, key: str, *, digest: str) -> bool:
+        """Remove the value of a key, if it is the one with this digest. Whether it was removed."""
+        client = self._usable()
+        if client is None:
+            return False
+
+        async def compare_and_remove() -> object:
+            script: Any = client.eval(_REMOVE_SAME, 1, key, digest)
+            return await script
+
+        return await self._within(self._write_seconds_max, compare_and_remove()) == 1
 
     async def check_health(self) -> None:
         """For a readiness check; raises if Redis is not asked at the moment."""

@@ -234,6 +234,7 @@ def _statement(table: Mapping[str, Any], violations: Sequence[str], *, of_one: b
     """
 
 
+# OFFSET 0 makes each lookup one index probe; the planner may read all of a table in each step otherwise.
 # Each violation is a SELECT of rows of `step`: row_table, row_place, name, definition, observed. Expressions
 # of the catalogue name columns without their table, so each stands in a query with one table alone.
 def _filled(columns: Sequence[str]) -> list[str]:
@@ -267,7 +268,8 @@ def _unique(row: Mapping[str, Any], table: Mapping[str, Any]) -> str:
          WHERE EXISTS (SELECT
                          FROM {table["name"]}
                         WHERE {equal} AND ({row["condition"]})
-                          AND (tableoid, ctid) IS DISTINCT FROM (mine.row_table, mine.row_place))
+                          AND (tableoid, ctid) IS DISTINCT FROM (mine.row_table, mine.row_place)
+                       OFFSET 0)
     """
 
 
@@ -281,7 +283,7 @@ def _foreign(row: Mapping[str, Any]) -> str:
                'the row that it refers to is not there' AS observed
           FROM step AS mine
          WHERE num_nulls({", ".join(f"mine.{column}" for column in columns)}) = 0
-           AND NOT EXISTS (SELECT FROM {row["target"]} AS target WHERE {equal})
+           AND NOT EXISTS (SELECT FROM {row["target"]} AS target WHERE {equal} OFFSET 0)
     """
 
 

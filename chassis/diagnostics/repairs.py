@@ -85,16 +85,16 @@ def planned_by(sql: str) -> Plan:
             `unit` text (rows with the same text change together), `user_id` text, `table_name` text, `before`
             jsonb and `after` jsonb. It is ordered as the rows are to be changed.
     """
-    statement = f"WITH found AS (SELECT * FROM json_to_recordset($1) AS found {_FOUND}) {sql}"
+    statement = f"""
+        WITH found AS (SELECT * FROM json_to_recordset($1) AS found {_FOUND})
+        SELECT unit, user_id, table_name, before, after
+          FROM ({sql}) AS each
+         WHERE before IS DISTINCT FROM after AND $2::text IS NOT NULL
+    """
 
     async def plan(connection: Connection, findings: Sequence[Finding], scope: Scope) -> Planned:
         told = as_rows([_told(finding) for finding in findings])
-        rows = await connection.fetch(
-            f"SELECT unit, user_id, table_name, before, after FROM ({statement}) AS each "
-            "WHERE before IS DISTINCT FROM after AND $2::text IS NOT NULL",
-            told,
-            scope.user_id,
-        )
+        rows = await connection.fetch(statement, told, scope.user_id)
         units: dict[str, list[RowChange]] = {}
         for row in rows:
             units.setdefault(row["unit"], []).append(

@@ -25,6 +25,7 @@ from chassis.postgres.errors import (
 from chassis.postgres.pool import Connection, Pool
 from chassis.telemetry.logs import get_logger
 from chassis.telemetry.tracing import current_batch
+from chassis.time_limits import TimeLimit
 
 T = TypeVar("T")
 Work = Callable[[Connection], Awaitable[T]]
@@ -190,12 +191,13 @@ class Database:
 
     async def _read(self, work: Work[T], deadline: float) -> T:
         connection = await self._take(deadline)
+        limit = TimeLimit(deadline - time.monotonic())
         try:
-            async with asyncio.timeout(deadline - time.monotonic()) as limit:
+            with limit:
                 result = await work(connection)
         except BaseException as error:  # noqa: BLE001 - raised again, translated
             self._take_back(connection, error)
-            raise_translated(error, _translated_within(error, limit))
+            raise_translated(error, _translated_within(error, expired=limit.expired))
         self._pool.give_back(connection)
         return result
 
@@ -206,7 +208,7 @@ class Database:
         for attempt in range(1, ATTEMPTS_MAX + 1):
             connection = await self._take(deadline)
             try:
-                async with asyncio.timeout(deadline - time.monotonic()):
+                with TimeLimit(deadline - time.monotonic()):
                     rows = await connection.fetch(sql, *arguments)
             except BaseException as error:
                 self._take_back(connection, error)
@@ -240,7 +242,7 @@ class Database:
                 if is_conflict(error) and attempt < ATTEMPTS_MAX:
                     await _back_off(attempt)
                     continue
-                raise_translated(error, _translated_within(error, limit))
+                raise_translated(error, _translated_within(error, expired=limit.expired()))
             self._pool.give_back(connection)
             if status != "COMMIT":
                 raise RuntimeError("nothing was committed: the work went on after a statement had failed")
@@ -264,7 +266,7 @@ class Database:
                 self._take_back(connection, error)
                 if is_lost_connection(error) and not last:
                     continue
-                raise_translated(error, _translated_within(error, limit))
+                raise_translated(error, _translated_within(error, expired=limit.expired()))
             return connection
         raise AssertionError  # the last round returns or raises
 
@@ -298,8 +300,8 @@ def _span(name: str) -> AbstractContextManager[object]:
     return _NO_SPAN if batch is None else batch.span(name, _SPAN_ATTRIBUTES)
 
 
-def _translated_within(error: BaseException, limit: asyncio.Timeout) -> BaseException:
-    if isinstance(error, TimeoutError) and limit.expired():
+def _translated_within(error: BaseException, *, expired: bool) -> BaseException:
+    if isinstance(error, TimeoutError) and expired:
         return deadline_exceeded()
     return _translated(error)
 

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from chassis.ids import named_uuid
 from chassis.postgres.database import Database
 from chassis.postgres.pool import Connection
 from chassis.postgres.rows import as_rows
@@ -26,7 +27,7 @@ class OutboxEvent:
 
 def event_id(namespace: uuid.UUID, *names: str) -> uuid.UUID:
     """An id made from names. The same names give the same id, so a repeated cause makes no second event."""
-    return uuid.uuid5(namespace, "\0".join(names))
+    return named_uuid(namespace, "\0".join(names))
 
 
 APPEND_ROWS = """

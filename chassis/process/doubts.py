@@ -35,7 +35,9 @@ def doubts_of(config: type[ProcessConfig], given: Mapping[str, Any]) -> tuple[Do
     """All doubts about the fields that could be read."""
     doubts = [*_doubts_of_addresses(given), *config.doubts(given)]
     if given.get("mode") is Mode.PRODUCTION:
-        doubts += _doubts_of_secrets(given)
+        doubts += [*_doubts_of_secrets(given), *_doubts_of_networks(given)]
+    else:
+        doubts += _doubts_of_development(given)
     return tuple(doubts)
 
 
@@ -80,6 +82,32 @@ def _doubts_of_secrets(given: Mapping[str, Any]) -> Iterator[Doubt]:
         yield Doubt(
             Severity.HIGH,
             f"{PREFIX}SERVICE_TOKEN is easily guessed: make one with `openssl rand -hex 32`",
+        )
+
+
+def _doubts_of_networks(given: Mapping[str, Any]) -> Iterator[Doubt]:
+    """What is right on a private network only; whether it is private cannot be seen from here."""
+    away = [
+        value
+        for name, value in given.items()
+        if name.endswith("_target") and split_host_port(value)[0] not in _THIS_MACHINE
+    ]
+    if away and given.get("tls_certificate") is None:
+        yield Doubt(
+            Severity.INFO,
+            f"calls to {', '.join(away)} are plain text: their network must be private, or set "
+            f"{PREFIX}TLS_CERTIFICATE, {PREFIX}TLS_KEY and {PREFIX}TLS_CA",
+        )
+
+
+def _doubts_of_development(given: Mapping[str, Any]) -> Iterator[Doubt]:
+    """Development mode where others can reach the process."""
+    host = split_host_port(given["bind"])[0] if "bind" in given and "mode" in given else "localhost"
+    if host not in _THIS_MACHINE:
+        yield Doubt(
+            Severity.HIGH,
+            f"{PREFIX}MODE is development, which allows unsafe settings, and "
+            f"{PREFIX}BIND is {given['bind']}, which other machines may reach",
         )
 
 

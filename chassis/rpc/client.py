@@ -202,8 +202,7 @@ class Upstream:
                 for place, item in left
                 if place in pauses and self._may_retry(method, item.context, pauses[place][1], longest)
             ]
-            for _ in range(len(left) - len(again)):
-                self._retries.ended(method.path, attempt)
+            self._retries.ended(method.path, attempt, calls=len(left) - len(again))
             left = again
             if left:
                 await asyncio.sleep(longest)

@@ -12,6 +12,7 @@ import grpc.aio
 
 from chassis.rpc.faults import LineLostError
 from chassis.rpc.wire import CARRY_STREAM
+from chassis.time_limits import TimeLimit
 
 IDLE_LINES_MAX = 32
 # How long the status of a stream may take to arrive after a write on it has failed.
@@ -43,7 +44,7 @@ class Lines:
         """
         line = self._take()
         try:
-            async with asyncio.timeout(timeout_seconds):
+            with TimeLimit(timeout_seconds):
                 await line.write(payload)
                 answer = await line.stream.read()
         except BaseException:

@@ -89,9 +89,9 @@ class RetryMetrics:
             ("method", "cause"),
         )
 
-    def ended(self, method: str, attempts: int) -> None:
-        """Counts a call that got its outcome."""
-        self._attempts.observe((method,), attempts)
+    def ended(self, method: str, attempts: int, *, calls: int = 1) -> None:
+        """Counts calls that got their outcomes."""
+        self._attempts.observe((method,), attempts, times=calls)
 
     def retried(self, method: str, reason: Reason) -> None:
         self._retries.add(method, reason.name)

@@ -77,15 +77,15 @@ class Histogram:
         self._titles = (*(str(float(bound)) for bound in buckets), "+Inf")
         self._series: dict[Labels, list[float]] = {}  # a count per bucket, and the sum as last element
 
-    def observe(self, labels: Labels, value: float) -> None:
-        """Count a value; the label values have the order of the histogram's labels."""
+    def observe(self, labels: Labels, value: float, *, times: int = 1) -> None:
+        """Count a value so many times; the label values have the order of the histogram's labels."""
         try:
             series = self._series[labels]
         except KeyError:
             labels = _within_limit(self._series, labels, len(self._labels))
             series = self._series.setdefault(labels, [0] * len(self._titles) + [0.0])
-        series[bisect_left(self._bounds, value)] += 1
-        series[-1] += value
+        series[bisect_left(self._bounds, value)] += times
+        series[-1] += value * times
 
     def family(self) -> Metric:
         family = HistogramMetricFamily(self._name, self._doc, labels=self._labels)

@@ -60,12 +60,16 @@ class Learner:
             if change.state not in _LIVE:
                 self._ended_at.setdefault(change.session_id, now)
         for session_id, ended_at in list(self._ended_at.items()):
-            if now - ended_at >= ENDED_SECONDS:
+            if now - ended_at >= ENDED_SECONDS and not self._is_new(session_id):
                 self._forget(session_id)
         for session_id in sorted(self.sessions)[:-SESSIONS_MAX]:
             self._left_out = session_id
             self._forget(session_id)
         return bool(changes.sessions)
+
+    def _is_new(self, session_id: bytes) -> bool:
+        """Whether session_service may still tell of it as a new one: its id has its time (RFC 9562, 5.7)."""
+        return int.from_bytes(session_id[:6]) > (self.as_of_ms or 0) - ENDED_SECONDS * 1000
 
     def _forget(self, session_id: bytes) -> None:
         self._ended_at.pop(session_id, None)

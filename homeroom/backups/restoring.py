@@ -107,6 +107,7 @@ async def restore(
             raise
     finally:
         await admin.close()
+    say(f"exchanged; kept: {', '.join(filter(None, kept.values())) or 'nothing, because nothing was there'}")
     return [
         Restored(
             service=dump.service,

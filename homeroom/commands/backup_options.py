@@ -62,7 +62,7 @@ def run_to_end(work: Coroutine[Any, Any, T]) -> T:
     try:
         return asyncio.run(_until_told(work))
     except asyncio.CancelledError:
-        raise fail("stopped before the end; nothing was changed") from None
+        raise fail("stopped before the end") from None
     except (RuntimeError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise fail(escape(str(error) or type(error).__name__)) from error
 

@@ -220,8 +220,16 @@ class CourseBook:
 
     def _operation_id(self, kind: str, *names: str) -> uuid.UUID:
         """The same for every sending of the operation; a reset begins new ones."""
-        parts = (kind, self.standing.user_id, *names, str(self.standing.epoch))
-        return uuid.uuid5(XP_OPERATIONS, "\n".join(parts))
+        return _operation_id(kind, self.standing.user_id, *names, epoch=self.standing.epoch)
+
+
+def lesson_operation_id(user_id: UserId, name: LessonName, *, epoch: int) -> uuid.UUID:
+    """The id of a completion's entry in the XP ledger: the same for every sending in this epoch."""
+    return _operation_id("lesson", user_id, *name, epoch=epoch)
+
+
+def _operation_id(kind: str, user_id: UserId, *names: str, epoch: int) -> uuid.UUID:
+    return uuid.uuid5(XP_OPERATIONS, "\n".join((kind, user_id, *names, str(epoch))))
 
 
 def _before_a_reset(occurred_at: datetime, reset_at: datetime) -> ServiceError:

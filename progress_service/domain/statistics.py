@@ -62,7 +62,12 @@ class SessionResult:
     @property
     def xp_operation_id(self) -> uuid.UUID:
         """The id of the session's entry in the XP ledger: the same however often the result is sent."""
-        return uuid.uuid5(XP_OPERATIONS, f"session\n{self.user_id}\n{self.session_id}")
+        return result_operation_id(self.user_id, self.session_id)
+
+
+def result_operation_id(user_id: str, session_id: str) -> uuid.UUID:
+    """The id of the entry of a session's result in the XP ledger."""
+    return uuid.uuid5(XP_OPERATIONS, f"session\n{user_id}\n{session_id}")
 
 
 @dataclass(frozen=True, slots=True)

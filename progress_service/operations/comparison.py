@@ -34,20 +34,25 @@ class StoreComparison:
         self._licenses = licenses
         self._age_seconds_min = age_seconds_min
 
-    async def compare_next(self, scope: Scope, *, after: Key | None, deadline: float) -> Comparison:
-        """Compare the stretch behind this key. Raises ServiceError, and what `Database` raises."""
+    async def compare_next(
+        self, scope: Scope, *, after: Key | None, deadline: float, limit: int = ROWS_PER_STRETCH
+    ) -> Comparison:
+        """Compare the stretch behind this key, of at most `limit` rows of each side.
+
+        Raises ServiceError, and what `Database` raises.
+        """
         licenses = await self._licenses.list_license_levels(
             after=after,
             specialization=scope.specialization,
             user_id=scope.user_id,
-            limit=ROWS_PER_STRETCH,
+            limit=limit,
             deadline=deadline,
         )
         progress = await self._levels.list_levels(
             after=after,
             specialization=scope.specialization,
             user_id=scope.user_id,
-            limit=ROWS_PER_STRETCH,
+            limit=limit,
             deadline=deadline,
         )
         return compare(progress, licenses)

@@ -8,8 +8,8 @@ from chassis.batch import Item
 from chassis.rpc.paging import PageTokens
 from chassis.rpc.servicing import Handler, PagedOperation, PlainOperation, paged, plain
 from chassis.rpc.timestamps import timestamp
+from progress_service.domain.result_checks import RecordedResult, ResultsQuery
 from progress_service.domain.statistics import ResultKey, SessionId, UserId
-from progress_service.store.result_checks import RecordedResult, ResultsQuery
 from protos.progress.v1 import result_checks_pb2 as pb
 
 SERVICE = "/homeroom.progress.v1.ResultCheckService"

@@ -45,6 +45,15 @@ class AccessCache:
         """
         return await self._cache.write([_update(value) for value in values], until=until)
 
+    async def digest(self, each: Attendance) -> str:
+        """The digest of what the cache has for this learner and course; empty if it has nothing."""
+        (reading,) = await self._cache.read([Wanted(_key(each))])
+        return reading.digest
+
+    async def remove(self, each: Attendance, *, digest: str) -> bool:
+        """Remove the entry, if it is the one with this digest. Whether it was removed."""
+        return await self._cache.remove(_key(each), digest=digest)
+
     def refresh_soon(self, values: Sequence[tuple[CourseAccess, Reading]]) -> None:
         """Write in the background what the database has answered after these readings.
 

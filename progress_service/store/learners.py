@@ -36,6 +36,8 @@ _LOCK_LEARNERS = """
               FOR NO KEY UPDATE
            ) AS learner
 """
+LOCK_LEARNER = "SELECT user_id FROM learner_statistics WHERE user_id = $1 FOR NO KEY UPDATE"
+"""As a repair locks a learner."""
 _LOCK_FREE_LEARNERS = _LOCK_LEARNERS.replace("NO KEY UPDATE", "NO KEY UPDATE SKIP LOCKED")
 
 

@@ -3,38 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
 
 from chassis.batch import Item
 from chassis.postgres import Connection, Database
 from chassis.postgres.rows import as_rows, from_row, names
 from chassis.rpc.paging import Page
-from progress_service.domain.statistics import ResultKey, UserId
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedResult:
-    """What was recorded first of a session."""
-
-    user_id: str
-    session_id: str
-    completed: bool
-    answered: int
-    total: int
-    answers: int
-    correct: int
-    passed: bool
-    xp: int
-    recorded_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class ResultsQuery:
-    """Which results to list: of one learner, unless this is empty, and those behind a key."""
-
-    user_id: UserId
-    after: ResultKey | None
+from progress_service.domain.result_checks import RecordedResult, ResultsQuery
+from progress_service.domain.statistics import ResultKey
 
 
 class ResultCheckStore:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import uuid
 from typing import NewType
 
+from chassis.ids import named_uuid
+
 SessionId = NewType("SessionId", uuid.UUID)
 HoldId = NewType("HoldId", uuid.UUID)
 
@@ -14,7 +16,7 @@ NAMESPACE = uuid.UUID("6f1c7f0e-6a0b-5d0c-9a53-5e55107e0001")
 
 def hold_id_of(user_id: str, method: str, key: str) -> HoldId:
     """The hold of a request: the same for every retry of it, so that none takes a second unit."""
-    return HoldId(uuid.uuid5(NAMESPACE, f"{user_id}\n{method}\n{key}"))
+    return HoldId(named_uuid(NAMESPACE, f"{user_id}\n{method}\n{key}"))
 
 
 def parse_session_id(text: str) -> SessionId | None:

@@ -204,7 +204,6 @@ class Session:
         return self.live and self.deadline_at is None and now - self.last_activity_at >= allowed
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class StartedSession:
     """The session that a start has found or made; `resumed` if it was under way already."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime
 
 from chassis import failpoints
@@ -15,9 +14,9 @@ from chassis.postgres.isolation import Locked, run_isolated
 from chassis.telemetry.logs import get_logger
 from session_service.domain.authors import THE_SERVICE
 from session_service.domain.holds import HoldName
-from session_service.domain.moves import end_idle, lease_end, lose_lease
 from session_service.domain.sessions import Session, SessionKey, session_of, spends_hold
 from session_service.domain.timing import TimeRules
+from session_service.operations.clock_ends import end_overdue, end_when_idle, end_when_unused
 from session_service.operations.drafts import Decide, Draft, Drafts, R
 from session_service.store.changes import ChangeFacts, Changes, ChangeStore, LockedSession
 from session_service.subscription_client import SubscriptionClient
@@ -96,23 +95,14 @@ class SessionChanges:
 
         Raises ServiceError and OutcomeUnknown.
         """
-
-        def act(draft: Draft, now: datetime) -> None:
-            draft.catch_up(now, "")
-
-        return await self._sweep(keys, act, deadline)
+        return await self._sweep(keys, end_overdue, deadline)
 
     async def close_idle(self, keys: Sequence[SessionKey], *, deadline: float) -> list[Session]:
         """Close those of these sessions that are idle and not locked by another; returns them.
 
         Raises ServiceError and OutcomeUnknown.
         """
-
-        def act(draft: Draft, now: datetime) -> None:
-            if draft.session.idle(now, self._times.idle_allowed):
-                draft.move(end_idle(draft.session, self._times.idle_allowed), "")
-
-        return await self._sweep(keys, act, deadline)
+        return await self._sweep(keys, end_when_idle, deadline)
 
     async def close_unused(self, keys: Sequence[SessionKey], *, deadline: float) -> list[Session]:
         """Close those of these sessions that have lost their lease and are not locked by another.
@@ -121,18 +111,7 @@ class SessionChanges:
 
         Raises ServiceError and OutcomeUnknown.
         """
-
-        def act(draft: Draft, now: datetime) -> None:
-            draft.catch_up(now, "")
-            if not draft.session.live:
-                return
-            end = lease_end(draft.session, self._times)
-            if end is not None and now >= end:
-                draft.move(lose_lease(draft.session, at=end), "")
-            else:
-                draft.session = replace(draft.session, lease_check_at=end)
-
-        changed = await self._sweep(keys, act, deadline)
+        changed = await self._sweep(keys, end_when_unused, deadline)
         return [session for session in changed if not session.live]
 
     async def _sweep(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
+from dataclasses import asdict
 from typing import Any
 
 from chassis.postgres.rows import as_rows, names
@@ -62,3 +63,8 @@ def append_events_from(recordset: str) -> str:
                ) AS latest ON true
          WHERE coalesce(latest.number, 0) + event.place <= {EVENTS_PER_VERSION_MAX:d}
     """
+
+
+def event_row(event: SessionEvent) -> dict[str, Any]:
+    """The row of the first entry of a new version of a session."""
+    return {**asdict(event), "session_id": str(event.session_id), "number": 1}

@@ -27,8 +27,7 @@ class HoldStore:
         """The session that each of these holds pays for; absent where there is none."""
 
         async def work(connection: Connection) -> dict[HoldName, Session]:
-            rows = await connection.fetch(_SESSIONS_OF_HOLDS, as_rows([hold._asdict() for hold in holds]))
-            return {HoldName(row["user_id"], HoldId(row["hold_id"])): session_from(row) for row in rows}
+            return await read_sessions_of_holds(connection, holds)
 
         return await self._database.read(work, deadline=deadline, name="sessions_of_holds")
 
@@ -112,6 +111,14 @@ class HoldStore:
                 await connection.execute(_POSTPONE, _postponed_rows(postponed))
 
         await self._database.write(work, deadline=deadline, name="settle_postponed")
+
+
+async def read_sessions_of_holds(
+    connection: Connection, holds: Sequence[HoldName]
+) -> dict[HoldName, Session]:
+    """The session that each of these holds pays for; absent where there is none."""
+    rows = await connection.fetch(_SESSIONS_OF_HOLDS, as_rows([hold._asdict() for hold in holds]))
+    return {HoldName(row["user_id"], HoldId(row["hold_id"])): session_from(row) for row in rows}
 
 
 def _postponed_rows(holds: Collection[OpenHold]) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chassis.frozen import quick
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -18,7 +16,6 @@ class Plan:
     features: tuple[str, ...]
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a learner may take: tests on this day (None: any number), and credits in this month."""

@@ -121,7 +121,7 @@ def credit_checks(database: Database) -> list[Check]:
         Check(
             check_id="subscription.balance_mismatch",
             severity=Severity.HIGH,
-            meaning="The learner sees another balance than the lines of the ledger make, or gets no monthly credits.",
+            meaning="The learner's balance, or what the month has granted, is not what the ledger makes.",
             repairs=(RECOMPUTE_BALANCES,),
             walk=of_accounts(_BALANCE_MISMATCH),
         ),
@@ -148,8 +148,8 @@ def credit_checks(database: Database) -> list[Check]:
             check_id="subscription.ledger_gap",
             severity=Severity.HIGH,
             meaning="Lines are missing in the learner's list of credits, or their balances do not add up.",
-            advice="Lines of a ledger are never changed by a repair. Restore the lines from a backup; if there is "
-            "none, correct the balance with POST /v1/accounts/{userId}/credits:adjust.",
+            advice="No repair changes lines of a ledger. Restore the lines from a backup. If there is none, "
+            "correct the balance with POST /v1/accounts/{userId}/credits:adjust.",
             walk=SqlWalk(
                 database, table="credit_entries", key="user_id text, entry_number integer", find=_LEDGER_GAP
             ),
@@ -158,7 +158,7 @@ def credit_checks(database: Database) -> list[Check]:
             check_id="subscription.monthly_grant_twice",
             severity=Severity.MEDIUM,
             meaning="The learner was granted the credits of a month more than once, or not all of them.",
-            advice="Lines of a ledger are never changed by a repair. Bring in or take back the difference with "
+            advice="No repair changes lines of a ledger. Bring in or take back the difference with "
             "POST /v1/accounts/{userId}/credits:adjust, if it is worth it.",
             walk=of_accounts(_MONTHLY_TWICE),
         ),
@@ -166,8 +166,8 @@ def credit_checks(database: Database) -> list[Check]:
             check_id="subscription.hold_credits",
             severity=Severity.HIGH,
             meaning="A test has cost the learner other credits than it reserved, or cannot be ended.",
-            advice="Look at the hold and its lines in the ledger. If the learner has paid too much, bring the "
-            "difference in with POST /v1/accounts/{userId}/credits:adjust.",
+            advice="Look at the hold and its lines in the ledger. If the learner has paid too much, bring "
+            "the difference in with POST /v1/accounts/{userId}/credits:adjust.",
             walk=SqlWalk(database, table="holds", key="user_id text, hold_id uuid", find=_HOLD_CREDITS),
         ),
     ]

@@ -31,7 +31,8 @@ _MISMATCH = """
     )
     SELECT user_id, jsonb_build_object('user_id', user_id, 'specialization', specialization) AS row,
            CASE WHEN kept.level IS NULL THEN 'no license'
-                ELSE format('level %s of %s, epoch %s', kept.level, kept.max_level, kept.epoch) END AS observed,
+                ELSE format('level %s of %s, epoch %s', kept.level, kept.max_level, kept.epoch)
+            END AS observed,
            CASE WHEN last.to_level IS NULL THEN 'a line of the history'
                 ELSE format('level %s of at least %s, epoch %s', last.to_level, last.max_level,
                             CASE WHEN last.origin IS NULL THEN coalesce(kept.epoch, 0) ELSE last.epoch END)
@@ -65,7 +66,8 @@ _EVENT_MISSING = """
      WHERE NOT EXISTS (SELECT
                          FROM license_events
                         WHERE user_id = step.user_id AND specialization = step.specialization
-                          AND event_id = step.event_id)
+                          AND event_id = step.event_id
+                       OFFSET 0)
 """
 
 

@@ -107,7 +107,7 @@ def quota_checks(database: Database) -> list[Check]:
         Check(
             check_id="subscription.usage_mismatch",
             severity=Severity.HIGH,
-            meaning="The learner's tests of a day are counted wrongly, so a limit is reached too early or too late.",
+            meaning="The learner's tests of a day are counted wrong, so the limit is wrong.",
             repairs=(RECOMPUTE_DAYS,),
             walk=SqlWalk(database, table="accounts", key="user_id text", find=_USAGE_MISMATCH),
         ),
@@ -122,17 +122,17 @@ def quota_checks(database: Database) -> list[Check]:
             check_id="subscription.over_limit",
             severity=Severity.MEDIUM,
             meaning="The learner has taken more tests today than the plan allows.",
-            advice="Nothing has to be repaired: tomorrow begins at zero. If the counters were repaired today, "
-            "they were too low before. Otherwise report it: a limit must never be exceeded.",
+            advice="Nothing has to be repaired: tomorrow begins at zero. If the counters were repaired "
+            "today, they were too low before. Otherwise report it: a limit must never be exceeded.",
             walk=SqlWalk(database, table="accounts", key="user_id text", find=_OVER_LIMIT),
         ),
         Check(
             check_id="subscription.all_held",
             severity=Severity.INFO,
-            meaning="The learner cannot start a test today, because tests that were begun hours ago are still open.",
+            meaning="The learner cannot start a test, because older ones of today are still open.",
             age=timedelta(hours=2),
-            advice="Ask the learner to finish or abandon these tests, or run the checks of session_service for "
-            f"the learner. {GIVE_BACK_TODAY} gives the units of today back.",
+            advice="Ask the learner to finish or abandon these tests, or run the checks of session_service "
+            f"for the learner. {GIVE_BACK_TODAY} gives the units of today back.",
             walk=SqlWalk(database, table="accounts", key="user_id text", find=_ALL_HELD),
         ),
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chassis.diagnostics.chains import ChainedWalk
+from chassis.diagnostics.chaining import ChainedWalk
 from chassis.diagnostics.checks import Check, SqlWalk
 from chassis.diagnostics.findings import Severity
 from chassis.diagnostics.repairs import Repair, planned_by
@@ -12,8 +12,8 @@ from subscription_service.store.locks import LOCK_LEARNER
 
 REMOVE_ORPHANS = "subscription.remove_orphans"
 
-# Tables that refer to others come first, so their rows are removed first. The catalog is walked by its learners:
-# its key is an e-mail address.
+# Tables that refer to others come first, so their rows are removed first. The catalog is walked by its
+# learners: its key is an e-mail address.
 _KEYS = {
     "hold_credits": "user_id text, hold_id uuid, entry_number integer",
     "credit_grants": "user_id text, entry_number integer",
@@ -37,7 +37,7 @@ def _find(table: str) -> str:
                'no account' AS observed, 'an account' AS expected, NULL::timestamptz AS since,
                '{{}}'::jsonb AS evidence
           FROM step
-         WHERE NOT EXISTS (SELECT FROM accounts WHERE user_id = step.user_id)
+         WHERE NOT EXISTS (SELECT FROM accounts WHERE user_id = step.user_id OFFSET 0)
     """
 
 
@@ -78,12 +78,9 @@ def orphan_checks(database: Database) -> list[Check]:
             severity=Severity.LOW,
             meaning="Rows are left of a learner whose account is gone; nobody sees them.",
             repairs=(REMOVE_ORPHANS,),
-            advice="If the account was removed by mistake, restore it first: then the rows belong to it again.",
+            advice="If the account was removed by mistake, restore it: then the rows belong to it again.",
             walk=ChainedWalk(
-                {
-                    table: SqlWalk(database, table=table, key=key, find=_find(table))
-                    for table, key in _KEYS.items()
-                }
+                [SqlWalk(database, table=table, key=key, find=_find(table)) for table, key in _KEYS.items()]
             ),
         )
     ]

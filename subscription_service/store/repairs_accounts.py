@@ -70,7 +70,8 @@ _PUT_RIGHT = """
 """
 # Rows that give an address free come before rows that take one.
 _FIX_EMAILS = """
-    SELECT account.user_id AS unit, account.user_id, 'account_emails' AS table_name, to_jsonb(owned) AS before,
+    SELECT account.user_id AS unit, account.user_id, 'account_emails' AS table_name,
+           to_jsonb(owned) AS before,
            jsonb_build_object('email_key', lower(account.email), 'user_id', account.user_id) AS after
       FROM (SELECT DISTINCT user_id FROM found) AS wanted
       JOIN accounts AS account ON account.user_id = wanted.user_id

@@ -34,9 +34,11 @@ def counted_wallets(learners: str) -> str:
                                FROM credit_balances
                               WHERE user_id = learner.user_id
                               LIMIT 1) AS kept ON true
-         CROSS JOIN LATERAL (SELECT coalesce(kept.month, date_trunc('month', clock_timestamp() AT TIME ZONE 'utc')
-                                                             ::date) AS month) AS current
-         CROSS JOIN LATERAL (SELECT coalesce(sum(amount), 0) AS balance, coalesce(max(entry_number), 0) AS entries,
+         CROSS JOIN LATERAL (SELECT coalesce(kept.month,
+                                             date_trunc('month', clock_timestamp() AT TIME ZONE 'utc')::date)
+                                    AS month) AS current
+         CROSS JOIN LATERAL (SELECT coalesce(sum(amount), 0) AS balance,
+                                    coalesce(max(entry_number), 0) AS entries,
                                     count(*) AS lines, max(created_at) AS last_line_at
                                FROM credit_entries
                               WHERE user_id = learner.user_id) AS ledger
@@ -149,8 +151,8 @@ async def _recompute_grants(connection: Connection, findings: Sequence[Finding],
 CREDIT_REPAIRS: tuple[Repair, ...] = (
     Repair(
         repair_id=RECOMPUTE_BALANCES,
-        meaning="Sets a balance, what is held of it and what the month has granted to what the ledger and the "
-        "open holds make.",
+        meaning="Sets a balance, what is held of it and what the month has granted to what the ledger and "
+        "the open holds make.",
         tables=("credit_balances",),
         plan=_recompute_balances,
         lock=LOCK_LEARNER,

@@ -14,8 +14,8 @@ from subscription_service.store.locks import LOCK_LEARNER
 REBUILD_LICENSES = "subscription.rebuild_licenses"
 REMEMBER_EVENTS = "subscription.remember_events"
 
-# A license without any history keeps its level, and its history gets the line. That line counts as told by the
-# progress, so that progress_service takes it for nothing new; whether the two agree is its own check.
+# A license without any history keeps its level, and its history gets the line. The line names the progress as
+# its origin, so progress_service grants nothing because of it. Whether the two agree is a check of its own.
 _REBUILD = """
     WITH wanted AS (
         SELECT DISTINCT user_id, row ->> 'specialization' AS specialization FROM found

@@ -1,4 +1,4 @@
-"""Repairs of the daily quota. The holds are the truth: each is one row that moves once; days only add them up."""
+"""Repairs of the daily quota. The holds are the truth; the counters of a day only add them up."""
 
 from __future__ import annotations
 

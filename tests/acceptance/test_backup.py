@@ -303,7 +303,6 @@ async def test_a_killed_restore_leaves_the_databases_in_use_as_they_were(
         assert swapped == 0
     known = await http.send_until_answered("GET", "/v1/accounts/me", user=user)
     assert known.status == (404 if swapped else 200)
-    await eventually_serves(http)
     await command("restore", str(folder), stack)
     assert await holders_of_names(stack) == []
 

@@ -28,6 +28,7 @@ from homeroom.keys import DevelopmentKeys
 from homeroom.schema import migration_folders
 from homeroom.services import STORES
 from homeroom.supervisor import Stack
+from tests.support.command_line import READY_SECONDS_MAX, STOP_SECONDS_MAX
 from tests.support.databases import FAST_SETTINGS
 from tests.support.http_client import HttpClient, unique
 from tests.support.stack_logs import logged_errors
@@ -136,7 +137,7 @@ async def assert_completed(http: HttpClient, user: str, session: str) -> None:
     async def counted() -> bool:
         return (await http.stats(user))["completedSessions"] == 1
 
-    await eventually(counted)
+    await eventually(counted, seconds=60)
 
 
 async def test_todays_version_serves_on_tomorrows_schema(
@@ -184,7 +185,7 @@ async def up_before(data: DataDirectory, source: Path) -> AsyncIterator[asyncio.
     finally:
         if process.returncode is None:
             process.send_signal(signal.SIGINT)
-            await asyncio.wait_for(process.communicate(), 60)
+            await asyncio.wait_for(process.communicate(), STOP_SECONDS_MAX)
 
 
 def statements() -> list[str]:
@@ -209,13 +210,13 @@ async def test_the_version_from_before_serves_once_the_newer_migrations_are_set_
 ) -> None:
     set_aside, put_back = statements()
     async with up_before(data, before) as process:
-        _, complaint = await asyncio.wait_for(process.communicate(), 120)
+        _, complaint = await asyncio.wait_for(process.communicate(), READY_SECONDS_MAX)
         assert process.returncode == 1
         assert b"the database is newer than this program" in complaint
     await tell_each_owner(data, set_aside)
     async with up_before(data, before) as process:
         assert process.stdout is not None
-        line = await asyncio.wait_for(process.stdout.readline(), 120)
+        line = await asyncio.wait_for(process.stdout.readline(), READY_SECONDS_MAX)
         assert line, (await process.communicate())[1].decode()
         ready = json.loads(line)
         http = HttpClient(base_url=ready["gateway_url"], token=DevelopmentKeys(data.keys).token)

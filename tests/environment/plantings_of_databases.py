@@ -62,20 +62,9 @@ async def a_database_of_another_service(world: World) -> None:
 
 @planting("database_reachable", SESSION, Severity.CRITICAL, "no answer within 0.5 s")
 async def a_server_that_never_answers(world: World) -> None:
-    async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while await reader.read(65536):
-            pass
-        writer.close()
-
-    server = await asyncio.start_server(swallow, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
+    port = await silent_port(world)
     world.environ[URL] = f"postgresql://session_service:pass-word@127.0.0.1:{port}/session"
     world.limit(open_seconds_max=0.5)
-
-    async def stop() -> None:
-        server.close()
-
-    world.at_end(stop)
 
 
 @planting("database_reachable", SESSION, Severity.CRITICAL, "not a URI")
@@ -203,6 +192,23 @@ async def a_server_without_autovacuum(world: World) -> None:
     world.at_end(reset)
     await told("SET autovacuum = off")
     await _until_autovacuum_is(superuser, "off")
+
+
+async def silent_port(world: World) -> int:
+    """The port of a server that takes everything and answers nothing."""
+
+    async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(65536):
+            pass
+        writer.close()
+
+    server = await asyncio.start_server(swallow, "127.0.0.1", 0)
+
+    async def stop() -> None:
+        server.close()
+
+    world.at_end(stop)
+    return int(server.sockets[0].getsockname()[1])
 
 
 async def _set(world: World, setting: str) -> None:

@@ -205,6 +205,12 @@ async def a_token_of_one_letter(world: World) -> None:
     world.environ["HOMEROOM_SERVICE_TOKEN"] = "a" * 32
 
 
+@planting("configuration", GATEWAY, Severity.HIGH, "which other machines may reach")
+async def development_mode_on_every_interface(world: World) -> None:
+    world.environ["HOMEROOM_MODE"] = "development"
+    world.environ["HOMEROOM_BIND"] = "0.0.0.0:0"
+
+
 @planting("jwks_usable", GATEWAY, Severity.CRITICAL, "cannot be read: No such file")
 async def a_jwks_that_is_missing(world: World) -> None:
     world.environ["HOMEROOM_JWKS"] = str(world.ground.folder / "no-jwks.json")

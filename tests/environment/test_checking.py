@@ -22,6 +22,7 @@ from chassis.diagnostics.findings import TEXT_CHARACTERS_MAX, Severity
 from chassis.postgres import Database
 from chassis.process.diagnose import environment_of
 from homeroom.schema import migration_folders
+from tests.environment.plantings_of_databases import silent_port
 from tests.environment.world import CONFIGS, OWN_CHECKS, PATIENT, Ground, healthy
 from tests.support.pgbouncer import pgbouncer
 
@@ -117,6 +118,24 @@ async def test_a_secret_in_an_error_is_not_shown(text: str) -> None:
     for secret in ("corrEct-horse", "batteryStaple", "a-token-among-processes", "100%-hOrse"):
         assert secret not in repr(found)
         assert secret not in repr(environment)
+
+
+async def test_when_nothing_answers_all_of_it_is_told(ground: Ground) -> None:
+    """Each with its own time limit; the limits here are those of an operator."""
+    async with healthy(ground, "progress_service", harmed=False) as world:
+        port = await silent_port(world)
+        world.environ["HOMEROOM_DATABASE_URL"] = f"postgresql://ada:pass-word@127.0.0.1:{port}/progress"
+        world.environ["HOMEROOM_REDIS_URL"] = f"redis://127.0.0.1:{port}/0"
+        world.environ["HOMEROOM_SUBSCRIPTION_TARGET"] = "127.0.0.1:1"
+        world.environ["HOMEROOM_DATABASE_FOLDER"] = "/nowhere"
+        world.limits = Limits()
+        findings = await world.faults()
+    assert {each.check for each in findings} == {
+        "environment.targets",
+        "environment.database_reachable",
+        "environment.redis_reachable",
+        "environment.disk_space",
+    }
 
 
 async def test_a_statement_of_a_service_that_fails_is_a_finding(ground: Ground) -> None:

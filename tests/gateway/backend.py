@@ -9,6 +9,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from chassis.batch import Item, Outcome, Reply
+from chassis.context import SERVICE_ROLES
 from chassis.rpc.methods import Method, methods_of
 from chassis.rpc.server import Server
 from chassis.rpc.servicing import Handler, keyed, streamed
@@ -26,8 +27,8 @@ SERVICES = tuple(service_names())
 class Backend:
     """A server whose methods answer with an empty message, or with what `answers` or `streams` has for them.
 
-    `items` are the calls that arrived. While `gate` is closed nothing is answered; `arrived` is set when the
-    first call waits there.
+    `items` are the calls of users that arrived; what the gateway asks for itself is not among them. While
+    `gate` is closed nothing is answered; `arrived` is set when the first call waits there.
     """
 
     def __init__(self, more_services: Sequence[str] = ()) -> None:
@@ -73,7 +74,7 @@ class Backend:
             await self.server.stop(grace_seconds=0)
 
     async def answer(self, method: Method, items: Sequence[Item[Any]]) -> list[Outcome]:
-        self.items.extend(items)
+        self.items.extend(item for item in items if item.context.roles != SERVICE_ROLES)
         self.arrived.set()
         await self.gate.wait()
         answering = self.answers.get(method.name)

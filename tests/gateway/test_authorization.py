@@ -17,6 +17,8 @@ from tests.gateway.backend import Backend
 from tests.gateway.running import Gateway
 
 ROLES = ("learner", "instructor", "admin")
+# The gateway itself answers these.
+OWN = frozenset({"/v1/events"})
 VERBS = ("get", "put", "post", "delete", "patch")
 
 
@@ -93,7 +95,7 @@ async def test_a_role_reaches_exactly_the_routes_that_name_it(
     if role in route.roles:
         # What was let in is answered, or refused for its empty body; either way not for who asked.
         assert status in {200, 201} or reason == "INVALID_ARGUMENT"
-        assert bool(backend.items) == (status < 300)
+        assert bool(backend.items) == (status < 300 and route.path not in OWN)
     else:
         assert (status, reason) == (403, "PERMISSION_DENIED")
         assert not backend.items

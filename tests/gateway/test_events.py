@@ -12,6 +12,7 @@ import pytest
 
 from chassis.batch import Item, Outcome, Reply
 from chassis.errors import Reason, ServiceError
+from chassis.ids import uuid7
 from gateway.changes.positions import SESSIONS_MAX, Position, PositionTokens
 from gateway.streaming.streams import StreamLimits
 from protos.progress.v1 import changes_pb2 as progress_pb2
@@ -28,6 +29,7 @@ from tests.support.waiting import eventually
 
 State = sessions_pb2.Session
 EVENTS = "/v1/events"
+LIVE = {State.ACTIVE, State.PAUSED}
 NOW_SECONDS = 1_800_000_000
 
 
@@ -59,10 +61,14 @@ class Services:
             changes = answer.learners.add(failed=learner.user_id in self.poisoned)
             changes.as_of.seconds = self.clock
             known = {each.session_id: each.version for each in learner.known}
-            for session_id, (version, state) in self.sessions.get(learner.user_id, {}).items():
-                live = state in {State.ACTIVE, State.PAUSED}
-                if (live or session_id in known) and version > known.get(session_id, 0):
-                    changes.sessions.add(session_id=session_id, test_id="t", state=state, version=version)
+            newer = {
+                session_id: (version, state)
+                for session_id, (version, state) in self.sessions.get(learner.user_id, {}).items()
+                if (state in LIVE or session_id in known) and version > known.get(session_id, 0)
+            }
+            for session_id in sorted(newer)[-SESSIONS_MAX:]:
+                version, state = newer[session_id]
+                changes.sessions.add(session_id=session_id, test_id="t", state=state, version=version)
         return Reply(answer)
 
     def _answer_progress(self, item: Item[Any]) -> Outcome:
@@ -123,6 +129,7 @@ async def quiet(stream: EventReader, services: Services) -> None:
     await eventually(lambda: reading.done() or len(services.asked) >= 10)
     assert not reading.done(), reading.result()
     reading.cancel()
+    await asyncio.wait({reading})
 
 
 @asynccontextmanager
@@ -256,6 +263,26 @@ async def test_changes_are_coalesced_and_never_told_backwards(gateway: Gateway, 
             versions += [each["version"] for each in of("session", await read(stream, 1))]
     assert versions == sorted(set(versions))
     assert len(versions) < 150
+
+
+async def test_of_very_many_sessions_the_newest_are_told_and_each_once(
+    gateway: Gateway, services: Services
+) -> None:
+    sessions = [uuid7() for _ in range(2 * SESSIONS_MAX)]
+    for session in sessions:
+        services.put("ada", session, 1)
+    async with gateway.stream(EVENTS) as stream:
+        told = of("session", await read(stream, SESSIONS_MAX + 2))
+        assert [each["sessionId"] for each in told] == list(map(str, sessions[-SESSIONS_MAX:]))
+        await quiet(stream, services)
+        services.put("ada", sessions[-1], 2, State.COMPLETED)
+        newest = uuid7()
+        services.put("ada", newest, 1)
+        told = of("session", await read(stream, 2))
+        assert {each["sessionId"] for each in told} == {str(sessions[-1]), str(newest)}
+        await quiet(stream, services)
+    async with gateway.stream(EVENTS, headers={"Last-Event-ID": stream.last_id}) as stream:
+        await quiet(stream, services)
 
 
 async def test_a_service_that_is_away_delays_only_its_own_events(

@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -22,6 +23,8 @@ from homeroom.schema import is_current, migration_folders
 from homeroom.services import STORES
 from tests.support.databases import FAST_SETTINGS
 from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the page is for shells of Linux")
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "operations" / "rollback.md"
 # `docker compose exec` runs the program here, on the socket of the test's server; the rest is written down.

@@ -8,6 +8,7 @@ import pytest
 
 from homeroom.embedded.redis import Redis
 from tests.learning.world import World, new_world
+from tests.progress.findings import findings_of
 from tests.support.databases import Databases
 
 
@@ -22,3 +23,4 @@ async def world(shared_world: World) -> AsyncIterator[World]:
     shared_world.replica = await shared_world.start()
     yield shared_world
     await shared_world.heal()
+    assert await findings_of(shared_world.database) == []

@@ -221,6 +221,7 @@ async def test_after_a_reset_a_course_begins_again(world: World) -> None:
         ada,
         course.course_id,
     )
+    await world.truth.execute("UPDATE learner_statistics SET epoch = 1 WHERE user_id = $1", ada)
     await world.redis.flushall()
     assert not (await world.access(ada, course.names[1])).accessible
     (enrollment,) = await world.enrollments(ada)

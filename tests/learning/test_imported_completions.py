@@ -72,7 +72,7 @@ async def test_completions_are_put_together_and_open_what_follows(world: World, 
 async def test_unknown_lessons_and_what_was_reset_since_are_rejected(world: World, tmp_path: Path) -> None:
     school = await world.course()
     ann = await world.learner("ann")
-    await world.truth.execute("INSERT INTO learner_statistics (user_id) VALUES ($1)", ann)
+    await world.truth.execute("INSERT INTO learner_statistics (user_id, epoch) VALUES ($1, 1)", ann)
     await world.truth.execute(
         """
         INSERT INTO progress_resets (user_id, epoch, scope, name, ordered_by, reason, reset_at)
@@ -103,7 +103,7 @@ async def test_a_lesson_that_was_completed_again_after_a_reset_counts_from_then_
 ) -> None:
     school = await world.course()
     ann = await world.learner("ann")
-    await world.truth.execute("INSERT INTO learner_statistics (user_id) VALUES ($1)", ann)
+    await world.truth.execute("INSERT INTO learner_statistics (user_id, epoch) VALUES ($1, 1)", ann)
     await world.truth.execute(
         """
         INSERT INTO progress_resets (user_id, epoch, scope, name, ordered_by, reason, reset_at)

@@ -98,10 +98,11 @@ class Replica:
 
 @dataclass
 class World:
-    """What a test plays with, and the truth as a superuser sees it."""
+    """What a test plays with, and both stores as a superuser sees them."""
 
     database: Database
     truth: Connection
+    licenses: Connection
     upstream: Upstream
     proxy: RedisProxy
     redis: redis.asyncio.Redis
@@ -366,6 +367,8 @@ async def new_world(databases: Databases, redis_server: Redis) -> AsyncIterator[
         stack.push_async_callback(upstream.close)
         truth = await asyncpg.connect(progress.superuser)
         stack.push_async_callback(truth.close)
+        licenses = await asyncpg.connect(subscription.superuser)
+        stack.push_async_callback(licenses.close)
         proxy = await stack.enter_async_context(redis_proxying(redis_server.url.removeprefix("unix://")))
         client = redis.asyncio.from_url(redis_server.url)
         stack.push_async_callback(client.aclose)
@@ -373,6 +376,7 @@ async def new_world(databases: Databases, redis_server: Redis) -> AsyncIterator[
         world = World(
             database=await connect(progress.service),
             truth=truth,
+            licenses=licenses,
             upstream=upstream,
             proxy=proxy,
             redis=client,

@@ -90,7 +90,9 @@ class ReferenceLearner:
         for name, level, epoch in grants:
             known = self.standings.get(name)
             granted_level = 0 if known is None else known.granted_level
-            if epoch == self.epoch(name) and level > granted_level:
+            # A license without progress knows of no reset: its level counts in the new epoch.
+            late = epoch > self.epoch(name) if known is None else epoch != known.epoch
+            if not late and level > granted_level:
                 highest[name] = max(highest[name], level)
         self.rise([self.decide(name, catalog, granted=level) for name, level in highest.items()])
 
@@ -105,11 +107,12 @@ class ReferenceLearner:
     def reset(self, reset: ReferenceReset, catalog: dict[str, Ladder]) -> None:
         self.resets.append(reset)
         self.version += 1
-        for name in self.standings:
+        for name, known in self.standings.items():
             if reset.specialization in ("", name):
-                ladder = catalog.get(name, [])
-                level = level_for(ladder, 0)
-                self.standings[name] = Standing(0, level, len(ladder), 0, reset.epoch)
+                # Without a catalog, a level that a license has brought begins again at 1.
+                level = level_for(catalog[name], 0) if name in catalog else min(known.level, 1)
+                max_level = len(catalog[name]) if name in catalog else known.max_level
+                self.standings[name] = Standing(0, level, max_level, 0, reset.epoch)
                 if level:
                     self.licenses[name] = (reset.epoch, level)
 

@@ -33,7 +33,8 @@ async def put_levels(truth: Connection, specialization: str, requirements: Seque
     async with truth.transaction():
         await truth.execute(
             """
-            INSERT INTO specializations AS known (specialization, name, updated_at) VALUES ($1, $1, now())
+            INSERT INTO specializations AS known (specialization, name, version, updated_at)
+            VALUES ($1, $1, 2, now())
                 ON CONFLICT (specialization) DO UPDATE SET version = known.version + 1, updated_at = now()
             """,
             specialization,

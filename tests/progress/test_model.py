@@ -40,6 +40,7 @@ from progress_service.store.catalog_changes import CatalogChangeStore
 from progress_service.store.license_feed import LicenseFeedStore
 from progress_service.store.resets import ResetStore
 from tests.progress.conftest import Progress, asked, progress_over
+from tests.progress.findings import findings_of
 from tests.progress.reference import Ladder, ReferenceLearner, ReferenceReset
 from tests.progress.results import completed
 from tests.progress.specializations import achievements, orders, put_levels, standing
@@ -274,6 +275,9 @@ def test_no_history_differs_from_the_reference(
                     suppress_health_check=list(HealthCheck),
                 ),
             )
+            while runner.run(surroundings["raising"].raise_due()) is not None:
+                pass
+            assert runner.run(findings_of(database, settled=True)) == []
         finally:
             runner.run(truth.close())
             runner.run(database.close())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from chassis import failpoints
 from chassis.batch import Item
 from chassis.errors import ServiceError
+from tests.diagnostics.session_faults import alarms
 from tests.session.test_process import SERVICE, send, settings_of
 from tests.session.test_supervision import closing
 from tests.session.test_timeline import kinds, timeline
@@ -22,6 +24,14 @@ from tests.support.service_process import ServiceProcess, serving
 pytestmark = pytest.mark.fault
 
 BEFORE, AFTER = "session.before_changes_committed", "session.after_changes_committed"
+
+
+@pytest.fixture(scope="module", autouse=True)
+async def _nothing_is_wrong_afterwards(world: World) -> AsyncIterator[None]:
+    yield
+    await world.truth.execute("UPDATE outbox SET leased_until = NULL")  # by a relay that was killed
+    await world.deliver()
+    assert not await alarms(world)
 
 
 async def killed_by(world: World, folder: Path, point: str, item: Item[Any]) -> None:

@@ -32,6 +32,7 @@ from chassis.batch import Item
 from chassis.errors import ServiceError
 from session_service.__main__ import Parts
 from session_service.domain.timing import TimeRules
+from tests.diagnostics.session_faults import alarms
 from tests.session import reference
 from tests.session.reference import ReferenceSession, Refused
 from tests.session.world import Session, World, body, new_world, unique
@@ -267,6 +268,9 @@ class Histories(RuleBasedStateMachine):
             row["name"]: (row["answers_given"], row["answers_correct"], row["solved"]) for row in rows
         } == (expected)
         assert all(row["kept"] == row["answers_given"] for row in rows)
+        # Steps of the clock move sessions and not their answers, and not all sweeps have been here.
+        skewed = ("session.late_answer", "session.ghost")
+        assert not await alarms(self.world, *skewed, user_id=self.user, times=TIMES)
 
 
 def test_no_history_differs_from_the_reference(

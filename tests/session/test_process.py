@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import signal
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from chassis import failpoints
 from chassis.batch import Item
 from chassis.errors import Reason, ServiceError
 from homeroom.embedded.provisioning import ServiceDatabase
+from tests.diagnostics.session_faults import alarms
 from tests.session.world import Session, World, body, reasons
 from tests.support.service_process import ServiceProcess, serving, started
 from tests.support.waiting import eventually
@@ -29,6 +31,14 @@ def settings_of(world: World) -> dict[str, str]:
         "HOMEROOM_PROGRESS_TARGET": world.neighbours_target,
         "HOMEROOM_JANITOR_INTERVAL_SECONDS": "0.2",
     }
+
+
+@pytest.fixture(scope="module", autouse=True)
+async def _nothing_is_wrong_afterwards(world: World) -> AsyncIterator[None]:
+    yield
+    await world.truth.execute("UPDATE outbox SET leased_until = NULL")  # by a relay that was killed
+    await world.deliver()
+    assert not await alarms(world)
 
 
 async def send(process: ServiceProcess, *items: Item[Any]) -> list[Any]:

@@ -69,6 +69,7 @@ class World:
     session_dsn: str
     truth: Connection
     subscription_truth: Connection
+    progress_truth: Connection
     neighbours_target: str
     upstream: Upstream
     subscription: SubscriptionClient
@@ -351,7 +352,7 @@ async def new_world(databases: Databases) -> AsyncIterator[World]:
         )
         stack.push_async_callback(upstream.close)
         truths = []
-        for dsn in (session.superuser, subscription.superuser):
+        for dsn in (session.superuser, subscription.superuser, progress.superuser):
             truths.append(await asyncpg.connect(dsn))
             stack.push_async_callback(truths[-1].close)
         yield World(
@@ -359,6 +360,7 @@ async def new_world(databases: Databases) -> AsyncIterator[World]:
             session_dsn=session.service,
             truth=truths[0],
             subscription_truth=truths[1],
+            progress_truth=truths[2],
             neighbours_target=target,
             upstream=upstream,
             subscription=SubscriptionClient(upstream=upstream),

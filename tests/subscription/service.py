@@ -6,20 +6,24 @@ import itertools
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from google.protobuf.message import Message
 
 from chassis.batch import Item, Reply
 from chassis.context import Context
+from chassis.diagnostics.checks import Scope
+from chassis.diagnostics.findings import Finding, Severity
+from chassis.diagnostics.walking import CheckWalk
 from chassis.errors import Reason, ServiceError
 from chassis.postgres import Connection, Database
 from chassis.rpc.paging import PageTokens
 from chassis.rpc.servicing import StreamHandler, UnaryHandler
 from protos.subscription.v1 import accounts_pb2, credits_pb2, holds_pb2, licenses_pb2
 from subscription_service.__main__ import handlers
+from subscription_service.operations.diagnosis import checks
 from subscription_service.operations.license_feed import LicenseFeed
 from subscription_service.store.license_reads import LicenseReader
 from tests.subscription.diagnostics import DiagnosticStore, Discrepancy
@@ -61,9 +65,23 @@ class Subscriptions:
         self.handlers = {handler.method.path: handler for handler in served}
         self._numbers = itertools.count(1)
 
-    async def discrepancies(self) -> list[Discrepancy]:
+    async def discrepancies(self) -> list[Discrepancy | Finding]:
+        """What differs from the sum of its parts, and what the checks of the service find, however young."""
+        return [*await self.wrong_sums(), *await self.findings()]
+
+    async def wrong_sums(self) -> list[Discrepancy]:
         store = DiagnosticStore(database=self.database)
         return await store.select_discrepancies(deadline=time.monotonic() + 30.0)
+
+    async def findings(self) -> list[Finding]:
+        """What the checks find. What is only worth knowing is left out."""
+        found: list[Finding] = []
+        for check in checks(self.database):
+            if check.severity > Severity.INFO:
+                async for each, progress in CheckWalk(replace(check, age=timedelta(0)), Scope()).steps():
+                    assert not progress.problem, progress
+                    found += each
+        return found
 
     def call(self, method: str, *, user_id: str = "admin", key: str = "") -> Context:
         return Context(

@@ -18,7 +18,8 @@ from tests.support.command_line import Finished, run
 from tests.support.http_client import HttpClient, unique
 from tests.support.waiting import eventually
 
-WRITERS = 8
+WRITERS = 4
+PAUSE_SECONDS_MAX = 0.1
 LEARNERS_BEFORE = 12
 LEARNERS_AFTER = 12
 SETTLE_SECONDS = 60.0
@@ -82,6 +83,7 @@ class Writers:
 
     async def _work(self) -> None:
         while not self._stopping:
+            await asyncio.sleep(random.uniform(0, PAUSE_SECONDS_MAX))
             user = unique("writer")
             await self._http.put_account(user)
             started = await self._http.start_until_answered(user, self._test, key="start")

@@ -16,6 +16,7 @@ from homeroom import state
 from homeroom.data_directory import AlreadyRunningError, DataDirectory
 from homeroom.ports import free_ports, is_free
 from homeroom.secrets_file import SecretsFile
+from homeroom.services import Address, Service, ServiceProcess
 from homeroom.state import ProcessState, StackState
 
 HOLD_UNTIL_KILLED = """
@@ -34,6 +35,34 @@ def test_a_second_stack_is_refused_and_told_whose_the_folder_is(tmp_path: Path) 
         pytest.fail("two supervisors hold one folder")
     with data.held():
         pass
+
+
+def test_two_commands_cannot_hold_one_process(tmp_path: Path) -> None:
+    data = DataDirectory(tmp_path)
+    with (
+        data.holding(["session_service", "gateway"]),
+        pytest.raises(AlreadyRunningError, match="session_service is being restored"),
+        data.holding(["session_service"]),
+    ):
+        pytest.fail("two commands hold one process")
+    with data.holding(["session_service"]):
+        pass
+
+
+async def test_a_process_on_hold_is_started_when_the_hold_ends(tmp_path: Path) -> None:
+    data = DataDirectory(tmp_path)
+    service = ServiceProcess(
+        Service("this", None, ()), address=Address(1, 2), environment=dict(os.environ), data=data
+    )
+    with data.holding(["this"]):
+        starting = asyncio.create_task(service.start())
+        for _ in range(10):
+            await asyncio.sleep(0.01)
+        assert not starting.done()
+        assert not data.lock("this").exists()
+    await starting
+    assert await service.wait() == 0
+    assert "The Zen of Python" in data.log("this").read_text()
 
 
 async def test_a_killed_supervisor_leaves_no_lock(tmp_path: Path) -> None:

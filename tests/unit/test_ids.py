@@ -9,7 +9,7 @@ import uuid
 import pytest
 
 from chassis import ids
-from chassis.ids import uuid7
+from chassis.ids import named_uuid, uuid7
 
 
 def test_an_id_is_a_version_7_uuid_of_now() -> None:
@@ -76,3 +76,12 @@ def test_threads_do_not_get_the_same_id() -> None:
     assert all(each == sorted(each) for each in made)
     counters = {each.int >> 64 for thread_ids in made for each in thread_ids}
     assert len(counters) == 16_000
+
+
+@pytest.mark.parametrize("name", ["", "k1", "ada\n/method\nkey", "é 😀" * 100])
+def test_the_id_of_a_name_is_its_version_5_uuid(name: str) -> None:
+    namespace = uuid7()
+    made, usual = named_uuid(namespace, name), uuid.uuid5(namespace, name)
+    assert made == usual
+    assert (made.version, made.variant, made.is_safe) == (5, uuid.RFC_4122, usual.is_safe)
+    assert (str(made), hash(made), repr(made)) == (str(usual), hash(usual), repr(usual))
