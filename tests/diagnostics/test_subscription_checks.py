@@ -181,7 +181,6 @@ PLANTINGS = [
         "subscription.hold_credits",
         "UPDATE holds SET credits = 3 WHERE @me AND state = 'committed'",
         [("committed, takes 2 from grants, -2 in the ledger", "takes 3 from grants, -3 in the ledger")],
-        repaired=False,
     ),
     Planting(
         "subscription.license_mismatch",

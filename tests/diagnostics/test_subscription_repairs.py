@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
@@ -173,6 +174,27 @@ async def test_nothing_follows_a_ledger_that_lacks_lines(school: School) -> None
         plan, rows = await school.plan(check=check, user_id=user_id)
         assert rows == []
         assert plan.left_out == [f"{user_id}: the ledger lacks lines, so nothing can follow it"]
+
+
+async def test_a_test_whose_reserved_credits_are_lost_can_be_ended_after_the_repair(school: School) -> None:
+    user_id = await school.learner()
+    hold = await school.subscriptions.place(user_id, credits=2)
+    await school.truth.execute("DELETE FROM hold_credits WHERE hold_id = $1", uuid.UUID(hold.hold_id))
+    await school.mend("subscription.hold_credits", user_id=user_id)
+    await school.mend("subscription.grants_mismatch", user_id=user_id)
+    assert await school.findings(user_id=user_id) == []
+    await school.subscriptions.commit(hold)
+    assert await school.findings(user_id=user_id) == []
+
+
+async def test_a_hold_that_the_ledger_contradicts_is_left_to_a_person(school: School) -> None:
+    user_id = await school.learner()
+    hold = await school.subscriptions.place(user_id, credits=2)
+    await school.subscriptions.commit(hold)
+    await school.truth.execute("DELETE FROM hold_credits WHERE hold_id = $1", uuid.UUID(hold.hold_id))
+    plan, rows = await school.plan("subscription.hold_credits", user_id=user_id)
+    assert rows == []
+    assert plan.left_out == [f"{user_id}: the ledger has other credits for the hold {hold.hold_id}"]
 
 
 async def test_units_are_given_back_right_while_learners_start_and_end_tests(school: School) -> None:
