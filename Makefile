@@ -54,7 +54,7 @@ bench: $(DEV)  ## measure starts against the peers (needs wrk: apt-get install w
 bench-actions: $(DEV)  ## measure what learners do all day: answers, heartbeats, reads, lessons (needs wrk)
 	$(VENV)/bin/python -m bench actions $(ARGS)
 
-bench-scale: $(DEV)  ## what a hold costs from ten thousand to ten million (6 GB of memory, 15 GB of disk)
+bench-scale: $(DEV)  ## what a service costs from ten thousand rows to ten million (SERVICE=session; 5 GB of memory, 40 GB of disk)
 	$(VENV)/bin/python -m bench.scale $(or $(SERVICE),subscription) $(ARGS)
 
 clean:  ## remove the virtual environment and all local data

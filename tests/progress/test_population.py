@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bench.scale.progress_population import build
 from chassis.postgres import Connection
-from tests.progress.conftest import Progress
 
 COMPLETIONS = 2000
 
@@ -59,12 +58,12 @@ DAYS = """
 """
 
 
-async def test_each_total_is_the_sum_of_its_rows(progress: Progress) -> None:
-    learners = await build(progress.truth, COMPLETIONS, verify=True)
-    assert learners == await progress.truth.fetchval("SELECT count(*) FROM learner_statistics")
-    assert await rows(progress.truth, SUMS) == []
-    assert await rows(progress.truth, DAYS) == []
-    assert await progress.truth.fetchval("SELECT count(*) FROM lesson_completions") == COMPLETIONS
+async def test_each_total_is_the_sum_of_its_rows(truth: Connection) -> None:
+    learners = await build(truth, COMPLETIONS, verify=True)
+    assert learners == await truth.fetchval("SELECT count(*) FROM learner_statistics")
+    assert await rows(truth, SUMS) == []
+    assert await rows(truth, DAYS) == []
+    assert await truth.fetchval("SELECT count(*) FROM lesson_completions") == COMPLETIONS
 
 
 async def rows(truth: Connection, sql: str) -> list[tuple[object, ...]]:
