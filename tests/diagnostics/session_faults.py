@@ -50,7 +50,9 @@ def operator_of(world: World) -> Operator:
     return Operator(world.database, checks=all_checks(world), repairs=all_repairs())
 
 
-async def alarms(world: World, *but: str, user_id: str = "", times: TimeRules = TIMES) -> list[Finding]:
+async def alarms(
+    world: World, *but: str, user_id: str = "", times: TimeRules = TIMES, settled: timedelta = NOW
+) -> list[Finding]:
     """What the checks find, without those that are left out, and without what is only worth knowing."""
     chosen = [
         check
