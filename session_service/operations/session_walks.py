@@ -168,7 +168,7 @@ def _ghost(check: Check, live: Session, ended: Session) -> Finding:
         severity=check.severity,
         user_id=live.user_id,
         row=session_row(live.key),
-        observed=live.state,
+        observed=str(live.state),
         expected=f"{ended.state}, {ended.close_reason}",
         since=ended.closed_at,
         evidence=session_evidence(live),

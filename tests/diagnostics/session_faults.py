@@ -50,11 +50,13 @@ def operator_of(world: World) -> Operator:
     return Operator(world.database, checks=all_checks(world), repairs=all_repairs())
 
 
-async def alarms(world: World, *but: str, user_id: str = "", times: TimeRules = TIMES) -> list[Finding]:
+async def alarms(
+    world: World, *but: str, user_id: str = "", times: TimeRules = TIMES, settled: timedelta = NOW
+) -> list[Finding]:
     """What the checks find, without those that are left out, and without what is only worth knowing."""
     chosen = [
         check
-        for check in all_checks(world, times=times)
+        for check in all_checks(world, times=times, settled=settled)
         if check.severity > Severity.INFO and check.check_id not in but
     ]
     return await Operator(world.database, checks=chosen, repairs=all_repairs()).findings(user_id=user_id)
