@@ -1,4 +1,4 @@
-"""What the checks of progress_service find in a store at rest: nothing, after whatever the service itself did."""
+"""What the checks of progress_service find in a store at rest: nothing, whatever the service did."""
 
 from __future__ import annotations
 
