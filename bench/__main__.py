@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
+from rich.table import Table
 
 from bench.actions import print_actions, run_actions
 from bench.load.requests import RequestFile, make_request_file
@@ -20,12 +21,13 @@ from bench.measure.profiles import Profile
 from bench.progress import Progress
 from bench.report import print_profiles, print_report
 from bench.results import Results, Settings, store
+from bench.scale.checks import CheckCost, measure_checks
 from bench.scale.server import kept_store, telling
 from bench.scale.session_population import SESSIONS_PER_LEARNER, SessionPopulation
 from bench.scale.session_population import build as build_sessions
 from bench.starts import Order, run_starts
 from bench.systems.choice import SYSTEMS
-from chassis.postgres import Connection
+from chassis.postgres import Connection, Database
 
 CACHE = Path(".homeroom/bench-cache")
 DATA = Path(".homeroom/bench-data")
@@ -122,6 +124,45 @@ def store_sessions(
         asyncio.run(_store_sessions(population, data, serve=serve, keep=keep))
     except (RuntimeError, OSError) as error:
         raise _give_up(str(error)) from error
+
+
+@app.command()
+def check_sessions(
+    *,
+    data: Annotated[Path, typer.Option(help="The folder of the store and its PostgreSQL.")],
+    sessions: Annotated[int, typer.Option(min=SESSIONS_PER_LEARNER)] = 1_000_000,
+    answers: Annotated[int, typer.Option(min=2, max=100, help="Answers per session.")] = 10,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the store in the folder afterwards.")] = False,
+) -> None:
+    """Run the checks of session_service on a large store where nothing is wrong; exit 1 if they find a row."""
+    population = SessionPopulation(sessions, answers, live=False)
+    try:
+        costs = asyncio.run(_check_sessions(population, data, keep=keep))
+    except (RuntimeError, OSError) as error:
+        raise _give_up(str(error)) from error
+    table = Table("check", "rows", "seconds", "rows/s", "memory", "findings", box=None, pad_edge=False)
+    for each in costs:
+        rate = f"{each.walked / each.seconds:,.0f}" if each.seconds else ""
+        memory = f"+{each.memory_mib:.0f} MiB"
+        told = each.problem or str(each.findings)
+        table.add_row(each.check, f"{each.walked:,}", f"{each.seconds:.1f}", rate, memory, escape(told))
+    console.print(table)
+    if any(each.findings or each.problem for each in costs):
+        raise typer.Exit(1)
+
+
+async def _check_sessions(population: SessionPopulation, data: Path, *, keep: bool) -> list[CheckCost]:
+    async def fill(connection: Connection) -> None:
+        tell = telling(console.print, "sessions", population.total)
+        await build_sessions(connection, population, told=tell)
+
+    kept = kept_store("session", fill, signature=population.signature, data=data, keep=keep)
+    async with kept as addresses:
+        database = await Database.connect(addresses.service, maximum=2)
+        try:
+            return await measure_checks(database)
+        finally:
+            await database.close()
 
 
 async def _store_sessions(population: SessionPopulation, data: Path, *, serve: bool, keep: bool) -> None:

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import chassis.postgres.migrations
@@ -25,7 +26,7 @@ from session_service.operations.answer_hashing import OWASP_COST, AnswerHashing,
 from session_service.operations.change_sessions import SessionActions
 from session_service.operations.check_identity import IdentityChecks
 from session_service.operations.create_sessions import SessionStarts
-from session_service.operations.diagnosis import checks, repairs
+from session_service.operations.diagnosis import SETTLED, STARTED, checks, repairs
 from session_service.operations.hold_resolution import HoldResolver
 from session_service.operations.manage_tests import CatalogAdministration
 from session_service.operations.placing import HoldPlacing
@@ -115,6 +116,11 @@ async def serve(shutdown: Shutdown) -> None:
             progress=progress,
             times=config.times,
             retention=config.retention,
+            settled=max(SETTLED, 2 * timedelta(seconds=config.session_sweep_interval_seconds)),
+            started=max(
+                STARTED,
+                timedelta(seconds=config.janitor_hold_age_seconds + 2 * config.janitor_interval_seconds),
+            ),
         ),
         repairs=repairs(editions=editions, times=config.times, retention=config.retention),
         environment_checks=ENVIRONMENT_CHECKS,

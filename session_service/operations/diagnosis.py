@@ -43,8 +43,10 @@ TABLES = (
 """The tables whose constraints are verified."""
 # The sweeps come every few minutes, and the relay tries each minute; after a restart both need a while.
 SETTLED = timedelta(minutes=15)
+"""For how long sweeps and deliveries may be under way."""
 # No start takes as long: its deadline is a minute, and the janitor resolves soon what it leaves behind.
 STARTED = timedelta(minutes=10)
+"""For how long a start may be under way."""
 
 
 def checks(

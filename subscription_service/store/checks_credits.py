@@ -5,7 +5,12 @@ from __future__ import annotations
 from chassis.diagnostics.checks import Check, SqlWalk
 from chassis.diagnostics.findings import Severity
 from chassis.postgres import Database
-from subscription_service.store.repairs_credits import RECOMPUTE_BALANCES, RECOMPUTE_GRANTS, counted_wallets
+from subscription_service.store.repairs_credits import (
+    MATCH_HOLDS,
+    RECOMPUTE_BALANCES,
+    RECOMPUTE_GRANTS,
+    counted_wallets,
+)
 
 _BALANCE_MISMATCH = f"""
     SELECT user_id, jsonb_build_object('user_id', user_id) AS row,
@@ -149,7 +154,7 @@ def credit_checks(database: Database) -> list[Check]:
             severity=Severity.HIGH,
             meaning="Lines are missing in the learner's list of credits, or their balances do not add up.",
             advice="No repair changes lines of a ledger. Restore the lines from a backup. If there is none, "
-            "correct the balance with POST /v1/accounts/{userId}/credits:adjust.",
+            "correct the balance with POST /v1/accounts/{userId}/credits.",
             walk=SqlWalk(
                 database, table="credit_entries", key="user_id text, entry_number integer", find=_LEDGER_GAP
             ),
@@ -159,15 +164,16 @@ def credit_checks(database: Database) -> list[Check]:
             severity=Severity.MEDIUM,
             meaning="The learner was granted the credits of a month more than once, or not all of them.",
             advice="No repair changes lines of a ledger. Bring in or take back the difference with "
-            "POST /v1/accounts/{userId}/credits:adjust, if it is worth it.",
+            "POST /v1/accounts/{userId}/credits, if it is worth it.",
             walk=of_accounts(_MONTHLY_TWICE),
         ),
         Check(
             check_id="subscription.hold_credits",
             severity=Severity.HIGH,
             meaning="A test has cost the learner other credits than it reserved, or cannot be ended.",
+            repairs=(MATCH_HOLDS,),
             advice="Look at the hold and its lines in the ledger. If the learner has paid too much, bring "
-            "the difference in with POST /v1/accounts/{userId}/credits:adjust.",
+            "the difference in with POST /v1/accounts/{userId}/credits.",
             walk=SqlWalk(database, table="holds", key="user_id text, hold_id uuid", find=_HOLD_CREDITS),
         ),
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chassis.diagnostics.chains import ChainedWalk
+from chassis.diagnostics.chaining import ChainedWalk
 from chassis.diagnostics.checks import Check, SqlWalk
 from chassis.diagnostics.findings import Severity
 from chassis.diagnostics.repairs import Repair, planned_by
@@ -80,10 +80,7 @@ def orphan_checks(database: Database) -> list[Check]:
             repairs=(REMOVE_ORPHANS,),
             advice="If the account was removed by mistake, restore it: then the rows belong to it again.",
             walk=ChainedWalk(
-                {
-                    table: SqlWalk(database, table=table, key=key, find=_find(table))
-                    for table, key in _KEYS.items()
-                }
+                [SqlWalk(database, table=table, key=key, find=_find(table)) for table, key in _KEYS.items()]
             ),
         )
     ]

@@ -16,6 +16,7 @@ from subscription_service.store.locks import LOCK_LEARNER
 
 RECOMPUTE_BALANCES = "subscription.recompute_balances"
 RECOMPUTE_GRANTS = "subscription.recompute_grants"
+MATCH_HOLDS = "subscription.match_holds"
 
 
 def counted_wallets(learners: str) -> str:
@@ -103,7 +104,44 @@ _GRANTS = """
      ORDER BY kept.user_id, kept.entry_number
 """
 
+# What a hold took from grants is what it reserved, if the ledger does not say otherwise. What is held of the
+# balance follows.
+_MATCH_HOLDS = """
+    WITH matched AS (
+        SELECT hold.user_id, hold.hold_id, hold.state, to_jsonb(hold) AS before, parts.amount
+          FROM found
+          JOIN holds AS hold
+            ON hold.user_id = found.user_id AND hold.hold_id = (found.row ->> 'hold_id')::uuid
+         CROSS JOIN LATERAL (SELECT coalesce(sum(amount), 0) AS amount
+                               FROM hold_credits
+                              WHERE user_id = hold.user_id AND hold_id = hold.hold_id) AS parts
+         CROSS JOIN LATERAL (SELECT coalesce(sum(amount), 0) AS amount
+                               FROM credit_entries
+                              WHERE user_id = hold.user_id
+                                AND operation_id = 'hold:' || hold.hold_id) AS ledger
+         WHERE ledger.amount = CASE hold.state WHEN 'committed' THEN -parts.amount ELSE 0 END
+    )
+    SELECT user_id AS unit, user_id, table_name, before, after
+      FROM (
+          SELECT user_id, 1 AS place, hold_id, 'holds' AS table_name, before,
+                 before || jsonb_build_object('credits', amount) AS after
+            FROM matched
+           UNION ALL
+          SELECT kept.user_id, 2, NULL, 'credit_balances', to_jsonb(kept),
+                 to_jsonb(kept) || jsonb_build_object('held', reserved.held)
+            FROM (SELECT DISTINCT user_id FROM matched WHERE state = 'open') AS touched
+            JOIN credit_balances AS kept ON kept.user_id = touched.user_id
+           CROSS JOIN LATERAL (SELECT coalesce(sum(coalesce(matched.amount, hold.credits)), 0) AS held
+                                 FROM holds AS hold
+                                 LEFT JOIN matched
+                                   ON matched.user_id = hold.user_id AND matched.hold_id = hold.hold_id
+                                WHERE hold.user_id = kept.user_id AND hold.state = 'open') AS reserved
+      ) AS changed
+     ORDER BY user_id, place, hold_id
+"""
+
 _balances = planned_by(_RECOMPUTE_BALANCES)
+_holds = planned_by(_MATCH_HOLDS)
 
 
 async def _whole(connection: Connection, findings: Sequence[Finding]) -> tuple[list[Finding], list[str]]:
@@ -119,6 +157,24 @@ async def _recompute_balances(connection: Connection, findings: Sequence[Finding
     whole, left_out = await _whole(connection, findings)
     planned = await _balances(connection, whole, scope)
     return Planned(planned.units, left_out)
+
+
+async def _match_holds(connection: Connection, findings: Sequence[Finding], scope: Scope) -> Planned:
+    planned = await _holds(connection, findings, scope)
+    matched = {
+        change.before["hold_id"]
+        for unit in planned.units
+        for change in unit.changes
+        if change.table == "holds" and change.before is not None
+    }
+    return Planned(
+        planned.units,
+        [
+            f"{each.user_id}: the ledger has other credits for the hold {each.row['hold_id']}"
+            for each in findings
+            if each.row["hold_id"] not in matched
+        ],
+    )
 
 
 async def _recompute_grants(connection: Connection, findings: Sequence[Finding], _scope: Scope) -> Planned:
@@ -162,6 +218,13 @@ CREDIT_REPAIRS: tuple[Repair, ...] = (
         meaning="Sets what is left of each grant so that together it is what the ledger says.",
         tables=("credit_grants",),
         plan=_recompute_grants,
+        lock=LOCK_LEARNER,
+    ),
+    Repair(
+        repair_id=MATCH_HOLDS,
+        meaning="Sets the credits of a hold to those that it took from grants, if the ledger agrees.",
+        tables=("holds", "credit_balances"),
+        plan=_match_holds,
         lock=LOCK_LEARNER,
     ),
 )

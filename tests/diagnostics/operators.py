@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 from chassis.batch import Item, Outcome
@@ -15,6 +15,7 @@ from chassis.diagnostics.findings import Finding, Severity
 from chassis.diagnostics.operations import Diagnostics, Run, Wish
 from chassis.diagnostics.plans import Plan, PlannedRow, RowOutcome
 from chassis.diagnostics.repairs import Repair
+from chassis.diagnostics.tables import Rows
 from chassis.diagnostics.walking import Progress
 from chassis.errors import ServiceError
 from chassis.postgres import Database
@@ -35,8 +36,15 @@ def item(request: R) -> Item[R]:
 class Operator:
     """Runs checks, plans repairs, applies them and takes them back."""
 
-    def __init__(self, database: Database, *, checks: Sequence[Check], repairs: Sequence[Repair]) -> None:
-        self.diagnostics = Diagnostics(database, checks=checks, repairs=repairs)
+    def __init__(
+        self,
+        database: Database,
+        *,
+        checks: Sequence[Check],
+        repairs: Sequence[Repair],
+        others: Mapping[str, Rows] | None = None,
+    ) -> None:
+        self.diagnostics = Diagnostics(database, checks=checks, repairs=repairs, others=others)
 
     async def findings(self, *check_ids: str, user_id: str = "") -> list[Finding]:
         """What these checks find, or all; raises AssertionError when one of them could not be run."""

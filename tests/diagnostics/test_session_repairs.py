@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from chassis.context import service_context
 from chassis.diagnostics.checks import Check, Scope
 from chassis.diagnostics.findings import Finding
 from chassis.diagnostics.plans import RowOutcome
 from chassis.errors import Reason
+from protos.progress.v1 import result_checks_pb2
 from session_service.domain.ids import hold_id_of, parse_session_id
 from session_service.progress_client import result_event_id
 from session_service.subscription_client import COMMIT_TOPIC
@@ -291,6 +293,24 @@ async def test_sessions_whose_answers_were_purged_are_no_findings(world: World) 
     )
     await world.truth.execute("DELETE FROM answers WHERE session_id = $1::uuid", session)
     assert not await alarms(world)
+
+
+async def test_recorded_results_are_listed_in_pages_and_from_a_place_on(world: World) -> None:
+    user = await world.learner()
+    sessions = sorted([await ended(world, user) for _ in range(3)])
+    path = "/homeroom.progress.v1.ResultCheckService/ListResults"
+
+    async def page(**fields: Any) -> Any:
+        request = result_checks_pb2.ListResultsRequest(user_id=user, page_size=2, **fields)
+        context = service_context(path, timeout_seconds=SECONDS)
+        return (await world.upstream.call(path, request, context)).message
+
+    first = await page()
+    second = await page(page_token=first.next_page_token)
+    assert [each.session_id for each in [*first.results, *second.results]] == sessions
+    assert not second.next_page_token
+    behind = await page(after=result_checks_pb2.ResultName(user_id=user, session_id=sessions[1]))
+    assert [each.session_id for each in behind.results] == sessions[2:]
 
 
 async def test_small_steps_find_the_same_as_large_ones(databases: Databases) -> None:

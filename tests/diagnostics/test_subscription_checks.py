@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -52,6 +54,7 @@ class Planting:
     undone: bool = True
 
 
+PAGE = Path(__file__).parents[2] / "docs" / "diagnosis" / "subscription.md"
 OF_THE_LEARNER = "user_id = current_setting('test.learner')"
 PLANTINGS = [
     Planting(
@@ -178,7 +181,6 @@ PLANTINGS = [
         "subscription.hold_credits",
         "UPDATE holds SET credits = 3 WHERE @me AND state = 'committed'",
         [("committed, takes 2 from grants, -2 in the ledger", "takes 3 from grants, -3 in the ledger")],
-        repaired=False,
     ),
     Planting(
         "subscription.license_mismatch",
@@ -228,8 +230,11 @@ PLANTINGS = [
 ]
 
 
-def test_each_check_has_a_planting(school: School) -> None:
-    assert sorted(school.diagnostics.checks) == sorted(planting.check for planting in PLANTINGS)
+def test_each_check_has_a_planting_and_each_check_and_repair_a_line_in_the_page(school: School) -> None:
+    checks = set(school.diagnostics.checks)
+    assert checks == {planting.check for planting in PLANTINGS}
+    told = set(re.findall(r"^\| `(subscription\.\w+)`", PAGE.read_text(), flags=re.MULTILINE))
+    assert told == checks | set(school.diagnostics.repairs)
 
 
 @pytest.mark.parametrize("planting", PLANTINGS, ids=[planting.check for planting in PLANTINGS])
@@ -266,10 +271,10 @@ async def _mend(school: School, planting: Planting, sick: str) -> None:
     assert not plan.left_out
     assert await school.rows(sick) == planted
     worked = await school.apply(plan)
-    assert {row.outcome for row in worked.rows} == {RowOutcome.APPLIED}, worked.rows
+    assert {row.outcome for row in worked} == {RowOutcome.APPLIED}, worked
     assert await school.findings(user_id=sick) == []
     undone = await school.undo(plan)
     expected = RowOutcome.UNDONE if planting.undone else RowOutcome.KEPT
-    assert {row.outcome for row in undone.rows} == {expected}, undone.rows
+    assert {row.outcome for row in undone} == {expected}, undone
     if planting.undone:
         assert await school.rows(sick) == planted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
@@ -57,13 +58,13 @@ async def test_units_of_today_are_given_back_and_the_learner_can_start_again(sch
     plan, rows = await school.plan(repair=GIVE_BACK, user_id=user_id)
     assert [row.change.table for row in rows] == ["holds"] * 5 + ["daily_usage"]
     worked = await school.apply(plan)
-    assert {row.outcome for row in worked.rows} == {RowOutcome.APPLIED}
+    assert {row.outcome for row in worked} == {RowOutcome.APPLIED}
     assert await subscriptions.tests(user_id) == (0, 0)
     assert (await subscriptions.entitlements(user_id)).credits == balance
     journal = await school.truth.fetch(
         "SELECT DISTINCT user_id, changed_by, reason FROM repair_journal WHERE plan_id = $1", plan.plan_id
     )
-    assert [tuple(row) for row in journal] == [(user_id, "root", "the learner asked")]
+    assert [tuple(row) for row in journal] == [(user_id, "operator", "a test")]
 
     # The tests that were under way end as ever, and cost nothing; a new one costs its unit.
     for hold in under_way[:2]:
@@ -81,7 +82,7 @@ async def test_units_are_not_given_back_of_rows_that_have_changed_since(school: 
     touched, other = await school.learner(), await school.learner()
     plans = [(await school.plan(repair=GIVE_BACK, user_id=user_id))[0] for user_id in (touched, other)]
     await school.subscriptions.place(touched)
-    outcomes = [{row.outcome for row in (await school.apply(plan)).rows} for plan in plans]
+    outcomes = [{row.outcome for row in await school.apply(plan)} for plan in plans]
     assert outcomes == [{RowOutcome.SKIPPED}, {RowOutcome.APPLIED}]
     assert await school.subscriptions.tests(touched) == (1, 2)
     assert await school.findings() == []
@@ -99,7 +100,7 @@ async def test_given_back_units_are_taken_back_as_long_as_the_learner_has_not_us
     plan, _ = await school.plan(repair=GIVE_BACK, user_id=user_id)
     await school.apply(plan)
     await school.subscriptions.place(user_id)
-    assert {row.outcome for row in (await school.undo(plan)).rows} == {RowOutcome.KEPT}
+    assert {row.outcome for row in await school.undo(plan)} == {RowOutcome.KEPT}
     assert await school.findings(user_id=user_id) == []
 
 
@@ -134,7 +135,7 @@ async def test_a_license_without_a_history_gets_a_line_that_followers_of_the_fee
     plan, _ = await school.plan(check="subscription.license_mismatch", user_id=user_id)
     told = asyncio.create_task(_first_of(school, user_id, after=position))
     worked = await school.apply(plan)
-    assert {row.outcome for row in worked.rows} == {RowOutcome.APPLIED}, worked.rows
+    assert {row.outcome for row in worked} == {RowOutcome.APPLIED}, worked
     change = (await asyncio.wait_for(told, 10)).progression
     assert (getattr(change, "from"), change.to, change.by) == (0, 3, "repair")
     assert await school.findings(user_id=user_id) == []
@@ -175,6 +176,27 @@ async def test_nothing_follows_a_ledger_that_lacks_lines(school: School) -> None
         assert plan.left_out == [f"{user_id}: the ledger lacks lines, so nothing can follow it"]
 
 
+async def test_a_test_whose_reserved_credits_are_lost_can_be_ended_after_the_repair(school: School) -> None:
+    user_id = await school.learner()
+    hold = await school.subscriptions.place(user_id, credits=2)
+    await school.truth.execute("DELETE FROM hold_credits WHERE hold_id = $1", uuid.UUID(hold.hold_id))
+    await school.mend("subscription.hold_credits", user_id=user_id)
+    await school.mend("subscription.grants_mismatch", user_id=user_id)
+    assert await school.findings(user_id=user_id) == []
+    await school.subscriptions.commit(hold)
+    assert await school.findings(user_id=user_id) == []
+
+
+async def test_a_hold_that_the_ledger_contradicts_is_left_to_a_person(school: School) -> None:
+    user_id = await school.learner()
+    hold = await school.subscriptions.place(user_id, credits=2)
+    await school.subscriptions.commit(hold)
+    await school.truth.execute("DELETE FROM hold_credits WHERE hold_id = $1", uuid.UUID(hold.hold_id))
+    plan, rows = await school.plan("subscription.hold_credits", user_id=user_id)
+    assert rows == []
+    assert plan.left_out == [f"{user_id}: the ledger has other credits for the hold {hold.hold_id}"]
+
+
 async def test_units_are_given_back_right_while_learners_start_and_end_tests(school: School) -> None:
     """An operation locks, reads and writes what it has read; a repair in between would be undone by half."""
     subscriptions = school.subscriptions
@@ -196,7 +218,7 @@ async def test_units_are_given_back_right_while_learners_start_and_end_tests(sch
         applied = 0
         while not done.is_set() or not applied:
             plan, _ = await school.plan(repair=GIVE_BACK, user_id=choices.choice(users))
-            applied += (await school.apply(plan)).plan.counts.applied
+            applied += len([row for row in await school.apply(plan) if row.outcome is RowOutcome.APPLIED])
         return applied
 
     giving_back = asyncio.create_task(give_back())

@@ -16,7 +16,7 @@ import aiohttp
 from tests.support.http_client import Answer, HttpClient, unique
 
 REQUESTS_PER_SECOND = 200
-WORKERS = 50
+WORKERS = 64
 PATIENCE_SECONDS = 120.0
 CREDITS = 50
 PRICE = 5
