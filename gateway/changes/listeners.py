@@ -47,14 +47,14 @@ class Learner:
         self.progress: int | None = None
         self.entitlement: entitlement_changes_pb2.EntitlementChange | None = None
         self._ended_at: dict[bytes, float] = {}
-        self._left_out = b""
+        self.left_out = b""
         """The newest session of those that are too many; they and older ones are not told."""
 
     def learn_sessions(self, changes: changes_pb2.SessionChanges, *, now: float) -> bool:
         """Takes over what session_service told; whether there is anything new."""
         self.as_of_ms = changes.as_of.ToMilliseconds()
         for change in changes.sessions:
-            if change.session_id <= self._left_out and change.session_id not in self.sessions:
+            if change.session_id <= self.left_out and change.session_id not in self.sessions:
                 continue
             self.sessions[change.session_id] = change
             if change.state not in _LIVE:
@@ -63,7 +63,7 @@ class Learner:
             if now - ended_at >= ENDED_SECONDS and not self._is_new(session_id):
                 self._forget(session_id)
         for session_id in sorted(self.sessions)[:-SESSIONS_MAX]:
-            self._left_out = session_id
+            self.left_out = session_id
             self._forget(session_id)
         return bool(changes.sessions)
 
@@ -131,10 +131,12 @@ class Listener:
         for session_id in sorted(self.missed.keys() | learner.sessions.keys()):
             candidates = (self.missed.get(session_id), learner.sessions.get(session_id))
             change = max(filter(None, candidates), key=lambda each: each.version)
-            if change.version > told.sessions.get(session_id, 0):
+            left_out = session_id <= told.left_out and session_id not in told.sessions
+            if not left_out and change.version > told.sessions.get(session_id, 0):
                 return change
         self.missed.clear()
         told.as_of_ms = learner.as_of_ms
+        told.left_out = max(told.left_out, learner.left_out)
         told.sessions = {
             session_id: version
             for session_id, version in told.sessions.items()

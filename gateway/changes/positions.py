@@ -21,6 +21,8 @@ _FORM = 1
 _HEAD = struct.Struct(">Bqqb")
 _SESSION = struct.Struct(">16si")
 _UNKNOWN = -1
+# Stands in the place of a version, which is 1 at least.
+_LEFT_OUT = 0
 
 
 @dataclass(slots=True)
@@ -28,13 +30,15 @@ class Position:
     """What one client has been told; None for what it has not been told yet.
 
     `sessions` are versions by id. They are complete up to `as_of_ms`, a time of session_service's database.
-    An empty `fingerprint` stands for "no active account".
+    An empty `fingerprint` stands for "no active account". Sessions up to `left_out` are told only if they are
+    among `sessions`: there were too many.
     """
 
     as_of_ms: int | None = None
     sessions: dict[bytes, int] = field(default_factory=dict)
     progress: int | None = None
     fingerprint: bytes | None = None
+    left_out: bytes = b""
 
 
 class PositionTokens:
@@ -53,6 +57,10 @@ class PositionTokens:
     def write(self, user_id: str, position: Position) -> str:
         """The URL-safe token of a position."""
         fingerprint = position.fingerprint
+        sessions = sorted(position.sessions.items())
+        left_out = position.left_out
+        if len(sessions) > SESSIONS_MAX:
+            left_out = max(left_out, sessions[-SESSIONS_MAX - 1][0])
         payload = b"".join(
             (
                 _HEAD.pack(
@@ -62,7 +70,8 @@ class PositionTokens:
                     _UNKNOWN if fingerprint is None else len(fingerprint),
                 ),
                 fingerprint or b"",
-                *(_SESSION.pack(*each) for each in sorted(position.sessions.items())[-SESSIONS_MAX:]),
+                _SESSION.pack(left_out, _LEFT_OUT) if left_out else b"",
+                *(_SESSION.pack(*each) for each in sessions[-SESSIONS_MAX:]),
             )
         )
         return base64.urlsafe_b64encode(self._seal(user_id, payload) + payload).decode().rstrip("=")
@@ -79,11 +88,15 @@ class PositionTokens:
         _, as_of_ms, progress, length = _HEAD.unpack_from(payload)
         rest = payload[_HEAD.size :]
         fingerprint = None if length == _UNKNOWN else rest[:length]
+        sessions = dict(_SESSION.iter_unpack(rest[max(0, length) :]))
+        left_out = next((each for each, version in sessions.items() if version == _LEFT_OUT), b"")
+        sessions.pop(left_out, None)
         return Position(
             as_of_ms=None if as_of_ms == _UNKNOWN else as_of_ms,
-            sessions=dict(_SESSION.iter_unpack(rest[max(0, length) :])),
+            sessions=sessions,
             progress=None if progress == _UNKNOWN else progress,
             fingerprint=fingerprint,
+            left_out=left_out,
         )
 
     def _seal(self, user_id: str, payload: bytes) -> bytes:

@@ -110,13 +110,13 @@ async def a_session(http: HttpClient) -> tuple[str, str]:
     user, test = unique("back"), unique("back-test")
     await http.put_account(user)
     await http.put_test(test, questions=2)
-    started = await http.start(user, test, key="start")
+    started = await http.start_until_answered(user, test, key="start")
     assert started.status == 201, started.text
-    again = await http.start(user, test, key="start")
+    again = await http.start_until_answered(user, test, key="start")
     assert (again.status, again.replayed) == (201, True)
     session = started.body["sessionId"]
     for number in (1, 2):
-        answer = await http.send(
+        answer = await http.send_until_answered(
             "POST",
             f"/v1/sessions/{session}/answers",
             user=user,
@@ -124,13 +124,15 @@ async def a_session(http: HttpClient) -> tuple[str, str]:
             json={"questionId": f"q{number}", "choice": str(2 * number)},
         )
         assert (answer.status, answer.body["correct"]) == (200, True)
-    await http.send("POST", f"/v1/sessions/{session}:complete", user=user, key="complete", json={})
+    await http.send_until_answered(
+        "POST", f"/v1/sessions/{session}:complete", user=user, key="complete", json={}
+    )
     await assert_completed(http, user, session)
     return user, session
 
 
 async def assert_completed(http: HttpClient, user: str, session: str) -> None:
-    read = await http.send("GET", f"/v1/sessions/{session}", user=user)
+    read = await http.send_until_answered("GET", f"/v1/sessions/{session}", user=user)
     assert (read.status, read.body["state"], read.body["score"]) == (200, "COMPLETED", 1)
     assert (await http.entitlements(user))["tests"]["used"] == 1
 

@@ -409,7 +409,7 @@ def test_a_token_says_what_it_was_written_for() -> None:
     sessions = {uuid.uuid4().bytes: number for number in range(1, SESSIONS_MAX + 1)}
     for position in (
         Position(),
-        Position(1_800_000_000_000, sessions, 5, b"12345678"),
+        Position(1_800_000_000_000, sessions, 5, b"12345678", left_out=uuid.uuid4().bytes),
         Position(1, {}, 0, b""),
         Position(None, {}, None, b"12345678"),
     ):
