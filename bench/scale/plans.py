@@ -58,6 +58,9 @@ class WatchedConnection:
         self._statements[sql] = arguments
         return await self._connection.fetchval(sql, *arguments)
 
+    def transaction(self, **keywords: Any) -> Any:
+        return self._connection.transaction(**keywords)
+
     async def execute(self, sql: str, *arguments: Any) -> Any:
         self._statements[sql] = arguments
         return await self._connection.execute(sql, *arguments)

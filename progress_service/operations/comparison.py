@@ -35,12 +35,13 @@ class StoreComparison:
         self._age_seconds_min = age_seconds_min
 
     async def compare_next(
-        self, scope: Scope, *, after: Key | None, deadline: float, limit: int = ROWS_PER_STRETCH
+        self, scope: Scope, *, after: Key | None, deadline: float, limit: int = 0
     ) -> Comparison:
-        """Compare the stretch behind this key, of at most `limit` rows of each side.
+        """Compare the stretch behind this key, of at most `limit` rows of each side; 0: of the usual number.
 
         Raises ServiceError, and what `Database` raises.
         """
+        limit = min(limit, ROWS_PER_STRETCH) or ROWS_PER_STRETCH
         licenses = await self._licenses.list_license_levels(
             after=after,
             specialization=scope.specialization,

@@ -9,7 +9,7 @@ from chassis.diagnostics.findings import Finding
 from progress_service.domain.desyncs import Desync, Key, Kind
 from progress_service.domain.statistics import UserId
 from progress_service.operations import comparison
-from progress_service.operations.comparison import ROWS_PER_STRETCH, StoreComparison
+from progress_service.operations.comparison import StoreComparison
 
 
 class LicenseWalk:
@@ -29,11 +29,10 @@ class LicenseWalk:
         """See `Walk`. Raises ServiceError, and what `Database` raises."""
         compared = comparison.Scope(user_id=scope.user_id)
         behind = Key(after[0], UserId(after[1])) if after else None
-        rows = min(limit, ROWS_PER_STRETCH)
-        first = await self._stores.compare_next(compared, after=behind, deadline=deadline, limit=rows)
+        first = await self._stores.compare_next(compared, after=behind, deadline=deadline, limit=limit)
         candidates = self._settled(check, first.desyncs)
         if candidates:
-            again = await self._stores.compare_next(compared, after=behind, deadline=deadline, limit=rows)
+            again = await self._stores.compare_next(compared, after=behind, deadline=deadline, limit=limit)
             confirmed = {each.key: each for each in self._settled(check, again.desyncs)}
             candidates = [
                 each

@@ -43,7 +43,7 @@ _WITHOUT_CAUSE = """
      WHERE rule.achievement IS NULL
         OR (measured.value < measured.least
             AND (rule.measure NOT IN ('level', 'top_levels')
-                 OR NOT EXISTS (SELECT FROM progress_resets AS reset WHERE reset.user_id = step.user_id)))
+                 OR (SELECT true FROM progress_resets WHERE user_id = step.user_id LIMIT 1) IS NULL))
 """
 _REMOVE = """
     SELECT DISTINCT ON (kept.user_id, kept.achievement)

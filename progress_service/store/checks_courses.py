@@ -34,9 +34,10 @@ _NOT_ENROLLED = """
            NULL::timestamptz AS since, jsonb_build_object('epoch', step.epoch) AS evidence
       FROM step
       JOIN courses AS course ON course.course_id = step.course_id
-     WHERE NOT EXISTS (SELECT
-                         FROM enrollments AS enrollment
-                        WHERE enrollment.user_id = step.user_id AND enrollment.course_id = step.course_id)
+     WHERE (SELECT true
+              FROM enrollments
+             WHERE user_id = step.user_id AND course_id = step.course_id
+             LIMIT 1) IS NULL
      ORDER BY step.user_id, step.course_id
 """
 _WITHOUT_LESSON = """

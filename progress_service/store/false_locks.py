@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 from chassis.cache.clock import DatabaseClock
 from chassis.diagnostics.checks import Check, Place, Scope, Step, begin_reading
 from chassis.diagnostics.findings import Finding, Severity
 from chassis.postgres import Connection, Database
-from progress_service.domain.access import access_of
+from progress_service.domain.access import access_to
 from progress_service.domain.courses import CourseId, LessonName
 from progress_service.domain.statistics import UserId
 from progress_service.store.editions import EditionCache
@@ -16,6 +17,7 @@ from progress_service.store.repairs_courses import RESTORE_ORDER
 from progress_service.store.standings import Attendance, Attended, StandingReader
 
 LESSONS_SHOWN_MAX = 5
+EDITIONS_KEPT_SECONDS = 60.0
 
 _ENROLLMENTS = """
     SELECT user_id, course_id
@@ -27,10 +29,12 @@ _ENROLLMENTS = """
 
 
 class FalseLockWalk:
-    """A walk through the enrollments. Nothing comes from a cache, not even the courses."""
+    """A walk through the enrollments. Courses are kept for a minute, so that many steps read them once."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._editions = EditionCache()
+        self._kept_since = 0.0
 
     async def step(
         self, check: Check, scope: Scope, after: Place | None, *, limit: int, deadline: float
@@ -42,7 +46,7 @@ class FalseLockWalk:
             async with connection.transaction(readonly=True, isolation="repeatable_read"):
                 await begin_reading(connection)
                 listed = await list_enrollments(connection, scope, after, limit)
-                reader = StandingReader(editions=EditionCache(), clock=DatabaseClock())
+                reader = StandingReader(editions=self._kept(), clock=DatabaseClock())
                 return listed, list((await reader.read(connection, listed)).values())
 
         listed, attended = await self._database.read(work, deadline=deadline, name="check_step")
@@ -50,6 +54,13 @@ class FalseLockWalk:
             _finding(check, each, locked) for each in attended if (locked := list(_locked_falsely(each)))
         ]
         return Step(findings, len(listed), tuple(listed[-1]) if len(listed) == limit else None)
+
+    def _kept(self) -> EditionCache:
+        """What was read of courses. A change that keeps the revision of its course is no change of ours."""
+        now = time.monotonic()
+        if now - self._kept_since > EDITIONS_KEPT_SECONDS:
+            self._editions, self._kept_since = EditionCache(), now
+        return self._editions
 
 
 async def list_enrollments(
@@ -73,15 +84,17 @@ def _locked_falsely(attended: Attended) -> Iterator[LessonName]:
     A completed lesson that the course does not know is another fault.
     """
     edition, standing = attended
-    access = access_of(edition, standing)
-    for before, name in zip((None, *edition.order), edition.order, strict=False):
-        found = access.of(name)
-        is_open = found is not None and found.open
-        if not is_open and (before is None or before in standing.completed or name in standing.completed):
-            yield name
-    for name in standing.completed.keys() - edition.offered:
-        found = access.of(name)
-        if name in edition.lessons and (found is None or not found.open):
+    open_to_learner = {*edition.order[:1], *(name for name in standing.completed if name in edition.lessons)}
+    open_to_learner |= {after for name in standing.completed if (after := edition.after(name)) is not None}
+    for name in sorted(open_to_learner):
+        access = access_to(
+            edition,
+            name,
+            since_revision=standing.since_revision,
+            completed=standing.completed,
+            started=standing.started,
+        )
+        if access is None or not access.open:
             yield name
 
 

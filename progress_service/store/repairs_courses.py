@@ -9,7 +9,7 @@ RESTORE_ORDER = "progress.restore_order"
 # The course gets a new revision: processes keep an edition as long as the revision stays. A step of the order
 # that is too much ends with the new revision, so what it has opened stays open.
 _RESTORE = """
-    , wanted AS (
+    WITH wanted AS (
         SELECT DISTINCT found.row ->> 'course_id' AS course_id FROM found
     ), ordered AS (
         SELECT place.course_id, place.module_id, place.lesson_id, place.after_module_id, place.after_lesson_id

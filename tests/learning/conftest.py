@@ -16,6 +16,7 @@ from tests.support.databases import Databases
 async def shared_world(databases: Databases, redis_server: Redis) -> AsyncIterator[World]:
     async with new_world(databases, redis_server) as world:
         yield world
+        assert await findings_of(world.database) == []
 
 
 @pytest.fixture
@@ -23,4 +24,3 @@ async def world(shared_world: World) -> AsyncIterator[World]:
     shared_world.replica = await shared_world.start()
     yield shared_world
     await shared_world.heal()
-    assert await findings_of(shared_world.database) == []

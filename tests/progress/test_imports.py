@@ -29,6 +29,7 @@ from progress_service.domain.statistics import UserId
 from progress_service.operations import import_progress
 from progress_service.operations.import_files import LINE_BYTES_MAX, ImportFile, ImportRefused
 from tests.progress.conftest import Progress
+from tests.progress.findings import findings_of
 from tests.progress.specializations import put_levels
 from tests.support.service_process import started
 
@@ -473,6 +474,7 @@ async def test_two_imports_of_one_file_at_once_count_it_once(
     before = await everything(progress.truth)
     assert (await imported(database, path))[0].xp_added == 0
     assert await everything(progress.truth) == before
+    assert await findings_of(database) == []
 
 
 @pytest.mark.fault
@@ -497,6 +499,7 @@ async def test_a_killed_import_is_repeated(
         == 20_000
     )
     assert await progress.truth.fetchval("SELECT sum(xp) FROM learner_statistics") == 100_000
+    assert await findings_of(database) == []
     # What the killed one has staged goes with a later import.
     left = await progress.truth.fetchval("SELECT count(*) FROM import_rows")
     assert left > 0
