@@ -30,8 +30,8 @@ from chassis.postgres.rows import as_rows
 
 UNITS_PER_BATCH = 50
 BATCH_SECONDS_MAX = 5.0
-# No batch begins when a call has less time left than this.
-BATCH_SECONDS_MIN = 1.0
+# No further batch begins when a call has less time left than this.
+BATCH_SECONDS_MIN = 1.5
 # A call answers at most with so many rows; `GetPlan` has all.
 ROWS_TOLD_MAX = 500
 

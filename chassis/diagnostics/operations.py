@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from uuid import UUID, uuid5
+
+import orjson
 
 from chassis.batch import Item, Outcome, Reply
 from chassis.diagnostics.applying import Applying, Order, Worked
 from chassis.diagnostics.checks import Check, Place, Scope, begin_reading
 from chassis.diagnostics.findings import Finding, Severity
 from chassis.diagnostics.plans import Draft, Plan, PlannedRow, PlanStore, store
-from chassis.diagnostics.repairs import UNIT_ROWS_MAX, Planned, Repair, Unit
+from chassis.diagnostics.repairs import UNIT_ROWS_MAX, Planned, Repair, Row, Unit
 from chassis.diagnostics.tables import Rows
 from chassis.diagnostics.walking import CheckWalk, Progress
 from chassis.errors import Reason, ServiceError, invalid_field
 from chassis.postgres import Connection, Database, idempotency
 from chassis.postgres.isolation import Locked, run_isolated
 from chassis.postgres.keyed import Render, write_keyed
+from chassis.postgres.rows import as_rows
 from chassis.rpc.paging import Page
 
 RUNS_AT_ONCE_MAX = 2
@@ -309,7 +312,7 @@ class Diagnostics:
         stored = await self._stored(item)
         if stored is not None:
             return stored
-        worked = await carry_out(item.request, deadline=item.deadline - ANSWER_SECONDS)
+        worked = await carry_out(item.request, deadline=item.deadline)
         self._at_change()
 
         async def lock(connection: Connection, _: Sequence[Item[Order]]) -> None:
@@ -353,6 +356,16 @@ async def _each(items: Sequence[Item[R]], answer: Callable[[Item[R]], Awaitable[
 
 def _rows(unit: Unit, repair: Repair, *, number: int, first: int) -> list[PlannedRow]:
     return [
-        PlannedRow(ordinal=first + at, unit=number, repair_id=repair.repair_id, change=change)
+        PlannedRow(
+            ordinal=first + at,
+            unit=number,
+            repair_id=repair.repair_id,
+            change=replace(change, before=_as_stored(change.before), after=_as_stored(change.after)),
+        )
         for at, change in enumerate(unit.changes)
     ]
+
+
+def _as_stored(row: Row | None) -> Row | None:
+    """The row as JSON has it: a plan that is shown at once looks as it does when it is read again."""
+    return None if row is None else orjson.loads(as_rows(row))
