@@ -60,7 +60,7 @@ _TOO_LOW = f"""
       {_REACHED}
      WHERE step.level < reached.level
 """
-_HIGHEST_LEVEL = f"""
+_TOP_LEVEL = f"""
     SELECT step.user_id, {_ROW} AS row,
            format('highest level %s, by the catalog %s', step.max_level, step.catalog_version) AS observed,
            format('highest level %s, by the catalog %s', greatest(step.level, reached.max_level),
@@ -154,7 +154,7 @@ def levels_checks(database: Database) -> list[Check]:
             meaning="The highest level that the learner can reach is shown as it is not.",
             age=DECIDED_WITHIN,
             repairs=(REBUILD,),
-            walk=walk(_HIGHEST_LEVEL),
+            walk=walk(_TOP_LEVEL),
         ),
         Check(
             check_id="progress.level_epoch",
