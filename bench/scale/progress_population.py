@@ -1,8 +1,8 @@
 """A store of progress_service as a year of use leaves it, made by PostgreSQL itself.
 
 Each learner has completed the first lessons of two courses and a few sessions, one after the other. Every
-total is the sum of its rows; `tests/progress/test_population.py` holds it to that. The ids of the
-entries in the ledger are not those that the service makes, so its checks would miss the entries of the results.
+total is the sum of its rows; `tests/progress/test_population.py` holds it to that. The ids of the entries in
+the ledger are not those that the service makes, so its checks would miss the entries of the results.
 """
 
 from __future__ import annotations
