@@ -134,7 +134,7 @@ def check_sessions(
     answers: Annotated[int, typer.Option(min=2, max=100, help="Answers per session.")] = 10,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the store in the folder afterwards.")] = False,
 ) -> None:
-    """Run the checks of session_service on a large store where nothing is wrong; exit 1 if they find a row."""
+    """Run the checks of session_service on a large store without a fault; exit 1 if they find one."""
     population = SessionPopulation(sessions, answers, live=False)
     try:
         costs = asyncio.run(_check_sessions(population, data, keep=keep))

@@ -26,6 +26,7 @@ from session_service.store.checks_reads import Kept, events_under_way, keys_of_l
 from session_service.store.editions import EditionCache
 from session_service.store.event_rows import event_row
 from session_service.store.session_rows import CHANGED_COLUMNS
+from session_service.subscription_client import RELEASE_TOPIC
 
 LEFT_FOR = timedelta(minutes=10)
 """A session without a sign of life for so long was left by its learner."""
@@ -55,7 +56,11 @@ class SessionRepairs:
     async def close_unpaid(
         self, connection: Connection, findings: Sequence[Finding], _scope: Scope
     ) -> Planned:
-        """End sessions without a hold that nobody has answered: nothing is lost, and nothing is spent."""
+        """End sessions without a hold that nobody has answered: nothing is lost, and nothing is spent.
+
+        No event asks to resolve the hold. There is none that is open, and after a restore one may have been
+        committed already, so the event would be refused.
+        """
         drafts, left_out, now = await self._drafts(connection, found_sessions(findings))
         ended: list[_KeptDraft] = []
         for draft in drafts:
@@ -66,7 +71,7 @@ class SessionRepairs:
                 left_out.append(
                     f"{_name(draft)} has answers: let the learner finish it, then discard its parked event"
                 )
-        return await _planned(connection, ended, left_out, now)
+        return await _planned(connection, ended, left_out, now, untold=frozenset({RELEASE_TOPIC}))
 
     async def complete_answered(
         self, connection: Connection, _findings: Sequence[Finding], scope: Scope
@@ -130,9 +135,17 @@ class _KeptDraft(Draft):
 
 
 async def _planned(
-    connection: Connection, ended: Iterable[_KeptDraft], left_out: Sequence[str], now: datetime
+    connection: Connection,
+    ended: Iterable[_KeptDraft],
+    left_out: Sequence[str],
+    now: datetime,
+    *,
+    untold: frozenset[str] = frozenset(),
 ) -> Planned:
-    """A unit for each session that ends: its row, its entry in the timeline, and its events."""
+    """A unit for each session that ends: its row, its entry in the timeline, and its events.
+
+    Events with a topic in `untold` are left out.
+    """
     changes: list[tuple[_KeptDraft, Changes]] = []
     for draft in ended:
         draft.tell(THE_SERVICE, now, NOTE)
@@ -147,7 +160,7 @@ async def _planned(
             *(
                 RowChange("outbox", event.user_id, None, outbox_row(event, now=now))
                 for event in each.events
-                if (event.user_id, event.event_id) not in known
+                if event.topic not in untold and (event.user_id, event.event_id) not in known
             ),
         ]
         units.append(Unit(rows))

@@ -1,11 +1,11 @@
-"""A database is restored to an older point: diagnosis finds what disagrees, repairs mend it, the rest is listed."""
+"""A database is restored to an older point: diagnosis finds it, repairs mend it, the rest is listed."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import asyncpg
@@ -17,7 +17,12 @@ from homeroom.findings import Finding
 from homeroom.supervisor import Stack
 from tests.support.diagnosing import diagnose
 from tests.support.http_client import HttpClient
-from tests.support.rehearsal import read_disagreements, rehearse, settled_disagreements
+from tests.support.rehearsal import Disagreement, read_disagreements, rehearse, settled_disagreements
+
+LIVE = "live_session_without_open_hold"
+"""It was live in the backup, and completed since."""
+LOST = "result_without_session"
+"""It began after the backup."""
 
 pytestmark = pytest.mark.fault
 
@@ -46,7 +51,7 @@ async def let_an_hour_pass(stack: Stack) -> None:
 
 
 async def repair_all(stack: Stack, findings: list[Finding]) -> list[str]:
-    """Apply the usual repair of each check that found something; what plans leave out, and rows not changed."""
+    """Apply the usual repair of each check that found something; what was left out, and why."""
     told: list[str] = []
     async with Api(stack.gateway_url, stack.token("olga", ("admin",))) as api:
         asked = DiagnosticsApi(api)
@@ -64,41 +69,51 @@ async def repair_all(stack: Stack, findings: list[Finding]) -> list[str]:
     return told
 
 
+def learners_of(findings: Iterable[Finding]) -> dict[str, set[str]]:
+    """The learners that each check names."""
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for each in findings:
+        found[each["check"]].add(each["userId"])
+    return dict(found)
+
+
+def learners_by_kind(disagreements: Iterable[Disagreement]) -> dict[str, set[str]]:
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for each in disagreements:
+        found[each.kind].add(each.user_id)
+    return dict(found)
+
+
 async def test_after_a_restore_repairs_mend_what_can_be_mended_and_the_rest_is_listed_by_learner(
     stack: Stack, http: HttpClient, folder: Path
 ) -> None:
     before = set(await read_disagreements(stack))
-    found = [each for each in await rehearse(stack, http, folder) if each not in before]
-    await let_an_hour_pass(stack)
-    by_kind: defaultdict[str, set[str]] = defaultdict(set)
-    for each in found:
-        by_kind[each.kind].add(each.user_id)
-    findings = (await diagnose(stack)).findings
-    by_check: defaultdict[str, set[str]] = defaultdict(set)
-    for finding in findings:
-        by_check[finding["check"]].add(finding["userId"])
-    print({k: len(v) for k, v in by_kind.items()}, {k: len(v) for k, v in by_check.items()})
-    try:
-        told = await repair_all(stack, findings)
-    except Exception:
-        import subprocess
+    known = {(each["check"], each["userId"]) for each in (await diagnose(stack)).findings}
 
-        print(
-            subprocess.run(
-                f"grep -rh -A60 request_failed {stack.data_dir} | cut -c1-9000 | tail -80",
-                shell=True,
-                capture_output=True,
-                text=True,
-            ).stdout[-12000:]
-        )
-        raise
-    print(told[:5], len(told))
-    left = [each for each in await settled_disagreements(stack) if each not in before]
-    by_left: defaultdict[str, set[str]] = defaultdict(set)
-    for each in left:
-        by_left[each.kind].add(each.user_id)
-    after: defaultdict[str, set[str]] = defaultdict(set)
-    for finding in (await diagnose(stack)).findings:
-        after[finding["check"]].add(finding["userId"])
-    print({k: len(v) for k, v in by_left.items()}, {k: len(v) for k, v in after.items()})
-    assert 0
+    async def new_findings() -> list[Finding]:
+        found = (await diagnose(stack)).findings
+        return [each for each in found if (each["check"], each["userId"]) not in known]
+
+    async def new_disagreements() -> dict[str, set[str]]:
+        found = await settled_disagreements(stack)
+        return learners_by_kind(each for each in found if each not in before)
+
+    await rehearse(stack, http, folder)
+    await let_an_hour_pass(stack)
+    wrong = await new_disagreements()
+    assert wrong[LIVE], "no session of the backup was live"
+    assert wrong[LOST], "nothing was written after the backup"
+
+    findings = await new_findings()
+    assert learners_of(findings) == {
+        "session.without_hold": wrong[LIVE],
+        "session.result_without_session": wrong[LOST],
+    }
+    assert await repair_all(stack, findings) == []
+
+    left = await new_disagreements()
+    assert left == {
+        LOST: wrong[LOST],
+        "committed_hold_without_session": wrong["committed_hold_without_session"],
+    }
+    assert learners_of(await new_findings()) == {"session.result_without_session": wrong[LOST]}
