@@ -110,6 +110,7 @@ class Line(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._generator.lines.add(self)
 
     def send(self, call: int, text: bytes) -> None:
         self._call = call
@@ -141,6 +142,10 @@ class Line(asyncio.Protocol):
         self._transport = None
         self._generator.lost(self, call)
 
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
     @property
     def open(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
@@ -164,6 +169,7 @@ class Generator:
         self._sources = cycle(range(2, 2 + plan.addresses))
         self._closes_at = 0.0
         self._texts: dict[int, bytes] = {}
+        self.lines: set[Line] = set()
         self.kinds = array("B")
         self.due, self.taken, self.sent, self.ended = (array("d") for _ in range(4))
         self.statuses = array("H")
@@ -179,6 +185,15 @@ class Generator:
         until = time.monotonic() + self._plan.drain_seconds_max
         while self._under_way and time.monotonic() < until:
             await asyncio.sleep(0.01)
+        outcome = self._outcome(began)
+        self._waiting.clear()
+        for line in list(self.lines):
+            line.close()
+        while self.lines:
+            await asyncio.sleep(TICK_SECONDS)
+        return outcome
+
+    def _outcome(self, began: float) -> Outcome:
         return Outcome(
             began=began,
             kinds=self.kinds.tolist(),
@@ -256,6 +271,7 @@ class Generator:
     def lost(self, line: Line, call: int) -> None:
         """A connection has ended; `call` was under way on it, or -1."""
         self._opened -= 1
+        self.lines.discard(line)
         if line in self._idle:
             self._idle.remove(line)
         if call >= 0:

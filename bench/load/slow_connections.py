@@ -69,6 +69,9 @@ class SlowClients:
             if not self._full_at and self._opened >= wanted:
                 self._full_at = now
             time.sleep(max(0.0, now + TURN_SECONDS - time.monotonic()))
+        for made in self._sockets:
+            if made is not None:
+                made.close()
         return Crowd(
             wanted=wanted,
             open_max=self._open_max,

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import math
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, Self
 
 import pytest
 
 from bench.__main__ import parse_parts, parse_service
 from bench.load.open_loop import Generator, Kind, Outcome, Plan, count_by_kind, due_until
-from bench.load.slow_connections import SlowClients, connections_possible
+from bench.load.slow_connections import BEGINNING, SlowClients, connections_possible
 from bench.overload.figures import (
     Call,
     between,
@@ -155,3 +160,87 @@ def test_no_more_slow_connections_than_there_are_descriptors():
 def test_slow_clients_without_a_server_end_in_time():
     crowd = SlowClients(1, 3, 1.0).run(0.05)
     assert (crowd.wanted, crowd.bytes_sent) == (3, 0)
+
+
+class Server:
+    """Answers each request with a little JSON; every fourth one with a refusal that closes the connection."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self._serving: set[asyncio.Task[None]] = set()
+        self.heads: list[bytes] = []
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        await asyncio.gather(*self._serving, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        try:
+            while True:
+                self.heads.append(await reader.readuntil(b"\r\n\r\n"))
+                await reader.readexactly(7)
+                refuse = len(self.heads) % 4 == 0
+                head = b"HTTP/1.1 503 No\r\nConnection: close\r\n" if refuse else b"HTTP/1.1 200 OK\r\n"
+                writer.write(head + b"Content-Length: 2\r\n\r\n")
+                await writer.drain()
+                await asyncio.sleep(0)
+                writer.write(b"{}")
+                if refuse:
+                    break
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+@pytest.fixture
+def collected() -> Iterator[None]:
+    """A generator stops the collection of garbage, in its own process; here it goes on afterwards."""
+    yield
+    gc.unfreeze()
+    gc.enable()
+
+
+async def test_an_open_loop_sends_each_request_once_and_keeps_what_became_of_it(collected):
+    async with Server() as server:
+        made = await Generator(plan(port=server.port, seconds=0.3, rate=400.0, connections=10)).run()
+    assert Counter(made.statuses) == {200: 90, 503: 30}
+    assert made.due[40] - made.due[0] == pytest.approx(0.1)
+    assert all(
+        due <= taken <= sent <= ended
+        for due, taken, sent, ended in zip(made.due, made.taken, made.sent, made.ended, strict=True)
+    )
+    assert made.connections <= 10
+    assert problems_of(calls_of(made, ["answer"]), planned=120) == []
+
+
+async def test_a_closed_loop_keeps_its_connections_busy_and_opens_them_again(collected):
+    async with Server() as server:
+        made = await Generator(plan(port=server.port, seconds=0.2, connections=3)).run()
+    assert len(made.statuses) == len(server.heads) > 10
+    assert set(made.statuses) == {200, 503}
+    assert made.connections == 3
+
+
+async def test_a_server_that_is_gone_gives_calls_without_an_answer(collected):
+    async with Server() as server:
+        port = server.port
+    made = await Generator(plan(port=port, seconds=0.1, rate=100.0, drain_seconds_max=1.0)).run()
+    assert made.statuses == [0] * 10
+
+
+async def test_slow_clients_hold_their_connections_and_send_a_byte_now_and_then():
+    async with Server() as server:
+        crowd = await asyncio.to_thread(SlowClients(server.port, 20, 0.1).run, 0.5)
+    assert (crowd.open_max, crowd.opened, crowd.closed_by_gateway) == (20, 20, 0)
+    assert crowd.full_at > 0
+    assert crowd.bytes_sent > 20 * len(BEGINNING)
