@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import uvloop
@@ -27,6 +28,8 @@ TICK_SECONDS = 0.001
 # The first request is this far ahead, so that the schedule begins with a generator that is ready.
 LEAD_SECONDS = 0.2
 NO_ANSWER = 0
+GIVEN_UP = 1
+"""The status of a request that found no free connection within its own time limit, and was not sent."""
 _LENGTH = b"Content-Length: "
 _CLOSE = b"Connection: close"
 
@@ -79,7 +82,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         taken: when the generator came to it: the difference to `due` is its own lag.
         sent: when it was written to a connection.
         ended: when its answer was complete.
-        statuses: the HTTP statuses; 0 without an answer.
+        statuses: the HTTP statuses; NO_ANSWER, or GIVEN_UP.
     """
 
     began: float
@@ -108,8 +111,7 @@ class Line(asyncio.Protocol):
         self._call = -1
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
         self._generator.lines.add(self)
 
     def send(self, call: int, text: bytes) -> None:
@@ -276,22 +278,33 @@ class Generator:
             self._idle.remove(line)
         if call >= 0:
             self._end(call, NO_ANSWER)
-        if self._waiting:
+        waiting = self._patient()
+        if waiting is not None:
             self._opened += 1
-            task = asyncio.get_running_loop().create_task(self._open(self._waiting.popleft()))
+            task = asyncio.get_running_loop().create_task(self._open(waiting))
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)
         elif time.monotonic() < self._closes_at:
             self._arrive(time.monotonic())
 
     def _next(self, line: Line) -> None:
-        if self._waiting:
-            call = self._waiting.popleft()
+        call = self._patient()
+        if call is not None:
             line.send(call, self._texts.pop(call))
             return
         self._idle.append(line)
         if (now := time.monotonic()) < self._closes_at:
             self._arrive(now)
+
+    def _patient(self) -> int | None:
+        """The first of those that wait for a connection; the ones before it have given up."""
+        while self._waiting:
+            call = self._waiting.popleft()
+            if time.monotonic() - self.due[call] < self._plan.timeout_seconds:
+                return call
+            del self._texts[call]
+            self._end(call, GIVEN_UP)
+        return None
 
     def _end(self, call: int, status: int) -> None:
         self.ended[call] = time.monotonic()

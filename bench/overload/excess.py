@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from bench.load.open_loop import GIVEN_UP
 from bench.overload.figures import (
     REFUSED,
     Call,
@@ -46,6 +47,7 @@ async def measure(school: School, *, seconds: int) -> Section:
     middle = run.began + seconds / 2
     later_mib = memory.most(middle, end) - memory.most(run.began, middle)
     refused = [call for call in steady if call.status in REFUSED]
+    unsent = [call for call in steady if call.status == GIVEN_UP]
     shares = {name: good_share(of_kinds(steady, kinds)) for name, kinds in PRIORITIES.items()}
     by_kind = {name: good_share(of_kinds(steady, (name,))) for name in dict.fromkeys(MIX)}
     facts = {
@@ -54,7 +56,7 @@ async def measure(school: School, *, seconds: int) -> Section:
         "goodput": f"{served:,.0f} a second",
         "good answers: p50, p99": f"{latency_ms(steady, 50):.0f}, {latency_ms(steady, 99):.0f} ms",
         "answers": ", ".join(f"{count:,} × {status}" for status, count in statuses(steady).items()),  # noqa: RUF001
-        "refused": f"{share(len(refused), len(steady)):.0%}",
+        "refused, not sent": f"{share(len(refused), len(steady)):.0%}, {share(len(unsent), len(steady)):.0%}",
         "refusals, from the schedule: p50, p99": _times([call.seconds for call in refused]),
         "refusals, from sending: p50, p99": _times([call.wire_seconds for call in refused]),
         "served of each kind": ", ".join(f"{name} {each:.0%}" for name, each in by_kind.items()),

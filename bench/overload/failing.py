@@ -35,7 +35,7 @@ MIX = ("read", "access", "entitlements", "answer", "access", "entitlements", "li
 CONNECTIONS = 1_000
 LEAD_SECONDS = 5.0
 """The generator starts and its connections are opened; then the baseline begins."""
-START_SECONDS_MAX = 15.0
+START_SECONDS_MAX = 10.0
 HEAL_SECONDS = 10.0
 POLL_SECONDS = 0.02
 ATTEMPTS_MAX = 1.1

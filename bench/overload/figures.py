@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.load.open_loop import Outcome
+from bench.load.open_loop import GIVEN_UP, Outcome
 
 GOOD = range(200, 300)
 REFUSED = frozenset({429, 503})
-EXPECTED = frozenset({*GOOD, 429, 503, 504})
+EXPECTED = frozenset({*GOOD, 429, 503, 504, GIVEN_UP})
 """What a client may see while there is too much or something is down. Everything else is a fault."""
 LAG_SECONDS_MAX = 0.25
 """A generator that came to a hundredth of its requests later than this did not keep its schedule."""
@@ -26,7 +26,7 @@ class Call:
         seconds: from then until its answer.
         wire_seconds: from the time when it was sent until its answer.
         lag_seconds: how late the generator came to it.
-        status: 0 without an answer.
+        status: 0 without an answer; 1 if it was not sent, because no connection became free in time.
     """
 
     kind: str
@@ -60,8 +60,8 @@ def calls_of(outcome: Outcome, names: Sequence[str]) -> list[Call]:
         Call(
             kind=names[kind],
             due=due,
-            seconds=ended - due if status else math.inf,
-            wire_seconds=ended - sent if status else math.inf,
+            seconds=ended - due if status > GIVEN_UP else math.inf,
+            wire_seconds=ended - sent if status > GIVEN_UP else math.inf,
             lag_seconds=taken - due,
             status=status,
         )

@@ -150,12 +150,18 @@ class School:
         )
 
     async def capacity(self, mix: Sequence[str]) -> tuple[float, list[Run]]:
-        """The best rate of good answers in a closed loop, and the runs."""
+        """The best rate of good answers in a closed loop, and the runs.
+
+        Raises:
+            RuntimeError: the generator failed, or nothing is served.
+        """
         best, runs = 0.0, []
         for connections in CLOSED_CONNECTIONS:
             run = await self.load(mix, seconds=CLOSED_SECONDS, connections=connections)
             runs.append(run)
             best = max(best, goodput(run.calls, run.began + SETTLE_SECONDS, run.began + CLOSED_SECONDS))
+        if not best:
+            raise RuntimeError(f"no request of {', '.join(mix)} is served: {'; '.join(runs[0].problems)}")
         return best, runs
 
     async def attempts(self, service: str) -> Attempts:
