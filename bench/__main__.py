@@ -120,6 +120,7 @@ def overload(
     load: Annotated[
         float, typer.Option(min=0.05, max=1.0, help="The share of the capacity meanwhile.")
     ] = 0.75,
+    times: Annotated[float, typer.Option(min=1.0, max=10.0, help="What is offered, of the capacity.")] = 3.0,
     connections: Annotated[int, typer.Option(min=10, max=100_000, help="Slow connections.")] = 10_000,
     save: Annotated[bool, typer.Option("--save/--no-save", help="Write bench/results/*.json.")] = True,
 ) -> None:
@@ -131,6 +132,7 @@ def overload(
             service=parse_service(service),
             load=load,
             connections=connections,
+            times=times,
         )
         with Progress(console) as progress:
             results = asyncio.run(

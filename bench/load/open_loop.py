@@ -29,7 +29,7 @@ TICK_SECONDS = 0.001
 LEAD_SECONDS = 0.2
 NO_ANSWER = 0
 GIVEN_UP = 1
-"""The status of a request that found no free connection within its own time limit, and was not sent."""
+"""The status of a request that was never sent: within its time no connection was free, or accepted."""
 _LENGTH = b"Content-Length: "
 _CLOSE = b"Connection: close"
 
@@ -187,6 +187,9 @@ class Generator:
         until = time.monotonic() + self._plan.drain_seconds_max
         while self._under_way and time.monotonic() < until:
             await asyncio.sleep(0.01)
+        for call, sent in enumerate(self.sent):
+            if not sent and self.statuses[call] == NO_ANSWER and call in self._texts:
+                self.statuses[call] = GIVEN_UP
         outcome = self._outcome(began)
         self._waiting.clear()
         for line in list(self.lines):

@@ -23,7 +23,6 @@ from bench.overload.section import Section, at_least, at_most
 
 MIX = ("list", "start", "answer", "list", "start", "list", "start", "complete", "list", "start")
 PRIORITIES = {"high": ("answer", "complete"), "normal": ("start",), "low": ("list",)}
-TIMES = 3.0
 CONNECTIONS = 4_000
 SETTLE_SECONDS = 2.0
 """From the first request until all that is in flight has its size."""
@@ -33,13 +32,13 @@ REFUSAL_MS_MAX = 50.0
 GROWTH_MIB_MAX = 50.0
 
 
-async def measure(school: School, *, seconds: int) -> Section:
+async def measure(school: School, *, seconds: int, times: float) -> Section:
     """Raises RuntimeError if the generator failed."""
     peak, closed = await school.capacity(MIX)
     await asyncio.sleep(CALM_SECONDS)
     before_mib = school.gateway_mib()
     async with MemorySamples(school) as memory:
-        run = await school.load(MIX, seconds=seconds, rate=TIMES * peak, connections=CONNECTIONS)
+        run = await school.load(MIX, seconds=seconds, rate=times * peak, connections=CONNECTIONS)
     end = run.began + seconds
     steady = between(run.calls, run.began + SETTLE_SECONDS, end)
     served = goodput(run.calls, run.began + SETTLE_SECONDS, end)
@@ -52,7 +51,7 @@ async def measure(school: School, *, seconds: int) -> Section:
     by_kind = {name: good_share(of_kinds(steady, (name,))) for name in dict.fromkeys(MIX)}
     facts = {
         "peak, closed loop": f"{peak:,.0f} a second",
-        "offered": f"{TIMES * peak:,.0f} a second for {seconds} s, on {run.connections:,} connections",
+        "offered": f"{times * peak:,.0f} a second for {seconds} s, on {run.connections:,} connections",
         "goodput": f"{served:,.0f} a second",
         "good answers: p50, p99": f"{latency_ms(steady, 50):.0f}, {latency_ms(steady, 99):.0f} ms",
         "answers": ", ".join(f"{count:,} × {status}" for status, count in statuses(steady).items()),  # noqa: RUF001
@@ -82,7 +81,7 @@ async def measure(school: School, *, seconds: int) -> Section:
     ]
     return Section(
         name="excess",
-        title="three times the capacity",
+        title=f"{times:g} times the capacity",
         facts=facts,
         goals=goals,
         problems=[*(each for other in closed for each in other.problems), *run.problems],

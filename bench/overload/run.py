@@ -32,6 +32,7 @@ class Order:
     Args:
         load: the share of the capacity that is offered while a service is down.
         connections: how many slow ones.
+        times: what is offered in excess, of the capacity.
     """
 
     parts: Sequence[str]
@@ -39,6 +40,7 @@ class Order:
     service: str
     load: float
     connections: int
+    times: float
 
 
 async def run_overload(order: Order, *, cache: Path, data: Path, progress: Progress) -> OverloadResults:
@@ -77,7 +79,7 @@ async def _measure(part: str, order: Order, school: School) -> Section:
     if part == "failing":
         return await failing.measure(school, order.service, seconds=order.seconds, load=order.load)
     if part == "excess":
-        return await excess.measure(school, seconds=order.seconds)
+        return await excess.measure(school, seconds=order.seconds, times=order.times)
     return await slow.measure(school, seconds=order.seconds, connections=order.connections)
 
 
