@@ -27,6 +27,7 @@ import uvloop
 TICK_SECONDS = 0.001
 # The first request is this far ahead, so that the schedule begins with a generator that is ready.
 LEAD_SECONDS = 0.2
+OPENED_PER_TURN, OPENED_PAUSE_SECONDS = 20, 0.01
 NO_ANSWER = 0
 GIVEN_UP = 1
 """The status of a request that was never sent: within its time no connection was free, or accepted."""
@@ -59,6 +60,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         mix: indexes into `kinds`, sent in this order, again and again.
         connections: the most that are open at once.
         addresses: they come from this many loopback addresses.
+        ahead: the connections that are opened before the schedule begins, one after another. Thousands at
+            once are more than the kernel keeps for a busy server.
     """
 
     port: int
@@ -69,6 +72,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     rate: float = 0.0
     connections: int = 64
     addresses: int = 1
+    ahead: int = 0
     timeout_seconds: int = 5
     drain_seconds_max: float = 10.0
 
@@ -179,6 +183,10 @@ class Generator:
     async def run(self) -> Outcome:
         gc.freeze()
         gc.disable()  # a collection of many small objects would stop the schedule
+        for opened in range(self._plan.ahead):
+            await self._open_ahead()
+            if opened % OPENED_PER_TURN == 0:
+                await asyncio.sleep(OPENED_PAUSE_SECONDS)
         began = time.monotonic() + LEAD_SECONDS
         if self._plan.rate:
             await self._by_schedule(began)
@@ -254,12 +262,25 @@ class Generator:
         else:
             self._waiting.append(call)
 
-    async def _open(self, call: int) -> None:
-        source = f"127.0.0.{next(self._sources)}"
+    async def _open_ahead(self) -> None:
         try:
-            _, line = await asyncio.get_running_loop().create_connection(
-                lambda: Line(self), "127.0.0.1", self._plan.port, local_addr=(source, 0)
-            )
+            line = await self._connect()
+        except OSError:
+            return  # a request will try it again
+        self._opened += 1
+        self._opened_max = max(self._opened_max, self._opened)
+        self._idle.append(line)
+
+    async def _connect(self) -> Line:
+        source = f"127.0.0.{next(self._sources)}"
+        _, line = await asyncio.get_running_loop().create_connection(
+            lambda: Line(self), "127.0.0.1", self._plan.port, local_addr=(source, 0)
+        )
+        return line
+
+    async def _open(self, call: int) -> None:
+        try:
+            line = await self._connect()
         except OSError:
             self._opened -= 1
             self._end(call, NO_ANSWER)

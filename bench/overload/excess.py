@@ -38,7 +38,9 @@ async def measure(school: School, *, seconds: int, times: float) -> Section:
     await asyncio.sleep(CALM_SECONDS)
     before_mib = school.gateway_mib()
     async with MemorySamples(school) as memory:
-        run = await school.load(MIX, seconds=seconds, rate=times * peak, connections=CONNECTIONS)
+        run = await school.load(
+            MIX, seconds=seconds, rate=times * peak, connections=CONNECTIONS, ahead=CONNECTIONS
+        )
     end = run.began + seconds
     steady = between(run.calls, run.began + SETTLE_SECONDS, end)
     served = goodput(run.calls, run.began + SETTLE_SECONDS, end)

@@ -113,9 +113,17 @@ class School:
         return [msgspec.structs.replace(known[name], begin=self._used[name]) for name in names]
 
     async def load(
-        self, mix: Sequence[str], *, seconds: float, rate: float = 0.0, connections: int = 64
+        self,
+        mix: Sequence[str],
+        *,
+        seconds: float,
+        rate: float = 0.0,
+        connections: int = 64,
+        ahead: int = 0,
     ) -> Run:
         """Sends the mix at this rate, or, without one, on so many connections as fast as it is answered.
+
+        `ahead` of the connections are open before the first request.
 
         Raises:
             RuntimeError: the generator failed.
@@ -130,6 +138,7 @@ class School:
             rate=rate,
             connections=connections,
             addresses=ADDRESSES,
+            ahead=ahead,
         )
         self._runs += 1
         path, out = (self._folder / f"load-{self._runs}.{what}" for what in ("plan", "outcome"))

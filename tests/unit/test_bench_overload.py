@@ -13,7 +13,7 @@ from typing import Any, Self
 import pytest
 
 from bench.__main__ import parse_parts, parse_service
-from bench.load.open_loop import Generator, Kind, Outcome, Plan, count_by_kind, due_until
+from bench.load.open_loop import GIVEN_UP, Generator, Kind, Outcome, Plan, count_by_kind, due_until
 from bench.load.slow_connections import BEGINNING, SlowClients, connections_possible
 from bench.overload.figures import (
     Call,
@@ -221,6 +221,17 @@ async def test_an_open_loop_sends_each_request_once_and_keeps_what_became_of_it(
     )
     assert made.connections <= 10
     assert problems_of(calls_of(made, ["answer"]), planned=120) == []
+
+
+async def test_connections_are_opened_ahead_and_who_finds_none_gives_up(collected):
+    async with Server() as server:
+        run = plan(port=server.port, seconds=0.1, rate=2000.0, connections=4, ahead=4, timeout_seconds=0)
+        made = await Generator(run).run()
+    assert made.connections == 4
+    assert set(made.statuses) == {200, 503, GIVEN_UP}
+    assert len(server.heads) == sum(status != GIVEN_UP for status in made.statuses)
+    assert good_share(calls_of(made, ["answer"])) < 1
+    assert problems_of(calls_of(made, ["answer"]), planned=200) == []
 
 
 async def test_a_closed_loop_keeps_its_connections_busy_and_opens_them_again(collected):
