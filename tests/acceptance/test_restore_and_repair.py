@@ -122,3 +122,20 @@ async def test_after_a_restore_repairs_mend_what_can_be_mended_and_the_rest_is_l
     after = learners_of(await new_findings())
     assert after.pop("session.without_hold", set()) == answered
     assert after == {"session.result_without_session": wrong[LOST]}
+
+
+@pytest.mark.nightly
+async def test_after_a_restore_of_progress_the_results_are_sent_again_and_nothing_is_left(
+    stack: Stack, http: HttpClient, folder: Path
+) -> None:
+    before = set(await read_disagreements(stack))
+    known = {(each["check"], each["userId"]) for each in (await diagnose(stack)).findings}
+    wrong = learners_by_kind(
+        each for each in await rehearse(stack, http, folder, lost="progress") if each not in before
+    )
+    assert wrong.keys() == {"result_not_counted"}
+    findings = (await diagnose(stack)).findings
+    new = learners_of(each for each in findings if (each["check"], each["userId"]) not in known)
+    assert new["session.result_missing"] == wrong["result_not_counted"]
+    assert await repair_all(stack, findings) == []
+    assert [each for each in await settled_disagreements(stack) if each not in before] == []
