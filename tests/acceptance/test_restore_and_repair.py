@@ -27,6 +27,15 @@ LOST = "result_without_session"
 COMMITTED = "committed_hold_without_session"
 """The same, seen from its hold."""
 
+EARLIER = """
+    SELECT format('UPDATE %I SET %s WHERE user_id LIKE %L', table_name,
+                  string_agg(format('%1$I = %1$I - interval %2$L', column_name, '1 hour'), ', '), 'writer-%')
+      FROM information_schema.columns
+     WHERE table_name IN ('sessions', 'answers', 'session_events')
+       AND data_type = 'timestamp with time zone' AND is_generated = 'NEVER'
+     GROUP BY table_name
+"""
+
 pytestmark = pytest.mark.fault
 
 
@@ -41,14 +50,8 @@ async def let_an_hour_pass(stack: Stack) -> None:
     """All that the writers did happened an hour earlier: what is younger than a check's age is no finding."""
     truth = await asyncpg.connect(stack.dsn("session"))
     try:
-        for table in ("sessions", "answers", "session_events"):
-            columns = await truth.fetch(
-                "SELECT column_name FROM information_schema.columns WHERE table_name = $1 AND is_generated = 'NEVER'"
-                " AND data_type = 'timestamp with time zone'",
-                table,
-            )
-            earlier = ", ".join(f"{name} = {name} - interval '1 hour'" for (name,) in columns)
-            await truth.execute(f"UPDATE {table} SET {earlier} WHERE user_id LIKE 'writer-%'")
+        for (statement,) in await truth.fetch(EARLIER):
+            await truth.execute(statement)
     finally:
         await truth.close()
 
