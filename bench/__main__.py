@@ -18,6 +18,8 @@ from bench.actions import print_actions, run_actions
 from bench.load.requests import RequestFile, make_request_file
 from bench.load.wrk import require_wrk
 from bench.measure.profiles import Profile
+from bench.overload.run import PARTS, print_overload, run_overload
+from bench.overload.run import Order as OverloadOrder
 from bench.progress import Progress
 from bench.report import print_profiles, print_report
 from bench.results import Results, Settings, store
@@ -28,6 +30,7 @@ from bench.scale.session_population import build as build_sessions
 from bench.starts import Order, run_starts
 from bench.systems.choice import SYSTEMS
 from chassis.postgres import Connection, Database
+from homeroom.services import STORES
 
 CACHE = Path(".homeroom/bench-cache")
 DATA = Path(".homeroom/bench-data")
@@ -104,6 +107,42 @@ def actions(
     print_actions(console, results)
     if save:
         console.print(f"written to {store(results, RESULTS, kind='actions')}")
+    if results.invalid:
+        raise typer.Exit(1)
+
+
+@app.command()
+def overload(
+    *,
+    only: Annotated[str, typer.Option(help="Parts, comma-separated.")] = ",".join(PARTS),
+    seconds: Annotated[int, typer.Option(min=5, max=300, help="Length of a failure, or of a load.")] = 20,
+    service: Annotated[str, typer.Option(help="The service that is killed.")] = "progress_service",
+    load: Annotated[
+        float, typer.Option(min=0.05, max=1.0, help="The share of the capacity meanwhile.")
+    ] = 0.75,
+    times: Annotated[float, typer.Option(min=1.0, max=10.0, help="What is offered, of the capacity.")] = 3.0,
+    connections: Annotated[int, typer.Option(min=10, max=100_000, help="Slow connections.")] = 10_000,
+    save: Annotated[bool, typer.Option("--save/--no-save", help="Write bench/results/*.json.")] = True,
+) -> None:
+    """A service is down; three times the capacity; thousands of slow connections. Exit with 1 if invalid."""
+    try:
+        order = OverloadOrder(
+            parts=parse_parts(only),
+            seconds=seconds,
+            service=parse_service(service),
+            load=load,
+            connections=connections,
+            times=times,
+        )
+        with Progress(console) as progress:
+            results = asyncio.run(
+                run_overload(order, cache=CACHE.resolve(), data=DATA.resolve(), progress=progress)
+            )
+    except (RuntimeError, ValueError, OSError) as error:
+        raise _give_up(f"{error}\nlogs of what ran: {DATA}, until the next bench") from error
+    print_overload(console, results)
+    if save:
+        console.print(f"written to {store(results, RESULTS, kind='overload')}")
     if results.invalid:
         raise typer.Exit(1)
 
@@ -208,6 +247,23 @@ def parse_systems(text: str) -> list[str]:
     if unknown:
         raise ValueError(f"--only: no system {', '.join(sorted(unknown))}; there are {', '.join(SYSTEMS)}")
     return [name for name in SYSTEMS if name in names]
+
+
+def parse_parts(text: str) -> list[str]:
+    """Known parts of the bench of overload, in its order; raises ValueError that names the others."""
+    names = {part.strip() for part in text.split(",")}
+    unknown = names - set(PARTS)
+    if unknown:
+        raise ValueError(f"--only: no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    return [name for name in PARTS if name in names]
+
+
+def parse_service(text: str) -> str:
+    """A service with a database; raises ValueError that names them."""
+    names = [service.package for service in STORES.values()]
+    if text not in names:
+        raise ValueError(f"--service {text}: one of {', '.join(names)}")
+    return text
 
 
 def _sign_requests(count: int) -> RequestFile:

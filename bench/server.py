@@ -28,12 +28,18 @@ class Server:
 
 
 @asynccontextmanager
-async def running_server(data: Path, identity: Identity, *, with_stack: bool) -> AsyncIterator[Server]:
-    """A fresh PostgreSQL with the settings of `homeroom up`, on the disk of the checkout; gone afterwards."""
+async def running_server(
+    data: Path, identity: Identity, *, with_stack: bool, env: Mapping[str, str] | None = None
+) -> AsyncIterator[Server]:
+    """A fresh PostgreSQL with the settings of `homeroom up`, on the disk of the checkout; gone afterwards.
+
+    `env` are further settings of the stack's processes.
+    """
     _clear(data)
     settings = {**SETTINGS, "max_connections": str(POSTGRES_CONNECTIONS_MAX)}
     if with_stack:
         additions = {
+            **(env or {}),
             "HOMEROOM_JWKS": str(identity.jwks),
             "HOMEROOM_JWT_ISSUER": ISSUER,
             "HOMEROOM_JWT_AUDIENCE": AUDIENCE,

@@ -29,6 +29,9 @@ from gateway.problems import problem
 from gateway.request_headers import request_id_of
 
 SWEEP_SECONDS = 1.0
+# After so many checked or closed connections others have a turn: thousands may be overdue at once.
+CHECKED_PER_TURN_MAX = 500
+CLOSED_PER_TURN_MAX = 10
 # How much the transport buffers before it asks the writer to wait. One answer may exceed this.
 WRITE_BUFFER_BYTES_MAX = 64 * 1024
 # The owner of one IPv6 address usually has a whole network with this prefix.
@@ -86,11 +89,16 @@ class Connections:
             self._addresses.remove(connection.address)
 
     async def sweep(self) -> None:
-        """Closes the connections whose clients take too long."""
-        now = time.monotonic()
+        """Closes the connections whose clients take too long, some in each turn of the event loop."""
+        checked = closed = 0
         for connection in list(self._open):
-            reason = connection.overdue(now)
+            if checked >= CHECKED_PER_TURN_MAX or closed >= CLOSED_PER_TURN_MAX:
+                checked = closed = 0
+                await asyncio.sleep(0)
+            checked += 1
+            reason = connection.overdue(time.monotonic()) if connection in self._open else ""
             if reason:
+                closed += 1
                 self._ended.add(reason)
                 connection.cut_off()
 

@@ -1,0 +1,1 @@
+"""What happens when there is too much, or when something is down."""
