@@ -13,7 +13,7 @@ import asyncpg
 from homeroom.backups.manifest import BackupError
 from homeroom.services import STORES
 
-_KEPT = re.compile(rf"(?:{'|'.join(STORES)})_before_\d{{8}}t\d{{6}}z")
+_KEPT = re.compile(rf"(?:{'|'.join(STORES)})_before_\d{{8}}t\d{{9}}z")
 _SWAP_SECONDS_MAX = 30.0
 _PAUSE_SECONDS = 0.1
 
@@ -35,7 +35,8 @@ async def swap(
     kept: dict[str, str | None] = {}
     for database in databases:
         exists = await admin.fetchval("SELECT true FROM pg_database WHERE datname = $1", database)
-        kept[database] = f"{database}_before_{moment:%Y%m%dt%H%M%Sz}" if exists else None
+        milliseconds = moment.microsecond // 1000
+        kept[database] = f"{database}_before_{moment:%Y%m%dt%H%M%S}{milliseconds:03}z" if exists else None
     give_up_at = time.monotonic() + _SWAP_SECONDS_MAX
     while True:
         await _disconnect_all(admin, [*databases, *map(restoring_name, databases)])

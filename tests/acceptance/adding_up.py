@@ -38,4 +38,5 @@ async def assert_adds_up(stack: Stack, http: HttpClient, load: MixedLoad) -> Non
             await connection.close()
     errors = await stack.internal_errors()
     assert errors == dict.fromkeys((service.package for service in SERVICES), 0)
-    assert logged_errors(stack) == {}
+    logged = logged_errors(stack)
+    assert not logged, logged

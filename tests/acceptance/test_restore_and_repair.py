@@ -27,6 +27,15 @@ LOST = "result_without_session"
 COMMITTED = "committed_hold_without_session"
 """The same, seen from its hold."""
 
+EARLIER = """
+    SELECT format('UPDATE %I SET %s WHERE user_id LIKE %L', table_name,
+                  string_agg(format('%1$I = %1$I - interval %2$L', column_name, '1 hour'), ', '), 'writer-%')
+      FROM information_schema.columns
+     WHERE table_name IN ('sessions', 'answers', 'session_events')
+       AND data_type = 'timestamp with time zone' AND is_generated = 'NEVER'
+     GROUP BY table_name
+"""
+
 pytestmark = pytest.mark.fault
 
 
@@ -38,17 +47,11 @@ def folder() -> Iterator[Path]:
 
 
 async def let_an_hour_pass(stack: Stack) -> None:
-    """The live sessions began an hour earlier: what is younger than the age of a check is no finding."""
+    """All that the writers did happened an hour earlier: what is younger than a check's age is no finding."""
     truth = await asyncpg.connect(stack.dsn("session"))
     try:
-        await truth.execute(
-            """
-            UPDATE sessions
-               SET started_at = started_at - interval '1 hour', seen_at = seen_at - interval '1 hour',
-                   last_answer_at = last_answer_at - interval '1 hour'
-             WHERE state IN ('active', 'paused')
-            """
-        )
+        for (statement,) in await truth.fetch(EARLIER):
+            await truth.execute(statement)
     finally:
         await truth.close()
 
@@ -122,3 +125,21 @@ async def test_after_a_restore_repairs_mend_what_can_be_mended_and_the_rest_is_l
     after = learners_of(await new_findings())
     assert after.pop("session.without_hold", set()) == answered
     assert after == {"session.result_without_session": wrong[LOST]}
+
+
+@pytest.mark.nightly
+async def test_after_a_restore_of_progress_the_results_are_sent_again_and_nothing_is_left(
+    stack: Stack, http: HttpClient, folder: Path
+) -> None:
+    before = set(await read_disagreements(stack))
+    known = {(each["check"], each["userId"]) for each in (await diagnose(stack)).findings}
+    wrong = learners_by_kind(
+        each for each in await rehearse(stack, http, folder, lost="progress") if each not in before
+    )
+    assert wrong.keys() == {"result_not_counted"}
+    await let_an_hour_pass(stack)
+    findings = (await diagnose(stack)).findings
+    new = learners_of(each for each in findings if (each["check"], each["userId"]) not in known)
+    assert new["session.result_missing"] == wrong["result_not_counted"]
+    assert await repair_all(stack, findings) == []
+    assert [each for each in await settled_disagreements(stack) if each not in before] == []

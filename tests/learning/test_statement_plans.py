@@ -10,6 +10,8 @@ from bench.scale.plans import WatchedDatabase, literal
 from chassis.postgres import Connection
 from tests.learning.world import World, body, reasons
 
+PLANTED = True
+"""The rows are planted, and have no history."""
 LEARNERS = 3000
 BATCH = 32
 # Enough for the server to keep a plan of each prepared statement that is good for any arguments.

@@ -61,7 +61,7 @@ async def test_a_level_up_reaches_the_license(progress: Progress, licenses: Lice
 async def test_a_thousand_level_ups_during_an_absence_arrive_once_and_in_order(
     progress: Progress, licenses: Licenses, ladder: str
 ) -> None:
-    learners = [learner() for _ in range(125)]
+    learners = [learner() for _ in range(143)]  # each has seven level-ups to tell
     await licenses.accounts(*learners)
     await licenses.close()
     async with following(progress.database, licenses), following(progress.database, licenses):
@@ -69,7 +69,7 @@ async def test_a_thousand_level_ups_during_an_absence_arrive_once_and_in_order(
             await progress.tell(
                 *(completed(each, f"s{step}", specialization=ladder, xp=10) for each in learners)
             )
-        assert len(await progress.rows("outbox", learners)) == 125 * (LEVELS - 1)
+        assert len(await progress.rows("outbox", learners)) == len(learners) * (LEVELS - 1)
         await licenses.open()
         await eventually(lambda: told(progress), seconds=60)
     # The first result brings level 2 at once; the last level is told by the seventh.

@@ -14,6 +14,7 @@ import os
 import random
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -28,6 +29,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from chassis import failpoints
 from chassis.batch import Item
 from chassis.errors import ServiceError
 from session_service.__main__ import Parts
@@ -51,8 +53,15 @@ TIMES = TimeRules(
     left_lease=timedelta(seconds=reference.LEFT_LEASE),
 )
 tests = st.integers(0, 1)
-# How a request is sent: once, twice in one batch, or first cancelled at some moment and then sent again.
-ways = st.sampled_from(["once", "once", "twice", "interrupted"])
+# How a request is sent: once, twice in one batch, or again after it was cancelled or crashed at some moment.
+ways = st.sampled_from(["once", "once", "twice", "interrupted", "crashed"])
+CRASHES = (
+    "session.after_holds_placed",
+    "session.after_commit",
+    "session.before_changes_committed",
+    "session.after_changes_committed",
+)
+"""Where a request crashes: what it has written until then stays, and its caller gets no answer."""
 sides = st.integers(0, 1)
 
 
@@ -63,6 +72,8 @@ class Histories(RuleBasedStateMachine):
     world: World
     replicas: tuple[Parts, Parts]
     test_ids: tuple[str, str]
+    points: Path
+    crashed: list[str]
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,6 +98,15 @@ class Histories(RuleBasedStateMachine):
             first.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await first
+        if way == "crashed":
+            point = random.choice(CRASHES)
+            failpoints.arm(self.points, point, "error")
+            with contextlib.suppress(failpoints.FailpointError):
+                await self.world.send([item], parts)
+            if (self.points / point).exists():
+                (self.points / point).unlink()  # the request has not come by
+            else:
+                self.crashed.append(point)
         outcomes = await self.world.send([item] * (2 if way == "twice" else 1), parts)
         if way == "twice" and not any(isinstance(outcome, ServiceError) for outcome in outcomes):
             assert outcomes[0].payload() == outcomes[1].payload()
@@ -274,13 +294,15 @@ class Histories(RuleBasedStateMachine):
 
 
 def test_no_history_differs_from_the_reference(
-    databases: Databases, capsys: pytest.CaptureFixture[str]
+    databases: Databases, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     seed = int(os.environ.get("HYPOTHESIS_SEED") or random.randrange(2**32))
     with capsys.disabled():
         print(f"\nHYPOTHESIS_SEED={seed} ({HISTORIES} histories)", end=" ")
     with asyncio.Runner() as runner:
         made = new_world(databases)
+        failpoints.configure(tmp_path, allowed=True)
+        crashed: list[str] = []
         world = runner.run(made.__aenter__())
         try:
             timed = runner.run(
@@ -292,6 +314,8 @@ def test_no_history_differs_from_the_reference(
                 "run": staticmethod(runner.run),
                 "world": world,
                 "replicas": (world.assemble(times=TIMES), world.assemble(times=TIMES)),
+                "points": tmp_path,
+                "crashed": crashed,
                 "test_ids": (timed, runner.run(world.test(questions=3, pass_score=reference.PASS_SCORE))),
             }
             run_state_machine_as_test(
@@ -303,5 +327,7 @@ def test_no_history_differs_from_the_reference(
                     suppress_health_check=list(HealthCheck),
                 ),
             )
+            assert crashed
         finally:
+            failpoints.configure(None, allowed=True)
             runner.run(made.__aexit__(None, None, None))

@@ -278,7 +278,10 @@ class World:
         await self.truth.execute(change, session, by)
 
     async def deliver(self) -> None:
-        """Hand the outbox to those whom it is for, until it is empty."""
+        """Hand the outbox to those whom it is for, until it is empty.
+
+        A process that was stopped while it delivered has left a lease, which runs out first.
+        """
 
         async def empty() -> bool:
             for topic in relay.topics:
@@ -286,7 +289,7 @@ class World:
             return not await self.truth.fetchval("SELECT count(*) FROM outbox")
 
         relay = self.assemble().relay
-        await eventually(empty)
+        await eventually(empty, seconds=60)
 
     # --- variations ----------------------------------------------------------------------------------
 
