@@ -56,7 +56,7 @@ async def measure(school: School, *, seconds: int, times: float) -> Section:
         "offered": f"{times * peak:,.0f} a second for {seconds} s, on {run.connections:,} connections",
         "goodput": f"{served:,.0f} a second",
         "good answers: p50, p99": f"{latency_ms(steady, 50):.0f}, {latency_ms(steady, 99):.0f} ms",
-        "answers": ", ".join(f"{count:,} × {status}" for status, count in statuses(steady).items()),  # noqa: RUF001
+        "answers": ", ".join(f"{count:,} × {status}" for status, count in statuses(steady).items()),  # noqa: RUF001 - a multiplication sign is meant
         "refused, not sent": f"{share(len(refused), len(steady)):.0%}, {share(len(unsent), len(steady)):.0%}",
         "refusals, from the schedule: p50, p99": _times([call.seconds for call in refused]),
         "refusals, from sending: p50, p99": _times([call.wire_seconds for call in refused]),

@@ -154,4 +154,4 @@ def _latencies(calls: list[Call]) -> str:
 
 
 def _statuses(calls: list[Call]) -> str:
-    return ", ".join(f"{count:,} × {status}" for status, count in statuses(calls).items())  # noqa: RUF001
+    return ", ".join(f"{count:,} × {status}" for status, count in statuses(calls).items())  # noqa: RUF001 - a multiplication sign is meant

@@ -130,7 +130,7 @@ def test_attempts_are_those_at_one_service():
 def test_a_run_with_a_fault_is_invalid_and_a_refusal_is_no_fault():
     refused = [call(), call(status=503), call(status=504), call(status=429)]
     assert problems_of(refused, planned=4) == []
-    assert "1 × 500" in problems_of([call(status=500)], planned=1)[0]  # noqa: RUF001
+    assert "1 × 500" in problems_of([call(status=500)], planned=1)[0]  # noqa: RUF001 - a multiplication sign is meant
     assert "no answer" in problems_of([call(status=0)], planned=1)[0]
     assert "1 of 2" in problems_of([call()], planned=2)[0]
     assert "lagged" in problems_of([call(lag_seconds=0.3)], planned=1)[0]
