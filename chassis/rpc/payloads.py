@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from google.protobuf.message import DecodeError, Message
 
 from chassis.batch import Outcome, Reply
@@ -40,7 +42,8 @@ def outcome_of(method: Method, answer: Carried | ServiceError) -> Outcome:
 
 def metadata_of(context: Context) -> tuple[tuple[str, str], ...]:
     pairs = (
-        (METADATA_USER, context.user_id),
+        # A header has printable ASCII only (RFC 9113, 8.2.1); a user id may be any text.
+        (METADATA_USER, quote(context.user_id, safe="/:@+,;=", errors="replace")),
         (METADATA_ROLES, ",".join(sorted(context.roles))),
         (METADATA_KEY, context.idempotency_key),
         (METADATA_REQUEST_ID, context.request_id),

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
 import grpc.aio
@@ -264,7 +265,7 @@ def _context_of(method: Method, context: RpcContext) -> Context:
         remaining = math.inf if method.server_streaming else DEFAULT_TIMEOUT_SECONDS
     return Context(
         method=method.path,
-        user_id=metadata.get(METADATA_USER, ""),
+        user_id=unquote(metadata.get(METADATA_USER, "")),
         roles=frozenset(metadata.get(METADATA_ROLES, "").split(",")) - {""},
         idempotency_key=metadata.get(METADATA_KEY, ""),
         request_id=metadata.get(METADATA_REQUEST_ID, ""),
