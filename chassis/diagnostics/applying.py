@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -262,7 +263,7 @@ class Applying:
         return ""
 
 
-class _Way:
+class _Way(ABC):
     """Applying, or undoing: what the two do differently."""
 
     name: str
@@ -275,13 +276,15 @@ class _Way:
     spared: RowOutcome
     failed: RowOutcome
 
+    @abstractmethod
     def change_of(self, change: RowChange) -> RowChange:
-        raise NotImplementedError
+        """What is done to a row: the planned change, or its reverse."""
 
+    @abstractmethod
     async def record(
         self, connection: Connection, order: Order, changed: Sequence[Mapping[str, object]]
     ) -> None:
-        raise NotImplementedError
+        """Tell the journal, in the transaction of the change."""
 
 
 class _Apply(_Way):
