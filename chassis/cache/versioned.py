@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from chassis.cache.breaker import Breaker
 from chassis.cache.clock import DatabaseClock
-from chassis.cache.values import CachedValue, Signer, microseconds
+from chassis.cache.values import CachedValue, Signer
 from chassis.telemetry.logs import get_logger
 from chassis.telemetry.metrics import Metrics
 
@@ -33,22 +33,38 @@ WRITES_IN_BACKGROUND_MAX = 4
 WRITES_HURRIED_MAX = 64
 WRITE_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 
-# Replaces the stored value only if that is older, has not the form of a value, or has this digest, because a
-# reader has found it to be wrong. GET of a key with another type is an error; SET replaces any type.
+# Replaces the value of each key only if that is older, has not the form of a value, or has this digest,
+# because a reader has found it to be wrong. Then reads the key back: the answer has a 1 for each key that
+# holds our very value, a 0 for each other one, and what those others hold. A value that stands there need not
+# travel back: reading it took the process as long as writing it. Nothing is written for an empty value. GET
+# of a key with another type is an error; SET replaces any type.
 _REPLACE_OLDER = """
-    local stored = redis.pcall('GET', KEYS[1])
-    if type(stored) == 'string' and redis.sha1hex(stored) ~= ARGV[5] then
-        local version, written_at = string.match(stored, '^(%d+) (%d+) ')
-        if version then
-            version, written_at = tonumber(version), tonumber(written_at)
-            local ours = tonumber(ARGV[2])
-            if version > ours or (version == ours and written_at >= tonumber(ARGV[3])) then
-                return 0
+    local held, others = {}, {}
+    for place, key in ipairs(KEYS) do
+        local value, wrong = ARGV[2 * place], ARGV[2 * place + 1]
+        local stored = redis.pcall('GET', key)
+        local newer = false
+        if type(stored) == 'string' and redis.sha1hex(stored) ~= wrong then
+            local version, written_at = string.match(stored, '^(%d+) (%d+) ')
+            if version then
+                local ours, ours_written_at = string.match(value, '^(%d+) (%d+) ')
+                version, ours = tonumber(version), tonumber(ours)
+                newer = value == '' or version > ours
+                    or (version == ours and tonumber(written_at) >= tonumber(ours_written_at))
             end
         end
+        if value ~= '' and not newer then
+            redis.call('SET', key, value, 'PX', ARGV[1])
+        end
+        stored = redis.pcall('GET', key)
+        if value ~= '' and stored == value then
+            held[place] = '1'
+        else
+            held[place] = '0'
+            others[#others + 1] = type(stored) == 'string' and stored
+        end
     end
-    redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[4])
-    return 1
+    return {table.concat(held), others}
 """
 
 # Removes the stored value only if it has this digest.
@@ -73,16 +89,21 @@ class Wanted(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What is stored for a key: a value of ours or None, whether it is of use, and the digest of it."""
+    """What is stored for a key: a value of ours or None, whether it is of use, and the bytes of it."""
 
     value: CachedValue | None = None
     usable: bool = False
-    digest: str = ""
+    stored: bytes | None = None
+
+    @property
+    def digest(self) -> str:
+        """Names the stored bytes; empty if there are none."""
+        return "" if self.stored is None else hashlib.sha1(self.stored, usedforsecurity=False).hexdigest()
 
     def contradicted_by(self, later: CachedValue) -> bool:
         """Whether what is stored cannot be, because the database said this after the reading."""
         if self.value is None:
-            return bool(self.digest)
+            return self.stored is not None
         return self.value.version > later.version or self.value.read_at > later.read_at
 
 
@@ -200,13 +221,7 @@ class VersionedCache:
             return [False] * len(updates)
         began = time.monotonic()
         values = await self._within(self._write_seconds_max, self._replace(client, updates))
-        confirmed = [False] * len(updates)
-        if values is not None:
-            confirmed = [
-                (found := self._decoded(update.key, stored)) is not None
-                and found.version >= update.value.version
-                for update, stored in zip(updates, values, strict=True)
-            ]
+        confirmed = values if values is not None else [False] * len(updates)
         result = "failed" if values is None else "confirmed" if all(confirmed) else "unconfirmed"
         self._writes.observe((self._name, result), time.monotonic() - began)
         return confirmed
@@ -250,41 +265,43 @@ class VersionedCache:
         finally:
             self._writing -= 1
 
-    async def _replace(self, client: redis.asyncio.Redis, updates: Sequence[Update]) -> list[bytes | None]:
-        """Write what may be written; what the keys have after it."""
-        pipeline: Any = client.pipeline(transaction=False)
+    async def _replace(self, client: redis.asyncio.Redis, updates: Sequence[Update]) -> list[bool]:
+        """Write what may be written, and read it back; whether each key has this version or a later one."""
+        arguments: list[bytes | str | int] = [update.key for update in updates]
+        arguments.append(int(self._stale_seconds * 1000) or 1)
         for update in updates:
             value = self._signer.encode(update.key, update.value)
-            if len(value) <= VALUE_BYTES_MAX:
-                pipeline.eval(
-                    _REPLACE_OLDER,
-                    1,
-                    update.key,
-                    value,
-                    update.value.version,
-                    microseconds(update.value.read_at),
-                    int(self._stale_seconds * 1000) or 1,
-                    update.after.digest if update.after.contradicted_by(update.value) else "",
-                )
-        pipeline.mget([update.key for update in updates])
-        *_, found = await pipeline.execute()
-        return _values(found, len(updates))
+            arguments.append(value if len(value) <= VALUE_BYTES_MAX else b"")
+            after = update.after
+            arguments.append(
+                after.digest if after is not NOTHING and after.contradicted_by(update.value) else b""
+            )
+        script: Any = client.eval(_REPLACE_OLDER, len(updates), *arguments)
+        held, others = _read_back(await script, len(updates))
+        found = iter(others)
+        return [
+            each or self._is_as_late(update, next(found)) for update, each in zip(updates, held, strict=True)
+        ]
+
+    def _is_as_late(self, update: Update, stored: bytes | None) -> bool:
+        """Whether something else that a key holds is this version all the same, or a later one."""
+        found = self._decoded(update.key, stored)
+        return found is not None and found.version >= update.value.version
 
     def _reading(self, wanted: Wanted, stored: bytes | None) -> Reading:
         if stored is None:
             self._count("miss")
             return NOTHING
-        digest = hashlib.sha1(stored, usedforsecurity=False).hexdigest()
         value = self._decoded(wanted.key, stored)
         if value is None:
             self._count("mismatch")
-            return Reading(digest=digest)
+            return Reading(stored=stored)
         age = self._clock.age_seconds(value.read_at)
         if age is None or age > self._stale_seconds or value.version < wanted.min_version:
             self._count("stale")
-            return Reading(value, usable=False, digest=digest)
+            return Reading(value, usable=False, stored=stored)
         self._count("hit")
-        return Reading(value, usable=True, digest=digest)
+        return Reading(value, usable=True, stored=stored)
 
     def _decoded(self, key: str, stored: bytes | None) -> CachedValue | None:
         return None if stored is None else self._signer.decode(key, stored)
@@ -360,6 +377,14 @@ def _values(answer: Any, count: int) -> list[bytes | None]:
     ):
         return answer
     raise RedisError("this is not the answer to an MGET")
+
+
+def _read_back(answer: Any, count: int) -> tuple[list[bool], list[bytes | None]]:
+    """The answer to _REPLACE_OLDER: which keys hold what was written, and what the others hold."""
+    match answer:
+        case [bytes(held), others] if len(held) == count and not held.strip(b"01"):
+            return [each == b"1"[0] for each in held], _values(others, held.count(b"0"))
+    raise RedisError("this is not the answer to a write")
 
 
 def _client(url: str) -> redis.asyncio.Redis:

@@ -84,7 +84,7 @@ def _cached(each: Attendance, reading: Reading) -> CachedAccess:
         return CachedAccess(None, reading)
     access = _decoded(each, reading.value)
     # A body that cannot be read is to be replaced like any other value that is wrong.
-    return CachedAccess(access, reading if access is not None else Reading(digest=reading.digest))
+    return CachedAccess(access, reading if access is not None else Reading(stored=reading.stored))
 
 
 def _decoded(each: Attendance, value: CachedValue) -> CourseAccess | None:
