@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 
 from chassis.cache.breaker import Breaker
 from chassis.cache.clock import DatabaseClock
+from chassis.cache.scripts import REMOVE_SAME, REPLACE_OLDER, read_back_of, values_of
 from chassis.cache.values import CachedValue, Signer
 from chassis.telemetry.logs import get_logger
 from chassis.telemetry.metrics import Metrics
@@ -32,49 +33,6 @@ WRITES_IN_BACKGROUND_MAX = 4
 # Writes whose callers may have to leave before the end.
 WRITES_HURRIED_MAX = 64
 WRITE_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
-
-# Replaces the value of each key only if that is older, has not the form of a value, or has this digest,
-# because a reader has found it to be wrong. Then reads the key back: the answer has a 1 for each key that
-# holds our very value, a 0 for each other one, and what those others hold. A value that stands there need not
-# travel back: reading it took the process as long as writing it. Nothing is written for an empty value. GET
-# of a key with another type is an error; SET replaces any type.
-_REPLACE_OLDER = """
-    local held, others = {}, {}
-    for place, key in ipairs(KEYS) do
-        local value, wrong = ARGV[2 * place], ARGV[2 * place + 1]
-        local stored = redis.pcall('GET', key)
-        local newer = false
-        if type(stored) == 'string' and redis.sha1hex(stored) ~= wrong then
-            local version, written_at = string.match(stored, '^(%d+) (%d+) ')
-            if version then
-                local ours, ours_written_at = string.match(value, '^(%d+) (%d+) ')
-                version, ours = tonumber(version), tonumber(ours)
-                newer = value == '' or version > ours
-                    or (version == ours and tonumber(written_at) >= tonumber(ours_written_at))
-            end
-        end
-        if value ~= '' and not newer then
-            redis.call('SET', key, value, 'PX', ARGV[1])
-        end
-        stored = redis.pcall('GET', key)
-        if value ~= '' and stored == value then
-            held[place] = '1'
-        else
-            held[place] = '0'
-            others[#others + 1] = type(stored) == 'string' and stored
-        end
-    end
-    return {table.concat(held), others}
-"""
-
-# Removes the stored value only if it has this digest.
-_REMOVE_SAME = """
-    local stored = redis.pcall('GET', KEYS[1])
-    if type(stored) ~= 'string' or redis.sha1hex(stored) ~= ARGV[1] then
-        return 0
-    end
-    return redis.call('DEL', KEYS[1])
-"""
 
 T = TypeVar("T")
 
@@ -242,7 +200,7 @@ class VersionedCache:
             return False
 
         async def compare_and_remove() -> object:
-            script: Any = client.eval(_REMOVE_SAME, 1, key, digest)
+            script: Any = client.eval(REMOVE_SAME, 1, key, digest)
             return await script
 
         return await self._within(self._write_seconds_max, compare_and_remove()) == 1
@@ -276,8 +234,8 @@ class VersionedCache:
             arguments.append(
                 after.digest if after is not NOTHING and after.contradicted_by(update.value) else b""
             )
-        script: Any = client.eval(_REPLACE_OLDER, len(updates), *arguments)
-        held, others = _read_back(await script, len(updates))
+        script: Any = client.eval(REPLACE_OLDER, len(updates), *arguments)
+        held, others = read_back_of(await script, len(updates))
         found = iter(others)
         return [
             each or self._is_as_late(update, next(found)) for update, each in zip(updates, held, strict=True)
@@ -365,26 +323,7 @@ class VersionedCache:
 
 
 async def _get(client: redis.asyncio.Redis, keys: list[str]) -> list[bytes | None]:
-    return _values(await client.mget(keys), len(keys))
-
-
-def _values(answer: Any, count: int) -> list[bytes | None]:
-    """The answer to an MGET. Raises RedisError if it is none: something else than Redis may have answered."""
-    if (
-        isinstance(answer, list)
-        and len(answer) == count
-        and all(each is None or isinstance(each, bytes) for each in answer)
-    ):
-        return answer
-    raise RedisError("this is not the answer to an MGET")
-
-
-def _read_back(answer: Any, count: int) -> tuple[list[bool], list[bytes | None]]:
-    """The answer to _REPLACE_OLDER: which keys hold what was written, and what the others hold."""
-    match answer:
-        case [bytes(held), others] if len(held) == count and not held.strip(b"01"):
-            return [each == b"1"[0] for each in held], _values(others, held.count(b"0"))
-    raise RedisError("this is not the answer to a write")
+    return values_of(await client.mget(keys), len(keys))
 
 
 def _client(url: str) -> redis.asyncio.Redis:
