@@ -104,7 +104,7 @@ _WRITE_UNCHANGED = f"""
           FROM json_to_recordset($3)
                AS draft (user_id text, course_id text, module_id text, lesson_id text, revision integer,
                          xp integer, occurred_at timestamptz, completed_lessons integer, finished boolean,
-                         since_revision integer, operation_id uuid, specialization text, active_day date,
+                         operation_id uuid, specialization text, active_day date,
                          progress_version bigint)
           JOIN free USING (user_id)
     ), gained AS (
@@ -133,14 +133,11 @@ _WRITE_UNCHANGED = f"""
         SELECT user_id, course_id, 0, module_id, lesson_id, revision, xp, occurred_at
           FROM new
     ), attended AS (
-        INSERT INTO enrollments AS known
-               (user_id, course_id, epoch, since_revision, completed_lessons, completed_at)
-        SELECT user_id, course_id, 0, since_revision, completed_lessons,
-               CASE WHEN finished THEN clock_timestamp() END
+        UPDATE enrollments AS known
+           SET completed_lessons = new.completed_lessons,
+               completed_at = coalesce(known.completed_at, CASE WHEN new.finished THEN clock_timestamp() END)
           FROM new
-            ON CONFLICT ON CONSTRAINT enrollments_once DO UPDATE
-               SET completed_lessons = excluded.completed_lessons,
-                   completed_at = coalesce(known.completed_at, excluded.completed_at)
+         WHERE known.user_id = new.user_id AND known.course_id = new.course_id
     ), entered AS (
         INSERT INTO xp_entries (user_id, operation_id, amount, specialization, earned_at, epoch)
         SELECT user_id, operation_id, xp, specialization, occurred_at, 0
@@ -330,7 +327,6 @@ def _row(drafted: DraftedCall) -> dict[str, object]:
         "occurred_at": completion.occurred_at,
         "completed_lessons": len(book.completed),
         "finished": book.finished,
-        "since_revision": book.standing.since_revision,
         "operation_id": earning.operation_id,
         "specialization": earning.specialization,
         "active_day": earning.active_day,
