@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from chassis.cache.breaker import Breaker
 from chassis.cache.clock import DatabaseClock
-from chassis.cache.scripts import REMOVE_SAME, REPLACE_OLDER, read_back_of, values_of
+from chassis.cache.scripts import READ, REMOVE_SAME, REPLACE_OLDER, read_back_of, values_of
 from chassis.cache.values import CachedValue, Signer
 from chassis.telemetry.logs import get_logger
 from chassis.telemetry.metrics import Metrics
@@ -323,7 +323,8 @@ class VersionedCache:
 
 
 async def _get(client: redis.asyncio.Redis, keys: list[str]) -> list[bytes | None]:
-    return values_of(await client.mget(keys), len(keys))
+    script: Any = client.eval(READ, len(keys), *keys)
+    return values_of(await script, len(keys))
 
 
 def _client(url: str) -> redis.asyncio.Redis:
