@@ -148,7 +148,10 @@ class VersionedCache:
         if stored is None:
             self._count("failed", len(wanted))
             return [NOTHING] * len(wanted)
-        return [self._reading(each, value) for each, value in zip(wanted, stored, strict=True)]
+        readings = [self._reading(each, value) for each, value in zip(wanted, stored, strict=True)]
+        if hits := sum(reading.usable for reading in readings):
+            self._count("hit", hits)
+        return readings
 
     async def write(self, updates: Sequence[Update], *, until: float = math.inf) -> list[bool]:
         """Write these values, and read them back; whether each key now has this version or a later one.
@@ -258,7 +261,6 @@ class VersionedCache:
         if age is None or age > self._stale_seconds or value.version < wanted.min_version:
             self._count("stale")
             return Reading(value, usable=False, stored=stored)
-        self._count("hit")
         return Reading(value, usable=True, stored=stored)
 
     def _decoded(self, key: str, stored: bytes | None) -> CachedValue | None:

@@ -108,6 +108,10 @@ class AccessQuery(NamedTuple):
     min_version: int = 0
     course_id: CourseId = UNKNOWN_COURSE
 
+    def within(self, course_id: CourseId) -> AccessQuery:
+        """The same query with its course."""
+        return AccessQuery(self.user_id, self.name, self.min_version, course_id)
+
 
 class ProgressQuery(NamedTuple):
     """A learner's question about a course. The answer must not be older than `min_version`."""

@@ -35,6 +35,10 @@ class CompletionRequest(NamedTuple):
     occurred_at: datetime | None = None
     course_id: CourseId = UNKNOWN_COURSE
 
+    def within(self, course_id: CourseId) -> CompletionRequest:
+        """The same request with its course."""
+        return CompletionRequest(self.user_id, self.name, self.occurred_at, course_id)
+
 
 @quick
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,7 @@ class CompletionOperations:
         await failpoints.hit_async("progress.after_commit")
         held = await self._write_through(items, outcomes, {key: each[1] for key, each in rendered.items()})
         return [
-            outcome._replace(message=outcome.payload() + cached)
+            Reply(outcome.payload() + cached, outcome.replayed, outcome.original)
             if isinstance(outcome, Reply) and _attendance(item) in held
             else outcome
             for item, outcome in zip(items, outcomes, strict=True)
