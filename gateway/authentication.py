@@ -185,7 +185,8 @@ def _verified_claims(token: str, key: SigningKey) -> _Claims:
 def _decoded(encoded: str) -> bytes:
     """The bytes that base64url without padding stands for (RFC 7515, section 2).
 
-    Only the one canonical spelling is read. A start takes 4 µs less than with joserfc's function, which accepts the same texts.
+    Only the one canonical spelling is read. joserfc's function accepts the same texts, and a start takes 4 µs
+    longer with it.
 
     Raises:
         ValueError: the text is something else.

@@ -174,8 +174,8 @@ class Connection(web.RequestHandler):
             if self._head_bytes > self._connections.limits.head_bytes_max:
                 self.cut_off()
 
-    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - aiohttp's signature
-        """Does nothing unless reading is paused. aiohttp would run its parser once more: 5 µs for each body."""
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Does nothing unless reading is paused: aiohttp would run its parser once more, 5 µs for each body."""
         if self._reading_paused:
             super().resume_reading(resume_parser)
 

@@ -123,7 +123,7 @@ class SigningKeys:
         return None
 
     def known(self, key_id: str | None, algorithm: str) -> SigningKey | None:
-        """The key with a token's key id; without a key id, the only key for its algorithm. None if unknown."""
+        """The key with a token's key id; without one, the only key for its algorithm. None if unknown."""
         return self._known.get((key_id, algorithm))
 
     async def find(self, key_id: str | None, algorithm: str) -> SigningKey | None:
