@@ -175,7 +175,7 @@ class Connection(web.RequestHandler):
                 self.cut_off()
 
     def resume_reading(self, resume_parser: bool = True) -> None:
-        """Does nothing unless reading is paused: aiohttp would run its parser once more, 5 µs for each body."""
+        """Does nothing unless reading is paused. aiohttp would run its parser again: 5 µs for each body."""
         if self._reading_paused:
             super().resume_reading(resume_parser)
 
