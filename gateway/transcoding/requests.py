@@ -65,11 +65,11 @@ class _TextField:
     def put(self, fields: dict[str, Any], text: str) -> bool:
         """Adds the text as a JSON value; False when the field was given before."""
         inside = fields
-        for name in self.path[:-1]:
-            inside = inside.setdefault(name, {})
+        *outer, name = self.path
+        for each in outer:
+            inside = inside.setdefault(each, {})
             if not isinstance(inside, dict):
                 return True  # the body has a wrong value there, and is refused later
-        name = self.path[-1]
         # proto3 JSON takes strings for numbers and enums, but not for booleans.
         value: Any = _BOOLEANS.get(text, text) if self.boolean else text
         if self.repeated:
@@ -160,7 +160,7 @@ class RequestReader:
         """
         fields = self._body_fields(body)
         faults: list[Fault] = []
-        for variable, text in zip(self._variables, values, strict=True):
+        for variable, text in zip(self._variables, values):  # noqa: B905 - as long by the template
             if not variable.put(fields, text):
                 faults.append(Fault("is given by the path", *reversed(variable.path)))
         if version is not None and self._version is not None and not self._version.put(fields, str(version)):
