@@ -24,6 +24,7 @@ from gateway.authentication import Authenticator, Principal
 from gateway.bodies import BodyReader
 from gateway.changes.hub import EventHub
 from gateway.client_address import ClientAddresses
+from gateway.connections import Connection
 from gateway.contract import OWN
 from gateway.cors import Cors
 from gateway.csv_answers import STATUS_OK, csv_answer, prefers_csv
@@ -159,7 +160,11 @@ class Application:
 
     async def _answer(self, exchange: Exchange) -> Answer | EventStream:
         request = exchange.request
-        exchange.address = self._addresses.find(request)
+        exchange.address = cast("Connection", request.protocol).address
+        if self._addresses.enabled:
+            exchange.address = self._addresses.find(
+                request.headers, peer=request.remote, peer_address=exchange.address
+            )
         if exchange.path not in PUBLIC_PAGES:
             self._rate_limits.take_address(exchange.address)
         place = self._routes.find(exchange.path)

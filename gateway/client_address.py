@@ -5,11 +5,10 @@ from __future__ import annotations
 import ipaddress
 import re
 from enum import StrEnum
-from typing import cast
 
-from aiohttp import web
+from multidict import CIMultiDictProxy
 
-from gateway.connections import Connection, address_of
+from gateway.connections import address_of
 from gateway.networks import Networks
 
 HOPS_MAX = 20
@@ -39,13 +38,20 @@ class ClientAddresses:
     def __init__(self, *, proxies: Networks, header: ForwardedHeader) -> None:
         self._proxies = proxies
         self._header = header
+        self.enabled = bool(proxies)
+        """Whether any proxy is trusted. Otherwise the client is at the other end of the connection."""
 
-    def find(self, request: web.BaseRequest) -> str:
-        """The address of a request: an IPv4 address, or the network of an IPv6 address."""
-        peer_address = cast("Connection", request.protocol).address
-        if not self._proxies or request.remote not in self._proxies:
+    def find(self, headers: CIMultiDictProxy[str], *, peer: str | None, peer_address: str) -> str:
+        """The client's address: an IPv4 address, or the network of an IPv6 address.
+
+        Args:
+            headers: those of the request.
+            peer: the host at the other end of the connection.
+            peer_address: its address as limits are counted by it.
+        """
+        if peer not in self._proxies:
             return peer_address
-        told = ",".join(request.headers.getall(self._header, ()))
+        told = ",".join(headers.getall(self._header, ()))
         for hop in reversed(told.split(",")[-HOPS_MAX:]):
             host = self._host(hop)
             if host in self._proxies:

@@ -106,8 +106,8 @@ class Connections:
 class Connection(web.RequestHandler):
     """aiohttp's protocol with our limits. Its own errors are answered as problems instead of text.
 
-    It uses `_waiter`, `_request_count`, `_current_request`, `_reading_paused`, `_close` and `_force_close` of
-    aiohttp's protocol; pyproject.toml bounds the version.
+    It uses `_waiter`, `_request_count`, `_current_request`, `_close` and `_force_close` of aiohttp's
+    protocol; pyproject.toml bounds the version.
     """
 
     __slots__ = (
@@ -174,11 +174,6 @@ class Connection(web.RequestHandler):
             if self._head_bytes > self._connections.limits.head_bytes_max:
                 self.cut_off()
 
-    def resume_reading(self, resume_parser: bool = True) -> None:
-        """Does nothing unless reading is paused. aiohttp would run its parser again: 5 µs for each body."""
-        if self._reading_paused:
-            super().resume_reading(resume_parser)
-
     def _receives_body(self) -> bool:
         """Whether the body of the request that is under way still comes in."""
         request = self._current_request
@@ -214,6 +209,11 @@ class Connection(web.RequestHandler):
             self._wire.abort()
         else:
             self.force_close()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Does nothing unless reading is paused. aiohttp would run its parser again: 5 µs for each body."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
 
     def handle_error(
         self,

@@ -72,6 +72,8 @@ class SigningKey:
 class SigningKeys:
     """The current keys. `generation` grows when they change, so that caches can be cleared.
 
+    `on_withdrawn` is called when a key has gone: what its tokens have opened may not stay open.
+
     Args:
         read: returns the JWKS document; raises JwksError.
         refresh_seconds: the interval of the job that calls `refresh`.
@@ -98,6 +100,7 @@ class SigningKeys:
         self._looking: asyncio.Task[None] | None = None
         self.refresh_seconds = refresh_seconds
         self.generation = 0
+        self.on_withdrawn: Callable[[], object] = _nothing
 
     async def load(self) -> None:
         """Reads the keys now. If it raises JwksError, the previous keys stay."""
@@ -109,10 +112,14 @@ class SigningKeys:
         self._document = document
         self._loaded_at = time.monotonic()
         if keys != self._keys:
+            gone = set(self._keys).difference(keys)
             self._keys = keys
             self._known = _by_name(keys)
             self.generation += 1
             log.info("signing_keys_loaded", key_ids=[key.key_id for key in keys])
+            if gone:
+                log.info("signing_keys_withdrawn", key_ids=[key.key_id for key in gone])
+                self.on_withdrawn()
 
     async def refresh(self) -> float | None:
         """A round of background work: reads the keys, unless they were read recently."""
@@ -174,6 +181,10 @@ def _by_name(keys: Iterable[SigningKey]) -> dict[tuple[str | None, str], Signing
         for key_id in {key.key_id, None}:
             fitting[key_id, key.algorithm].append(key)
     return {name: named[0] for name, named in fitting.items() if len(named) == 1}
+
+
+def _nothing() -> None:
+    """Nobody waits for keys to go."""
 
 
 def keys_from_file(path: Path, *, public_only: bool) -> SigningKeys:
