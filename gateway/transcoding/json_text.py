@@ -107,6 +107,8 @@ def _decode(decode: Callable[[str], Any], text: str) -> Any:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if not pairs:  # hostile bodies have hundreds of thousands of empty objects
+        return {}
     made = dict(pairs)
     if len(made) != len(pairs):
         raise _StrictnessError
