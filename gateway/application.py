@@ -178,7 +178,7 @@ class Application:
         return await self._call(exchange, route, place.values)
 
     async def _call(
-        self, exchange: Exchange, route: Route, path_values: Sequence[str]
+        self, exchange: Exchange, route: Route, path_values: tuple[str, ...]
     ) -> Answer | EventStream:
         method, request = route.method, exchange.request
         headers = request.headers
@@ -187,7 +187,7 @@ class Application:
         if door is not None:
             door.refuse_if_full()
         authorization: Sequence[str] = headers.getall(AUTHORIZATION, ())
-        message: Message | None = None
+        message: Message | bytes | None = None
         if route.body_token is not None and not authorization:
             # Nobody is known yet, so the body counts for the address. The ids of learners are printable.
             owner = f"\0{exchange.address}"
@@ -217,7 +217,7 @@ class Application:
             traceparent=span.traceparent,
         )
         if method.server_streaming:
-            return await self._stream(exchange, route, message, context, principal)
+            return await self._stream(exchange, route, cast("Message", message), context, principal)
         reply = await self._upstreams[route.upstream].call(method.path, message, context)
         if route.table is not None and prefers_csv(headers.getall("Accept", ())):
             return csv_answer(route.table, reply.message, path=exchange.path, query=exchange.query)
@@ -231,12 +231,15 @@ class Application:
         self,
         exchange: Exchange,
         route: Route,
-        path_values: Sequence[str],
+        path_values: tuple[str, ...],
         door: Door | None,
         principal: Principal,
         timeout_seconds: float,
-    ) -> Message:
-        """The message of a request, which gets its place between its body and the reading of the body."""
+    ) -> Message | bytes:
+        """The message of a request, which gets its place between its body and the reading of the body.
+
+        It is serialized, unless the gateway itself has to do with what is in it.
+        """
         method, reader, request = route.method, route.request, exchange.request
         version = None
         if not method.safe:
@@ -245,15 +248,14 @@ class Application:
         body = await self._bodies.read(request, method, owner=owner, timeout_seconds=timeout_seconds)
         if door is not None:
             exchange.place = await door.enter(learner=owner, address=exchange.address)
+        query = exchange.query
+        if route.body_token is None and route.events is None:
+            return reader.payload(body=body, values=path_values, query=query, version=version)
         last_event_id = ""
         if reader.takes_last_event_id:
             last_event_id = last_event_id_of(request.headers.getall(LAST_EVENT_ID, ()))
         message = reader.read(
-            body=body,
-            values=path_values,
-            query=exchange.query,
-            version=version,
-            last_event_id=last_event_id,
+            body=body, values=path_values, query=query, version=version, last_event_id=last_event_id
         )
         if route.body_token is not None:
             route.body_token.take(message)

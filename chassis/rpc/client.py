@@ -125,8 +125,8 @@ class Upstream:
         """Calls that wait for a lane."""
         return sum(coalescer.waiting for _, coalescer, _ in self._methods.values())
 
-    async def call(self, path: str, request: Message, context: Context) -> Reply[Any]:
-        """Sends one call, in a batch with other calls of this moment.
+    async def call(self, path: str, request: Message | bytes, context: Context) -> Reply[Any]:
+        """Sends one call, in a batch with other calls of this moment. The request may be serialized already.
 
         Raises:
             ServiceError: the upstream's refusal, or UNAVAILABLE, DEADLINE_EXCEEDED, OVERLOADED.
