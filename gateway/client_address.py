@@ -36,10 +36,10 @@ class ClientAddresses:
     """
 
     def __init__(self, *, proxies: Networks, header: ForwardedHeader) -> None:
-        self._proxies = proxies
-        self._header = header
         self.enabled = bool(proxies)
         """Whether any proxy is trusted. Otherwise the client is at the other end of the connection."""
+        self._proxies = proxies
+        self._header = header
 
     def find(self, headers: CIMultiDictProxy[str], *, peer: str | None, peer_address: str) -> str:
         """The client's address: an IPv4 address, or the network of an IPv6 address.

@@ -20,7 +20,7 @@ from gateway.transcoding.json_to_message import MessageReader
 
 WHOLE_BODY = "*"
 PARAMETERS_MAX = 200
-# The requests whose messages are remembered, of all routes: at most 5 MB.
+# The requests whose messages are remembered, of all routes, and the length of each: 10 MB at most.
 REMEMBERED_MAX = 4096
 REMEMBERED_LENGTH_MAX = 256
 
