@@ -247,7 +247,7 @@ def _different(kind: str, wanted: Mapping[str, str], found: Iterable[SchemaObjec
 
 def _lines_apart(definition: str, other: str) -> str:
     """The lines that only the first one has; the functions of a CHECK are too long to be told as a whole."""
-    return "\n".join(line for line in definition.splitlines() if line not in other.splitlines())
+    return "\n".join(line.strip() for line in definition.splitlines() if line not in other.splitlines())
 
 
 def _unknown(kind: str, wanted: Mapping[str, str], found: Iterable[SchemaObject]) -> Iterable[Seen]:
