@@ -214,6 +214,11 @@ async def a_role_that_may_not_use_a_sequence(world: World) -> None:
     await world.as_superuser(f"REVOKE ALL ON SEQUENCE numbers FROM {ROLE}")
 
 
+@planting("role_rights", SESSION, Severity.CRITICAL, "lacks EXECUTE on the function refuse_row")
+async def a_role_that_may_not_run_the_function_of_a_check(world: World) -> None:
+    await world.as_owner("REVOKE EXECUTE ON FUNCTION refuse_row FROM PUBLIC")
+
+
 @planting("default_plan", SUBSCRIPTION, Severity.CRITICAL, "there is no default plan")
 async def no_default_plan(world: World) -> None:
     await world.as_service("UPDATE plans SET is_default = false")
