@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -99,12 +100,18 @@ class HttpResponse:
             head = self._head(http_1_1=request.version >= HttpVersion11)
             body = b"" if request.method == _HEAD else self._answer.body
             connection = cast("_Connection", request.protocol)
-            connection.sent_bytes += len(head) + len(body)
+            transport = connection.transport
+            if transport is None or transport.is_closing():
+                raise ConnectionResetError("The client left")
+            # Not with `write` of aiohttp's writer: it does the same in two more steps, and takes 2 µs.
             if len(body) < COPIED_BYTES_MAX:
-                await request.writer.write(head + body)
+                transport.write(head + body)
             else:
-                await request.writer.write(head)
-                await request.writer.write(body)
+                transport.write(head)
+                transport.write(body)
+            size_bytes = len(head) + len(body)
+            connection.sent_bytes += size_bytes
+            request.writer.output_size += size_bytes
             if connection.writing_paused:
                 await request.writer.drain()
         finally:
@@ -137,15 +144,16 @@ def head_of(
     answer: Answer, *, request_id: str, lines: str, http_1_1: bool, keep_alive: bool = False
 ) -> bytes:
     """The status line and the headers of an answer; `lines` are more of them, each with its line end."""
-    more = "".join([f"{name}: {value}\r\n" for name, value in answer.headers])
+    if answer.headers:
+        lines += "".join([f"{name}: {value}\r\n" for name, value in answer.headers])
     if keep_alive != http_1_1:
-        more += "Connection: keep-alive\r\n" if keep_alive else "Connection: close\r\n"
+        lines += "Connection: keep-alive\r\n" if keep_alive else "Connection: close\r\n"
     return (
         f"HTTP/1.{int(http_1_1)} {answer.status} {_REASONS[answer.status]}\r\n"
         f"Content-Type: {answer.content_type}\r\n"
         f"X-Request-Id: {request_id}\r\n"
         f"Date: {_date(int(time.time()))}\r\n"
-        f"{answer.protection}{lines}{more}\r\n"
+        f"{answer.protection}{lines}\r\n"
     ).encode("ascii")
 
 
@@ -159,6 +167,7 @@ class _Connection(Protocol):
     """The part of a connection that an answer needs."""
 
     sent_bytes: int
+    transport: asyncio.Transport | None
 
     @property
     def writing_paused(self) -> bool: ...

@@ -9,13 +9,11 @@ from typing import cast
 
 from aiohttp import web
 from google.protobuf.message import Message
-from multidict import CIMultiDictProxy
 from opentelemetry.trace import SpanKind
 
 from chassis.context import Context
 from chassis.errors import Reason, ServiceError
 from chassis.rpc.client import Upstream
-from chassis.rpc.methods import Method
 from chassis.telemetry.health import OpsPages
 from chassis.telemetry.logs import bind_request, get_logger
 from chassis.telemetry.metrics import CANCELLED, Metrics
@@ -37,10 +35,12 @@ from gateway.networks import Networks
 from gateway.problems import HttpRefusal, problem
 from gateway.rate_limits import RateLimits
 from gateway.request_headers import (
+    AUTHORIZATION,
     IF_MATCH,
     LAST_EVENT_ID,
     REQUEST_ID,
     REQUEST_TIMEOUT,
+    TRACEPARENT,
     last_event_id_of,
     request_id_of,
     timeout_seconds_of,
@@ -51,7 +51,6 @@ from gateway.routes import Route, RouteTable
 from gateway.streaming.responses import EventStream, connection_of
 from gateway.streaming.streams import Ending, Streams
 
-AUTHORIZATION = "Authorization"
 NO_CONTENT = 204
 # The other pages of the chassis are on the operations port.
 PUBLIC_PAGES = frozenset({"/livez", "/readyz"})
@@ -161,17 +160,17 @@ class Application:
 
     async def _answer(self, exchange: Exchange) -> Answer | EventStream:
         request = exchange.request
-        exchange.address = self._addresses.find(
-            request.headers,
-            peer=request.remote,
-            peer_address=cast("Connection", request.protocol).address,
-        )
+        exchange.address = cast("Connection", request.protocol).address
+        if self._addresses.enabled:
+            exchange.address = self._addresses.find(
+                request.headers, peer=request.remote, peer_address=exchange.address
+            )
         if exchange.path not in PUBLIC_PAGES:
             self._rate_limits.take_address(exchange.address)
         place = self._routes.find(exchange.path)
         if place is None:
             return await self._page(exchange)
-        http_method = exchange.request.method
+        http_method = request.method
         route = place.routes.get("GET" if http_method == "HEAD" else http_method)
         if route is None:
             return _without_route(http_method, place.allowed())
@@ -179,27 +178,28 @@ class Application:
         return await self._call(exchange, route, place.values)
 
     async def _call(
-        self, exchange: Exchange, route: Route, path_values: Sequence[str]
+        self, exchange: Exchange, route: Route, path_values: tuple[str, ...]
     ) -> Answer | EventStream:
-        method, headers = route.method, exchange.request.headers
+        method, request = route.method, exchange.request
+        headers = request.headers
         # What the gateway itself answers needs no place among the requests in flight.
         door = None if route.upstream == OWN else self._admission.door(route.upstream, method)
         if door is not None:
             door.refuse_if_full()
         authorization: Sequence[str] = headers.getall(AUTHORIZATION, ())
-        message: Message | None = None
+        message: Message | bytes | None = None
         if route.body_token is not None and not authorization:
             # Nobody is known yet, so the body counts for the address. The ids of learners are printable.
             owner = f"\0{exchange.address}"
             timeout_seconds = timeout_seconds_of(headers.get(REQUEST_TIMEOUT))
-            body = await self._body(exchange, method, owner=owner, timeout_seconds=timeout_seconds)
+            body = await self._bodies.read(request, method, owner=owner, timeout_seconds=timeout_seconds)
             message = route.request.read(body=body, values=path_values, query=exchange.query)
             authorization = route.body_token.take(message)
         principal = await self._authenticator.authenticate(authorization)
         exchange.lines = self._rate_limits.take_user(principal.user_id)
         if method.roles.isdisjoint(principal.roles):
             raise ServiceError(Reason.PERMISSION_DENIED, "The token's roles do not allow this")
-        span = exchange.span = self._begin_span(exchange.request, route)
+        span = exchange.span = self._begin_span(request, route)
         if method.key_required:
             exchange.idempotency_key = idempotency_key(headers.getall(IDEMPOTENCY_KEY, ()))
         timeout_seconds = timeout_seconds_of(headers.get(REQUEST_TIMEOUT))
@@ -217,7 +217,7 @@ class Application:
             traceparent=span.traceparent,
         )
         if method.server_streaming:
-            return await self._stream(exchange, route, message, context, principal)
+            return await self._stream(exchange, route, cast("Message", message), context, principal)
         reply = await self._upstreams[route.upstream].call(method.path, message, context)
         if route.table is not None and prefers_csv(headers.getall("Accept", ())):
             return csv_answer(route.table, reply.message, path=exchange.path, query=exchange.query)
@@ -231,26 +231,31 @@ class Application:
         self,
         exchange: Exchange,
         route: Route,
-        path_values: Sequence[str],
+        path_values: tuple[str, ...],
         door: Door | None,
         principal: Principal,
         timeout_seconds: float,
-    ) -> Message:
-        """The message of a request, which gets its place between its body and the reading of the body."""
-        method, headers = route.method, exchange.request.headers
+    ) -> Message | bytes:
+        """The message of a request, which gets its place between its body and the reading of the body.
+
+        It is serialized, unless the gateway itself has to do with what is in it.
+        """
+        method, reader, request = route.method, route.request, exchange.request
         version = None
         if not method.safe:
-            version = version_of(headers.getall(IF_MATCH, ()), supported=route.request.takes_version)
+            version = version_of(request.headers.getall(IF_MATCH, ()), supported=reader.takes_version)
         owner = principal.user_id
-        body = await self._body(exchange, method, owner=owner, timeout_seconds=timeout_seconds)
+        body = await self._bodies.read(request, method, owner=owner, timeout_seconds=timeout_seconds)
         if door is not None:
             exchange.place = await door.enter(learner=owner, address=exchange.address)
-        message = route.request.read(
-            body=body,
-            values=path_values,
-            query=exchange.query,
-            version=version,
-            last_event_id=_last_event_id(route, headers),
+        query = exchange.query
+        if route.body_token is None and route.events is None:
+            return reader.payload(body=body, values=path_values, query=query, version=version)
+        last_event_id = ""
+        if reader.takes_last_event_id:
+            last_event_id = last_event_id_of(request.headers.getall(LAST_EVENT_ID, ()))
+        message = reader.read(
+            body=body, values=path_values, query=query, version=version, last_event_id=last_event_id
         )
         if route.body_token is not None:
             route.body_token.take(message)
@@ -295,22 +300,13 @@ class Application:
         await stream.open(seconds_max=context.remaining_seconds())
         return stream
 
-    async def _body(self, exchange: Exchange, method: Method, *, owner: str, timeout_seconds: float) -> bytes:
-        return await self._bodies.read(
-            exchange.request,
-            owner=owner,
-            size_max=method.body_bytes_max,
-            timeout_seconds=timeout_seconds,
-            text_allowed=bool(method.token_in_body),
-        )
-
     def _begin_span(self, request: web.BaseRequest, route: Route) -> RequestSpan:
         """The span of a request.
 
         Anybody can send a `traceparent` with the sampled flag. It only decides for configured callers. For
         others the sample ratio decides, and the span has a link to their trace.
         """
-        sent = request.headers.get("traceparent", "")
+        sent = request.headers.get(TRACEPARENT, "")
         if not sent or request.remote in self._trace_callers:
             return self._tracing.begin(route.name, traceparent=sent, kind=SpanKind.SERVER)
         return self._tracing.begin(route.name, traceparent="", kind=SpanKind.SERVER, links=[sent])
@@ -358,11 +354,6 @@ class Application:
                 code=answer.code,
                 **({"idempotency_key": exchange.idempotency_key} if exchange.idempotency_key else {}),
             )
-
-
-def _last_event_id(route: Route, headers: CIMultiDictProxy[str]) -> str:
-    given: Sequence[str] = headers.getall(LAST_EVENT_ID, ())
-    return last_event_id_of(given) if route.request.takes_last_event_id else ""
 
 
 def _without_route(http_method: str, allowed: str) -> Answer:

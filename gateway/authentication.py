@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -10,9 +11,9 @@ from dataclasses import dataclass
 import msgspec
 import orjson
 from joserfc.errors import JoseError
-from joserfc.util import urlsafe_b64decode
 
 from chassis.errors import Reason
+from chassis.frozen import quick
 from gateway.problems import HttpRefusal
 from gateway.signing_keys import SigningKey, SigningKeys
 
@@ -30,8 +31,14 @@ CHALLENGE = 'Bearer realm="homeroom"'
 _HEADERS_REMEMBERED_MAX = 64
 # RFC 7515, 4.1.2 to 4.1.6. Only configured keys are used, so an honest provider has no reason to send these.
 _OWN_KEYS = frozenset({"jku", "jwk", "x5u", "x5c"})
+# The two characters in which base64url differs from base64. Those of base64 become one that neither has.
+_TO_BASE64 = bytes.maketrans(b"-_+/=", b"+/!!!")
+_PADDINGS = (b"", b"=", b"==")
+# The last character of a text that needs so much padding. Any other one has bits that mean nothing.
+_LAST_CHARACTERS = (b"", b"AEIMQUYcgkosw048", b"AQgw")
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Principal:
     """The caller, as the token names it."""
@@ -108,11 +115,8 @@ class Authenticator:
                 raise _refused("The token has expired")
             self._remembered.move_to_end(token)
             return remembered
-        return await self._check(token)
-
-    async def _check(self, token: str) -> Principal:
         key_id, algorithm = self._header(token)
-        key = await self._keys.find(key_id, algorithm)
+        key = self._keys.known(key_id, algorithm) or await self._keys.find(key_id, algorithm)
         if key is None:
             raise _refused("The token is signed with an unknown key")
         claims = _verified_claims(token, key)
@@ -131,7 +135,7 @@ class Authenticator:
         if known is not None:
             return known
         try:
-            header = orjson.loads(urlsafe_b64decode(encoded.encode("ascii")))
+            header = orjson.loads(_decoded(encoded))
         except ValueError:
             raise _refused("The token is not a JWT") from None
         if not isinstance(header, dict) or "crit" in header:
@@ -169,13 +173,29 @@ def _verified_claims(token: str, key: SigningKey) -> _Claims:
     signed, _, signature = token.rpartition(".")
     _, _, payload = signed.partition(".")
     try:
-        if not key.verifies(signed.encode("ascii"), urlsafe_b64decode(signature.encode("ascii"))):
+        if not key.verifies(signed.encode("ascii"), _decoded(signature)):
             raise _refused("The token's signature is wrong")
-        return _read_claims(urlsafe_b64decode(payload.encode("ascii")))
+        return _read_claims(_decoded(payload))
     except msgspec.ValidationError as error:
         raise _refused(f"The token's claims are not valid: {error}") from None
     except (JoseError, ValueError, RecursionError):  # not JSON, not base64, not ASCII, or nested too deeply
         raise _refused("The token is not a JWT") from None
+
+
+def _decoded(encoded: str) -> bytes:
+    """The bytes that base64url without padding stands for (RFC 7515, section 2).
+
+    Only the one canonical spelling is read. joserfc's function accepts the same texts, and a start takes 4 µs
+    longer with it.
+
+    Raises:
+        ValueError: the text is something else.
+    """
+    text = encoded.encode("ascii")
+    padding = -len(text) % 4
+    if padding and (padding == 3 or text[-1] not in _LAST_CHARACTERS[padding]):
+        raise binascii.Error("not base64url")
+    return binascii.a2b_base64(text.translate(_TO_BASE64) + _PADDINGS[padding], strict_mode=True)
 
 
 def _principal(claims: _Claims) -> Principal:

@@ -7,8 +7,14 @@ import asyncio
 from aiohttp import web
 
 from chassis.errors import Reason, ServiceError
+from chassis.rpc.methods import Method
 from gateway.admission import Admission, Body
-from gateway.request_headers import check_content_encoding, check_content_type
+from gateway.request_headers import (
+    CONTENT_ENCODING,
+    CONTENT_TYPE,
+    check_content_encoding,
+    check_content_type,
+)
 
 BODY_SECONDS_MAX = 10.0
 
@@ -27,23 +33,22 @@ class BodyReader:
     async def read(
         self,
         request: web.BaseRequest,
+        method: Method,
         *,
         owner: str,
-        size_max: int,
         timeout_seconds: float,
-        text_allowed: bool = False,
     ) -> bytes:
-        """The whole body; empty when there is none.
+        """The whole body of a call of this method; empty when there is none.
 
-        While it arrives it counts for its owner: a learner, or an address. With `text_allowed` the JSON may
-        have the type text/plain.
+        While it arrives it counts for its owner: a learner, or an address. If it may hold a token, the JSON
+        may have the type text/plain.
 
         Raises:
             ServiceError: PAYLOAD_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, RATE_LIMITED, OVERLOADED, or
                 INVALID_ARGUMENT for a body that is broken or does not arrive in time.
             ConnectionError: the client left.
         """
-        payload = request.content
+        payload, size_max = request.content, method.body_bytes_max
         try:
             if payload.is_eof():  # most bodies are small, and arrive together with their headers
                 body = payload.read_nowait()
@@ -60,8 +65,8 @@ class BodyReader:
             ) from error
         if body:
             headers = request.headers
-            check_content_type(headers.get("Content-Type"), text_allowed=text_allowed)
-            check_content_encoding(headers.get("Content-Encoding"))
+            check_content_type(headers.get(CONTENT_TYPE), text_allowed=bool(method.token_in_body))
+            check_content_encoding(headers.get(CONTENT_ENCODING))
         return body
 
 

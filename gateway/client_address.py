@@ -36,6 +36,8 @@ class ClientAddresses:
     """
 
     def __init__(self, *, proxies: Networks, header: ForwardedHeader) -> None:
+        self.enabled = bool(proxies)
+        """Whether any proxy is trusted. Otherwise the client is at the other end of the connection."""
         self._proxies = proxies
         self._header = header
 

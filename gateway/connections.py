@@ -210,6 +210,11 @@ class Connection(web.RequestHandler):
         else:
             self.force_close()
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Does nothing unless reading is paused. aiohttp would run its parser again: 5 µs for each body."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
     def handle_error(
         self,
         request: web.BaseRequest,

@@ -14,8 +14,8 @@ _KEY = re.compile(rf"[\x21-\x7e]{{1,{LENGTH_MAX}}}")
 # The draft requires a string of RFC 8941: in quotes, with a backslash before each inner quote or backslash.
 _QUOTED = re.compile(r'"((?:[\x20-\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 _ESCAPED = re.compile(r"\\(.)")
-# Nearly all keys in quotes have nothing to unescape: this takes a tenth of the time.
-_SIMPLY_QUOTED = re.compile(r'"[\x20-\x21\x23-\x5b\x5d-\x7e]*"')
+# Nearly all keys are in quotes and have nothing to unescape: this takes a tenth of the time.
+_SIMPLY_QUOTED = re.compile(rf'"([\x21\x23-\x5b\x5d-\x7e]{{1,{LENGTH_MAX}}})"')
 
 
 def idempotency_key(values: Sequence[str]) -> str:
@@ -29,9 +29,10 @@ def idempotency_key(values: Sequence[str]) -> str:
     key = values[0]
     if len(values) > 1:
         raise invalid_field(IDEMPOTENCY_KEY, "must be given once")
-    if _SIMPLY_QUOTED.fullmatch(key):
-        key = key[1:-1]
-    elif key.startswith('"'):
+    simple = _SIMPLY_QUOTED.fullmatch(key)
+    if simple is not None:
+        return simple[1]
+    if key.startswith('"'):
         quoted = _QUOTED.fullmatch(key)
         if quoted is None:
             raise invalid_field(

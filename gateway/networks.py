@@ -16,6 +16,10 @@ class Networks:
         self._networks: tuple[_Network, ...] = tuple(map(ipaddress.ip_network, networks))
         self._contains = lru_cache(maxsize=1024)(self._look)
 
+    def __bool__(self) -> bool:
+        """Whether there are any networks."""
+        return bool(self._networks)
+
     def __contains__(self, host: object) -> bool:
         """Whether an address, such as "127.0.0.1", is in one of the networks."""
         return bool(self._networks) and isinstance(host, str) and self._contains(host)

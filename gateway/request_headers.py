@@ -8,10 +8,14 @@ from collections.abc import Sequence
 
 from chassis.errors import Reason, ServiceError, invalid_field
 
-REQUEST_ID = "X-Request-Id"
-REQUEST_TIMEOUT = "Request-Timeout"
+AUTHORIZATION = "Authorization"
+CONTENT_ENCODING = "Content-Encoding"
+CONTENT_TYPE = "Content-Type"
 IF_MATCH = "If-Match"
 LAST_EVENT_ID = "Last-Event-ID"
+REQUEST_ID = "X-Request-Id"
+REQUEST_TIMEOUT = "Request-Timeout"
+TRACEPARENT = "traceparent"
 TIMEOUT_SECONDS_DEFAULT = 10.0
 # A service refuses a request with less than 0.1 s left, so a much shorter timeout could never succeed.
 TIMEOUT_SECONDS_MIN = 0.5

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 from chassis.errors import Reason, ServiceError
+from chassis.frozen import quick
 from chassis.rpc.methods import Method
 from gateway.body_tokens import BodyToken
 from gateway.contract import OWN, ContractError, owners_of
@@ -34,6 +35,7 @@ class Route:
     """For a method that streams: its answer is text/event-stream."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Place:
     """The result for a path: a route for each HTTP method, and the values of the path's variables."""
@@ -117,9 +119,10 @@ class RouteTable:
         if place is not None:
             return place
         # An id may contain a colon. So the text after a colon is a verb only if a route has this verb.
-        *_, last = path.rpartition("/")
-        before, _, verb = path.rpartition(":") if ":" in last else ("", "", "")
-        return (self._search(before, verb) if verb else None) or self._search(path, "")
+        before, colon, verb = path.rpartition(":")
+        if colon and verb and "/" not in verb:
+            place = self._search(before, verb)
+        return place or self._search(path, "")
 
     def _add(self, route: Route) -> None:
         node = self._root
@@ -149,7 +152,7 @@ class RouteTable:
         # Proxies and clients remove such segments: the path would not mean the same to all.
         if "." in segments or ".." in segments:
             raise ServiceError(Reason.INVALID_ARGUMENT, "The path must not have the segments . and ..")
-        return self._root.search(segments, 0, verb, ())
+        return self._root.search(segments, verb, [])
 
 
 @dataclass(slots=True)
@@ -160,16 +163,20 @@ class _Node:
     variable: _Node | None = None
     ends: dict[str, dict[str, Route]] = field(default_factory=dict)
 
-    def search(self, segments: list[str], at: int, verb: str, values: tuple[str, ...]) -> Place | None:
-        if at == len(segments):
-            routes = self.ends.get(verb)
-            return None if routes is None else Place(routes, values)
-        segment = segments[at]
-        literal = self.literals.get(segment)
-        if literal is not None:
-            place = literal.search(segments, at + 1, verb, values)
-            if place is not None:
-                return place
-        if self.variable is None or not segment:
-            return None
-        return self.variable.search(segments, at + 1, verb, (*values, segment))
+    def search(self, segments: Sequence[str], verb: str, values: Sequence[str]) -> Place | None:
+        """The place below this node; `values` are those of the variables above it."""
+        node, found = self, [*values]
+        for at, segment in enumerate(segments):
+            literal, variable = node.literals.get(segment), node.variable
+            if variable is None or not segment:
+                if literal is None:
+                    return None
+                node = literal
+            elif literal is None:
+                node = variable
+                found.append(segment)
+            else:  # only here there are two ways
+                rest = segments[at + 1 :]
+                return literal.search(rest, verb, found) or variable.search(rest, verb, [*found, segment])
+        routes = node.ends.get(verb)
+        return None if routes is None else Place(routes, tuple(found))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -92,6 +93,7 @@ class SigningKeys:
         self._unknown_key_seconds = unknown_key_seconds
         self._public_only = public_only
         self._keys: tuple[SigningKey, ...] = ()
+        self._known: dict[tuple[str | None, str], SigningKey] = {}
         self._document = b""
         self._loaded_at = -math.inf
         self._look_again_at = 0.0
@@ -112,6 +114,7 @@ class SigningKeys:
         if keys != self._keys:
             gone = set(self._keys).difference(keys)
             self._keys = keys
+            self._known = _by_name(keys)
             self.generation += 1
             log.info("signing_keys_loaded", key_ids=[key.key_id for key in keys])
             if gone:
@@ -126,16 +129,20 @@ class SigningKeys:
         await self.load()
         return None
 
+    def known(self, key_id: str | None, algorithm: str) -> SigningKey | None:
+        """The key with a token's key id; without one, the only key for its algorithm. None if unknown."""
+        return self._known.get((key_id, algorithm))
+
     async def find(self, key_id: str | None, algorithm: str) -> SigningKey | None:
-        """The key with a token's key id; without a key id, the only key for its algorithm. None if unknown.
+        """As `known`; for an unknown key the document is read again, but not too often.
 
         Raises:
             ServiceError: UNAVAILABLE, while no key was ever loaded.
         """
-        key = self._find(key_id, algorithm)
+        key = self.known(key_id, algorithm)
         if key is None:
             await self._look_again()
-            key = self._find(key_id, algorithm)
+            key = self.known(key_id, algorithm)
         if not self._keys:
             raise ServiceError(Reason.UNAVAILABLE, "Tokens cannot be checked yet")
         return key
@@ -149,14 +156,6 @@ class SigningKeys:
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.wait([self._looking])
-
-    def _find(self, key_id: str | None, algorithm: str) -> SigningKey | None:
-        fitting = [
-            key
-            for key in self._keys
-            if key.algorithm == algorithm and (key_id is None or key.key_id == key_id)
-        ]
-        return fitting[0] if len(fitting) == 1 else None
 
     async def _look_again(self) -> None:
         """Reads the keys again, but not too often. Concurrent callers wait for the same read."""
@@ -173,6 +172,15 @@ class SigningKeys:
             await self.load()
         except JwksError as error:
             log.warning("signing_keys_not_read", problem=str(error))
+
+
+def _by_name(keys: Iterable[SigningKey]) -> dict[tuple[str | None, str], SigningKey]:
+    """Each key by its key id and its algorithm, and by the algorithm alone. A name of two keys names none."""
+    fitting: defaultdict[tuple[str | None, str], list[SigningKey]] = defaultdict(list)
+    for key in keys:
+        for key_id in {key.key_id, None}:
+            fitting[key_id, key.algorithm].append(key)
+    return {name: named[0] for name, named in fitting.items() if len(named) == 1}
 
 
 def _nothing() -> None:

@@ -93,7 +93,7 @@ class Upstream:
             breakers=self._breakers,
             identity=identity,
         )
-        self._methods: dict[str, tuple[Method, Coalescer[Item[bytes], Carried]]] = {}
+        self._methods: dict[str, tuple[Method, Coalescer[Item[bytes], Carried], int]] = {}
         self._requests_bytes = 0
         self._closing = False
         metrics.gauge_of(
@@ -123,17 +123,17 @@ class Upstream:
     @property
     def waiting_calls(self) -> int:
         """Calls that wait for a lane."""
-        return sum(coalescer.waiting for _, coalescer in self._methods.values())
+        return sum(coalescer.waiting for _, coalescer, _ in self._methods.values())
 
-    async def call(self, path: str, request: Message, context: Context) -> Reply[Any]:
-        """Sends one call, in a batch with other calls of this moment.
+    async def call(self, path: str, request: Message | bytes, context: Context) -> Reply[Any]:
+        """Sends one call, in a batch with other calls of this moment. The request may be serialized already.
 
         Raises:
             ServiceError: the upstream's refusal, or UNAVAILABLE, DEADLINE_EXCEEDED, OVERLOADED.
         """
-        method, coalescer = self._method(path)
+        method, coalescer, in_flight_max = self._method(path)
         payload = serialized(request)
-        if not self._room(method):
+        if self._in_flight >= in_flight_max:
             raise _full()
         self._in_flight += 1
         self._budget.earn()
@@ -165,11 +165,11 @@ class Upstream:
 
         A request may be serialized already.
         """
-        method, _ = self._method(path)
+        method, _, in_flight_max = self._method(path)
         outcomes: list[Outcome] = [_full()] * len(requests)
         sent = [
             (place, Item(context, serialized(request)))
-            for place, (request, context) in enumerate(requests[: self._room(method)])
+            for place, (request, context) in enumerate(requests[: max(0, in_flight_max - self._in_flight)])
         ]
         self._in_flight += len(sent)
         try:
@@ -266,13 +266,14 @@ class Upstream:
         self._closing = True
         grace_seconds = None
         try:
-            for _, coalescer in list(self._methods.values()):
+            for _, coalescer, _ in list(self._methods.values()):
                 await coalescer.close()
             grace_seconds = CLOSE_GRACE_SECONDS
         finally:
             await self._carrier.close(grace_seconds)
 
-    def _method(self, path: str) -> tuple[Method, Coalescer[Item[bytes], Carried]]:
+    def _method(self, path: str) -> tuple[Method, Coalescer[Item[bytes], Carried], int]:
+        """A method, its coalescer, and how many calls in flight leave no room for one of this method."""
         known = self._methods.get(path)
         if known is None:
 
@@ -285,12 +286,10 @@ class Upstream:
                 batch_max=self._batch_max,
                 waiting_max=self._waiting_max,
             )
-            known = self._methods[path] = (find_method(path), coalescer)
+            method = find_method(path)
+            in_flight_max = int(method.in_flight_limit(self._in_flight_max))
+            known = self._methods[path] = (method, coalescer, in_flight_max)
         return known
-
-    def _room(self, method: Method) -> int:
-        """How many more calls of this method may be in flight."""
-        return max(0, int(method.in_flight_limit(self._in_flight_max)) - self._in_flight)
 
     def _begin_span(self, method: Method, context: Context, attempt: int) -> RequestSpan:
         span = self._tracing.begin(method.path, traceparent=context.traceparent, kind=SpanKind.CLIENT)
@@ -311,7 +310,7 @@ class Upstream:
             raise _full()
         future = coalescer.submit(item)
         self._requests_bytes += size
-        timer = asyncio.get_running_loop().call_later(remaining, _expire, future)
+        timer = future.get_loop().call_later(remaining, _expire, future)
         try:
             return await future
         finally:

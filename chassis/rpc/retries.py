@@ -61,7 +61,8 @@ class RetryBudget:
         self._tokens = burst
 
     def earn(self, calls: int = 1) -> None:
-        self._tokens = min(self._burst, self._tokens + self._ratio * calls)
+        if self._tokens < self._burst:
+            self._tokens = min(self._burst, self._tokens + self._ratio * calls)
 
     def spend(self) -> bool:
         """Takes one retry from the budget; False when the budget is empty."""

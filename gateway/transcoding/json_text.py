@@ -10,13 +10,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from gateway.transcoding.faults import VIOLATIONS_MAX, Fault, Step, refuse, refuse_all
 
 # protobuf reads 100 levels of messages; a level of a Struct takes three of them.
 DEPTH_MAX = 32
 # The longest number of any field is far shorter. Python reads long integers in quadratic time.
 _NUMBER_DIGITS_MAX = 400
+_TO_ZEROS = bytes.maketrans(b"123456789", b"000000000")
+_TOO_MANY_ZEROS = b"0" * (_NUMBER_DIGITS_MAX + 1)
 _TOO_DEEP = f"The body is nested too deeply: at most {DEPTH_MAX} levels"
+# The usual body is small. A larger one would often be read twice.
+_SIMPLE_BYTES_MAX = 2048
+# The values that orjson reads as Python's reader does. It reads integers of more than 64 bits as floats.
+_SIMPLE = frozenset({str, int, bool, type(None)})
 
 
 def load(body: bytes) -> Any:
@@ -25,20 +33,53 @@ def load(body: bytes) -> Any:
     Raises:
         ServiceError: INVALID_ARGUMENT, with the path of each fault, or its line and column.
     """
+    if len(body) <= _SIMPLE_BYTES_MAX:
+        simple = _load_simple(body)
+        if simple is not None:
+            return simple
     try:
         text = body.decode()
     except UnicodeDecodeError as error:
         refuse(f"The body is not UTF-8 text (byte {error.start})")
+    if _TOO_MANY_ZEROS in body.translate(_TO_ZEROS):  # so many digits may also be in a string
+        _refuse_faults(text)
     try:
         value = _decode(_STRICT.decode, text)
     except _StrictnessError:
-        # The lenient reader goes on after the first fault, so it may find more faults.
-        faults = _Search().faults_of(_decode(_LENIENT.decode, text))
-        refuse_all(faults or [Fault(_TOO_DEEP)])
+        _refuse_faults(text)
+        refuse(_TOO_DEEP)
     # Counting the brackets is fast; the exact check is rarely needed.
     if text.count("[") + text.count("{") > DEPTH_MAX and _is_too_deep(value):
         refuse(_TOO_DEEP)
     return value
+
+
+def _load_simple(body: bytes) -> dict[str, Any] | None:
+    """The object in a body, if it has simple values only; None when the strict reader must look.
+
+    orjson takes a fifth of the time, but of a repeated key it keeps the last value. Each pair has a colon, so
+    an object with as many keys as there are colons has no repeated key.
+    """
+    try:
+        value = orjson.loads(body)
+    except ValueError:
+        return None
+    simple = (
+        isinstance(value, dict)
+        and len(value) == body.count(b":")
+        and _SIMPLE.issuperset(map(type, value.values()))
+    )
+    return value if simple else None
+
+
+def _refuse_faults(text: str) -> None:
+    """Refuses a text for its faults, if it has any that are not too deep.
+
+    The lenient reader goes on after the first fault, so it may find more faults.
+    """
+    faults = _Search().faults_of(_decode(_LENIENT.decode, text))
+    if faults:
+        refuse_all(faults)
 
 
 class _StrictnessError(Exception):
@@ -61,11 +102,13 @@ def _decode(decode: Callable[[str], Any], text: str) -> Any:
         return decode(text)
     except json.JSONDecodeError as error:
         refuse(f"The body is not JSON: {error.msg} (line {error.lineno}, column {error.colno})")
-    except RecursionError:
+    except (RecursionError, ValueError):  # a number with so many digits is so deep that no fault was noted
         refuse(_TOO_DEEP)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if not pairs:  # hostile bodies have hundreds of thousands of empty objects
+        return {}
     made = dict(pairs)
     if len(made) != len(pairs):
         raise _StrictnessError
@@ -76,15 +119,7 @@ def _refuse_constant(_name: str) -> Any:
     raise _StrictnessError
 
 
-def _refuse_long_integer(text: str) -> int:
-    if len(text) > _NUMBER_DIGITS_MAX:
-        raise _StrictnessError
-    return int(text)
-
-
-_STRICT = json.JSONDecoder(
-    object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_int=_refuse_long_integer
-)
+_STRICT = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
 _LENIENT = json.JSONDecoder(
     object_pairs_hook=_Pairs,
     parse_constant=lambda name: _Unreadable(f"must not be {name}"),
@@ -141,14 +176,16 @@ class _Search:
 
 def _is_too_deep(value: Any) -> bool:
     """Whether arrays and objects are nested more than DEPTH_MAX deep; it goes from level to level."""
-    level = [value] if isinstance(value, dict | list) else []
+    containers = (dict, list)
+    level = [value] if isinstance(value, containers) else []
     for _ in range(DEPTH_MAX):
         if not level:
             return False
         level = [
             inner
             for outer in level
+            if outer
             for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, dict | list)
+            if isinstance(inner, containers)
         ]
     return bool(level)

@@ -13,7 +13,7 @@ import math
 import struct
 from collections.abc import Callable
 from functools import lru_cache
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from google.protobuf import json_format
@@ -52,19 +52,20 @@ class MessageWriter:
             for field in always
             if (convert := _field_conversion(field, known)) is not None
         )
-        self._optional = tuple(
-            (field.name, field.json_name, attrgetter(field.name), _field_conversion(field, known))
+        self._optional = {
+            field.name: (field.json_name, attrgetter(field.name), _field_conversion(field, known))
             for field in descriptor.fields
             if field.has_presence
-        )
+        }
 
     def __call__(self, message: Any) -> dict[str, Any]:
-        written = dict(zip(self._names, self._values(message), strict=True))
+        # `strict` would take a third of the time of such a pairing; the two have one length by construction.
+        written = dict(zip(self._names, self._values(message)))  # noqa: B905 - see above
         for name, convert in self._conversions:
             written[name] = convert(written[name])
-        has = message.HasField
-        for name, json_name, value_of, conversion in self._optional:
-            if has(name):
+        if self._optional:
+            for name in filter(message.HasField, self._optional):
+                json_name, value_of, conversion = self._optional[name]
                 value = value_of(message)
                 written[json_name] = value if conversion is None else conversion(value)
         return written
@@ -77,7 +78,8 @@ def writer_of(descriptor: Descriptor, known: dict[str, MessageWriter] | None = N
         return write_timestamp
     if descriptor.file.package == "google.protobuf":
         return _write_well_known
-    return known.get(descriptor.full_name) or MessageWriter(descriptor, known)
+    writer = known.get(descriptor.full_name) or MessageWriter(descriptor, known)
+    return writer.__call__  # Python calls a method faster than an instance
 
 
 def write_timestamp(timestamp: Timestamp) -> str:
@@ -126,7 +128,8 @@ def _field_conversion(field: FieldDescriptor, known: dict[str, MessageWriter]) -
     convert = _value_conversion(field, known)
     if not field.is_repeated:
         return convert
-    return list if convert is None else _list_conversion(convert)
+    # A slice of a repeated field is a list; `list` would take three times as long.
+    return itemgetter(slice(None)) if convert is None else _list_conversion(convert)
 
 
 def _list_conversion(convert: Convert) -> Convert:
