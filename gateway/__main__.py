@@ -28,8 +28,10 @@ from gateway.documents.pages import Pages
 from gateway.environment import ENVIRONMENT_CHECKS
 from gateway.listener import Listener
 from gateway.networks import Networks
-from gateway.overload import RoomLimits
+from gateway.overload import Pace, RoomLimits
+from gateway.quick_refusals import QuickRefusals
 from gateway.rate_limits import SYNC_SECONDS, Quota, RateLimits
+from gateway.request_log import RequestLog
 from gateway.routes import RouteTable, routes_of
 from gateway.shared_counts import RedisCounts
 from gateway.signing_keys import JwksError, PrivateKeysError, SigningKeys, keys_from_file, keys_from_url
@@ -68,6 +70,8 @@ async def main(shutdown: Shutdown) -> None:
     if connections.limits.connections_max < config.connections_max:
         log.warning("connections_limited_by_open_files", connections_max=connections.limits.connections_max)
     process.background.add("sweep_connections", connections.sweep, interval_seconds=SWEEP_SECONDS)
+    pace = Pace()
+    pace.start()
     admission = Admission(
         limits=Limits(
             room=RoomLimits(in_flight_max=config.in_flight_max),
@@ -75,6 +79,7 @@ async def main(shutdown: Shutdown) -> None:
             in_flight_per_address_max=config.in_flight_per_address_max,
         ),
         metrics=process.metrics,
+        pace=pace,
     )
     counts = None if config.redis_url is None else RedisCounts(config.redis_url.reveal())
     if counts is not None:
@@ -95,10 +100,13 @@ async def main(shutdown: Shutdown) -> None:
         metrics=process.metrics,
     )
     shutdown.at_request(streams.stop)
+    cors = Cors(config.cors_origins)
+    addresses = ClientAddresses(proxies=Networks(config.proxy_networks), header=config.proxy_header)
+    request_log = RequestLog(every_request=config.log_level is LogLevel.DEBUG)
     application = Application(
         routes=routes,
         authenticator=Authenticator(keys=keys, issuer=config.jwt_issuer, audience=config.jwt_audience),
-        cors=Cors(config.cors_origins),
+        cors=cors,
         rate_limits=rate_limits,
         streams=streams,
         events=EventHub(
@@ -107,7 +115,7 @@ async def main(shutdown: Shutdown) -> None:
             metrics=process.metrics,
             background=process.background,
         ),
-        addresses=ClientAddresses(proxies=Networks(config.proxy_networks), header=config.proxy_header),
+        addresses=addresses,
         admission=admission,
         bodies=BodyReader(admission=admission),
         upstreams=upstreams,
@@ -117,10 +125,24 @@ async def main(shutdown: Shutdown) -> None:
         trace_callers=Networks(config.trace_trusted_networks),
         metrics=process.metrics,
         draining=lambda: process.health.draining,
-        log_every_request=config.log_level is LogLevel.DEBUG,
+        request_log=request_log,
+    )
+    quick = QuickRefusals(
+        routes=routes,
+        admission=admission,
+        addresses=addresses,
+        rate_limits=rate_limits,
+        cors=cors,
+        metrics=process.metrics,
+        request_log=request_log,
+        draining=lambda: process.health.draining,
     )
     listener = Listener(
-        bind=config.bind, application=application, connections=connections, grace_seconds=FINISH_SECONDS
+        bind=config.bind,
+        application=application,
+        connections=connections,
+        quick=quick,
+        grace_seconds=FINISH_SECONDS,
     )
     await process.serve(listener, stop_seconds_max=FINISH_SECONDS + 1.0)
     await shutdown.wait()

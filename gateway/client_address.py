@@ -8,8 +8,7 @@ from enum import StrEnum
 
 from multidict import CIMultiDictProxy
 
-from gateway.connections import address_of
-from gateway.networks import Networks
+from gateway.networks import Networks, address_of
 
 HOPS_MAX = 20
 

@@ -13,7 +13,8 @@ import pytest
 
 from chassis.batch import Item, Reply
 from gateway.admission import Limits
-from gateway.connections import Connection, ConnectionLimits, address_of
+from gateway.connections import Connection, ConnectionLimits
+from gateway.networks import address_of
 from protos.session.v1 import sessions_pb2
 from tests.gateway.backend import Backend
 from tests.gateway.crowds import START, assert_polite_are_served, counted, crowd, head, status_of

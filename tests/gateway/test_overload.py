@@ -12,7 +12,7 @@ from chassis.errors import Reason, ServiceError
 from chassis.rpc.methods import Method, Priority, find_method
 from chassis.telemetry.metrics import Metrics
 from gateway.admission import Limits
-from gateway.overload import Room, RoomLimits
+from gateway.overload import LAG_SECONDS_MAX, Pace, Room, RoomLimits, _Queue
 from tests.gateway.backend import Backend
 from tests.gateway.running import Gateway, running_gateway
 from tests.support.waiting import eventually
@@ -94,17 +94,9 @@ async def test_a_queue_has_a_length(method):
     await asyncio.gather(*first)
 
 
-@pytest.mark.parametrize(
-    "limits",
-    [
-        {"wait_seconds_max": 0.01},
-        {"standing_seconds": 0.0, "standing_wait_seconds_max": 0.01},
-    ],
-    ids=["a burst", "a queue that does not become empty"],
-)
-async def test_a_request_waits_for_a_moment_only(limits):
+async def test_a_request_waits_for_a_moment_only():
     metrics = Metrics(service="test")
-    made = room(metrics, **limits)
+    made = room(metrics, wait_seconds_max=0.01)
     await fill(made)
     reasons = await asyncio.gather(*(enter(made, START) for _ in range(20)), return_exceptions=True)
     assert {error.reason for error in reasons} == {Reason.OVERLOADED}
@@ -113,6 +105,79 @@ async def test_a_request_waits_for_a_moment_only(limits):
     leave(made, COMPLETE)
     leave(made, COMPLETE)
     await enter(made, START)
+
+
+async def test_where_nobody_was_let_in_lately_only_one_waits_and_is_let_in_first():
+    metrics = Metrics(service="test")
+    made = room(metrics, standing_seconds=1e-6, standing_wait_seconds_max=FOREVER)
+    await fill(made)
+    (first,) = await waiting(made, START)
+    for _ in range(20):
+        with pytest.raises(ServiceError):
+            await enter(made, START)
+    assert 'requests_shed_total{cause="queue_full",priority="normal"} 20.0' in metrics.render().decode()
+    leave(made, COMPLETE)
+    leave(made, COMPLETE)
+    await first
+    assert made.waiting == 0
+
+
+def test_as_many_may_wait_as_were_let_in_during_such_a_time(monkeypatch):
+    now = 1000.0
+    loop = asyncio.new_event_loop()
+    monkeypatch.setattr(loop, "time", lambda: now)
+    monkeypatch.setattr("gateway.overload.asyncio.get_running_loop", lambda: loop)
+    queue = _Queue(RoomLimits(waiting_max=128, standing_seconds=0.1, standing_wait_seconds_max=0.005))
+    assert queue.free == 128
+    queue.join()
+    assert queue.free == 127
+    now += 0.11
+    assert queue.free == 0  # one waits, and nobody was let in
+    for _ in range(400):  # in two tenths of a second
+        now += 0.0005
+        queue.join()
+        queue.let_in()
+    assert 8 <= queue.free + queue.waiting <= 12
+    loop.close()
+
+
+def test_a_lagging_event_loop_makes_the_room_smaller_and_a_timely_one_gives_it_back():
+    pace = Pace()
+    made = Room(RoomLimits(), shed=Metrics(service="test").counter("shed", "Shed."), pace=pace)
+    normal, high = Priority.NORMAL, Priority.HIGH
+    assert made._free(normal) == 1024
+    for _ in range(50):
+        pace.note(LAG_SECONDS_MAX * 2)
+    assert made._free(normal) == 256
+    assert made._free(high) > 200
+    for _ in range(100):
+        pace.note(0.0)
+    assert made._free(normal) == 1024
+
+
+async def test_a_small_room_stays_as_it_is_while_the_event_loop_lags():
+    pace = Pace()
+    for _ in range(50):
+        pace.note(LAG_SECONDS_MAX * 2)
+    made = Room(
+        RoomLimits(in_flight_max=20), shed=Metrics(service="test").counter("shed", "Shed."), pace=pace
+    )
+    assert made._free(Priority.NORMAL) == 20
+
+
+async def test_starts_keep_a_part_of_the_room_that_answers_and_completions_cannot_fill():
+    made = room(in_flight_max=40)
+    await fill(made, COMPLETE, 46)
+    assert made.enter_now(made.share_of(COMPLETE)) is False
+    for _ in range(4):
+        assert made.enter_now(made.share_of(START))
+    assert made.enter_now(made.share_of(START)) is False
+    for _ in range(4):
+        leave(made, START)
+    (waits,) = await waiting(made, COMPLETE)
+    leave(made, COMPLETE)
+    await waits
+    assert made.enter_now(made.share_of(LIST)) is False
 
 
 async def test_a_burst_waits_longer_than_what_comes_into_a_queue_that_is_never_empty(monkeypatch):
