@@ -120,6 +120,7 @@ class Connection(web.RequestHandler):
         "_drained_bytes",
         "_head_bytes",
         "_head_since",
+        "_peer",
         "_quick",
         "_settled",
         "_unread_since",
@@ -136,6 +137,7 @@ class Connection(web.RequestHandler):
         self._connections = connections
         self._quick = quick
         self._settled = True
+        self._peer = ""
         self._wire: asyncio.Transport | None = None  # aiohttp's own reference is gone when it begins to close
         self._head_since = 0.0
         self._head_bytes = 0
@@ -149,7 +151,9 @@ class Connection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._wire = wire = cast("asyncio.Transport", transport)
-        self.address = address_of(wire.get_extra_info("peername"))
+        peername = wire.get_extra_info("peername")
+        self._peer = host_of(peername)
+        self.address = address_of(peername)
         if not self._connections.enter(self):
             self._close = True  # nothing more is read from it
             wire.write(_refusal())
@@ -196,8 +200,7 @@ class Connection(web.RequestHandler):
         """Whether this request was refused at once, so that the parser must not see it."""
         if self._wire is None or self._close or self._force_close or self.writing_paused:
             return False
-        host = host_of(self._wire.get_extra_info("peername"))
-        refusal = self._quick.answer(request, peer=host, peer_address=self.address)
+        refusal = self._quick.answer(request, peer=self._peer, peer_address=self.address)
         if refusal is None:
             return False
         self.sent_bytes += len(refusal)

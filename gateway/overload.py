@@ -120,7 +120,11 @@ class Room:
         share = self._shares.get(method.path)
         if share is None:
             limit = method.in_flight_limit(self._limits.in_flight_max)
-            share = Share(priority=method.priority, count_max=max(1.0, limit * self._limits.method_share))
+            share = Share(
+                priority=method.priority,
+                priority_name=method.priority.name.lower(),
+                count_max=max(1.0, limit * self._limits.method_share),
+            )
             self._shares[method.path] = share
         return share
 
@@ -142,7 +146,7 @@ class Room:
         """Raises ServiceError: OVERLOADED when a request of this method could not even wait now."""
         cause = self.fault(share)
         if cause:
-            raise self.refusal(share, cause)
+            raise self._refusal(share, cause)
 
     def enter_now(self, share: Share) -> bool:
         """Counts a request as in flight until `leave`; False when it has to wait for room.
@@ -179,7 +183,7 @@ class Room:
                 )  # room was made for it in the moment in which it was cancelled
                 self._let_in()
             if isinstance(error, TimeoutError):
-                raise self.refusal(share, "queue_time") from None
+                raise self._refusal(share, "queue_time") from None
             raise
 
     def leave(self, share: Share) -> None:
@@ -189,11 +193,13 @@ class Room:
         if self._queued:
             self._let_in()
 
-    def refusal(self, share: Share, cause: str) -> ServiceError:
-        """The refusal of a request, which it counts."""
-        self._shed.add(share.priority.name.lower(), cause)
-        pause_seconds = random.uniform(*RETRY_AFTER_SECONDS)  # noqa: S311 - jitter is no secret
-        return ServiceError(Reason.OVERLOADED, retry_after_seconds=pause_seconds)
+    def shed(self, share: Share, cause: str) -> float:
+        """Counts a refused request; returns after how many seconds its client may come again."""
+        self._shed.add(share.priority_name, cause)
+        return random.uniform(*RETRY_AFTER_SECONDS)  # noqa: S311 - jitter is no secret
+
+    def _refusal(self, share: Share, cause: str) -> ServiceError:
+        return ServiceError(Reason.OVERLOADED, retry_after_seconds=self.shed(share, cause))
 
     def _free(self, priority: Priority) -> int:
         """How many more requests of this priority may be in flight now; not positive for none."""
@@ -225,6 +231,7 @@ class Share:
     """The requests of one method at an upstream, those that wait included, and their limit."""
 
     priority: Priority
+    priority_name: str
     count_max: float
     count: int = 0
 
