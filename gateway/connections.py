@@ -12,7 +12,7 @@ import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
@@ -24,7 +24,7 @@ from chassis.telemetry.metrics import Metrics
 from gateway.admission import Shares
 from gateway.answers import HttpResponse
 from gateway.authentication import token_too_long
-from gateway.networks import address_of, host_of
+from gateway.networks import host_of
 from gateway.plain_requests import PlainRequest, plain_request
 from gateway.problems import problem
 from gateway.quick_refusals import QuickRefusals
@@ -59,19 +59,33 @@ class ConnectionLimits:
     """How long a client may read nothing of what was sent to it, before its connection is closed."""
 
 
+class AnyConnection(Protocol):
+    """What all connections have: those whose first request is still to come, and those that go on."""
+
+    @property
+    def address(self) -> str:
+        """The client's, as limits are counted by it."""
+
+    def overdue(self, now: float) -> str:
+        """The reason to close this connection now; empty when there is none."""
+
+    def cut_off(self) -> None:
+        """Closes the connection now."""
+
+
 class Connections:
     """All connections that are open."""
 
     def __init__(self, *, limits: ConnectionLimits, metrics: Metrics) -> None:
         self.limits = limits
-        self._open: set[Connection] = set()
+        self._open: set[AnyConnection] = set()
         self._addresses = Shares(limits.connections_per_address_max)
         self._ended = metrics.counter(
             "connections_ended", "Connections that this process refused or closed, by reason.", ("reason",)
         )
         metrics.gauge("connections", "Connections that are open.", lambda: float(len(self._open)))
 
-    def enter(self, connection: Connection) -> bool:
+    def enter(self, connection: AnyConnection) -> bool:
         """Counts a connection; False when there are too many."""
         if len(self._open) >= self.limits.connections_max:
             self._ended.add("too_many")
@@ -82,11 +96,22 @@ class Connections:
         self._open.add(connection)
         return True
 
-    def leave(self, connection: Connection) -> None:
+    def leave(self, connection: AnyConnection) -> None:
         """Counts a connection as closed. A refused connection was never counted."""
         if connection in self._open:
             self._open.remove(connection)
             self._addresses.remove(connection.address)
+
+    def replace(self, connection: AnyConnection, other: AnyConnection) -> None:
+        """Counts a connection as another one from now on."""
+        self._open.remove(connection)
+        self._open.add(other)
+
+    def cut_off(self, kind: type[AnyConnection]) -> None:
+        """Closes all connections of this kind."""
+        for connection in list(self._open):
+            if isinstance(connection, kind):
+                connection.cut_off()
 
     async def sweep(self) -> None:
         """Closes the connections whose clients take too long, some in each turn of the event loop."""
@@ -149,19 +174,21 @@ class Connection(web.RequestHandler):
         self.on_lost: Callable[[], object] | None = None
         """Is called when the client has left; for an answer that lasts."""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._wire = wire = cast("asyncio.Transport", transport)
-        peername = wire.get_extra_info("peername")
-        self._peer = host_of(peername)
-        self.address = address_of(peername)
-        if not self._connections.enter(self):
-            self._close = True  # nothing more is read from it
-            wire.write(_refusal())
-            wire.close()
-            return
+    def take_over(self, arrival: AnyConnection, wire: asyncio.Transport, *, since: float) -> None:
+        """Goes on with a connection that has been counted.
+
+        Args:
+            arrival: as what it was counted.
+            wire: its transport.
+            since: when it was opened, in seconds of `time.monotonic`.
+        """
+        self._wire = wire
+        self._peer = host_of(wire.get_extra_info("peername"))
+        self.address = arrival.address
+        self._connections.replace(arrival, self)
         wire.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
-        self._head_since = time.monotonic()
-        super().connection_made(transport)
+        self._head_since = since
+        self.connection_made(wire)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._connections.leave(self)
@@ -295,10 +322,3 @@ def connections_possible() -> int:
     if descriptors == resource.RLIM_INFINITY:
         return 1_000_000
     return max(descriptors - DESCRIPTORS_RESERVED, descriptors // 2)
-
-
-def _refusal() -> bytes:
-    """The answer for a connection above the limits."""
-    request_id = request_id_of(None)
-    answer = problem(ServiceError(Reason.OVERLOADED), instance="/", request_id=request_id)
-    return HttpResponse(answer, request_id=request_id, close=True).without_request()

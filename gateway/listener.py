@@ -8,6 +8,7 @@ from aiohttp import web
 
 from chassis.addresses import split_host_port
 from gateway.application import Application
+from gateway.arrivals import Arrival
 from gateway.connections import Connection, Connections
 from gateway.quick_refusals import QuickRefusals
 
@@ -90,7 +91,15 @@ class _Server(web.Server):
         self._client_connections = connections
         self._quick = quick
 
-    def __call__(self) -> web.RequestHandler:
+    def __call__(self) -> Arrival:  # type: ignore[override]  # it makes the handler later
+        return Arrival(connections=self._client_connections, make=self._connection)
+
+    def pre_shutdown(self) -> None:
+        """Closes the connections without a request."""
+        super().pre_shutdown()
+        self._client_connections.cut_off(Arrival)
+
+    def _connection(self) -> Connection:
         return Connection(
             self, connections=self._client_connections, quick=self._quick, loop=self._loop, **self._kwargs
         )

@@ -69,7 +69,9 @@ def plain_request(data: bytes) -> PlainRequest | None:
 
 def may_become_plain(data: bytes) -> bool:
     """Whether these bytes may be the beginning of a plain request whose head has no end yet."""
-    beginning = _BEGINNING.fullmatch(data, 0, HEAD_BYTES_MAX)
+    if len(data) > HEAD_BYTES_MAX:
+        return False
+    beginning = _BEGINNING.fullmatch(data)
     return beginning is not None and _only_printable(beginning[1] or b"")
 
 

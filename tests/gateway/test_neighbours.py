@@ -33,7 +33,8 @@ async def gateway_with(backend: Backend, gateway: Gateway, **options: Any) -> As
 
 
 def connections_of(gateway: Gateway) -> list[Connection]:
-    return list(gateway.parts.listener._connections._open)
+    """Those that have sent the head of a request."""
+    return [each for each in gateway.parts.listener._connections._open if isinstance(each, Connection)]
 
 
 def answer_much(backend: Backend) -> None:
