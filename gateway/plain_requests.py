@@ -28,7 +28,7 @@ _BEGINNING = re.compile(
 _PRINTABLE = bytes(range(ord(" "), ord("~") + 1)) + b"\t"
 # What a refusal needs to know, and what changes how the bytes behind the head are read.
 _NOTED = re.compile(
-    rb"\n(content-length|connection|transfer-encoding|trailer|expect|upgrade|http2-settings"
+    rb"\n(host|content-length|connection|transfer-encoding|trailer|expect|upgrade|http2-settings"
     rb"|x-request-id|origin|x-forwarded-for|forwarded):[\t ]*([^\r]*)",
     re.IGNORECASE,
 )
@@ -56,7 +56,7 @@ def plain_request(data: bytes) -> PlainRequest | None:
         if name in headers or name in _LEFT_TO_THE_PARSER:
             return None
         headers[name] = found[2].rstrip(b"\t ").decode()
-    if headers.get("connection", "keep-alive").lower() != "keep-alive":
+    if "host" not in headers or headers.get("connection", "keep-alive").lower() != "keep-alive":
         return None
     length = headers.get("content-length", "0")
     if len(length) > 7 or not _DIGITS.issuperset(length) or not length:
