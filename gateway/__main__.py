@@ -71,7 +71,6 @@ async def main(shutdown: Shutdown) -> None:
         log.warning("connections_limited_by_open_files", connections_max=connections.limits.connections_max)
     process.background.add("sweep_connections", connections.sweep, interval_seconds=SWEEP_SECONDS)
     pace = Pace()
-    pace.start()
     admission = Admission(
         limits=Limits(
             room=RoomLimits(in_flight_max=config.in_flight_max),
@@ -81,6 +80,7 @@ async def main(shutdown: Shutdown) -> None:
         metrics=process.metrics,
         pace=pace,
     )
+    pace.start(lambda: admission.crowded)
     counts = None if config.redis_url is None else RedisCounts(config.redis_url.reveal())
     if counts is not None:
         shutdown.closing("shared counts", counts.close)

@@ -176,6 +176,11 @@ class Admission:
             ("upstream",),
         )
         metrics.gauge(
+            "room_share",
+            "The share of the room for requests in flight that may be used; less while a crowded gateway is late.",
+            lambda: self._pace.share,
+        )
+        metrics.gauge(
             "received_bytes",
             "Bytes of the bodies that have not arrived completely.",
             lambda: float(self._received_bytes),

@@ -1,6 +1,6 @@
 """The room that one upstream has in the gateway: bounded concurrency, and a short queue for each priority.
 
-While the event loop of the gateway lags, all rooms are smaller (`Pace`).
+While the gateway is late, all rooms are smaller (`Pace`).
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from chassis.errors import Reason, ServiceError
@@ -19,7 +20,7 @@ RETRY_AFTER_SECONDS = (0.5, 3.0)
 TICK_SECONDS = 0.01
 # A timely event loop comes to its next turn within this time, also with full batches of answers.
 LAG_SECONDS_MAX = 0.02
-SHARE_MIN, SHARE_KEPT, SHARE_REGAINED = 0.1, 0.85, 0.01
+SHARE_MIN, SHARE_KEPT, SHARE_REGAINED = 0.05, 0.9, 1.004
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +30,8 @@ class RoomLimits:
     Args:
         in_flight_max: requests in flight. Low priorities may use less of it, high ones more
             (`chassis.rpc.methods.ROOM`).
-        in_flight_min: a lagging event loop never makes the room smaller than this. So many callers at once
-            already make full batches.
+        in_flight_min: a late event loop never makes the room smaller than this. So many callers at once
+            already make large batches.
         normal_share: the part of it that is kept for normal priority, so that starts do not starve while
             answers and completions alone would fill the room.
         method_share: the part of it that one method may use, so that a slow method leaves room to the others.
@@ -42,7 +43,7 @@ class RoomLimits:
     """
 
     in_flight_max: int = 1024
-    in_flight_min: int = 256
+    in_flight_min: int = 64
     normal_share: float = 0.1
     method_share: float = 0.75
     waiting_max: int = 128
@@ -52,23 +53,23 @@ class RoomLimits:
 
 
 class Pace:
-    """How much of each room is in use: all of it, or less while the event loop lags.
+    """How much of each room is in use: all of it, or less while a crowded gateway is late.
 
-    A lag means that requests wait in the sockets, where nothing can be refused. So the gateway lets fewer
-    in, until it keeps up. The share falls by a part at each late tick, and rises by a constant at each timely
-    one ("additive increase, multiplicative decrease"), to the whole within a second.
+    A late event loop means that requests wait in the sockets, where nothing can be refused. So a crowded
+    gateway lets fewer in, until it keeps up. The share falls with each late tick, and rises slowly with all
+    others: in the end a few in a hundred are late. A gateway that is late but not crowded refuses nothing.
     """
 
     def __init__(self) -> None:
         self.share = 1.0
+        self._crowded: Callable[[], bool] = lambda: False
         self._due_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
-    def start(self) -> None:
+    def start(self, crowded: Callable[[], bool]) -> None:
         """Begins to measure, in the running event loop."""
-        loop = asyncio.get_running_loop()
-        self._due_at = loop.time() + TICK_SECONDS
-        self._timer = loop.call_later(TICK_SECONDS, self._tick)
+        self._crowded = crowded
+        self._wait()
 
     def stop(self) -> None:
         if self._timer is not None:
@@ -76,14 +77,19 @@ class Pace:
 
     def note(self, lag_seconds: float) -> None:
         """Adapts the share to how late a tick came."""
-        if lag_seconds > LAG_SECONDS_MAX:
+        if lag_seconds > LAG_SECONDS_MAX and self._crowded():
             self.share = max(SHARE_MIN, self.share * SHARE_KEPT)
         else:
-            self.share = min(1.0, self.share + SHARE_REGAINED)
+            self.share = min(1.0, self.share * SHARE_REGAINED)
+
+    def _wait(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._due_at = loop.time() + TICK_SECONDS
+        self._timer = loop.call_later(TICK_SECONDS, self._tick)
 
     def _tick(self) -> None:
         self.note(asyncio.get_running_loop().time() - self._due_at)
-        self.start()
+        self._wait()
 
 
 class Room:
@@ -102,7 +108,6 @@ class Room:
         self._shares: dict[str, Share] = {}
         self._in_flight = 0
         self._normal = 0
-        self._normal_min = int(limits.in_flight_max * limits.normal_share)
         self._queued = False  # whether somebody may be waiting
 
     @property
@@ -208,7 +213,9 @@ class Room:
         if self._pace.share < 1.0:
             size = max(min(size, limits.in_flight_min), int(size * self._pace.share))
         free = int(size * ROOM[priority]) - self._in_flight
-        kept = self._normal_min - self._normal  # what normal priority has not used of its own part
+        kept = (
+            int(size * limits.normal_share) - self._normal
+        )  # what normal priority has not used of its own part
         if kept <= 0 or priority is Priority.LOW:
             return free
         return max(free, kept) if priority is Priority.NORMAL else free - kept

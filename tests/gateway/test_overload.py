@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter as Tally
 from functools import partial
 
@@ -141,28 +142,52 @@ def test_as_many_may_wait_as_were_let_in_during_such_a_time(monkeypatch):
     loop.close()
 
 
-def test_a_lagging_event_loop_makes_the_room_smaller_and_a_timely_one_gives_it_back():
+def late(times: int, *, crowded: bool = True) -> Pace:
+    """The pace after so many late ticks."""
     pace = Pace()
-    made = Room(RoomLimits(), shed=Metrics(service="test").counter("shed", "Shed."), pace=pace)
-    normal, high = Priority.NORMAL, Priority.HIGH
-    assert made._free(normal) == 1024
+    pace._crowded = lambda: crowded
+    for _ in range(times):
+        pace.note(LAG_SECONDS_MAX * 2)
+    return pace
+
+
+def room_at(pace: Pace, limits: RoomLimits) -> Room:
+    return Room(limits, shed=Metrics(service="test").counter("shed", "Shed."), pace=pace)
+
+
+def test_a_late_and_crowded_gateway_makes_its_rooms_smaller_and_gives_them_back():
+    pace = late(0)
+    made = room_at(pace, RoomLimits())
+    assert made._free(Priority.NORMAL) == 1024
     for _ in range(50):
         pace.note(LAG_SECONDS_MAX * 2)
-    assert made._free(normal) == 256
-    assert made._free(high) > 200
-    for _ in range(100):
+    assert made._free(Priority.NORMAL) == 64
+    assert made._free(Priority.HIGH) == 80 - 6
+    assert made._free(Priority.LOW) == 48
+    for _ in range(1000):
         pace.note(0.0)
-    assert made._free(normal) == 1024
+    assert made._free(Priority.NORMAL) == 1024
 
 
-async def test_a_small_room_stays_as_it_is_while_the_event_loop_lags():
+def test_a_gateway_that_is_late_but_not_crowded_keeps_its_rooms():
+    assert late(50, crowded=False).share == 1.0
+
+
+def test_a_small_room_stays_as_it_is_when_the_gateway_is_late():
+    assert room_at(late(50), RoomLimits(in_flight_max=20))._free(Priority.NORMAL) == 20
+
+
+async def test_the_lag_of_the_event_loop_is_noted(monkeypatch):
+    noted = []
+    monkeypatch.setattr("gateway.overload.Pace.note", lambda _, lag_seconds: noted.append(lag_seconds))
     pace = Pace()
-    for _ in range(50):
-        pace.note(LAG_SECONDS_MAX * 2)
-    made = Room(
-        RoomLimits(in_flight_max=20), shed=Metrics(service="test").counter("shed", "Shed."), pace=pace
-    )
-    assert made._free(Priority.NORMAL) == 20
+    pace.start(lambda: True)
+    await eventually(lambda: len(noted) > 2)
+    time.sleep(0.1)  # the event loop is busy
+    before = len(noted)
+    await eventually(lambda: len(noted) > before)
+    assert max(noted) >= 0.05
+    pace.stop()
 
 
 async def test_starts_keep_a_part_of_the_room_that_answers_and_completions_cannot_fill():
