@@ -177,7 +177,7 @@ class Admission:
         )
         metrics.gauge(
             "room_share",
-            "The share of the room for requests in flight that may be used; less while a crowded gateway is late.",
+            "The share of the room for requests in flight that may be used; less while the gateway is late.",
             lambda: self._pace.share,
         )
         metrics.gauge(

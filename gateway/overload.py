@@ -39,7 +39,7 @@ class RoomLimits:
         wait_seconds_max: how long a request waits at most.
         standing_seconds: a queue that was never empty for so long is not a burst but an overload.
         standing_wait_seconds_max: how long a request waits in such a queue. As many may wait as were let in
-            during such a time, for those behind them would wait in vain.
+            during such a time lately, for those behind them would wait in vain.
     """
 
     in_flight_max: int = 1024
@@ -143,7 +143,7 @@ class Room:
         if share.count >= share.count_max:
             return "method_share"
         free = self._free(share.priority)
-        if free > ahead or max(0, free) + self._queues[share.priority].free > ahead:
+        if free > ahead or max(0, free) + self._queues[share.priority].free() > ahead:
             return ""
         return "queue_full"
 
@@ -251,7 +251,7 @@ class _Queue:
         self._places: deque[asyncio.Future[None]] = deque()
         self._empty_at = 0.0
         self._began_at = 0.0
-        self._joined_at = float("-inf")
+        self._wanted_at = float("-inf")
         self._window_at = 0.0
         self._let_in = 0
         self._let_in_before = 0
@@ -264,26 +264,23 @@ class _Queue:
             places.popleft()
         return len(places)
 
-    @property
     def free(self) -> int:
-        """How many more may wait; not positive for none."""
+        """How many more may wait, now that one wants to; not positive for none."""
         limits = self._limits
         now = asyncio.get_running_loop().time()
         waiting = self.waiting
-        if self._calm(now) or now - self._began_at < limits.standing_seconds:
+        self._want(now)
+        if now - self._began_at < limits.standing_seconds:
             return limits.waiting_max - waiting
         self._turn_window(now)
         let_in = (self._let_in + self._let_in_before) / 2 / limits.standing_seconds
-        useful = max(1, int(let_in * self._wait_seconds_max(now)))
-        return min(limits.waiting_max, useful) - waiting
+        return min(limits.waiting_max, int(let_in * self._wait_seconds_max(now))) - waiting
 
     def join(self) -> asyncio.Future[None]:
         """A place at the end: it is done when there is room, and raises TimeoutError after the wait."""
         loop = asyncio.get_running_loop()
         now = loop.time()
-        if self._calm(now):
-            self._began_at = self._empty_at = now
-        self._joined_at = now
+        self._want(now)
         place: asyncio.Future[None] = loop.create_future()
         timer = loop.call_later(self._wait_seconds_max(now), _give_up, place)
         place.add_done_callback(lambda _: timer.cancel())
@@ -303,9 +300,11 @@ class _Queue:
             self._empty_at = now
         return True
 
-    def _calm(self, now: float) -> bool:
-        """Whether nobody has waited for a while. That those who waited have given up is no calm."""
-        return not self.waiting and now - self._joined_at >= self._limits.standing_seconds
+    def _want(self, now: float) -> None:
+        """Notes that somebody wants to wait: the first one for a while, or one of many."""
+        if not self.waiting and now - self._wanted_at >= self._limits.standing_seconds:
+            self._began_at = self._empty_at = now
+        self._wanted_at = now
 
     def _wait_seconds_max(self, now: float) -> float:
         limits = self._limits
