@@ -13,6 +13,7 @@ from chassis.process.diagnose import run_diagnosis
 from chassis.process.lifecycle import Shutdown, run
 from chassis.process.process import Process
 from chassis.process.version import version
+from chassis.rpc.methods import ROOM, Priority
 from chassis.telemetry.logs import LogLevel, get_logger
 from gateway.admission import Admission, Limits
 from gateway.application import Application
@@ -53,8 +54,10 @@ async def main(shutdown: Shutdown) -> None:
     shutdown.closing("signing keys", keys.close)
     process.health.add("signing keys", keys.check)
     process.background.add("refresh_signing_keys", keys.refresh, interval_seconds=keys.refresh_seconds)
+    # The gateway's own rooms decide (gateway/overload.py): this is the most that one of them has.
+    calls_max = int(config.in_flight_max * ROOM[Priority.HIGH])
     upstreams = {
-        name: process.upstream(f"{name}_service", target, in_flight_max=config.in_flight_max)
+        name: process.upstream(f"{name}_service", target, in_flight_max=calls_max)
         for name, target in config.targets.items()
     }
     for name, upstream in upstreams.items():
