@@ -20,7 +20,7 @@ RETRY_AFTER_SECONDS = (0.5, 3.0)
 TICK_SECONDS = 0.01
 # A timely event loop comes to its next turn within this time, also with full batches of answers.
 LAG_SECONDS_MAX = 0.02
-SHARE_MIN, SHARE_KEPT, SHARE_REGAINED = 0.05, 0.9, 1.004
+SHARE_MIN, SHARE_KEPT, SHARE_REGAINED = 0.1, 0.9, 1.004
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class RoomLimits:
     """
 
     in_flight_max: int = 1024
-    in_flight_min: int = 64
+    in_flight_min: int = 128
     normal_share: float = 0.1
     method_share: float = 0.75
     waiting_max: int = 128

@@ -168,9 +168,9 @@ def test_a_late_and_crowded_gateway_makes_its_rooms_smaller_and_gives_them_back(
     assert made._free(Priority.NORMAL) == 1024
     for _ in range(50):
         pace.note(LAG_SECONDS_MAX * 2)
-    assert made._free(Priority.NORMAL) == 64
-    assert made._free(Priority.HIGH) == 80 - 6
-    assert made._free(Priority.LOW) == 48
+    assert made._free(Priority.NORMAL) == 128
+    assert made._free(Priority.HIGH) == 160 - 12
+    assert made._free(Priority.LOW) == 96
     for _ in range(1000):
         pace.note(0.0)
     assert made._free(Priority.NORMAL) == 1024
