@@ -106,6 +106,7 @@ async def main(shutdown: Shutdown) -> None:
     cors = Cors(config.cors_origins)
     addresses = ClientAddresses(proxies=Networks(config.proxy_networks), header=config.proxy_header)
     request_log = RequestLog(every_request=config.log_level is LogLevel.DEBUG)
+    keys.on_withdrawn = streams.authenticate_again
     application = Application(
         routes=routes,
         authenticator=Authenticator(keys=keys, issuer=config.jwt_issuer, audience=config.jwt_audience),
