@@ -176,7 +176,7 @@ class SessionChanges:
                 items, carry_out, wait=wait, deadline=latest_deadline(items)
             )
         except OutcomeUnknown:
-            own.update(drafts.responses())
+            own.update(drafts.responses(drafts.drafted()))
             raise
         if changes.events:
             self._wake_relay()
@@ -195,41 +195,29 @@ class SessionChanges:
         facts = await self._store.read_facts(items, deadline=deadline)
         drafts = Drafts(decide, times=self._times, own=own)
         outcomes = drafts.carry_out(items, facts)
-        changed = drafts.changed()
-        versions = {
-            fact.session.key: fact.row_version
-            for fact in facts
-            if fact.session is not None and fact.row_version is not None
-        }
+        changed = {key: changes for key, changes in drafts.drafted().items() if changes}
+        facts_of = {fact.key: fact for fact in facts}
         simple = {
-            key: changes for key, changes in changed.items() if not (changes.events or changes.timeline)
-        }
-        calls = {
-            call.claim: (key, call)
-            for item in items
-            if (key := _session_of(item)) in simple and (call := drafts.call_of(item)) is not None
+            key: (row_version, changes)
+            for key, changes in changed.items()
+            if changes.calls
+            and not (changes.events or changes.timeline)
+            and (row_version := facts_of[key].row_version) is not None
         }
         written: set[SessionKey] = set()
-        if calls:
+        if simple:
             try:
-                written = await self._store.write_unchanged(
-                    {key: versions[key] for key in simple},
-                    Changes(
-                        sessions=[session for changes in simple.values() for session in changes.sessions],
-                        answers=[answer for changes in simple.values() for answer in changes.answers],
-                    ),
-                    calls.values(),
-                    deadline=deadline,
-                )
+                written = await self._store.write_unchanged(simple, deadline=deadline)
             except OutcomeUnknown:
-                own.update({claim: call.response for claim, (_, call) in calls.items()})
+                own.update(drafts.responses(simple))
                 raise
-            own.update({claim: call.response for claim, (key, call) in calls.items() if key in written})
+            own.update(drafts.responses(written))
+        left = changed.keys() - written
+        if not left:
+            return outcomes
         return [
-            Locked.HELD_BY_ANOTHER
-            if (key := _session_of(item)) in changed and key not in written
-            else outcome
-            for item, outcome in zip(items, outcomes, strict=True)
+            Locked.HELD_BY_ANOTHER if fact.key in left else outcome
+            for fact, outcome in zip(facts, outcomes, strict=True)
         ]
 
 

@@ -11,6 +11,7 @@ import asyncpg
 
 from chassis import failpoints
 from chassis.batch import Item
+from chassis.frozen import quick
 from chassis.postgres import PATIENCE, Connection, Database
 from chassis.postgres.idempotency import (
     COMPLETED_CALL,
@@ -19,11 +20,13 @@ from chassis.postgres.idempotency import (
     CompletedCall,
     StoredResponse,
     claim_from,
+    claim_order,
     claim_rows,
     stored_from,
 )
 from chassis.postgres.outbox import APPEND_ROWS, OutboxEvent, append_from, append_rows
 from chassis.postgres.rows import RowType, names
+from session_service.domain.ids import SessionId
 from session_service.domain.sessions import (
     GivenAnswer,
     LatestAnswer,
@@ -55,14 +58,17 @@ class LockedSession:
     edition: Edition
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class ChangeFacts:
     """What is known of one request under the lock, at `now`, by the database's clock.
 
-    `session` is None when the learner has no such session. `locked` says whether it may be changed: without
-    `wait` another transaction may hold it. `row_version` names the version of the session's row.
+    `key` names the session that the request is about. `session` is None when the learner has no such session.
+    `locked` says whether it may be changed: without `wait` another transaction may hold it. `row_version`
+    names the version of the session's row.
     """
 
+    key: SessionKey
     now: datetime
     stored: StoredResponse | None
     session: Session | None
@@ -72,6 +78,7 @@ class ChangeFacts:
     row_version: str | None
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Changes:
     """What is to be written: sessions as they are now, and what is new besides them."""
@@ -131,38 +138,42 @@ class ChangeStore:
         keys = [session_of(item.request, item.user_id) for item in items]
 
         async def work(connection: Connection) -> list[ChangeFacts]:
-            return await self._read(connection, items, keys, set(keys))
+            return await self._read(connection, items, keys, keys)
 
         return await self._database.read(work, deadline=deadline, name="read_changes")
 
     async def write_unchanged(
-        self,
-        sessions: Mapping[SessionKey, str],
-        changes: Changes,
-        calls: Collection[tuple[SessionKey, CompletedCall]],
-        *,
-        deadline: float,
+        self, changed: Mapping[SessionKey, tuple[str, Changes]], *, deadline: float
     ) -> set[SessionKey]:
-        """Write changes and calls of those sessions that nobody else holds, or has changed; returns them.
+        """Write the changes of those sessions that nobody else holds, or has changed; returns them.
 
-        One statement, which waits for no session. `sessions` are all of them, with the `row_version` that was
-        read. `changes` have neither calls nor events. A key that is in use raises ConstraintViolation of
-        `idempotency_keys_once`.
+        One statement, which waits for no session. Each session comes with the `row_version` that was read,
+        and with changes that have neither events nor a timeline. A key that is in use raises
+        ConstraintViolation of `idempotency_keys_once`.
         """
         await failpoints.hit_async("session.before_changes_committed")
-        ordered = sorted(calls, key=lambda each: each[1].claim)
+        seen: list[tuple[str, SessionId, str]] = []
+        calls: list[tuple[CompletedCall, SessionKey]] = []
+        sessions: list[Session] = []
+        answers: list[GivenAnswer] = []
+        for key, (row_version, changes) in sorted(changed.items()):
+            seen.append((*key, row_version))
+            calls += [(call, key) for call in changes.calls]
+            sessions += changes.sessions
+            answers += changes.answers
+        calls.sort(key=lambda each: claim_order(each[0]))
         rows = await self._database.execute_write(
             _WRITE_UNCHANGED,
-            [(*key, row_version) for key, row_version in sorted(sessions.items())],
-            COMPLETED_CALL.values([call for _, call in ordered]),
-            [key for key, _ in ordered],
-            CHANGED.values(changes.sessions),
-            ANSWER.values(changes.answers),
+            seen,
+            COMPLETED_CALL.values([call for call, _ in calls]),
+            [key for _, key in calls],
+            CHANGED.values(sessions),
+            ANSWER.values(answers),
             deadline=deadline,
             name="write_unchanged",
         )
         await failpoints.hit_async("session.after_changes_committed")
-        return {SessionKey(row["user_id"], row["session_id"]) for row in rows}
+        return {SessionKey(*row) for row in rows}
 
     async def change_free_sessions(
         self, keys: Sequence[SessionKey], decide: Callable[[LockedSession], Changes], *, deadline: float
@@ -206,15 +217,16 @@ class ChangeStore:
         editions = await self._editions.get(connection, {key for key in keys if key is not None})
         return [
             ChangeFacts(
-                now=row["now"],
-                stored=stored_from(row),
-                session=None if key is None else session_from(row),
-                locked=session in locked,
-                edition=None if key is None else editions[key],
-                latest_answer=None
+                session,
+                row["now"],
+                stored_from(row),
+                None if key is None else session_from(row),
+                locked is sessions or session in locked,
+                None if key is None else editions[key],
+                None
                 if row["answer_attempt"] is None
                 else LatestAnswer(row["answer_attempt"], row["answer_correct"]),
-                row_version=row["row_version"],
+                row["row_version"],
             )
             for session, row, key in zip(sessions, rows, keys, strict=True)
         ]
