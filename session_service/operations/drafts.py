@@ -12,7 +12,7 @@ from chassis.errors import Reason, ServiceError
 from chassis.postgres import idempotency
 from chassis.postgres.idempotency import CompletedCall
 from chassis.postgres.isolation import Locked
-from session_service.domain.authors import Author
+from session_service.domain.authors import THE_SERVICE, Author
 from session_service.domain.moves import as_of
 from session_service.domain.papers import Paper
 from session_service.domain.sessions import (
@@ -34,7 +34,8 @@ R = TypeVar("R", bound=SessionRequest)
 class Draft:
     """One session as the requests of a batch change it, one after the other.
 
-    `paper` is what the session asks. `calls` are the requests that were carried out.
+    `paper` is what the session asks. `author` is who causes the request under way. `calls` are the requests
+    that were carried out.
     """
 
     def __init__(self, *, session: Session, edition: Edition, times: TimeRules) -> None:
@@ -43,6 +44,7 @@ class Draft:
         self.edition = edition
         self.paper = Paper(edition, session.drawn)
         self.times = times
+        self.author = THE_SERVICE
         self.answers: list[GivenAnswer] = []
         self.calls: list[CompletedCall] = []
         self.latest_answers: dict[str, LatestAnswer] = {}
@@ -148,7 +150,7 @@ class Drafts(Generic[R]):
         draft = self._draft(fact.key, fact.session, fact.edition)
         if fact.latest_answer is not None:
             draft.latest_answers.setdefault(item.request.question_id, fact.latest_answer)
-        author = Author.of(item.context)
+        author = draft.author = Author.of(item.context)
         if draft.catch_up(fact.now, item.context.traceparent):
             draft.tell(author.for_the_service(), fact.now)
         try:

@@ -189,7 +189,7 @@ class SessionChanges:
         """Decide on what is read without locks, and write it where that is still so.
 
         A session that another transaction holds or has changed, and one that needs more than its own row, its
-        answers and the keys, is left: its requests are Locked. `own` gets the responses that are stored.
+        answers and the keys, is left: its requests are Locked. Then `own` gets the responses that are stored.
         """
         deadline = latest_deadline(items)
         facts = await self._store.read_facts(items, deadline=deadline)
@@ -211,10 +211,10 @@ class SessionChanges:
             except OutcomeUnknown:
                 own.update(drafts.responses(simple))
                 raise
-            own.update(drafts.responses(written))
         left = changed.keys() - written
         if not left:
-            return outcomes
+            return outcomes  # nothing is tried again
+        own.update(drafts.responses(written))
         return [
             Locked.HELD_BY_ANOTHER if fact.key in left else outcome
             for fact, outcome in zip(facts, outcomes, strict=True)

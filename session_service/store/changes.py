@@ -173,7 +173,7 @@ class ChangeStore:
             name="write_unchanged",
         )
         await failpoints.hit_async("session.after_changes_committed")
-        return {SessionKey(*row) for row in rows}
+        return set(changed) if len(rows) == len(changed) else {SessionKey(*row) for row in rows}
 
     async def change_free_sessions(
         self, keys: Sequence[SessionKey], decide: Callable[[LockedSession], Changes], *, deadline: float
