@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
+from operator import attrgetter
+from typing import NamedTuple, TypeVar
 
 import asyncpg
 
@@ -26,7 +27,6 @@ from chassis.postgres.idempotency import (
 )
 from chassis.postgres.outbox import APPEND_ROWS, OutboxEvent, append_from, append_rows
 from chassis.postgres.rows import RowType, names
-from session_service.domain.ids import SessionId
 from session_service.domain.sessions import (
     GivenAnswer,
     LatestAnswer,
@@ -89,8 +89,25 @@ class Changes:
     events: Collection[OutboxEvent] = ()
     timeline: Collection[SessionEvent] = ()
 
+    def single_answer(self) -> tuple[Session, GivenAnswer, CompletedCall] | None:
+        """The session, the answer and its call if that is all; None if there is more, or less."""
+        counts = {len(self.sessions), len(self.answers), len(self.calls)}
+        if counts != {1} or self.events or self.timeline:
+            return None
+        (session,), (answer,), (call,) = self.sessions, self.answers, self.calls
+        return session, answer, call
+
     def __bool__(self) -> bool:
         return bool(self.sessions or self.answers or self.calls or self.events or self.timeline)
+
+
+class KeyedAnswer(NamedTuple):
+    """An answer, its session after it and the version of that row before, and the call that brought it."""
+
+    row_version: str
+    session: Session
+    answer: GivenAnswer
+    call: CompletedCall
 
 
 T = TypeVar("T")
@@ -134,7 +151,7 @@ class ChangeStore:
         return result
 
     async def read_facts(self, items: Sequence[Item[R]], *, deadline: float) -> list[ChangeFacts]:
-        """What is known of each request, at one moment, without a lock; `write_unchanged` takes its place."""
+        """What is known of each request, at one moment, without a lock; `write_answers` takes its place."""
         keys = [session_of(item.request, item.user_id) for item in items]
 
         async def work(connection: Connection) -> list[ChangeFacts]:
@@ -142,38 +159,31 @@ class ChangeStore:
 
         return await self._database.read(work, deadline=deadline, name="read_changes")
 
-    async def write_unchanged(
-        self, changed: Mapping[SessionKey, tuple[str, Changes]], *, deadline: float
+    async def write_answers(
+        self, answers: Mapping[SessionKey, KeyedAnswer], *, deadline: float
     ) -> set[SessionKey]:
-        """Write the changes of those sessions that nobody else holds, or has changed; returns them.
+        """Write an answer to each of those sessions that nobody else holds, or has changed; returns them.
 
-        One statement, which waits for no session. Each session comes with the `row_version` that was read,
-        and with changes that have neither events nor a timeline. A key that is in use raises
-        ConstraintViolation of `idempotency_keys_once`.
+        One statement, which waits for no session. A key that is in use raises ConstraintViolation of
+        `idempotency_keys_once`.
         """
         await failpoints.hit_async("session.before_changes_committed")
-        seen: list[tuple[str, SessionId, str]] = []
-        calls: list[tuple[CompletedCall, SessionKey]] = []
-        sessions: list[Session] = []
-        answers: list[GivenAnswer] = []
-        for key, (row_version, changes) in sorted(changed.items()):
-            seen.append((*key, row_version))
-            calls += [(call, key) for call in changes.calls]
-            sessions += changes.sessions
-            answers += changes.answers
-        calls.sort(key=lambda each: claim_order(each[0]))
         rows = await self._database.execute_write(
-            _WRITE_UNCHANGED,
-            seen,
-            COMPLETED_CALL.values([call for call, _ in calls]),
-            [key for _, key in calls],
-            CHANGED.values(sessions),
-            ANSWER.values(answers),
+            _WRITE_ANSWERS,
+            [
+                (
+                    *_session_part(each.session),
+                    each.row_version,
+                    *_answer_part(each.answer),
+                    *_call_part(each.call),
+                )
+                for each in sorted(answers.values(), key=lambda each: claim_order(each.call))
+            ],
             deadline=deadline,
-            name="write_unchanged",
+            name="write_answers",
         )
         await failpoints.hit_async("session.after_changes_committed")
-        return set(changed) if len(rows) == len(changed) else {SessionKey(*row) for row in rows}
+        return set(answers) if len(rows) == len(answers) else {SessionKey(*row) for row in rows}
 
     async def change_free_sessions(
         self, keys: Sequence[SessionKey], decide: Callable[[LockedSession], Changes], *, deadline: float
@@ -260,7 +270,20 @@ async def write_changes(connection: Connection, changes: Changes) -> None:
 
 
 _KEY = RowType("session_key", "user_id text, session_id uuid")
-_SEEN = RowType("seen_session", "user_id text, session_id uuid, row_version text")
+# A row of it: what changes in the session, the version of its row before, the answer, and the call.
+_OF_SESSION = (
+    "user_id text, session_id uuid, answered integer, solved integer, answers_given integer, "
+    "answers_correct integer, version integer"
+)
+_OF_ANSWER = (
+    "question_id text, attempt integer, choice text, correct boolean, occurred_at timestamptz, "
+    "answered_at timestamptz, occurred_at_clamped boolean, request_id text, trace_id text"
+)
+_OF_CALL = "method text, key text, fingerprint bytea, response bytea, traceparent text, content text"
+_ANSWERED = RowType("keyed_answer", f"{_OF_SESSION}, row_version text, {_OF_ANSWER}, {_OF_CALL}")
+_session_part, _answer_part, _call_part = (
+    attrgetter(*names(part).split(", ")) for part in (_OF_SESSION, _OF_ANSWER, _OF_CALL)
+)
 _WANTED = RowType(
     "wanted_change",
     "user_id text, method text, key text, learner_id text, session_id uuid, question_id text",
@@ -335,39 +358,32 @@ _WRITE = f"""
 # A session is passed over if its row is not the version that was read, or if somebody holds it. Every change
 # of a row makes a new version, with the id of its transaction in `xmin` (PostgreSQL 18, 5.6). The lock is
 # taken on the newest version, also if that is newer than the statement's snapshot.
-_WRITE_UNCHANGED = f"""
+_WRITE_ANSWERS = f"""
     WITH {PATIENCE}, free AS MATERIALIZED (
-        SELECT seen.user_id, seen.session_id
-          FROM {_SEEN.unnest(1)} AS seen
+        SELECT {names(_ANSWERED.columns, of="answered")}
+          FROM {_ANSWERED.unnest(1)} AS answered
          CROSS JOIN patience
          CROSS JOIN LATERAL (
                SELECT true
                  FROM sessions
-                WHERE user_id = seen.user_id AND session_id = seen.session_id
-                  AND xmin::text = seen.row_version AND patience.lock_timeout IS NOT NULL
+                WHERE user_id = answered.user_id AND session_id = answered.session_id
+                  AND xmin::text = answered.row_version AND patience.lock_timeout IS NOT NULL
                 LIMIT 1
                   FOR NO KEY UPDATE SKIP LOCKED
                ) AS session
     ), claimed AS (
-        {
-    claim_from(f'''(
-               SELECT called.user_id, method, key, fingerprint, response, traceparent, content
-                 FROM ROWS FROM ({COMPLETED_CALL.unnest(2)}, {_KEY.unnest(3)})
-                      AS called ({names(COMPLETED_CALL.columns)}, learner_id, session_id)
-                 JOIN free ON free.user_id = called.learner_id AND free.session_id = called.session_id
-               ) AS call''')
-}
+        {claim_from("free")}
     ), changed AS (
         UPDATE sessions
-           SET {", ".join(f"{column} = new.{column}" for column in CHANGED_COLUMNS)}
-          FROM {CHANGED.unnest(4)} AS new
-          JOIN free USING (user_id, session_id)
-         WHERE sessions.user_id = new.user_id AND sessions.session_id = new.session_id
+           SET answered = free.answered, solved = free.solved, answers_given = free.answers_given,
+               answers_correct = free.answers_correct, last_answer_at = free.answered_at,
+               version = free.version
+          FROM free
+         WHERE sessions.user_id = free.user_id AND sessions.session_id = free.session_id
     ), given AS (
         INSERT INTO answers ({names(ANSWER.columns)})
-        SELECT {names(ANSWER.columns, of="answer")}
-          FROM {ANSWER.unnest(5)} AS answer
-          JOIN free USING (user_id, session_id)
+        SELECT {names(ANSWER.columns)}
+          FROM free
     )
     SELECT user_id, session_id
       FROM free
