@@ -20,6 +20,8 @@ _NAMED = (5 << 76) | (0b10 << 62)
 # As `str` writes an id (RFC 9562, section 4).
 _WRITTEN = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
+_SAFE = uuid.SafeUUID.unknown  # an enum member is looked up in Python
+
 _lock = threading.Lock()
 _latest = 0  # milliseconds and counter of the newest id: 48 + 12 bits
 
@@ -63,5 +65,5 @@ def _uuid(number: int) -> uuid.UUID:
     """The id with this number. Its own constructor takes four times as long, because it takes six forms."""
     made = object.__new__(uuid.UUID)
     object.__setattr__(made, "int", number)
-    object.__setattr__(made, "is_safe", uuid.SafeUUID.unknown)
+    object.__setattr__(made, "is_safe", _SAFE)
     return made

@@ -64,12 +64,13 @@ async def run_isolated(
     No content of a request makes this function raise, even after other requests have committed.
     """
     run = _Run(attempt, meanings)
-    outcomes: list[Res | ServiceError | Locked] = [ServiceError(Reason.INTERNAL)] * len(requests)
+    outcomes: list[Res | ServiceError | Locked] = [Locked.HELD_BY_ANOTHER] * len(requests)
     owned: list[_Owned[Req]] = []
     for place, request in enumerate(requests):
         try:
             owned.append(_Owned(place, owner_of(request), request))
         except Exception:
+            outcomes[place] = ServiceError(Reason.INTERNAL)
             with _logging_for(request):
                 log.exception("request_failed")
     locked: dict[Hashable, list[_Owned[Req]]] = {}

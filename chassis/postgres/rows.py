@@ -81,12 +81,10 @@ class RowType:
 
     def values(self, rows: Iterable[Any]) -> list[Sequence[object]]:
         """The parameter: the fields of these rows, in the order of the type."""
-        return [self._value(row) for row in rows]
+        values: list[Sequence[object]] = list(map(self._fields, rows))  # attrgetter makes tuples
+        return [self._value(value) for value in values] if self._objects else values
 
-    def _value(self, row: object) -> Sequence[object]:
-        value = self._fields(row)
-        if not self._objects:
-            return value  # attrgetter makes a tuple of several fields
+    def _value(self, value: Sequence[Any]) -> Sequence[object]:
         fields = list(value)
         for place in self._objects:
             if fields[place] is not None:

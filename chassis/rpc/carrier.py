@@ -48,7 +48,7 @@ CONNECT_MS_MAX = 5000
 Carried = tuple[bytes, bool]
 """The serialized response, and whether it is a replay."""
 
-_UNSENT = ServiceError(Reason.UNAVAILABLE)
+UNSENT = ServiceError(Reason.UNAVAILABLE)
 """Stands where the outcome of a call will be. It is made once: an error takes 1 µs."""
 
 
@@ -100,7 +100,7 @@ class Carrier:
 
         A call that cannot be sent, and a message that fails, raise nothing: they are outcomes.
         """
-        outcomes: list[Carried | ServiceError] = [_UNSENT] * len(items)
+        outcomes: list[Carried | ServiceError] = [UNSENT] * len(items)
         messages = _pack(path, items, outcomes)
         if len(messages) == 1:
             await self._send(messages[0], outcomes)

@@ -290,10 +290,9 @@ def _rendered_in_room(
     render: Callable[[V], Message],
 ) -> list[Outcome]:
     """Renders in turns until the message is full: an answer that cannot be sent must not take memory."""
-    refused = no_room()
-    outcomes: list[Outcome] = [value if isinstance(value, ServiceError) else refused for value in values]
     if len(values) != len(items):
-        return outcomes  # `_bisecting` refuses them
+        raise ValueError(f"{len(values)} values for {len(items)} items")
+    outcomes: list[Outcome | None] = [value if isinstance(value, ServiceError) else None for value in values]
     room_bytes = ANSWERS_BYTES_MAX
     for place in in_turns([item.user_id for item in items]):
         value = values[place]
@@ -303,7 +302,7 @@ def _rendered_in_room(
             outcome = outcomes[place] = _rendered(method, value, render)
             if isinstance(outcome, Reply):
                 room_bytes -= len(outcome.payload())
-    return outcomes
+    return [no_room() if outcome is None else outcome for outcome in outcomes]
 
 
 def _rendered(method: Method, value: V, render: Callable[[V], Message]) -> Outcome:

@@ -219,8 +219,8 @@ class ChangeStore:
         locked: Collection[SessionKey],
     ) -> list[ChangeFacts]:
         wanted = [
-            (*item.claim, *session, item.request.question_id)
-            for item, session in zip(items, sessions, strict=True)
+            (context.user_id, context.method, context.idempotency_key, *session, request.question_id)
+            for (context, request, _), session in zip(items, sessions, strict=True)
         ]
         rows = await connection.fetch(_READ_FACTS, wanted)
         keys = [None if row["session_id"] is None else _edition_key(row) for row in rows]

@@ -78,7 +78,10 @@ class StartStore:
 
     async def read_facts(self, items: Sequence[Item[StartRequest]], *, deadline: float) -> list[StartFacts]:
         """What is known of each start, in their order, all at one moment."""
-        wanted = [(*item.claim, item.request.test_id) for item in items]
+        wanted = [
+            (context.user_id, context.method, context.idempotency_key, request.test_id)
+            for context, request, _ in items
+        ]
 
         async def work(connection: Connection) -> list[StartFacts]:
             facts = [_Fact.of(row) for row in await connection.fetch(_READ_FACTS, wanted)]
