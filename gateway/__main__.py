@@ -95,6 +95,7 @@ async def main(shutdown: Shutdown) -> None:
         metrics=process.metrics,
     )
     shutdown.at_request(streams.stop)
+    keys.on_withdrawn = streams.authenticate_again
     application = Application(
         routes=routes,
         authenticator=Authenticator(keys=keys, issuer=config.jwt_issuer, audience=config.jwt_audience),

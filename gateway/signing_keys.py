@@ -71,6 +71,8 @@ class SigningKey:
 class SigningKeys:
     """The current keys. `generation` grows when they change, so that caches can be cleared.
 
+    `on_withdrawn` is called when a key has gone: what its tokens have opened may not stay open.
+
     Args:
         read: returns the JWKS document; raises JwksError.
         refresh_seconds: the interval of the job that calls `refresh`.
@@ -96,6 +98,7 @@ class SigningKeys:
         self._looking: asyncio.Task[None] | None = None
         self.refresh_seconds = refresh_seconds
         self.generation = 0
+        self.on_withdrawn: Callable[[], object] = _nothing
 
     async def load(self) -> None:
         """Reads the keys now. If it raises JwksError, the previous keys stay."""
@@ -107,9 +110,13 @@ class SigningKeys:
         self._document = document
         self._loaded_at = time.monotonic()
         if keys != self._keys:
+            gone = set(self._keys).difference(keys)
             self._keys = keys
             self.generation += 1
             log.info("signing_keys_loaded", key_ids=[key.key_id for key in keys])
+            if gone:
+                log.info("signing_keys_withdrawn", key_ids=[key.key_id for key in gone])
+                self.on_withdrawn()
 
     async def refresh(self) -> float | None:
         """A round of background work: reads the keys, unless they were read recently."""
@@ -166,6 +173,10 @@ class SigningKeys:
             await self.load()
         except JwksError as error:
             log.warning("signing_keys_not_read", problem=str(error))
+
+
+def _nothing() -> None:
+    """Nobody waits for keys to go."""
 
 
 def keys_from_file(path: Path, *, public_only: bool) -> SigningKeys:

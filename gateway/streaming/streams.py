@@ -20,11 +20,13 @@ LIFE_JITTER = 0.1
 
 
 class Ending(StrEnum):
-    """Why a stream ended. A client is told the first three."""
+    """Why a stream ended. A client is told the first four."""
 
     STOPPING = "STOPPING"
     """This process stops."""
     TOKEN_EXPIRED = "TOKEN_EXPIRED"  # noqa: S105 - a word for clients, not a secret
+    KEYS_CHANGED = "KEYS_CHANGED"
+    """A key that signs tokens was withdrawn: each client shows its token again."""
     TIME_OVER = "TIME_OVER"
     """The stream has lasted as long as streams do."""
     LEFT = "LEFT"
@@ -36,7 +38,7 @@ class Ending(StrEnum):
     FAILED = "FAILED"
 
 
-TOLD = frozenset({Ending.STOPPING, Ending.TOKEN_EXPIRED, Ending.TIME_OVER})
+TOLD = frozenset({Ending.STOPPING, Ending.TOKEN_EXPIRED, Ending.KEYS_CHANGED, Ending.TIME_OVER})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +107,11 @@ class Streams:
         self.stopping = True
         for seat in list(self._open):
             seat.end(Ending.STOPPING)
+
+    def authenticate_again(self) -> None:
+        """Ends all open streams: a stream knows its learner, not the key that had signed the token."""
+        for seat in list(self._open):
+            seat.end(Ending.KEYS_CHANGED)
 
     def _leave(self, seat: Seat) -> None:
         self._open.remove(seat)

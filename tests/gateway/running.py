@@ -216,6 +216,7 @@ async def running_gateway(
     background.add("sweep_connections", connections.sweep, interval_seconds=0.05)
     admission = Admission(limits=limits or Limits(), metrics=metrics)
     streams = Streams(limits=stream_limits or StreamLimits(), metrics=metrics)
+    keys.on_withdrawn = streams.authenticate_again
     pages = OpsPages(service="gateway", version="0", health=health, metrics=metrics)
     routes = RouteTable(routes_of([*public_methods(), *more_methods], UPSTREAMS))
     application = Application(

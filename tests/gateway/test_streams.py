@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from chassis.batch import Item
 from chassis.errors import Reason, ServiceError
 from gateway.admission import Limits
 from gateway.overload import RoomLimits
+from gateway.signing_keys import keys_from_file
 from gateway.streaming.streams import StreamLimits
 from protos.chassis.v1 import options_pb2
 from tests.gateway.backend import Backend
@@ -351,6 +353,32 @@ async def test_a_stream_ends_with_the_token_and_says_so(gateway: Gateway, backen
         events = await stream.rest()
     assert events[-1].name == "closing"
     assert events[-1].data == {"reason": "TOKEN_EXPIRED"}
+
+
+async def test_a_withdrawn_key_ends_the_streams_and_only_valid_tokens_open_new_ones(
+    backend: Backend, identity: IdentityProvider, tmp_path: Path
+) -> None:
+    backend.streams["Watch"] = _stays_open
+    jwks = tmp_path / "jwks.json"
+    successor = IdentityProvider()
+    jwks.write_bytes(identity.jwks(identity.rsa, successor.rsa))
+    keys = keys_from_file(jwks, public_only=True)
+    await keys.load()
+    async with running_gateway(
+        upstream_port=backend.port, identity=identity, keys=keys, more_methods=METHODS
+    ) as gateway:
+        old, new = identity.token("ada"), successor.token("ada")
+        async with (
+            gateway.stream("/v1/watch", token=old) as one,
+            gateway.stream("/v1/watch", token=new) as two,
+        ):
+            jwks.write_bytes(successor.jwks())
+            for stream in (one, two):
+                assert (await stream.rest())[-1].data == {"reason": "KEYS_CHANGED"}
+        async with gateway.stream("/v1/watch", token=old) as refused:
+            assert refused.status == 401
+        async with gateway.stream("/v1/watch", token=new) as again:
+            assert again.status == 200
 
 
 async def test_a_stream_does_not_last_longer_than_streams_do(
