@@ -358,6 +358,8 @@ _WRITE = f"""
 # A session is passed over if its row is not the version that was read, or if somebody holds it. Every change
 # of a row makes a new version, with the id of its transaction in `xmin` (PostgreSQL 18, 5.6). The lock is
 # taken on the newest version, also if that is newer than the statement's snapshot.
+# Every version is within the bounds of BETWEEN. It lets the planner expect a single row, so that it changes each
+# session through an index: a plan made when the table was small would read all of it later.
 _WRITE_ANSWERS = f"""
     WITH {PATIENCE}, free AS MATERIALIZED (
         SELECT {names(_ANSWERED.columns, of="answered")}
@@ -371,6 +373,7 @@ _WRITE_ANSWERS = f"""
                 LIMIT 1
                   FOR NO KEY UPDATE SKIP LOCKED
                ) AS session
+         WHERE answered.version BETWEEN 1 AND 2147483647
     ), claimed AS (
         {claim_from("free")}
     ), changed AS (
