@@ -358,8 +358,9 @@ _WRITE = f"""
 # A session is passed over if its row is not the version that was read, or if somebody holds it. Every change
 # of a row makes a new version, with the id of its transaction in `xmin` (PostgreSQL 18, 5.6). The lock is
 # taken on the newest version, also if that is newer than the statement's snapshot.
-# Every version is within the bounds of BETWEEN. It lets the planner expect a single row, so that it changes each
-# session through an index: a plan made when the table was small would read all of it later.
+#
+# Every version is within the bounds of BETWEEN, which lets the planner expect a single row. So it changes each
+# session through an index; a plan that was made when the table was small would read all of it later.
 _WRITE_ANSWERS = f"""
     WITH {PATIENCE}, free AS MATERIALIZED (
         SELECT {names(_ANSWERED.columns, of="answered")}
