@@ -359,8 +359,8 @@ _WRITE = f"""
 # of a row makes a new version, with the id of its transaction in `xmin` (PostgreSQL 18, 5.6). The lock is
 # taken on the newest version, also if that is newer than the statement's snapshot.
 #
-# Every version is within the bounds of BETWEEN, which lets the planner expect a single row. So it changes each
-# session through an index; a plan that was made when the table was small would read all of it later.
+# Every version is within the bounds of BETWEEN, which lets the planner expect a single row. So it changes
+# each session through an index; a plan that was made when the table was small would read all of it later.
 _WRITE_ANSWERS = f"""
     WITH {PATIENCE}, free AS MATERIALIZED (
         SELECT {names(_ANSWERED.columns, of="answered")}
