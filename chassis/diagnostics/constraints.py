@@ -7,6 +7,7 @@ constraints are not verified, and neither is what the database no longer knows: 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -58,11 +59,19 @@ _TABLE = """
 """
 _CHECKS = """
     SELECT conname AS name, pg_get_constraintdef(oid) AS definition,
-           pg_get_expr(conbin, conrelid) AS condition
+           pg_get_expr(conbin, conrelid) AS condition,
+           (SELECT string_agg(function.prosrc, '')
+              FROM pg_depend AS needed
+              JOIN pg_proc AS function ON function.oid = needed.refobjid
+             WHERE needed.classid = 'pg_constraint'::regclass AND needed.objid = pg_constraint.oid
+               AND needed.refclassid = 'pg_proc'::regclass) AS functions
       FROM pg_constraint
      WHERE conrelid = to_regclass($1) AND contype = 'c'
      ORDER BY conname
 """
+# A CHECK that refuses a row with the name of one of several rules, and a rule in the text of its function.
+_REFUSING = re.compile(r"refuse_row\((?P<broken_rule>\w+\(.*\))\)")
+_RULE = re.compile(r"WHEN NOT \((?P<condition>.*?)\) THEN '(?P<name>\w+)'", re.DOTALL)
 _UNIQUE = """
     SELECT class.relname AS name, pg_get_indexdef(index.indexrelid) AS definition,
            ARRAY(SELECT pg_get_indexdef(index.indexrelid, place, true)
@@ -250,10 +259,29 @@ def _filled(columns: Sequence[str]) -> list[str]:
 
 
 def _checked(row: Mapping[str, Any]) -> str:
+    refusing = _REFUSING.fullmatch(row["condition"])
+    if refusing is not None:
+        return _ruled(row, refusing["broken_rule"])
     return f"""
         SELECT row_table, row_place, {_told(row)}, 'the condition is false' AS observed
           FROM step
          WHERE NOT ({row["condition"]})
+    """
+
+
+def _ruled(row: Mapping[str, Any], broken_rule: str) -> str:
+    """As for a CHECK; each finding names the rule that its row breaks, and the condition of the rule."""
+    definitions = {
+        rule["name"]: f"CHECK ({' '.join(rule['condition'].split())})"
+        for rule in _RULE.finditer(row["functions"] or "")
+    }
+    return f"""
+        SELECT row_table, row_place, rule AS name,
+               coalesce({_literal(orjson.dumps(definitions).decode())}::jsonb ->> rule,
+                        {_literal(row["definition"])}) AS definition,
+               'the condition is false' AS observed
+          FROM (SELECT row_table, row_place, {broken_rule} AS rule FROM step) AS judged
+         WHERE rule IS NOT NULL
     """
 
 

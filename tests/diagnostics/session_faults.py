@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -21,6 +21,7 @@ from session_service.progress_client import RESULT_TOPIC, ProgressClient
 from session_service.store.editions import EditionCache
 from tests.diagnostics.operators import Operator
 from tests.session.world import CREATE, RETENTION, TIMES, World, unique
+from tests.support.rules import without_rules
 
 Rows = list[dict[str, str]]
 NOW = timedelta(0)
@@ -133,7 +134,7 @@ class Fault:
     """A fault, and what is to be expected of it.
 
     `plant` makes it for a learner, and returns the rows that the check must name. `also` are the checks that
-    see it, too. `repair` mends it; else `clean` takes it away. `dropped` are the constraints of sessions that
+    see it, too. `repair` mends it; else `clean` takes it away. `is_refused` says that the rules of sessions
     refuse it. Undoing the repair plants it again, unless a foreign key refuses it for ever.
     """
 
@@ -143,7 +144,7 @@ class Fault:
     also: frozenset[str] = frozenset()
     is_of_learner: bool = True
     comes_back: bool = True
-    dropped: Mapping[str, str] = field(default_factory=dict)
+    is_refused: bool = False
 
 
 def of_session(user: str, session: str, **more: object) -> dict[str, str]:
@@ -361,16 +362,10 @@ async def _mend_results(world: World, user: str) -> None:
 
 async def _refused_row(world: World, user: str) -> Rows:
     session = await ended(world, user)
-    bounds = await world.truth.fetchval(
-        "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'session_events_texts_bounded'"
-    )
-    await world.truth.execute("ALTER TABLE session_events DROP CONSTRAINT session_events_texts_bounded")
-    await world.truth.execute(
-        "UPDATE session_events SET note = repeat('x', 501) WHERE session_id = $1::uuid", session
-    )
-    await world.truth.execute(
-        f"ALTER TABLE session_events ADD CONSTRAINT session_events_texts_bounded {bounds} NOT VALID"
-    )
+    async with without_rules(world.truth, "session_events", validated=False):
+        await world.truth.execute(
+            "UPDATE session_events SET note = repeat('x', 501) WHERE session_id = $1::uuid", session
+        )
     row = await world.truth.fetchrow(
         "SELECT version, number FROM session_events WHERE session_id = $1::uuid", session
     )
@@ -397,19 +392,13 @@ def _event(change: str) -> Plant:
     return plant
 
 
-_END = {
-    "sessions_closed_or_live": """
-        CHECK ((state IN ('active', 'paused')) = (closed_at IS NULL)
-               AND (closed_at IS NULL) = (close_reason IS NULL))
-    """
-}
 _FOREIGN_KEY = frozenset({"session.constraint"})
 FAULTS: Mapping[str, Fault] = {
     "session.ghost": Fault(_ghost, "session.close_ghosts"),
     "session.without_end": Fault(
         _changing(lambda world, user: ended(world, user, answers=1, by="abandon"), "close_reason = NULL"),
         "session.complete_end",
-        dropped=_END,
+        is_refused=True,
     ),
     "session.without_questions": Fault(
         _changing(lambda world, user: begun(world, user, answers=1), "total = 2"),

@@ -83,6 +83,40 @@ async def test_a_check_that_was_not_validated_is_verified(database: Database, ad
     assert told(await findings(database, user_id="bob")) == [("bob", "1", "books_have_pages")]
 
 
+async def test_a_row_that_breaks_a_rule_of_a_function_is_found_by_the_rule(
+    database: Database, admin: Connection
+) -> None:
+    await admin.execute(
+        """
+        CREATE FUNCTION refuse_row(broken_rule text) RETURNS boolean
+        LANGUAGE plpgsql STRICT AS $$ BEGIN RAISE check_violation; END $$;
+        CREATE FUNCTION books_broken_rule_1(pages integer, title text) RETURNS text
+        LANGUAGE plpgsql AS $$
+        BEGIN
+            RETURN CASE
+                WHEN NOT (pages > 0) THEN 'books_have_pages'
+                WHEN NOT (
+                    title <> 'it''s'
+                    AND title <> ''
+                ) THEN 'books_have_titles'
+            END;
+        END
+        $$;
+        ALTER TABLE books DROP CONSTRAINT books_have_pages;
+        UPDATE books SET pages = 0 WHERE user_id = 'bob' AND "Book" = 1;
+        UPDATE books SET title = 'it''s' WHERE user_id = 'ann' AND "Book" = 9;
+        ALTER TABLE books
+            ADD CONSTRAINT books_rules_1 CHECK (refuse_row(books_broken_rule_1(pages, title))) NOT VALID
+        """
+    )
+    found = await findings(database)
+    assert told(found) == [("ann", "9", "books_have_titles"), ("bob", "1", "books_have_pages")]
+    assert {each.evidence["definition"] for each in found} == {
+        "CHECK (pages > 0)",
+        "CHECK (title <> 'it''s' AND title <> '')",
+    }
+
+
 async def test_rows_with_one_key_are_found(database: Database, admin: Connection) -> None:
     await admin.execute(
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from tests.diagnostics.operators import Operator
 from tests.diagnostics.session_faults import FAULTS, Fault, all_checks, all_repairs, healthy, operator_of
 from tests.session.world import World, new_world
 from tests.support.databases import Databases
+from tests.support.rules import without_rules
 
 REPAIRABLE = [check for check, fault in FAULTS.items() if fault.repair]
 DOCS = Path(__file__).parents[2] / "docs" / "diagnosis" / "session.md"
@@ -35,13 +36,10 @@ def operator(world: World) -> Operator:
 
 
 @asynccontextmanager
-async def without_constraints(world: World, fault: Fault) -> AsyncIterator[None]:
-    """The constraints that refuse the fault are gone for as long as it may be there."""
-    for name in fault.dropped:
-        await world.truth.execute(f"ALTER TABLE sessions DROP CONSTRAINT {name}")
-    yield
-    for name, condition in fault.dropped.items():
-        await world.truth.execute(f"ALTER TABLE sessions ADD CONSTRAINT {name} {condition}")
+async def without_refusals(world: World, fault: Fault) -> AsyncIterator[None]:
+    """The rules that refuse the fault are gone for as long as it may be there."""
+    async with without_rules(world.truth, "sessions") if fault.is_refused else nullcontext():
+        yield
 
 
 def rows_of(check: str, findings: list[Finding]) -> list[dict[str, str]]:
@@ -70,7 +68,7 @@ async def test_a_fault_is_found_mended_and_can_be_planted_again_by_undoing(
 ) -> None:
     fault = FAULTS[check]
     user = await world.learner(prefix=check.removeprefix("session."))
-    async with without_constraints(world, fault):
+    async with without_refusals(world, fault):
         expected = await fault.plant(world, user)
         found = await operator.findings()
         assert rows_of(check, found) == sorted(expected, key=lambda row: sorted(row.items()))
@@ -104,7 +102,7 @@ async def test_a_unit_that_was_touched_since_is_skipped_and_the_others_are_mende
 ) -> None:
     fault = FAULTS[check]
     users = [await world.learner(prefix=check.removeprefix("session.")) for _ in range(2)]
-    async with without_constraints(world, fault):
+    async with without_refusals(world, fault):
         for user in users:
             await fault.plant(world, user)
         plan, planned = await operator.plan(check, repair=fault.repair)

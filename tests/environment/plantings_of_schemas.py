@@ -58,9 +58,9 @@ async def a_column_that_somebody_has_added(world: World) -> None:
     await world.as_owner("ALTER TABLE tests ADD COLUMN colour text")
 
 
-@planting("schema_constraints", SESSION, Severity.HIGH, "sessions.sessions_counts_add_up is missing")
+@planting("schema_constraints", SESSION, Severity.HIGH, "sessions.sessions_rules_1 is missing")
 async def a_check_that_was_dropped(world: World) -> None:
-    await world.as_owner("ALTER TABLE sessions DROP CONSTRAINT sessions_counts_add_up")
+    await world.as_owner("ALTER TABLE sessions DROP CONSTRAINT sessions_rules_1")
 
 
 @planting("schema_constraints", SUBSCRIPTION, Severity.HIGH, "subscriptions_to_a_plan is missing")
@@ -73,19 +73,40 @@ async def a_primary_key_that_was_dropped(world: World) -> None:
     await world.as_owner("ALTER TABLE xp_entries DROP CONSTRAINT xp_entries_once")
 
 
-@planting("schema_constraints", SESSION, Severity.MEDIUM, "sessions_attempt_positive is not validated")
+@planting(
+    "schema_constraints", SUBSCRIPTION, Severity.MEDIUM, "daily_usage_used_not_negative is not validated"
+)
 async def a_check_that_was_not_validated(world: World) -> None:
     await world.as_owner(
-        "ALTER TABLE sessions DROP CONSTRAINT sessions_attempt_positive",
-        "ALTER TABLE sessions ADD CONSTRAINT sessions_attempt_positive CHECK (attempt > 0) NOT VALID",
+        "ALTER TABLE daily_usage DROP CONSTRAINT daily_usage_used_not_negative",
+        "ALTER TABLE daily_usage ADD CONSTRAINT daily_usage_used_not_negative CHECK (used >= 0) NOT VALID",
     )
 
 
-@planting("schema_constraints", SESSION, Severity.HIGH, "sessions_attempt_positive is another one")
+@planting("schema_constraints", SUBSCRIPTION, Severity.HIGH, "daily_usage_used_not_negative is another one")
 async def a_check_that_was_weakened(world: World) -> None:
     await world.as_owner(
-        "ALTER TABLE sessions DROP CONSTRAINT sessions_attempt_positive",
-        "ALTER TABLE sessions ADD CONSTRAINT sessions_attempt_positive CHECK (attempt > -1)",
+        "ALTER TABLE daily_usage DROP CONSTRAINT daily_usage_used_not_negative",
+        "ALTER TABLE daily_usage ADD CONSTRAINT daily_usage_used_not_negative CHECK (used >= -1)",
+    )
+
+
+@planting(
+    "schema_constraints",
+    SESSION,
+    Severity.HIGH,
+    "answers_rules_1 is another one: WHEN NOT (attempt > -1) THEN",
+)
+async def a_rule_that_was_weakened(world: World) -> None:
+    await world.as_owner(
+        """
+        DO $$
+        DECLARE function text := pg_get_functiondef('answers_broken_rule_1'::regproc);
+        BEGIN
+            EXECUTE replace(function, 'attempt > 0', 'attempt > -1');
+        END
+        $$
+        """
     )
 
 
@@ -191,6 +212,11 @@ async def a_role_that_may_not_use_the_schema(world: World) -> None:
 async def a_role_that_may_not_use_a_sequence(world: World) -> None:
     await world.as_owner("CREATE SEQUENCE numbers")
     await world.as_superuser(f"REVOKE ALL ON SEQUENCE numbers FROM {ROLE}")
+
+
+@planting("role_rights", SESSION, Severity.CRITICAL, "lacks EXECUTE on the function refuse_row")
+async def a_role_that_may_not_run_the_function_of_a_check(world: World) -> None:
+    await world.as_owner("REVOKE EXECUTE ON FUNCTION refuse_row FROM PUBLIC")
 
 
 @planting("default_plan", SUBSCRIPTION, Severity.CRITICAL, "there is no default plan")

@@ -12,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from protos.session.v1 import changes_pb2 as pb
 from protos.session.v1 import sessions_pb2
 from tests.session.world import World, unique
+from tests.support.rules import drop_rules
 
 READ = "/homeroom.session.v1.SessionChangeService/ReadSessionChanges"
 State = sessions_pb2.Session
@@ -155,8 +156,7 @@ async def test_a_learner_who_cannot_be_read_costs_the_others_nothing(fresh_world
     for user in learners:
         await world.started(user, test, unique("k"))
     poisoned = learners[4]
-    await world.truth.execute("ALTER TABLE sessions DROP CONSTRAINT sessions_state_known")
-    await world.truth.execute("ALTER TABLE sessions DROP CONSTRAINT sessions_closed_or_live")
+    await drop_rules(world.truth, "sessions")
     await world.truth.execute("UPDATE sessions SET state = 'odd' WHERE user_id = $1", poisoned)
     answers = await read(world, *map(position, [*learners, "nul\x00in it"]))
     assert [user for user, each in zip([*learners, "nul"], answers, strict=True) if each.failed] == [

@@ -30,6 +30,15 @@ _SEQUENCES = """
         AND CASE WHEN relkind = 'S' THEN NOT has_sequence_privilege(oid, 'USAGE') ELSE false END
     ORDER BY relname
 """
+# Each statement that writes to a table runs the functions of its CHECKs.
+_FUNCTIONS = """
+    SELECT DISTINCT fun.proname
+    FROM pg_depend AS dep JOIN pg_proc AS fun ON fun.oid = dep.refobjid
+    WHERE dep.classid = 'pg_constraint'::regclass AND dep.refclassid = 'pg_proc'::regclass
+        AND fun.pronamespace = current_schema()::regnamespace
+        AND NOT has_function_privilege(fun.oid, 'EXECUTE')
+    ORDER BY fun.proname
+"""
 _TOO_MUCH = (
     ("rolsuper", Severity.HIGH, "is a superuser"),
     ("rolcreaterole", Severity.HIGH, "may create roles"),
@@ -72,5 +81,14 @@ async def look_rights(probe: Probe) -> list[Seen]:
             {"sequence": sequence["relname"]},
         )
         for sequence in await probe.rows(_SEQUENCES)
+    ]
+    found += [
+        Seen(
+            Severity.CRITICAL,
+            f"{name} lacks EXECUTE on the function {function['proname']}",
+            "EXECUTE",
+            {"function": function["proname"]},
+        )
+        for function in await probe.rows(_FUNCTIONS)
     ]
     return found

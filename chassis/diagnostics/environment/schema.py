@@ -8,7 +8,6 @@ homeroom.expected_schema` writes the files from freshly migrated databases, and 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -32,9 +31,22 @@ _COLUMNS = """
     WHERE rel.relnamespace = current_schema()::regnamespace AND rel.relkind IN ('r', 'p', 'c')
         AND att.attnum > 0 AND NOT att.attisdropped
 """
-# Not-null constraints are part of the columns.
+# Not-null constraints are part of the columns. A CHECK that calls functions is defined by them, too.
 _CONSTRAINTS = """
-    SELECT rel.relname || '.' || con.conname AS name, pg_get_constraintdef(con.oid) AS definition,
+    SELECT rel.relname || '.' || con.conname AS name,
+        concat_ws(
+            E'\n',
+            regexp_replace(pg_get_constraintdef(con.oid), ' NOT VALID$', ''),
+            (
+                SELECT string_agg(
+                    replace(pg_get_functiondef(fun.oid), quote_ident(current_schema()) || '.', ''), E'\n'
+                    ORDER BY fun.proname
+                )
+                FROM pg_depend AS dep JOIN pg_proc AS fun ON fun.oid = dep.refobjid
+                WHERE dep.classid = 'pg_constraint'::regclass AND dep.objid = con.oid
+                    AND dep.refclassid = 'pg_proc'::regclass
+            )
+        ) AS definition,
         CASE WHEN NOT con.convalidated THEN 'is not validated' END AS fault
     FROM pg_constraint AS con JOIN pg_class AS rel ON rel.oid = con.conrelid
     WHERE rel.relnamespace = current_schema()::regnamespace AND con.contype IN ('c', 'f', 'p', 'u', 'x')
@@ -54,7 +66,6 @@ _TABLES = """
     WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p', 'c')
 """
 _STATEMENTS = {COLUMN: _COLUMNS, CONSTRAINT: _CONSTRAINTS, INDEX: _INDEXES}
-_NOT_VALIDATED = re.compile(r" NOT VALID$")
 
 
 class SchemaObject(NamedTuple):
@@ -92,7 +103,7 @@ async def spelled_alike(connection: Connection) -> AsyncIterator[None]:
 async def read_objects(connection: Connection, kind: str) -> list[SchemaObject]:
     """The objects of a kind in the current schema, by name."""
     found = [
-        SchemaObject(row["name"], _NOT_VALIDATED.sub("", row["definition"]), row["fault"] or "")
+        SchemaObject(row["name"], row["definition"], row["fault"] or "")
         for row in await connection.fetch(_STATEMENTS[kind])
     ]
     return sorted(found)
@@ -229,8 +240,14 @@ def _different(kind: str, wanted: Mapping[str, str], found: Iterable[SchemaObjec
         definition = wanted.get(each.name, each.definition)
         if each.definition != definition:
             severity = _severity(kind, definition)
-            observed = f"{kind} {each.name} is another one: {each.definition}"
-            yield Seen(severity, observed, definition, _row(kind, each.name))
+            other = _lines_apart(each.definition, definition)
+            observed = f"{kind} {each.name} is another one: {other}"
+            yield Seen(severity, observed, _lines_apart(definition, each.definition), _row(kind, each.name))
+
+
+def _lines_apart(definition: str, other: str) -> str:
+    """The lines that only the first one has; the functions of a CHECK are too long to be told as a whole."""
+    return "\n".join(line.strip() for line in definition.splitlines() if line not in other.splitlines())
 
 
 def _unknown(kind: str, wanted: Mapping[str, str], found: Iterable[SchemaObject]) -> Iterable[Seen]:
