@@ -76,6 +76,7 @@ from progress_service.store.statistics import StatisticsStore
 from progress_service.store.sync_changes import SyncChangeStore
 from progress_service.store.sync_grants import GrantStore
 from progress_service.store.sync_runs import SyncRunStore
+from progress_service.store.unlocked_completions import UnlockedCompletionStore
 from progress_service.store.watching import WatchingStore
 from progress_service.subscription_client import SubscriptionClient
 
@@ -208,6 +209,7 @@ def learning_handlers(
             enrollments=EnrollmentOperations(store=enrollment_store, accounts=accounts),
             completions=CompletionOperations(
                 store=CompletionStore(database=database, standings=reader, wake_relay=wake_relay),
+                unlocked=UnlockedCompletionStore(database=database, editions=editions, clock=clock),
                 standings=standings,
                 modules=modules,
                 accounts=accounts,

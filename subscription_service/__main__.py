@@ -26,6 +26,7 @@ from subscription_service.operations.licenses import LicenseOperations
 from subscription_service.operations.plans import PlanOperations
 from subscription_service.operations.subscriptions import SubscriptionOperations
 from subscription_service.servicer import (
+    account_checks,
     accounts,
     changes,
     hold_checks,
@@ -96,6 +97,7 @@ def handlers(
     hold_store = HoldStore(database=database, pinned_time=pinned_time)
     license_reader = LicenseReader(database=database)
     entitlements = EntitlementOperations(store=entitlement_store)
+    account_operations = AccountOperations(store=account_store)
     license_operations = LicenseOperations(
         store=LicenseStore(database=database, pinned_time=pinned_time),
         reader=license_reader,
@@ -104,12 +106,13 @@ def handlers(
     )
     return [
         *accounts.handlers(
-            accounts=AccountOperations(store=account_store),
+            accounts=account_operations,
             subscriptions=SubscriptionOperations(store=subscription_store),
             entitlements=entitlements,
             list_changes=subscription_store.list_changes,
             tokens=tokens,
         ),
+        *account_checks.handlers(accounts=account_operations),
         *changes.handlers(entitlements=entitlements),
         *plans.handlers(
             operations=PlanOperations(store=plan_store), list_plans=plan_store.list_plans, tokens=tokens

@@ -26,20 +26,24 @@ async def create_database(admin_dsn: str, name: str) -> None:
 
 async def empty_tables(dsn: str) -> list[str]:
     """The tables without rows; when accounts and tests exist, these are the tables that a start writes."""
+    _, empty = await _tables(dsn)
+    return empty
+
+
+async def _tables(dsn: str) -> tuple[list[str], list[str]]:
+    """The tables with rows, and those without."""
+    filled: list[str] = []
+    empty: list[str] = []
     async with connected(dsn) as connection:
-        names = [
-            record["name"]
-            for record in await connection.fetch(
-                "SELECT c.oid::regclass::text AS name FROM pg_class c"
-                " JOIN pg_namespace n ON n.oid = c.relnamespace"
-                " WHERE c.relkind = 'r' AND n.nspname = 'public' ORDER BY c.oid"
-            )
-        ]
-        return [
-            name
-            for name in names
-            if not await connection.fetchval(f"SELECT EXISTS (SELECT FROM {name})")  # noqa: S608  # from pg_class
-        ]
+        for record in await connection.fetch(
+            "SELECT c.oid::regclass::text AS name FROM pg_class c"
+            " JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE c.relkind = 'r' AND n.nspname = 'public' ORDER BY c.oid"
+        ):
+            name = record["name"]
+            has_rows = await connection.fetchval(f"SELECT EXISTS (SELECT FROM {name})")  # noqa: S608  # from pg_class
+            (filled if has_rows else empty).append(name)
+    return filled, empty
 
 
 async def truncate(dsn: str, tables: Sequence[str]) -> None:
@@ -94,9 +98,13 @@ async def clone_rows(dsn: str, template: str, copies: Sequence[str]) -> None:
 
 
 async def settle(dsn: str) -> None:
-    """Vacuums and analyzes the filled tables, so that no autovacuum does it during a run."""
+    """Vacuums and analyzes the filled tables, so that no autovacuum does it during a run.
+
+    Empty ones are left as autovacuum leaves them; see `truncate`.
+    """
+    filled, _ = await _tables(dsn)
     async with connected(dsn) as connection:
-        await connection.execute("VACUUM ANALYZE")
+        await connection.execute(f"VACUUM (ANALYZE) {', '.join(filled)}")
 
 
 async def checkpoint(dsn: str) -> None:

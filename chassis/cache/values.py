@@ -46,12 +46,9 @@ class Signer:
             return None
 
     def _signature(self, key: str, head: bytes, body: bytes) -> bytes:
-        digest = hashlib.blake2b(key=self._key, digest_size=_SIGNATURE_BYTES)
-        for part in (key.encode(), head):
-            digest.update(b"%d " % len(part))
-            digest.update(part)
-        digest.update(body)
-        return digest.hexdigest().encode()
+        name = key.encode()
+        signed = b"%d %b%d %b%b" % (len(name), name, len(head), head, body)
+        return hashlib.blake2b(signed, key=self._key, digest_size=_SIGNATURE_BYTES).hexdigest().encode()
 
 
 def microseconds(moment: datetime) -> int:

@@ -16,7 +16,8 @@ from redis.exceptions import RedisError
 
 from chassis.cache.breaker import Breaker
 from chassis.cache.clock import DatabaseClock
-from chassis.cache.values import CachedValue, Signer, microseconds
+from chassis.cache.scripts import READ, REMOVE_SAME, REPLACE_OLDER, read_back_of, values_of
+from chassis.cache.values import CachedValue, Signer
 from chassis.telemetry.logs import get_logger
 from chassis.telemetry.metrics import Metrics
 
@@ -33,33 +34,6 @@ WRITES_IN_BACKGROUND_MAX = 4
 WRITES_HURRIED_MAX = 64
 WRITE_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 
-# Replaces the stored value only if that is older, has not the form of a value, or has this digest, because a
-# reader has found it to be wrong. GET of a key with another type is an error; SET replaces any type.
-_REPLACE_OLDER = """
-    local stored = redis.pcall('GET', KEYS[1])
-    if type(stored) == 'string' and redis.sha1hex(stored) ~= ARGV[5] then
-        local version, written_at = string.match(stored, '^(%d+) (%d+) ')
-        if version then
-            version, written_at = tonumber(version), tonumber(written_at)
-            local ours = tonumber(ARGV[2])
-            if version > ours or (version == ours and written_at >= tonumber(ARGV[3])) then
-                return 0
-            end
-        end
-    end
-    redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[4])
-    return 1
-"""
-
-# Removes the stored value only if it has this digest.
-_REMOVE_SAME = """
-    local stored = redis.pcall('GET', KEYS[1])
-    if type(stored) ~= 'string' or redis.sha1hex(stored) ~= ARGV[1] then
-        return 0
-    end
-    return redis.call('DEL', KEYS[1])
-"""
-
 T = TypeVar("T")
 
 log = get_logger(__name__)
@@ -73,16 +47,21 @@ class Wanted(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What is stored for a key: a value of ours or None, whether it is of use, and the digest of it."""
+    """What is stored for a key: a value of ours or None, whether it is of use, and the bytes of it."""
 
     value: CachedValue | None = None
     usable: bool = False
-    digest: str = ""
+    stored: bytes | None = None
+
+    @property
+    def digest(self) -> str:
+        """Names the stored bytes; empty if there are none."""
+        return "" if self.stored is None else hashlib.sha1(self.stored, usedforsecurity=False).hexdigest()
 
     def contradicted_by(self, later: CachedValue) -> bool:
         """Whether what is stored cannot be, because the database said this after the reading."""
         if self.value is None:
-            return bool(self.digest)
+            return self.stored is not None
         return self.value.version > later.version or self.value.read_at > later.read_at
 
 
@@ -169,7 +148,10 @@ class VersionedCache:
         if stored is None:
             self._count("failed", len(wanted))
             return [NOTHING] * len(wanted)
-        return [self._reading(each, value) for each, value in zip(wanted, stored, strict=True)]
+        readings = [self._reading(each, value) for each, value in zip(wanted, stored, strict=True)]
+        if hits := sum(reading.usable for reading in readings):
+            self._count("hit", hits)
+        return readings
 
     async def write(self, updates: Sequence[Update], *, until: float = math.inf) -> list[bool]:
         """Write these values, and read them back; whether each key now has this version or a later one.
@@ -200,13 +182,7 @@ class VersionedCache:
             return [False] * len(updates)
         began = time.monotonic()
         values = await self._within(self._write_seconds_max, self._replace(client, updates))
-        confirmed = [False] * len(updates)
-        if values is not None:
-            confirmed = [
-                (found := self._decoded(update.key, stored)) is not None
-                and found.version >= update.value.version
-                for update, stored in zip(updates, values, strict=True)
-            ]
+        confirmed = values if values is not None else [False] * len(updates)
         result = "failed" if values is None else "confirmed" if all(confirmed) else "unconfirmed"
         self._writes.observe((self._name, result), time.monotonic() - began)
         return confirmed
@@ -227,7 +203,7 @@ class VersionedCache:
             return False
 
         async def compare_and_remove() -> object:
-            script: Any = client.eval(_REMOVE_SAME, 1, key, digest)
+            script: Any = client.eval(REMOVE_SAME, 1, key, digest)
             return await script
 
         return await self._within(self._write_seconds_max, compare_and_remove()) == 1
@@ -250,41 +226,42 @@ class VersionedCache:
         finally:
             self._writing -= 1
 
-    async def _replace(self, client: redis.asyncio.Redis, updates: Sequence[Update]) -> list[bytes | None]:
-        """Write what may be written; what the keys have after it."""
-        pipeline: Any = client.pipeline(transaction=False)
+    async def _replace(self, client: redis.asyncio.Redis, updates: Sequence[Update]) -> list[bool]:
+        """Write what may be written, and read it back; whether each key has this version or a later one."""
+        arguments: list[bytes | str | int] = [update.key for update in updates]
+        arguments.append(int(self._stale_seconds * 1000) or 1)
         for update in updates:
             value = self._signer.encode(update.key, update.value)
-            if len(value) <= VALUE_BYTES_MAX:
-                pipeline.eval(
-                    _REPLACE_OLDER,
-                    1,
-                    update.key,
-                    value,
-                    update.value.version,
-                    microseconds(update.value.read_at),
-                    int(self._stale_seconds * 1000) or 1,
-                    update.after.digest if update.after.contradicted_by(update.value) else "",
-                )
-        pipeline.mget([update.key for update in updates])
-        *_, found = await pipeline.execute()
-        return _values(found, len(updates))
+            arguments.append(value if len(value) <= VALUE_BYTES_MAX else b"")
+            after = update.after
+            arguments.append(
+                after.digest if after is not NOTHING and after.contradicted_by(update.value) else b""
+            )
+        script: Any = client.eval(REPLACE_OLDER, len(updates), *arguments)
+        held, others = read_back_of(await script, len(updates))
+        found = iter(others)
+        return [
+            each or self._is_as_late(update, next(found)) for update, each in zip(updates, held, strict=True)
+        ]
+
+    def _is_as_late(self, update: Update, stored: bytes | None) -> bool:
+        """Whether something else that a key holds is this version all the same, or a later one."""
+        found = self._decoded(update.key, stored)
+        return found is not None and found.version >= update.value.version
 
     def _reading(self, wanted: Wanted, stored: bytes | None) -> Reading:
         if stored is None:
             self._count("miss")
             return NOTHING
-        digest = hashlib.sha1(stored, usedforsecurity=False).hexdigest()
         value = self._decoded(wanted.key, stored)
         if value is None:
             self._count("mismatch")
-            return Reading(digest=digest)
+            return Reading(stored=stored)
         age = self._clock.age_seconds(value.read_at)
         if age is None or age > self._stale_seconds or value.version < wanted.min_version:
             self._count("stale")
-            return Reading(value, usable=False, digest=digest)
-        self._count("hit")
-        return Reading(value, usable=True, digest=digest)
+            return Reading(value, usable=False, stored=stored)
+        return Reading(value, usable=True, stored=stored)
 
     def _decoded(self, key: str, stored: bytes | None) -> CachedValue | None:
         return None if stored is None else self._signer.decode(key, stored)
@@ -348,18 +325,8 @@ class VersionedCache:
 
 
 async def _get(client: redis.asyncio.Redis, keys: list[str]) -> list[bytes | None]:
-    return _values(await client.mget(keys), len(keys))
-
-
-def _values(answer: Any, count: int) -> list[bytes | None]:
-    """The answer to an MGET. Raises RedisError if it is none: something else than Redis may have answered."""
-    if (
-        isinstance(answer, list)
-        and len(answer) == count
-        and all(each is None or isinstance(each, bytes) for each in answer)
-    ):
-        return answer
-    raise RedisError("this is not the answer to an MGET")
+    script: Any = client.eval(READ, len(keys), *keys)
+    return values_of(await script, len(keys))
 
 
 def _client(url: str) -> redis.asyncio.Redis:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
 from chassis.errors import Reason, ServiceError
+from chassis.frozen import quick
 from progress_service.domain.courses import START, UNKNOWN_COURSE, CourseId, Edition, LessonName
 from progress_service.domain.statistics import UserId
 
@@ -27,6 +28,7 @@ class Access(IntEnum):
         return self is not Access.PREREQUISITE_INCOMPLETE
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Standing:
     """A learner in a course, as the database has it.
@@ -41,16 +43,17 @@ class Standing:
     course_id: CourseId
     version: int
     read_at: datetime
+    completed: Mapping[LessonName, int]
     epoch: int = 0
     reset_at: datetime | None = None
     since_revision: int | None = None
     enrolled_before: bool = False
     enrolled_at: datetime | None = None
     finished_at: datetime | None = None
-    completed: Mapping[LessonName, int] = field(default_factory=dict)
     started: frozenset[LessonName] = frozenset()
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class CourseAccess:
     """Every lesson of a course and what it is to a learner: first those on offer, in their order.
@@ -104,6 +107,10 @@ class AccessQuery(NamedTuple):
     name: LessonName
     min_version: int = 0
     course_id: CourseId = UNKNOWN_COURSE
+
+    def within(self, course_id: CourseId) -> AccessQuery:
+        """The same query with its course."""
+        return AccessQuery(self.user_id, self.name, self.min_version, course_id)
 
 
 class ProgressQuery(NamedTuple):

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from uuid import UUID
 
+from chassis.frozen import quick
 from progress_service.domain.statistics import UserId
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Earning:
     """What one operation brings a learner: XP, and additions to the totals.
@@ -30,6 +32,11 @@ class Earning:
     questions_answered: int = 0
     answers: int = 0
     correct: int = 0
+
+    @property
+    def gains(self) -> bool:
+        """Whether the XP belongs to a specialization."""
+        return self.xp > 0 and bool(self.specialization)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

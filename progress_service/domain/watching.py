@@ -32,6 +32,10 @@ class WatchRequest(NamedTuple):
     ranges: tuple[Range, ...]
     course_id: CourseId = UNKNOWN_COURSE
 
+    def within(self, course_id: CourseId) -> WatchRequest:
+        """The same request with its course."""
+        return WatchRequest(self.user_id, self.name, self.ranges, course_id)
+
 
 class Watched(NamedTuple):
     """Everything that a learner has watched of a video, as a share of it too, and the learner's version."""

@@ -70,20 +70,23 @@ class AccessOperations:
         )
         answers: dict[Attendance, AccessAnswer] = {}
         locked: dict[Attendance, set[LessonName]] = {}
+        from_cache = 0
         for each, asked in queries.items():
             if (access := cached[each].access) is not None:
                 names = [name for query in asked for name in asked_for(query, access)]
-                locked[each] = set(access.locked(names))
-                if not locked[each]:
+                if names_locked := access.locked(names):
+                    locked[each] = set(names_locked)
+                else:
                     answers[each] = AccessAnswer(access, Source.CACHE)
+                    from_cache += len(asked)
+        if from_cache:
+            self._answers.add(Source.CACHE.value, amount=from_cache)
         missing = queries.keys() - answers.keys()
         if missing:
             read = await self._standings.read_access(missing, deadline=latest_deadline(items))
             self._compare(read, cached, locked)
             answers |= {each: AccessAnswer(access, Source.STORE) for each, access in read.items()}
-        for each, asked in queries.items():
-            if each in answers:
-                self._answers.add(answers[each].source.value, amount=len(asked))
+            self._answers.add(Source.STORE.value, amount=sum(len(queries[each]) for each in read))
         return answers
 
     def _compare(

@@ -27,12 +27,15 @@ async def run_in_courses(
         {item.request.name.module_id for item in items}, deadline=latest_deadline(items)
     )
     known = [
-        item.asking(item.request._replace(course_id=course_id))
+        item.asking(item.request.within(course_id))
         for item in items
         if (course_id := courses.get(item.request.name.module_id)) is not None
     ]
-    outcomes = iter(await run(known) if known else ())
+    outcomes = await run(known) if known else ()
+    if len(known) == len(items):
+        return list(outcomes)
+    following = iter(outcomes)
     return [
-        next(outcomes) if item.request.name.module_id in courses else no_such_lesson(item.request.name)
+        next(following) if item.request.name.module_id in courses else no_such_lesson(item.request.name)
         for item in items
     ]

@@ -16,6 +16,7 @@ from progress_service.store.standings import Attendance
 
 # The number names the form of the body: after a change of the form, no version reads the other one's values.
 _PREFIX = "access:1"
+_ACCESSES = {each.value: each for each in Access}
 
 
 class CachedAccess(NamedTuple):
@@ -72,7 +73,7 @@ def _update(access: CourseAccess, *, after: Reading = NOTHING) -> Update:
             access.user_id,
             access.course_id,
             access.offered,
-            [[*name, each.value] for name, each in access.lessons.items()],
+            [[*name, each] for name, each in access.lessons.items()],
         ]
     )
     key = _key(Attendance(access.user_id, access.course_id))
@@ -84,7 +85,7 @@ def _cached(each: Attendance, reading: Reading) -> CachedAccess:
         return CachedAccess(None, reading)
     access = _decoded(each, reading.value)
     # A body that cannot be read is to be replaced like any other value that is wrong.
-    return CachedAccess(access, reading if access is not None else Reading(digest=reading.digest))
+    return CachedAccess(access, reading if access is not None else Reading(stored=reading.stored))
 
 
 def _decoded(each: Attendance, value: CachedValue) -> CourseAccess | None:
@@ -101,8 +102,9 @@ def _decoded(each: Attendance, value: CachedValue) -> CourseAccess | None:
             enrolled=True,
             offered=offered,
             lessons={
-                LessonName(module_id, lesson_id): Access(number) for module_id, lesson_id, number in lessons
+                LessonName(module_id, lesson_id): _ACCESSES[number]
+                for module_id, lesson_id, number in lessons
             },
         )
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, KeyError):
         return None

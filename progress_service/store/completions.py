@@ -9,7 +9,6 @@ from chassis.errors import ServiceError
 from chassis.postgres import Connection, Database
 from chassis.postgres.isolation import Locked
 from chassis.postgres.keyed import Render
-from progress_service.domain.access import access_of
 from progress_service.domain.completions import Completion, CompletionRequest, CourseBook
 from progress_service.domain.courses import no_such_course
 from progress_service.domain.statistics import UserId
@@ -106,5 +105,4 @@ def _demanding(requests: Iterable[CompletionRequest], books: Books) -> set[Video
 
 
 def _completion(request: CompletionRequest, xp: int, book: CourseBook, written: Written) -> Completion:
-    access = access_of(book.edition, book.standing_at(written.version(book)))
-    return Completion(xp_awarded=xp, next=book.next_after(request.name, access), access=access)
+    return book.completion_of(request.name, xp, version=written.version(book))

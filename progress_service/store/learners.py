@@ -76,7 +76,7 @@ class LearnerRows:
         Unless `certainly`, those whom this process remembers are left out. If their rows are gone all the
         same, because somebody has restored an older database, their locks cannot be taken.
         """
-        wanted = set(user_ids) if certainly else set(user_ids) - self._known.keys()
+        wanted = {each for each in user_ids if certainly or each not in self._known}
         if not wanted:
             return
         await insert_learners(self._database, wanted, deadline=deadline)

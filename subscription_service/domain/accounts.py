@@ -14,6 +14,14 @@ class AccountStatus(StrEnum):
     INACTIVE = "inactive"
 
 
+class AccountStanding(StrEnum):
+    """What an account may do, in short; it does not say whether an inactive account exists."""
+
+    NOT_ACTIVE = "not active"
+    UNVERIFIED = "unverified"
+    VERIFIED = "verified"
+
+
 @dataclass(frozen=True, slots=True)
 class AccountDetails:
     """What an account should be; a PUT gives all of it."""

@@ -8,7 +8,13 @@ from chassis.batch import Item, latest_deadline
 from chassis.errors import Reason, ServiceError
 from chassis.postgres.isolation import Locked, run_isolated
 from chassis.postgres.refusals import busy
-from subscription_service.domain.accounts import Account, AccountDetails, email_taken, invalid_user_reference
+from subscription_service.domain.accounts import (
+    Account,
+    AccountDetails,
+    AccountStanding,
+    email_taken,
+    invalid_user_reference,
+)
 from subscription_service.store.accounts import EMAIL_CONSTRAINT, AccountsAppeared, AccountStore
 
 LOOKS_MAX = 4
@@ -48,6 +54,16 @@ class AccountOperations:
         """The accounts of the callers. A caller without an account is refused; it is not NOT_FOUND."""
         found = await self._found(items)
         return [found.get(item.request) or invalid_user_reference() for item in items]
+
+    async def check_accounts(
+        self, items: Sequence[Item[Sequence[str]]]
+    ) -> list[list[AccountStanding] | ServiceError]:
+        """For each request what its accounts may do now, from one read."""
+        user_ids = {user_id for item in items for user_id in item.request}
+        found = await self._store.check_accounts(user_ids, deadline=latest_deadline(items))
+        return [
+            [found.get(user_id, AccountStanding.NOT_ACTIVE) for user_id in item.request] for item in items
+        ]
 
     async def _found(self, items: Sequence[Item[str]]) -> dict[str, Account]:
         user_ids = {item.request for item in items}

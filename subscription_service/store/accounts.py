@@ -9,7 +9,13 @@ from chassis.errors import ServiceError
 from chassis.postgres import Connection, Database
 from chassis.postgres.isolation import Locked
 from chassis.postgres.rows import as_rows, from_row, names
-from subscription_service.domain.accounts import Account, AccountDetails, AccountStatus, Directory
+from subscription_service.domain.accounts import (
+    Account,
+    AccountDetails,
+    AccountStanding,
+    AccountStatus,
+    Directory,
+)
 from subscription_service.domain.subscriptions import (
     SubscriptionOrder,
     SubscriptionRecord,
@@ -23,6 +29,16 @@ EMAIL_CONSTRAINT = "account_emails_one_account_per_email"
 ACCOUNT = """user_id text, email text, display_name text, email_verified boolean, status text,
              created_at timestamptz, updated_at timestamptz"""
 ACCOUNT_COLUMNS = names(ACCOUNT)
+
+# One probe of the primary key for each account; the subquery is that of `RowType.unnest`.
+_CHECK_ACCOUNTS = """
+    SELECT account.user_id, account.email_verified
+      FROM unnest((SELECT $1::text[])) AS wanted (user_id)
+     CROSS JOIN LATERAL (SELECT user_id, email_verified
+                           FROM accounts
+                          WHERE user_id = wanted.user_id AND status = 'active'
+                          LIMIT 1) AS account
+"""
 
 
 class AccountsAppeared(Exception):  # noqa: N818 — named for what happened
@@ -64,6 +80,19 @@ class AccountStore:
             return await _accounts(connection, user_ids)
 
         return await self._database.read(work, deadline=deadline, name="get_accounts")
+
+    async def check_accounts(
+        self, user_ids: Collection[str], *, deadline: float
+    ) -> dict[str, AccountStanding]:
+        """What each of these accounts may do; those that are unknown or inactive are absent."""
+
+        async def work(connection: Connection) -> dict[str, AccountStanding]:
+            return {
+                user_id: AccountStanding.VERIFIED if verified else AccountStanding.UNVERIFIED
+                for user_id, verified in await connection.fetch(_CHECK_ACCOUNTS, list(user_ids))
+            }
+
+        return await self._database.read(work, deadline=deadline, name="check_accounts")
 
     async def _read(self, connection: Connection, accounts: Sequence[AccountDetails]) -> Directory:
         existing = await _accounts(connection, {a.user_id for a in accounts})

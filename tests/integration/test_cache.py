@@ -243,7 +243,21 @@ async def test_a_caller_in_a_hurry_does_not_wait_for_a_slow_write_which_goes_on(
 
 
 @pytest.mark.parametrize(
-    "answer", [b"*1\r\n:5\r\n", b"*1\r\n-ERR no\r\n", b"*1\r\n*0\r\n", b":5\r\n", b"*0\r\n"]
+    "answer",
+    [
+        b"*1\r\n:5\r\n",
+        b"*1\r\n-ERR no\r\n",
+        b"*1\r\n*0\r\n",
+        b":5\r\n",
+        b"*0\r\n",
+        b"$-1\r\n",
+        b"$1\r\n1\r\n",  # the parts of a reading: lengths and values
+        b"$4\r\n1\nab\r\n",
+        b"$5\r\n1 0\na\r\n",
+        b"*2\r\n$1\r\n2\r\n*0\r\n",  # the parts of a write: flags and values
+        b"*2\r\n$1\r\n0\r\n*0\r\n",
+        b"*2\r\n$2\r\n11\r\n*0\r\n",
+    ],
 )
 async def test_answers_that_are_no_values_are_as_good_as_none(make: Make, answer: bytes) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -253,7 +267,7 @@ async def test_answers_that_are_no_values_are_as_good_as_none(make: Make, answer
                 for _ in range(arguments):
                     length = int((await reader.readuntil(b"\r\n"))[1:])
                     words.append((await reader.readexactly(length + 2))[:-2])
-                writer.write(answer if words[0].upper() == b"MGET" else b":1\r\n")
+                writer.write(answer if words[0].upper() == b"EVAL" else b":1\r\n")
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)

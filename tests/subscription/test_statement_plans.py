@@ -14,8 +14,9 @@ from bench.scale.subscription_population import add_accounts, add_holds, learner
 from bench.scale.subscription_subject import SubscriptionSubject
 from chassis.postgres import Connection
 from homeroom.embedded.provisioning import ServiceDatabase
-from protos.subscription.v1 import accounts_pb2, holds_pb2
+from protos.subscription.v1 import account_checks_pb2, accounts_pb2, holds_pb2
 from tests.subscription.service import ACCOUNTS, HOLDS, Subscriptions, placement
+from tests.subscription.test_account_checks import CHECKS
 
 LEARNERS = 2000
 BATCH = 32
@@ -52,9 +53,11 @@ async def test_no_statement_reads_more_of_a_table_than_the_learners_it_names(
         reads = [accounts_pb2.GetEntitlementsRequest(user_id=user_id) for user_id in users]
         for outcome in await subscriptions.batch(ACCOUNTS, "GetEntitlements", reads):
             assert outcome.entitlements.tests.used > 0
+        checked = account_checks_pb2.CheckAccountsRequest(user_ids=users)
+        assert len((await subscriptions.one(CHECKS, "CheckAccounts", checked)).accounts) == BATCH
     plans = await explain(watched)
-    # read for placing, place; lock, read for resolving, write; entitlements
-    assert len(plans) == 6
+    # read for placing, place; lock, read for resolving, write; entitlements; accounts
+    assert len(plans) == 7
     assert scans_of_whole_tables(plans, SubscriptionSubject.tables) == []
     for name, plan in plans.items():
         for line, after in itertools.pairwise(plan):
