@@ -6,6 +6,8 @@ import time
 from typing import NamedTuple
 
 SERVICE_ROLES = frozenset({"service"})
+# The last digit of the flags of a traceparent, when the sampled flag is set.
+_SAMPLED = frozenset("13579bdf")
 
 
 class Claim(NamedTuple):
@@ -40,7 +42,7 @@ class Context(NamedTuple):
     @property
     def recorded_trace(self) -> str:
         """The traceparent if its trace is recorded (the sampled flag of W3C Trace Context), else empty."""
-        return self.traceparent if int(self.traceparent[-2:] or "0", 16) & 1 else ""
+        return self.traceparent if self.traceparent[-1:] in _SAMPLED else ""
 
     def remaining_seconds(self) -> float:
         return self.deadline - time.monotonic()

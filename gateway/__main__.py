@@ -13,6 +13,7 @@ from chassis.process.diagnose import run_diagnosis
 from chassis.process.lifecycle import Shutdown, run
 from chassis.process.process import Process
 from chassis.process.version import version
+from chassis.rpc.methods import ROOM, Priority
 from chassis.telemetry.logs import LogLevel, get_logger
 from gateway.admission import Admission, Limits
 from gateway.application import Application
@@ -28,8 +29,10 @@ from gateway.documents.pages import Pages
 from gateway.environment import ENVIRONMENT_CHECKS
 from gateway.listener import Listener
 from gateway.networks import Networks
-from gateway.overload import RoomLimits
+from gateway.overload import Pace, RoomLimits
+from gateway.quick_refusals import QuickRefusals
 from gateway.rate_limits import SYNC_SECONDS, Quota, RateLimits
+from gateway.request_log import RequestLog
 from gateway.routes import RouteTable, routes_of
 from gateway.shared_counts import RedisCounts
 from gateway.signing_keys import JwksError, PrivateKeysError, SigningKeys, keys_from_file, keys_from_url
@@ -51,8 +54,10 @@ async def main(shutdown: Shutdown) -> None:
     shutdown.closing("signing keys", keys.close)
     process.health.add("signing keys", keys.check)
     process.background.add("refresh_signing_keys", keys.refresh, interval_seconds=keys.refresh_seconds)
+    # The gateway's own rooms decide (gateway/overload.py): this is the most that one of them has.
+    calls_max = int(config.in_flight_max * ROOM[Priority.HIGH])
     upstreams = {
-        name: process.upstream(f"{name}_service", target, in_flight_max=config.in_flight_max)
+        name: process.upstream(f"{name}_service", target, in_flight_max=calls_max)
         for name, target in config.targets.items()
     }
     for name, upstream in upstreams.items():
@@ -68,6 +73,7 @@ async def main(shutdown: Shutdown) -> None:
     if connections.limits.connections_max < config.connections_max:
         log.warning("connections_limited_by_open_files", connections_max=connections.limits.connections_max)
     process.background.add("sweep_connections", connections.sweep, interval_seconds=SWEEP_SECONDS)
+    pace = Pace()
     admission = Admission(
         limits=Limits(
             room=RoomLimits(in_flight_max=config.in_flight_max),
@@ -75,7 +81,9 @@ async def main(shutdown: Shutdown) -> None:
             in_flight_per_address_max=config.in_flight_per_address_max,
         ),
         metrics=process.metrics,
+        pace=pace,
     )
+    pace.start(lambda: admission.crowded)
     counts = None if config.redis_url is None else RedisCounts(config.redis_url.reveal())
     if counts is not None:
         shutdown.closing("shared counts", counts.close)
@@ -95,11 +103,14 @@ async def main(shutdown: Shutdown) -> None:
         metrics=process.metrics,
     )
     shutdown.at_request(streams.stop)
+    cors = Cors(config.cors_origins)
+    addresses = ClientAddresses(proxies=Networks(config.proxy_networks), header=config.proxy_header)
+    request_log = RequestLog(every_request=config.log_level is LogLevel.DEBUG)
     keys.on_withdrawn = streams.authenticate_again
     application = Application(
         routes=routes,
         authenticator=Authenticator(keys=keys, issuer=config.jwt_issuer, audience=config.jwt_audience),
-        cors=Cors(config.cors_origins),
+        cors=cors,
         rate_limits=rate_limits,
         streams=streams,
         events=EventHub(
@@ -108,7 +119,7 @@ async def main(shutdown: Shutdown) -> None:
             metrics=process.metrics,
             background=process.background,
         ),
-        addresses=ClientAddresses(proxies=Networks(config.proxy_networks), header=config.proxy_header),
+        addresses=addresses,
         admission=admission,
         bodies=BodyReader(admission=admission),
         upstreams=upstreams,
@@ -118,10 +129,24 @@ async def main(shutdown: Shutdown) -> None:
         trace_callers=Networks(config.trace_trusted_networks),
         metrics=process.metrics,
         draining=lambda: process.health.draining,
-        log_every_request=config.log_level is LogLevel.DEBUG,
+        request_log=request_log,
+    )
+    quick = QuickRefusals(
+        routes=routes,
+        admission=admission,
+        addresses=addresses,
+        rate_limits=rate_limits,
+        cors=cors,
+        metrics=process.metrics,
+        request_log=request_log,
+        draining=lambda: process.health.draining,
     )
     listener = Listener(
-        bind=config.bind, application=application, connections=connections, grace_seconds=FINISH_SECONDS
+        bind=config.bind,
+        application=application,
+        connections=connections,
+        quick=quick,
+        grace_seconds=FINISH_SECONDS,
     )
     await process.serve(listener, stop_seconds_max=FINISH_SECONDS + 1.0)
     await shutdown.wait()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from chassis.errors import Reason, ServiceError
-from chassis.rpc.methods import Method
+from chassis.rpc.methods import ROOM, Method, Priority
 from chassis.telemetry.metrics import Metrics
-from gateway.overload import Room, RoomLimits, Share
+from gateway.overload import Pace, Room, RoomLimits, Share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +118,32 @@ class Body:
         self._admission.receive(size_bytes)
 
 
+class Coming:
+    """The requests that were read from their sockets and are not at their doors yet.
+
+    Thousands may be read in one turn of the event loop. Without this count, each of them would find the room
+    as it was before the first. A request needs two turns: one for its connection, and one for its own task.
+    """
+
+    def __init__(self) -> None:
+        self._now = 0
+        self._before = 0
+        self.count = 0
+
+    def add(self) -> None:
+        """Counts a request for this turn and the next one."""
+        if not self.count:
+            asyncio.get_running_loop().call_soon(self._turn)
+        self._now += 1
+        self.count += 1
+
+    def _turn(self) -> None:
+        self._before, self._now = self._now, 0
+        self.count = self._before
+        if self.count:
+            asyncio.get_running_loop().call_soon(self._turn)
+
+
 class Admission:
     """Counts the requests in flight and the bodies being received, and refuses more than the limits allow.
 
@@ -124,8 +151,13 @@ class Admission:
     the gateway has no room for more requests to this upstream.
     """
 
-    def __init__(self, *, limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, *, limits: Limits, metrics: Metrics, pace: Pace | None = None) -> None:
         self._limits = limits
+        self._pace = pace or Pace()
+        self.coming = Coming()
+        # The first to be refused are those of one method of low priority.
+        room = limits.room
+        self._crowd = room.in_flight_max * ROOM[Priority.LOW] * room.method_share
         self._shed = metrics.counter(
             "requests_shed", "Requests that were refused as OVERLOADED, by cause.", ("priority", "cause")
         )
@@ -144,6 +176,11 @@ class Admission:
             ("upstream",),
         )
         metrics.gauge(
+            "room_share",
+            "The share of the room for requests in flight that may be used; less while the gateway is late.",
+            lambda: self._pace.share,
+        )
+        metrics.gauge(
             "received_bytes",
             "Bytes of the bodies that have not arrived completely.",
             lambda: float(self._received_bytes),
@@ -153,13 +190,18 @@ class Admission:
     def in_flight(self) -> int:
         return self._in_flight
 
+    @property
+    def crowded(self) -> bool:
+        """Whether some request may be refused for want of room. This is cheap and may say so too early."""
+        return self._in_flight + self.coming.count >= self._crowd * self._pace.share
+
     def door(self, upstream: str, method: Method) -> Door:
         """The door of a method at its upstream."""
         door = self._doors.get((upstream, method.path))
         if door is None:
             room = self._rooms.get(upstream)
             if room is None:
-                room = self._rooms[upstream] = Room(self._limits.room, shed=self._shed)
+                room = self._rooms[upstream] = Room(self._limits.room, shed=self._shed, pace=self._pace)
             door = self._doors[upstream, method.path] = Door(self, room, room.share_of(method))
         return door
 

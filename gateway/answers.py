@@ -121,8 +121,9 @@ class HttpResponse:
     async def write_eof(self) -> None:
         """Does nothing: `prepare` has written everything."""
 
-    def without_request(self) -> bytes:
-        """The whole answer, for a connection that is closed before it sent a request."""
+    def without_request(self, *, keep_alive: bool = False) -> bytes:
+        """The whole answer over HTTP/1.1, where there is no request object."""
+        self.keep_alive = keep_alive
         return self._head(http_1_1=True) + self._answer.body
 
     def _head(self, *, http_1_1: bool) -> bytes:

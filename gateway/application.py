@@ -67,7 +67,6 @@ class Application:
         upstreams: the client of each service, by the short name of the proto package.
         trace_callers: the callers whose `traceparent` decides what is recorded; others are only linked.
         draining: whether the process is about to stop, so that connections are closed after their answers.
-        log_every_request: also log the requests that were answered quickly and without a fault of ours.
     """
 
     def __init__(
@@ -89,7 +88,7 @@ class Application:
         trace_callers: Networks,
         metrics: Metrics,
         draining: Callable[[], bool],
-        log_every_request: bool = False,
+        request_log: RequestLog,
     ) -> None:
         self._routes = routes
         self._authenticator = authenticator
@@ -107,7 +106,7 @@ class Application:
         self._trace_callers = trace_callers
         self._metrics = metrics
         self._draining = draining
-        self._log = RequestLog(every_request=log_every_request)
+        self._log = request_log
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answers every request; raises ConnectionError when the client has left."""

@@ -8,8 +8,7 @@ from enum import StrEnum
 
 from multidict import CIMultiDictProxy
 
-from gateway.connections import address_of
-from gateway.networks import Networks
+from gateway.networks import Networks, address_of
 
 HOPS_MAX = 20
 
@@ -41,6 +40,10 @@ class ClientAddresses:
         self._proxies = proxies
         self._header = header
 
+    def trusts(self, peer: str | None) -> bool:
+        """Whether this host is a proxy that tells the client's address."""
+        return peer in self._proxies
+
     def find(self, headers: CIMultiDictProxy[str], *, peer: str | None, peer_address: str) -> str:
         """The client's address: an IPv4 address, or the network of an IPv6 address.
 
@@ -49,7 +52,7 @@ class ClientAddresses:
             peer: the host at the other end of the connection.
             peer_address: its address as limits are counted by it.
         """
-        if peer not in self._proxies:
+        if not self.trusts(peer):
             return peer_address
         told = ",".join(headers.getall(self._header, ()))
         for hop in reversed(told.split(",")[-HOPS_MAX:]):

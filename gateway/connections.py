@@ -7,13 +7,12 @@ which it reads an answer. A sweep checks all connections about once a second, so
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import re
 import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
@@ -25,7 +24,10 @@ from chassis.telemetry.metrics import Metrics
 from gateway.admission import Shares
 from gateway.answers import HttpResponse
 from gateway.authentication import token_too_long
+from gateway.networks import host_of
+from gateway.plain_requests import PlainRequest, plain_request
 from gateway.problems import problem
+from gateway.quick_refusals import QuickRefusals
 from gateway.request_headers import request_id_of
 
 SWEEP_SECONDS = 1.0
@@ -34,8 +36,6 @@ CHECKED_PER_TURN_MAX = 500
 CLOSED_PER_TURN_MAX = 10
 # How much the transport buffers before it asks the writer to wait. One answer may exceed this.
 WRITE_BUFFER_BYTES_MAX = 64 * 1024
-# The owner of one IPv6 address usually has a whole network with this prefix.
-IPV6_PREFIX = 64
 # File descriptors that are not for clients: upstreams, files, and connections that are being refused.
 DESCRIPTORS_RESERVED = 256
 
@@ -59,19 +59,33 @@ class ConnectionLimits:
     """How long a client may read nothing of what was sent to it, before its connection is closed."""
 
 
+class AnyConnection(Protocol):
+    """What all connections have: those whose first request is still to come, and those that go on."""
+
+    @property
+    def address(self) -> str:
+        """The client's, as limits are counted by it."""
+
+    def overdue(self, now: float) -> str:
+        """The reason to close this connection now; empty when there is none."""
+
+    def cut_off(self) -> None:
+        """Closes the connection now."""
+
+
 class Connections:
     """All connections that are open."""
 
     def __init__(self, *, limits: ConnectionLimits, metrics: Metrics) -> None:
         self.limits = limits
-        self._open: set[Connection] = set()
+        self._open: set[AnyConnection] = set()
         self._addresses = Shares(limits.connections_per_address_max)
         self._ended = metrics.counter(
             "connections_ended", "Connections that this process refused or closed, by reason.", ("reason",)
         )
         metrics.gauge("connections", "Connections that are open.", lambda: float(len(self._open)))
 
-    def enter(self, connection: Connection) -> bool:
+    def enter(self, connection: AnyConnection) -> bool:
         """Counts a connection; False when there are too many."""
         if len(self._open) >= self.limits.connections_max:
             self._ended.add("too_many")
@@ -82,11 +96,22 @@ class Connections:
         self._open.add(connection)
         return True
 
-    def leave(self, connection: Connection) -> None:
+    def leave(self, connection: AnyConnection) -> None:
         """Counts a connection as closed. A refused connection was never counted."""
         if connection in self._open:
             self._open.remove(connection)
             self._addresses.remove(connection.address)
+
+    def replace(self, connection: AnyConnection, other: AnyConnection) -> None:
+        """Counts a connection as another one from now on."""
+        self._open.remove(connection)
+        self._open.add(other)
+
+    def cut_off(self, kind: type[AnyConnection]) -> None:
+        """Closes all connections of this kind."""
+        for connection in list(self._open):
+            if isinstance(connection, kind):
+                connection.cut_off()
 
     async def sweep(self) -> None:
         """Closes the connections whose clients take too long, some in each turn of the event loop."""
@@ -106,8 +131,13 @@ class Connections:
 class Connection(web.RequestHandler):
     """aiohttp's protocol with our limits. Its own errors are answered as problems instead of text.
 
-    It uses `_waiter`, `_request_count`, `_current_request`, `_close` and `_force_close` of aiohttp's
-    protocol; pyproject.toml bounds the version.
+    While the gateway is crowded, it refuses requests before aiohttp parses them (`QuickRefusals`). Only on a
+    connection where everything that came before is known to belong to requests that are complete: the parser
+    may hold the beginning of a request, and what comes next is then not what it seems to be.
+
+    It uses `_waiter`, `_messages`, `_upgraded`, `_request_count`, `_current_request`, `_close`,
+    `_force_close`, `_keepalive_timeout` and `_next_keepalive_close_time` of aiohttp's protocol;
+    pyproject.toml bounds the version.
     """
 
     __slots__ = (
@@ -115,6 +145,9 @@ class Connection(web.RequestHandler):
         "_drained_bytes",
         "_head_bytes",
         "_head_since",
+        "_peer",
+        "_quick",
+        "_settled",
         "_unread_since",
         "_wire",
         "address",
@@ -122,9 +155,14 @@ class Connection(web.RequestHandler):
         "sent_bytes",
     )
 
-    def __init__(self, manager: web.Server, *, connections: Connections, **options: Any) -> None:
+    def __init__(
+        self, manager: web.Server, *, connections: Connections, quick: QuickRefusals, **options: Any
+    ) -> None:
         super().__init__(manager, **options)
         self._connections = connections
+        self._quick = quick
+        self._settled = True
+        self._peer = ""
         self._wire: asyncio.Transport | None = None  # aiohttp's own reference is gone when it begins to close
         self._head_since = 0.0
         self._head_bytes = 0
@@ -136,17 +174,21 @@ class Connection(web.RequestHandler):
         self.on_lost: Callable[[], object] | None = None
         """Is called when the client has left; for an answer that lasts."""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._wire = wire = cast("asyncio.Transport", transport)
-        self.address = address_of(wire.get_extra_info("peername"))
-        if not self._connections.enter(self):
-            self._close = True  # nothing more is read from it
-            wire.write(_refusal())
-            wire.close()
-            return
+    def take_over(self, arrival: AnyConnection, wire: asyncio.Transport, *, since: float) -> None:
+        """Goes on with a connection that has been counted.
+
+        Args:
+            arrival: as what it was counted.
+            wire: its transport.
+            since: when it was opened, in seconds of `time.monotonic`.
+        """
+        self._wire = wire
+        self._peer = host_of(wire.get_extra_info("peername"))
+        self.address = arrival.address
+        self._connections.replace(arrival, self)
         wire.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
-        self._head_since = time.monotonic()
-        super().connection_made(transport)
+        self._head_since = since
+        self.connection_made(wire)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._connections.leave(self)
@@ -164,8 +206,15 @@ class Connection(web.RequestHandler):
             finally:
                 self._close, self._force_close = closing
             return
+        plain = None
+        if self._quick.admission.crowded and self._is_idle():
+            plain = plain_request(data)
+            if plain is not None and self._settled and self._refuse(plain):
+                return
         super().data_received(data)
+        self._settled = plain is not None and self._is_settled(before)
         if self._request_count != before:
+            self._quick.admission.coming.add()
             self._head_since = 0.0
             self._head_bytes = 0
         elif self._head_since or self._waits_for_request():
@@ -173,6 +222,35 @@ class Connection(web.RequestHandler):
             self._head_bytes += len(data)
             if self._head_bytes > self._connections.limits.head_bytes_max:
                 self.cut_off()
+
+    def _refuse(self, request: PlainRequest) -> bool:
+        """Whether this request was refused at once, so that the parser must not see it."""
+        if self._wire is None or self._close or self._force_close or self.writing_paused:
+            return False
+        refusal = self._quick.answer(request, peer=self._peer, peer_address=self.address)
+        if refusal is None:
+            return False
+        self.sent_bytes += len(refusal)
+        self._wire.write(refusal)
+        self._head_since = 0.0
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        return True
+
+    def _is_idle(self) -> bool:
+        """Whether no request is under way, not even one that was only parsed."""
+        if self._waiter is None:
+            return self._request_count == 0  # its task has not begun to wait
+        return not self._waiter.done()
+
+    def _is_settled(self, request_count_before: int) -> bool:
+        """Whether the parser holds nothing after an idle connection received what looked like one request.
+
+        It was one if the parser found one, whole. If it already held a beginning, it found the end of both.
+        """
+        if self._request_count != request_count_before + 1 or self._upgraded:
+            return False
+        _, body = self._messages[-1]
+        return body.is_eof()
 
     def _receives_body(self) -> bool:
         """Whether the body of the request that is under way still comes in."""
@@ -243,27 +321,9 @@ class Connection(web.RequestHandler):
         return cast("web.StreamResponse", HttpResponse(answer, request_id=request_id, close=True))
 
 
-def address_of(peername: object) -> str:
-    """The client's address for the limits: an IPv4 address, or the network of an IPv6 address."""
-    host = str(peername[0]) if isinstance(peername, tuple) and peername else ""
-    if ":" not in host:
-        return host
-    address = ipaddress.IPv6Address(host.partition("%")[0])
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.IPv6Network((address, IPV6_PREFIX), strict=False).network_address)
-
-
 def connections_possible() -> int:
     """How many connections the limit of open files (RLIMIT_NOFILE) allows."""
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if descriptors == resource.RLIM_INFINITY:
         return 1_000_000
     return max(descriptors - DESCRIPTORS_RESERVED, descriptors // 2)
-
-
-def _refusal() -> bytes:
-    """The answer for a connection above the limits."""
-    request_id = request_id_of(None)
-    answer = problem(ServiceError(Reason.OVERLOADED), instance="/", request_id=request_id)
-    return HttpResponse(answer, request_id=request_id, close=True).without_request()

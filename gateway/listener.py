@@ -8,7 +8,9 @@ from aiohttp import web
 
 from chassis.addresses import split_host_port
 from gateway.application import Application
+from gateway.arrivals import Arrival
 from gateway.connections import Connection, Connections
+from gateway.quick_refusals import QuickRefusals
 
 HEADER_BYTES_MAX = 8190
 HEADERS_MAX = 100
@@ -23,6 +25,7 @@ class Listener:
 
     Args:
         bind: host:port; port 0 takes a free port, and `port` is then its number.
+        quick: refuses requests before they are parsed, while the gateway is crowded.
         grace_seconds: how long requests in flight may take to finish when the process stops.
         idle_seconds_max: how long a connection may be silent between two requests.
     """
@@ -33,12 +36,14 @@ class Listener:
         bind: str,
         application: Application,
         connections: Connections,
+        quick: QuickRefusals,
         grace_seconds: float,
         idle_seconds_max: float = IDLE_SECONDS_MAX,
     ) -> None:
         self._host, self._port = split_host_port(bind)
         self._application = application
         self._connections = connections
+        self._quick = quick
         self._grace_seconds = grace_seconds
         self._idle_seconds_max = idle_seconds_max
         self._runner: web.ServerRunner | None = None
@@ -52,6 +57,7 @@ class Listener:
         server = _Server(
             self._application.handle,
             connections=self._connections,
+            quick=self._quick,
             access_log=None,
             keepalive_timeout=self._idle_seconds_max,
             lingering_time=LINGERING_SECONDS,
@@ -78,9 +84,22 @@ class Listener:
 
 
 class _Server(web.Server):
-    def __init__(self, handler: Any, *, connections: Connections, **options: Any) -> None:
+    def __init__(
+        self, handler: Any, *, connections: Connections, quick: QuickRefusals, **options: Any
+    ) -> None:
         super().__init__(handler, **options)
         self._client_connections = connections
+        self._quick = quick
 
-    def __call__(self) -> web.RequestHandler:
-        return Connection(self, connections=self._client_connections, loop=self._loop, **self._kwargs)
+    def __call__(self) -> Arrival:  # type: ignore[override]  # it makes the handler later
+        return Arrival(connections=self._client_connections, make=self._connection)
+
+    def pre_shutdown(self) -> None:
+        """Closes the connections without a request."""
+        super().pre_shutdown()
+        self._client_connections.cut_off(Arrival)
+
+    def _connection(self) -> Connection:
+        return Connection(
+            self, connections=self._client_connections, quick=self._quick, loop=self._loop, **self._kwargs
+        )

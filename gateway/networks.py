@@ -1,10 +1,13 @@
-"""IP networks, as the configuration lists them: `10.0.0.0/8`, `::1`."""
+"""IP networks, as the configuration lists them (`10.0.0.0/8`, `::1`), and addresses as limits count them."""
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
 from functools import lru_cache
+
+# The owner of one IPv6 address usually has a whole network with this prefix.
+IPV6_PREFIX = 64
 
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -40,3 +43,19 @@ def check_networks(networks: Iterable[str]) -> str | None:
     except ValueError as error:
         return str(error)
     return None
+
+
+def host_of(peername: object) -> str:
+    """The host of a socket's address; empty if it has none."""
+    return str(peername[0]) if isinstance(peername, tuple) and peername else ""
+
+
+def address_of(peername: object) -> str:
+    """The client's address for the limits: an IPv4 address, or the network of an IPv6 address."""
+    host = host_of(peername)
+    if ":" not in host:
+        return host
+    address = ipaddress.IPv6Address(host.partition("%")[0])
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Network((address, IPV6_PREFIX), strict=False).network_address)

@@ -1,10 +1,14 @@
-"""The room that one upstream has in the gateway: bounded concurrency, and a short queue for each priority."""
+"""The room that one upstream has in the gateway: bounded concurrency, and a short queue for each priority.
+
+While the gateway is late, all rooms are smaller (`Pace`).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import random
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from chassis.errors import Reason, ServiceError
@@ -13,6 +17,10 @@ from chassis.telemetry.metrics import Counter
 
 # A refused client comes back after a random time, so that those refused together do not come back together.
 RETRY_AFTER_SECONDS = (0.5, 3.0)
+TICK_SECONDS = 0.01
+# A timely event loop comes to its next turn within this time, also with full batches of answers.
+LAG_SECONDS_MAX = 0.02
+SHARE_MIN, SHARE_KEPT, SHARE_REGAINED = 0.1, 0.9, 1.004
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,19 +30,66 @@ class RoomLimits:
     Args:
         in_flight_max: requests in flight. Low priorities may use less of it, high ones more
             (`chassis.rpc.methods.ROOM`).
+        in_flight_min: a late event loop never makes the room smaller than this. So many callers at once
+            already make large batches.
+        normal_share: the part of it that is kept for normal priority, so that starts do not starve while
+            answers and completions alone would fill the room.
         method_share: the part of it that one method may use, so that a slow method leaves room to the others.
         waiting_max: requests of one priority that wait for room.
         wait_seconds_max: how long a request waits at most.
         standing_seconds: a queue that was never empty for so long is not a burst but an overload.
-        standing_wait_seconds_max: how long a request waits in such a queue.
+        standing_wait_seconds_max: how long a request waits in such a queue. As many may wait as were let in
+            during such a time lately, for those behind them would wait in vain.
     """
 
     in_flight_max: int = 1024
+    in_flight_min: int = 128
+    normal_share: float = 0.1
     method_share: float = 0.75
     waiting_max: int = 128
     wait_seconds_max: float = 0.03
     standing_seconds: float = 0.1
     standing_wait_seconds_max: float = 0.005
+
+
+class Pace:
+    """How much of each room is in use: all of it, or less while a crowded gateway is late.
+
+    A late event loop means that requests wait in the sockets, where nothing can be refused. So a crowded
+    gateway lets fewer in, until it keeps up. The share falls with each late tick, and rises slowly with all
+    others: in the end a few in a hundred are late. A gateway that is late but not crowded refuses nothing.
+    """
+
+    def __init__(self) -> None:
+        self.share = 1.0
+        self._crowded: Callable[[], bool] = lambda: False
+        self._due_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self, crowded: Callable[[], bool]) -> None:
+        """Begins to measure, in the running event loop."""
+        self._crowded = crowded
+        self._wait()
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def note(self, lag_seconds: float) -> None:
+        """Adapts the share to how late a tick came."""
+        if lag_seconds > LAG_SECONDS_MAX and self._crowded():
+            self.share = max(SHARE_MIN, self.share * SHARE_KEPT)
+        else:
+            self.share = min(1.0, self.share * SHARE_REGAINED)
+
+    def _wait(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._due_at = loop.time() + TICK_SECONDS
+        self._timer = loop.call_later(TICK_SECONDS, self._tick)
+
+    def _tick(self) -> None:
+        self.note(asyncio.get_running_loop().time() - self._due_at)
+        self._wait()
 
 
 class Room:
@@ -45,12 +100,14 @@ class Room:
     request waits for a few milliseconds only. So a refusal takes less than 50 ms, whatever the upstream does.
     """
 
-    def __init__(self, limits: RoomLimits, *, shed: Counter) -> None:
+    def __init__(self, limits: RoomLimits, *, shed: Counter, pace: Pace | None = None) -> None:
         self._limits = limits
         self._shed = shed
+        self._pace = pace or Pace()
         self._queues = {priority: _Queue(limits) for priority in Priority}
         self._shares: dict[str, Share] = {}
         self._in_flight = 0
+        self._normal = 0
         self._queued = False  # whether somebody may be waiting
 
     @property
@@ -70,18 +127,31 @@ class Room:
             limit = method.in_flight_limit(self._limits.in_flight_max)
             share = Share(
                 priority=method.priority,
-                in_flight_max=limit,
+                priority_name=method.priority.name.lower(),
                 count_max=max(1.0, limit * self._limits.method_share),
             )
             self._shares[method.path] = share
         return share
 
+    def fault(self, share: Share, *, ahead: int = 0) -> str:
+        """Why a request of this method could not even wait now; empty if it could.
+
+        Args:
+            share: the method's.
+            ahead: the requests before it that are not counted yet.
+        """
+        if share.count >= share.count_max:
+            return "method_share"
+        free = self._free(share.priority)
+        if free > ahead or max(0, free) + self._queues[share.priority].free() > ahead:
+            return ""
+        return "queue_full"
+
     def refuse_if_full(self, share: Share) -> None:
         """Raises ServiceError: OVERLOADED when a request of this method could not even wait now."""
-        if share.count >= share.count_max:
-            raise self._refusal(share, "method_share")
-        if self._in_flight >= share.in_flight_max and self._queues[share.priority].full:
-            raise self._refusal(share, "queue_full")
+        cause = self.fault(share)
+        if cause:
+            raise self._refusal(share, cause)
 
     def enter_now(self, share: Share) -> bool:
         """Counts a request as in flight until `leave`; False when it has to wait for room.
@@ -90,10 +160,11 @@ class Room:
             ServiceError: OVERLOADED.
         """
         self.refuse_if_full(share)
-        if self._in_flight >= share.in_flight_max or (self._queued and self._queues[share.priority].waiting):
+        priority = share.priority
+        if self._free(priority) <= 0 or (self._queued and self._queues[priority].waiting):
             return False
         share.count += 1
-        self._in_flight += 1
+        self._count(priority, 1)
         return True
 
     async def enter(self, share: Share) -> None:
@@ -112,7 +183,9 @@ class Room:
         except BaseException as error:
             share.count -= 1
             if place.done() and not place.cancelled() and place.exception() is None:
-                self._in_flight -= 1  # room was made for it in the moment in which it was cancelled
+                self._count(
+                    share.priority, -1
+                )  # room was made for it in the moment in which it was cancelled
                 self._let_in()
             if isinstance(error, TimeoutError):
                 raise self._refusal(share, "queue_time") from None
@@ -120,32 +193,52 @@ class Room:
 
     def leave(self, share: Share) -> None:
         """Ends a request that was let in; the next one that waits takes its room."""
-        self._in_flight -= 1
+        self._count(share.priority, -1)
         share.count -= 1
         if self._queued:
             self._let_in()
 
-    def _let_in(self) -> None:
-        for priority, queue in self._queues.items():  # the highest priority first
-            limit = ROOM[priority] * self._limits.in_flight_max
-            while queue.waiting and self._in_flight < limit:
-                if queue.let_in():
-                    self._in_flight += 1
-        self._queued = self.waiting > 0
+    def shed(self, share: Share, cause: str) -> float:
+        """Counts a refused request; returns after how many seconds its client may come again."""
+        self._shed.add(share.priority_name, cause)
+        return random.uniform(*RETRY_AFTER_SECONDS)  # noqa: S311 - jitter is no secret
 
     def _refusal(self, share: Share, cause: str) -> ServiceError:
-        self._shed.add(share.priority.name.lower(), cause)
-        pause_seconds = random.uniform(*RETRY_AFTER_SECONDS)  # noqa: S311 - jitter is no secret
-        return ServiceError(Reason.OVERLOADED, retry_after_seconds=pause_seconds)
+        return ServiceError(Reason.OVERLOADED, retry_after_seconds=self.shed(share, cause))
+
+    def _free(self, priority: Priority) -> int:
+        """How many more requests of this priority may be in flight now; not positive for none."""
+        limits = self._limits
+        size = limits.in_flight_max
+        if self._pace.share < 1.0:
+            size = max(min(size, limits.in_flight_min), int(size * self._pace.share))
+        free = int(size * ROOM[priority]) - self._in_flight
+        kept = (
+            int(size * limits.normal_share) - self._normal
+        )  # what normal priority has not used of its own part
+        if kept <= 0 or priority is Priority.LOW:
+            return free
+        return max(free, kept) if priority is Priority.NORMAL else free - kept
+
+    def _count(self, priority: Priority, change: int) -> None:
+        self._in_flight += change
+        if priority is Priority.NORMAL:
+            self._normal += change
+
+    def _let_in(self) -> None:
+        for priority, queue in self._queues.items():  # the highest priority first
+            while queue.waiting and self._free(priority) > 0:
+                if queue.let_in():
+                    self._count(priority, 1)
+        self._queued = self.waiting > 0
 
 
 @dataclass(slots=True, kw_only=True)
 class Share:
-    """The requests of one method at an upstream, those that wait included, and their limits."""
+    """The requests of one method at an upstream, those that wait included, and their limit."""
 
     priority: Priority
-    in_flight_max: float
-    """Of all methods, for a request of this priority."""
+    priority_name: str
     count_max: float
     count: int = 0
 
@@ -157,6 +250,11 @@ class _Queue:
         self._limits = limits
         self._places: deque[asyncio.Future[None]] = deque()
         self._empty_at = 0.0
+        self._began_at = 0.0
+        self._wanted_at = float("-inf")
+        self._window_at = 0.0
+        self._let_in = 0
+        self._let_in_before = 0
 
     @property
     def waiting(self) -> int:
@@ -166,23 +264,25 @@ class _Queue:
             places.popleft()
         return len(places)
 
-    @property
-    def full(self) -> bool:
-        return self.waiting >= self._limits.waiting_max
+    def free(self) -> int:
+        """How many more may wait, now that one wants to; not positive for none."""
+        limits = self._limits
+        now = asyncio.get_running_loop().time()
+        waiting = self.waiting
+        self._want(now)
+        if now - self._began_at < limits.standing_seconds:
+            return limits.waiting_max - waiting
+        self._turn_window(now)
+        let_in = (self._let_in + self._let_in_before) / 2 / limits.standing_seconds
+        return min(limits.waiting_max, int(let_in * self._wait_seconds_max(now))) - waiting
 
     def join(self) -> asyncio.Future[None]:
         """A place at the end: it is done when there is room, and raises TimeoutError after the wait."""
         loop = asyncio.get_running_loop()
         now = loop.time()
-        if not self.waiting:
-            self._empty_at = now
-        standing = now - self._empty_at >= self._limits.standing_seconds
+        self._want(now)
         place: asyncio.Future[None] = loop.create_future()
-        timer = loop.call_later(
-            self._limits.standing_wait_seconds_max if standing else self._limits.wait_seconds_max,
-            _give_up,
-            place,
-        )
+        timer = loop.call_later(self._wait_seconds_max(now), _give_up, place)
         place.add_done_callback(lambda _: timer.cancel())
         self._places.append(place)
         return place
@@ -193,9 +293,31 @@ class _Queue:
         if place.done():
             return False
         place.set_result(None)
+        now = asyncio.get_running_loop().time()
+        self._turn_window(now)
+        self._let_in += 1
         if not self.waiting:
-            self._empty_at = asyncio.get_running_loop().time()
+            self._empty_at = now
         return True
+
+    def _want(self, now: float) -> None:
+        """Notes that somebody wants to wait: the first one for a while, or one of many."""
+        if not self.waiting and now - self._wanted_at >= self._limits.standing_seconds:
+            self._began_at = self._empty_at = now
+        self._wanted_at = now
+
+    def _wait_seconds_max(self, now: float) -> float:
+        limits = self._limits
+        standing = now - self._empty_at >= limits.standing_seconds
+        return limits.standing_wait_seconds_max if standing else limits.wait_seconds_max
+
+    def _turn_window(self, now: float) -> None:
+        """Begins to count anew those that are let in, if the time of the last count is over."""
+        passed = now - self._window_at
+        if passed >= self._limits.standing_seconds:
+            self._let_in_before = self._let_in if passed < 2 * self._limits.standing_seconds else 0
+            self._let_in = 0
+            self._window_at = now
 
 
 def _give_up(place: asyncio.Future[None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from bench.load.open_loop import GIVEN_UP
 from bench.overload.figures import (
@@ -18,7 +19,7 @@ from bench.overload.figures import (
     share,
     statuses,
 )
-from bench.overload.school import MemorySamples, School
+from bench.overload.school import MemorySamples, Run, School
 from bench.overload.section import Section, at_least, at_most
 
 MIX = ("list", "start", "answer", "list", "start", "list", "start", "complete", "list", "start")
@@ -38,9 +39,12 @@ async def measure(school: School, *, seconds: int, times: float) -> Section:
     await asyncio.sleep(CALM_SECONDS)
     before_mib = school.gateway_mib()
     async with MemorySamples(school) as memory:
+        rooms: list[tuple[float, float]] = []
+        sampling = asyncio.create_task(_sample_rooms(school, rooms))
         run = await school.load(
             MIX, seconds=seconds, rate=times * peak, connections=CONNECTIONS, ahead=CONNECTIONS
         )
+        sampling.cancel()
     end = run.began + seconds
     steady = between(run.calls, run.began + SETTLE_SECONDS, end)
     served = goodput(run.calls, run.began + SETTLE_SECONDS, end)
@@ -64,13 +68,21 @@ async def measure(school: School, *, seconds: int, times: float) -> Section:
         "gateway's memory: before, most, growth in the second half": (
             f"{before_mib:.0f}, {most_mib:.0f}, {later_mib:+.0f} MiB"
         ),
+        "gateway: CPU; for a good answer in the closed loop, for a refusal": (
+            f"{run.gateway_seconds / seconds:.2f} cores; {_gateway_costs(run, closed)}"
+        ),
+        "share of the gateway's room in use, each second": ", ".join(
+            f"{each:.2f}" for at, each in rooms if run.began <= at < end
+        ),
         "generator: CPU, lag p99": f"{run.cpu_seconds / seconds:.2f} cores, {_lag(steady):.0f} ms",
     }
     order = shares["high"] >= shares["normal"] >= shares["low"]
     goals = [
         at_least("goodput, of the peak", ratio(served, peak), GOODPUT_MIN),
         at_most(
-            "p99 of refusals in ms", percentile((call.seconds for call in refused), 99) * 1e3, REFUSAL_MS_MAX
+            "p99 of refusals in ms, from sending",
+            percentile((call.wire_seconds for call in refused), 99) * 1e3,
+            REFUSAL_MS_MAX,
         ),
         at_least(
             "high before normal before low (1: so it is; "
@@ -88,6 +100,23 @@ async def measure(school: School, *, seconds: int, times: float) -> Section:
         goals=goals,
         problems=[*(each for other in closed for each in other.problems), *run.problems],
     )
+
+
+async def _sample_rooms(school: School, samples: list[tuple[float, float]]) -> None:
+    """Notes each second how much of its room the gateway uses."""
+    while True:
+        at = time.monotonic()
+        samples.append((at, await school.gauge("room_share", at)))
+        await asyncio.sleep(1.0)
+
+
+def _gateway_costs(run: Run, closed: list[Run]) -> str:
+    """What the gateway's CPU was for. A good answer is taken to cost what it cost at the peak."""
+    peak = max(closed, key=lambda each: each.good)
+    good_seconds = ratio(peak.gateway_seconds, peak.good)
+    refused = sum(call.status in REFUSED for call in run.calls)
+    refusal_seconds = ratio(run.gateway_seconds - run.good * good_seconds, refused)
+    return f"{good_seconds * 1e6:.0f}, {refusal_seconds * 1e6:.0f} µs"
 
 
 def _times(seconds: list[float]) -> str:

@@ -20,6 +20,7 @@ from bench.load.actions import ACTORS, QUESTIONS, actor_id, module_id, question_
 from bench.load.generator import run_generator
 from bench.load.identity import Identity
 from bench.load.open_loop import Kind, Outcome, Plan, count_by_kind
+from bench.measure.processes import spending, take_snapshot
 from bench.overload.figures import Call, calls_of, goodput, problems_of
 from bench.systems.actions import furnish
 from homeroom import probe
@@ -54,6 +55,12 @@ class Run:
     cpu_seconds: float
     connections: int
     problems: Sequence[str]
+    gateway_seconds: float
+    """The CPU that the gateway spent meanwhile."""
+
+    @property
+    def good(self) -> int:
+        return sum(call.good for call in self.calls)
 
 
 class School:
@@ -143,10 +150,13 @@ class School:
         self._runs += 1
         path, out = (self._folder / f"load-{self._runs}.{what}" for what in ("plan", "outcome"))
         path.write_bytes(msgspec.msgpack.encode(plan))
+        pids = {GATEWAY.package: self.stack.pid(GATEWAY.package) or 0}
+        before = take_snapshot(pids)
         command = [sys.executable, "-P", "-m", "bench.load.open_loop", str(path), str(out)]
         await run_generator(
             command, seconds=seconds + plan.drain_seconds_max, environment=generator_environment()
         )
+        spent = spending(before, take_snapshot(pids))
         outcome = msgspec.msgpack.decode(out.read_bytes(), type=Outcome)
         self._used.update(count_by_kind(plan, outcome))
         calls = calls_of(outcome, names)
@@ -156,6 +166,7 @@ class School:
             cpu_seconds=outcome.cpu_seconds,
             connections=outcome.connections,
             problems=problems_of(calls, planned=int(rate * seconds)),
+            gateway_seconds=spent.seconds_by_group.get(GATEWAY.package, 0.0),
         )
 
     async def capacity(self, mix: Sequence[str]) -> tuple[float, list[Run]]:
@@ -183,11 +194,11 @@ class School:
             retries=sum_of(pages, "homeroom_upstream_retries_total", prefix),
         )
 
-    async def connections_open(self, at: float) -> float:
-        """How many connections the gateway counts at this time of `time.monotonic`."""
+    async def gauge(self, name: str, at: float) -> float:
+        """What the gateway shows of itself at this time of `time.monotonic`; 0 if it shows nothing."""
         await asyncio.sleep(at - time.monotonic())
         page = await self._page(GATEWAY.package)
-        found = re.search(r"^homeroom_connections (\S+)$", page, re.MULTILINE)
+        found = re.search(rf"^homeroom_{name} (\S+)$", page, re.MULTILINE)
         return float(found[1]) if found else 0.0
 
     async def _page(self, package: str) -> str:

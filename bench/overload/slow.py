@@ -40,7 +40,7 @@ async def measure(school: School, *, seconds: int, connections: int) -> Section:
             await asyncio.sleep(begin + seconds - time.monotonic())
             came = time.monotonic()
             crowd, seen = await asyncio.gather(
-                _crowd(school, connections, seconds), school.connections_open(came + seconds - 1.0)
+                _crowd(school, connections, seconds), school.gauge("connections", came + seconds - 1.0)
             )
             run = await polite
     finally:

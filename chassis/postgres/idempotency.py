@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any
 
 import asyncpg
@@ -68,6 +69,9 @@ class CompletedCall:
         return Reply(self.response, content=self.content)
 
 
+claim_order = attrgetter("user_id", "method", "key")
+"""By what all batches order the calls whose keys they claim, so that they cannot deadlock."""
+
 # The statements of the services contain these texts, so that only this module spells the table's columns.
 
 COMPLETED_CALL = RowType(
@@ -119,7 +123,7 @@ def stored_from(row: asyncpg.Record) -> StoredResponse | None:
 
 def claim_rows(calls: Iterable[CompletedCall]) -> list[Sequence[object]]:
     """These calls as rows of COMPLETED_CALL, in one order for all batches, so that they cannot deadlock."""
-    return COMPLETED_CALL.values(sorted(calls, key=lambda call: call.claim))
+    return COMPLETED_CALL.values(sorted(calls, key=claim_order))
 
 
 async def find(connection: Connection, claims: Iterable[Claim]) -> dict[Claim, StoredResponse]:

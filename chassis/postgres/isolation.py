@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from chassis.batch import Item
 from chassis.errors import Reason, ServiceError
@@ -42,7 +42,7 @@ class Locked(Enum):
 Attempt = Callable[[Sequence[Req], bool], Awaitable[Sequence[Res | ServiceError | Locked]]]
 
 
-async def run_isolated(  # noqa: C901 - two phases that share the outcomes read better in one piece
+async def run_isolated(
     requests: Sequence[Req],
     attempt: Attempt[Req, Res],
     *,
@@ -64,19 +64,19 @@ async def run_isolated(  # noqa: C901 - two phases that share the outcomes read 
     No content of a request makes this function raise, even after other requests have committed.
     """
     run = _Run(attempt, meanings)
-    outcomes: list[Res | ServiceError | Locked] = [ServiceError(Reason.INTERNAL)] * len(requests)
+    outcomes: list[Res | ServiceError | Locked] = [Locked.HELD_BY_ANOTHER] * len(requests)
     owned: list[_Owned[Req]] = []
     for place, request in enumerate(requests):
         try:
             owned.append(_Owned(place, owner_of(request), request))
         except Exception:
+            outcomes[place] = ServiceError(Reason.INTERNAL)
             with _logging_for(request):
                 log.exception("request_failed")
+    locked: dict[Hashable, list[_Owned[Req]]] = {}
     for each, outcome in zip(owned, await run.bisecting(owned, wait=False), strict=True):
         outcomes[each.place] = outcome
-    locked: dict[Hashable, list[_Owned[Req]]] = {}
-    for each in owned:
-        if isinstance(outcomes[each.place], Locked):
+        if isinstance(outcome, Locked):
             locked.setdefault(each.owner, []).append(each)
     if locked:
         give_up_at = time.monotonic() + WAITING_SECONDS_MAX
@@ -100,8 +100,7 @@ async def run_isolated(  # noqa: C901 - two phases that share the outcomes read 
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class _Owned(Generic[Req]):
+class _Owned(NamedTuple, Generic[Req]):
     """A request, its place in the batch, and whose it is."""
 
     place: int

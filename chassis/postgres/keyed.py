@@ -85,7 +85,16 @@ async def write_keyed(
 
 def completed_call(item: Item[Any], response: bytes, *, content: str = "") -> CompletedCall:
     """The record of an item that was carried out."""
-    return CompletedCall(*item.claim, item.fingerprint, response, item.context.recorded_trace, content)
+    context = item.context
+    return CompletedCall(
+        context.user_id,
+        context.method,
+        context.idempotency_key,
+        item.fingerprint,
+        response,
+        context.recorded_trace,
+        content,
+    )
 
 
 def _answer(

@@ -8,8 +8,9 @@ less. ARCHITECTURE.md, "Rows travel as one parameter", has the measurements.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from operator import attrgetter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
@@ -80,12 +81,10 @@ class RowType:
 
     def values(self, rows: Iterable[Any]) -> list[Sequence[object]]:
         """The parameter: the fields of these rows, in the order of the type."""
-        return [self._value(row) for row in rows]
+        values: list[Sequence[object]] = list(map(self._fields, rows))  # attrgetter makes tuples
+        return [self._value(value) for value in values] if self._objects else values
 
-    def _value(self, row: object) -> Sequence[object]:
-        value = self._fields(row)
-        if not self._objects:
-            return value  # attrgetter makes a tuple of several fields
+    def _value(self, value: Sequence[Any]) -> Sequence[object]:
         fields = list(value)
         for place in self._objects:
             if fields[place] is not None:
@@ -98,12 +97,36 @@ def from_row(made: type[D], row: asyncpg.Record, /, *, prefix: str = "", **conve
 
     `converted` has the values of the fields whose type differs from what the driver returns.
     """
-    return made(
-        **{
-            name: converted[name] if name in converted else row[prefix + name]
-            for name in made.__dataclass_fields__
-        }
-    )
+    instance: D = _maker(made, prefix, tuple(converted))(row, converted)
+    return instance
+
+
+# A session has 41 fields. The columns are picked out in C, and the fields are passed by position: 2.6 µs for
+# a session, where a loop over the fields and keyword arguments took 11.5 µs.
+@lru_cache(maxsize=512)
+def _maker(
+    made: type[D], prefix: str, converted: tuple[str, ...]
+) -> Callable[[asyncpg.Record, Mapping[str, object]], D]:
+    """How `from_row` makes an instance, when these fields are converted."""
+    fields = made.__dataclass_fields__
+    pick = _picker([prefix + name for name in fields if name not in converted])
+    places = [(place, name) for place, name in enumerate(fields) if name in converted]
+    by_name = any(field.kw_only for field in fields.values())
+
+    def make(row: asyncpg.Record, given: Mapping[str, object]) -> D:
+        values = list(pick(row))
+        for place, name in places:
+            values.insert(place, given[name])
+        return made(**dict(zip(fields, values, strict=True))) if by_name else made(*values)
+
+    return make
+
+
+def _picker(columns: Sequence[str]) -> Callable[[asyncpg.Record], Iterable[Any]]:
+    """Reads these columns of a row."""
+    if len(columns) > 1:
+        return itemgetter(*columns)
+    return lambda row: [row[column] for column in columns]  # `itemgetter` of one name makes no tuple
 
 
 def _plain(value: object) -> object:

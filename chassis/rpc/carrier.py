@@ -12,7 +12,6 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from chassis.batch import Item
-from chassis.context import Context
 from chassis.errors import Reason, ServiceError
 from chassis.rpc.breakers import Breakers
 from chassis.rpc.clocks import PeerClock
@@ -48,7 +47,7 @@ CONNECT_MS_MAX = 5000
 Carried = tuple[bytes, bool]
 """The serialized response, and whether it is a replay."""
 
-_UNSENT = ServiceError(Reason.UNAVAILABLE)
+UNSENT = ServiceError(Reason.UNAVAILABLE)
 """Stands where the outcome of a call will be. It is made once: an error takes 1 µs."""
 
 
@@ -100,7 +99,7 @@ class Carrier:
 
         A call that cannot be sent, and a message that fails, raise nothing: they are outcomes.
         """
-        outcomes: list[Carried | ServiceError] = [_UNSENT] * len(items)
+        outcomes: list[Carried | ServiceError] = [UNSENT] * len(items)
         messages = _pack(path, items, outcomes)
         if len(messages) == 1:
             await self._send(messages[0], outcomes)
@@ -212,9 +211,14 @@ def _pack(path: str, items: Sequence[Item[bytes]], outcomes: list[Carried | Serv
         context = item.context
         size = len(item.request)
         remaining = min(context.deadline - now, TIMEOUT_SECONDS_MAX)
-        refusal = _unsendable(context, size, remaining)
-        if refusal is not None:
-            outcomes[place] = refusal
+        characters = (
+            len(context.user_id)
+            + len(context.idempotency_key)
+            + len(context.request_id)
+            + len(context.traceparent)
+        )
+        if remaining <= 0.0 or size > REQUEST_BYTES_MAX or characters > CONTEXT_CHARACTERS_MAX:
+            outcomes[place] = _unsendable(size, remaining)
             continue
         if (
             message is None
@@ -242,17 +246,9 @@ def _pack(path: str, items: Sequence[Item[bytes]], outcomes: list[Carried | Serv
     return [message for message in messages if message.places]
 
 
-def _unsendable(context: Context, size: int, remaining_seconds: float) -> ServiceError | None:
+def _unsendable(size: int, remaining_seconds: float) -> ServiceError:
     if remaining_seconds <= 0.0:
         return ServiceError(Reason.DEADLINE_EXCEEDED)
     if size > REQUEST_BYTES_MAX:
         return ServiceError(Reason.PAYLOAD_TOO_LARGE)
-    characters = (
-        len(context.user_id)
-        + len(context.idempotency_key)
-        + len(context.request_id)
-        + len(context.traceparent)
-    )
-    if characters > CONTEXT_CHARACTERS_MAX:
-        return ServiceError(Reason.INVALID_ARGUMENT, "The key or a header is too long")
-    return None
+    return ServiceError(Reason.INVALID_ARGUMENT, "The key or a header is too long")

@@ -16,7 +16,7 @@ from chassis.batch import Item, Outcome, Reply
 from chassis.context import Context
 from chassis.errors import Reason, ServiceError
 from chassis.rpc.breakers import Breakers
-from chassis.rpc.carrier import Carried, Carrier
+from chassis.rpc.carrier import UNSENT, Carried, Carrier
 from chassis.rpc.coalescer import Coalescer
 from chassis.rpc.faults import UnreadableAnswerError, cancelled_by_caller
 from chassis.rpc.methods import Method, find_method
@@ -166,11 +166,13 @@ class Upstream:
         A request may be serialized already.
         """
         method, _, in_flight_max = self._method(path)
-        outcomes: list[Outcome] = [_full()] * len(requests)
         sent = [
             (place, Item(context, serialized(request)))
             for place, (request, context) in enumerate(requests[: max(0, in_flight_max - self._in_flight)])
         ]
+        outcomes: list[Outcome] = [UNSENT] * len(sent)
+        if len(sent) < len(requests):
+            outcomes += [_full()] * (len(requests) - len(sent))
         self._in_flight += len(sent)
         try:
             await self._send_until_answered(method, sent, outcomes)

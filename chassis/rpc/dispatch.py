@@ -91,8 +91,9 @@ class Dispatcher:
                 raise
             finally:
                 self._in_flight -= len(items)
+            self._finish(method, worked, [spans[place] for place in places], began)
             for place, outcome in zip(places, worked, strict=True):
-                outcomes[place] = self._finish(method, outcome, spans[place], began)
+                outcomes[place] = outcome
         return [outcome for outcome in outcomes if outcome is not None]
 
     async def _answered(self, method: Method, items: Sequence[Item[Any]]) -> list[Outcome]:
@@ -104,7 +105,12 @@ class Dispatcher:
         except Exception:
             log.exception("handler_failed", method=method.path)
             return [ServiceError(Reason.INTERNAL)] * len(items)
-        return [_serialized(method, outcome) for outcome in outcomes]
+        return [
+            outcome
+            if isinstance(outcome, Reply) and isinstance(outcome.message, bytes)
+            else _serialized(method, outcome)
+            for outcome in outcomes
+        ]
 
     async def stream(self, method: Method, payload: bytes, context: Context) -> AsyncGenerator[bytes]:
         """Runs a server-streaming method; its span and its metrics end with the stream.
@@ -157,15 +163,24 @@ class Dispatcher:
             )
         return validate(request) or request
 
-    def _finish(self, method: Method, outcome: Outcome, span: RequestSpan, began: float) -> Outcome:
-        if isinstance(outcome, ServiceError):
-            self._end(method, outcome.reason.name, span, began)
-            return outcome
-        if outcome.replayed:
-            span.set("homeroom.replayed", value=True)
-            span.add_link(outcome.original)
-        self._end(method, OK, span, began)
-        return outcome
+    def _finish(
+        self, method: Method, outcomes: Sequence[Outcome], spans: Sequence[RequestSpan], began: float
+    ) -> None:
+        """Ends the spans of a batch, and counts its calls: those with the same code at once."""
+        seconds = time.monotonic() - began
+        counted: dict[str, int] = {}
+        for outcome, span in zip(outcomes, spans, strict=True):
+            code = OK
+            if isinstance(outcome, ServiceError):
+                code = outcome.reason.name
+                span.error(code)
+            elif outcome.replayed:
+                span.set("homeroom.replayed", value=True)
+                span.add_link(outcome.original)
+            span.end()
+            counted[code] = counted.get(code, 0) + 1
+        for code, times in counted.items():
+            self._metrics.observe_call(method.path, code, seconds, times=times)
 
     def _end(self, method: Method, code: str, span: RequestSpan, began: float) -> None:
         if code != OK:
@@ -178,8 +193,6 @@ def _serialized(method: Method, outcome: Outcome) -> Outcome:
     if isinstance(outcome, ServiceError):
         return outcome
     try:
-        if isinstance(outcome.message, bytes):
-            return outcome
         return Reply(outcome.payload(), outcome.replayed, outcome.original)
     except Exception:
         log.exception("answer_not_serialized", method=method.path)

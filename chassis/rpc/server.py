@@ -186,7 +186,7 @@ class Server:
         method = self._dispatcher.methods.get(request.method)
         if method is None or method.server_streaming:
             count = len(request.calls)
-            return _carried([not_served(request.method)] * count, [""] * count)
+            return _carried([not_served(request.method)] * count, request)
         received_at = time.monotonic()
         if request.clock == self._clock:
             sent_at = min(received_at, request.sent_at)  # in this order, a NaN is not the result
@@ -210,7 +210,7 @@ class Server:
                 for carried in request.calls
             ],
         )
-        carried = _carried(answers, [carried.user_id for carried in request.calls])
+        carried = _carried(answers, request)
         # The bytes of two messages in a row are the bytes of both merged.
         return (
             carried
@@ -283,17 +283,19 @@ def _stopping_error() -> ServiceError:
     return ServiceError(Reason.UNAVAILABLE, "This process is stopping", retry_after_seconds=0.1)
 
 
-def _carried(answers: Sequence[Outcome], users: Sequence[str]) -> bytes:
+def _carried(answers: Sequence[Outcome], request: carrier_pb2.CarryRequest) -> bytes:
     """The carrier's response: an outcome for each call, in their order; `in_turns` decides who has room."""
     payloads = [answer.payload() if isinstance(answer, Reply) else b"" for answer in answers]
-    too_many = sum(map(len, payloads)) > ANSWERS_BYTES_MAX
-    refused = _without_room(payloads, users) if too_many else frozenset()
+    refused: Collection[int] = ()
+    if sum(map(len, payloads)) > ANSWERS_BYTES_MAX:
+        refused = _without_room(payloads, [carried.user_id for carried in request.calls])
     response = carrier_pb2.CarryResponse()
+    add = response.outcomes.add
     for place, (answer, payload) in enumerate(zip(answers, payloads, strict=True)):
         if isinstance(answer, Reply) and place not in refused:
-            response.outcomes.add(response=payload, replayed=answer.replayed)
+            add(response=payload, replayed=answer.replayed)
         else:
-            response.outcomes.add(error=_status_of(answer))
+            add(error=_status_of(answer))
     return response.SerializeToString()
 
 

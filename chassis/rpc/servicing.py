@@ -104,9 +104,10 @@ def keyed(
     If the content is not found, the outcome is UNAVAILABLE: the effect is committed, and a retry replays it.
     """
     method = find_method(path)
+    fingerprint_of = fingerprints(method.path)
 
     def with_key(item: Item[M]) -> Item[R]:
-        return Item(item.context, convert(item), fingerprint(method.path, item.request))
+        return Item(item.context, convert(item), fingerprint_of(item.request))
 
     def rendered(value: V) -> bytes:
         return render(value).SerializeToString(deterministic=True)
@@ -190,12 +191,21 @@ def streamed(
     return StreamHandler(method, follow)
 
 
+def fingerprints(method: str) -> Callable[[Message], bytes]:
+    """Makes the fingerprints of requests to a method; see `fingerprint`."""
+    of_method = hashlib.blake2b(method.encode() + b"\0", digest_size=16)
+
+    def of_request(message: Message) -> bytes:
+        digest = of_method.copy()
+        digest.update(message.SerializeToString(deterministic=True))
+        return digest.digest()
+
+    return of_request
+
+
 def fingerprint(method: str, message: Message) -> bytes:
     """A hash of 16 bytes that identifies a request: it is equal for equal messages to the same method."""
-    digest = hashlib.blake2b(method.encode(), digest_size=16)
-    digest.update(b"\0")
-    digest.update(message.SerializeToString(deterministic=True))
-    return digest.digest()
+    return fingerprints(method)(message)
 
 
 async def _answer(
@@ -205,16 +215,17 @@ async def _answer(
     run: Callable[[Sequence[Item[R]]], Awaitable[Sequence[Outcome]]],
 ) -> list[Outcome]:
     """Converts each item, and runs the operation on the items that could be converted. Keeps the order."""
-    outcomes: list[Outcome | None] = []
     converted: list[Item[R]] = []
-    for item in items:
+    refused: dict[int, ServiceError] = {}
+    for place, item in enumerate(items):
         try:
             converted.append(convert(item))
-            outcomes.append(None)
         except Exception as error:  # noqa: BLE001 - no error may stop the other items
-            outcomes.append(_refusal_for(method, item, error))
-    answers = iter(await _bisecting(method, converted, run) if converted else ())
-    return [next(answers) if outcome is None else outcome for outcome in outcomes]
+            refused[place] = _refusal_for(method, item, error)
+    outcomes = await _bisecting(method, converted, run) if converted else []
+    for place, refusal in refused.items():  # from the first to the last, so each goes to its own place
+        outcomes.insert(place, refusal)
+    return outcomes
 
 
 async def _bisecting(
@@ -279,10 +290,9 @@ def _rendered_in_room(
     render: Callable[[V], Message],
 ) -> list[Outcome]:
     """Renders in turns until the message is full: an answer that cannot be sent must not take memory."""
-    refused = no_room()
-    outcomes: list[Outcome] = [value if isinstance(value, ServiceError) else refused for value in values]
     if len(values) != len(items):
-        return outcomes  # `_bisecting` refuses them
+        raise ValueError(f"{len(values)} values for {len(items)} items")
+    outcomes: list[Outcome | None] = [value if isinstance(value, ServiceError) else None for value in values]
     room_bytes = ANSWERS_BYTES_MAX
     for place in in_turns([item.user_id for item in items]):
         value = values[place]
@@ -292,7 +302,7 @@ def _rendered_in_room(
             outcome = outcomes[place] = _rendered(method, value, render)
             if isinstance(outcome, Reply):
                 room_bytes -= len(outcome.payload())
-    return outcomes
+    return [no_room() if outcome is None else outcome for outcome in outcomes]
 
 
 def _rendered(method: Method, value: V, render: Callable[[V], Message]) -> Outcome:

@@ -154,11 +154,11 @@ class Metrics(Collector):
             BATCH_BUCKETS_ITEMS,
         )
 
-    def observe_call(self, method: str, code: str, seconds: float) -> None:
-        """Count one call: code is OK, CANCELLED, or the name of the error's reason."""
-        self._calls.observe((method, code), seconds)
+    def observe_call(self, method: str, code: str, seconds: float, *, times: int = 1) -> None:
+        """Count calls that ended together: code is OK, CANCELLED, or the name of the error's reason."""
+        self._calls.observe((method, code), seconds, times=times)
         if code == INTERNAL:
-            self._internal_errors.add(method)
+            self._internal_errors.add(method, amount=times)
 
     def observe_batch(self, method: str, size: int) -> None:
         """Count one batch of `size` requests."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import NewType
 
-from chassis.ids import named_uuid
+from chassis.ids import named_uuid, parse_uuid
 
 SessionId = NewType("SessionId", uuid.UUID)
 HoldId = NewType("HoldId", uuid.UUID)
@@ -21,8 +21,5 @@ def hold_id_of(user_id: str, method: str, key: str) -> HoldId:
 
 def parse_session_id(text: str) -> SessionId | None:
     """The session id that this text spells; None for any other text."""
-    try:
-        parsed = uuid.UUID(text)
-    except ValueError:
-        return None
-    return SessionId(parsed) if str(parsed) == text else None
+    parsed = parse_uuid(text)
+    return None if parsed is None else SessionId(parsed)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from chassis.errors import invalid_field
+from chassis.frozen import quick
 from session_service.domain.tests import Edition, Question
 
 
@@ -26,6 +27,7 @@ class Draw(NamedTuple):
 AS_THEY_ARE = Draw(None, None)
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Paper:
     """What one session asks: the questions of an edition, or those that were drawn from its pool."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from chassis.errors import Reason, ServiceError
-from chassis.frozen import quick
+from chassis.frozen import quick, replaced
 from session_service.domain.authors import Author
 from session_service.domain.holds import HoldName
 from session_service.domain.ids import HoldId, SessionId
@@ -43,6 +43,7 @@ class StartRequest:
     metadata: Mapping[str, str]
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class AnswerRequest:
     """What a learner chose or typed; `occurred_at` is by their own clock."""
@@ -204,6 +205,7 @@ class Session:
         return self.live and self.deadline_at is None and now - self.last_activity_at >= allowed
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class StartedSession:
     """The session that a start has found or made; `resumed` if it was under way already."""
@@ -212,6 +214,7 @@ class StartedSession:
     resumed: bool
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class GivenAnswer:
     """An answer as it is kept: the `attempt`-th to this question in this session.
@@ -235,6 +238,7 @@ class GivenAnswer:
     trace_id: str | None
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class JudgedAnswer:
     """An answer, and its session after it."""
@@ -243,6 +247,7 @@ class JudgedAnswer:
     answer: GivenAnswer
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class LatestAnswer:
     """A learner's latest answer to a question, the `attempt`-th one."""
@@ -349,7 +354,7 @@ def require_open(session: Session) -> None:
 def with_answer(session: Session, *, correct: bool, previous: LatestAnswer | None, now: datetime) -> Session:
     """The session after one more answer to a question; `previous` is the answer before it, if any."""
     solved_before = previous is not None and previous.correct
-    return replace(
+    return replaced(
         session,
         answered=session.answered + (previous is None),
         solved=session.solved + correct - solved_before,

@@ -9,7 +9,6 @@ from chassis.batch import Item, Outcome
 from chassis.errors import invalid_field
 from chassis.postgres.idempotency import CompletedCall
 from chassis.postgres.keyed import completed_call
-from session_service.domain.authors import Author
 from session_service.domain.engagement import require_engagement
 from session_service.domain.identity import require_identity, require_no_check_due
 from session_service.domain.moves import abandon, complete, pause, require_version, resume
@@ -114,7 +113,6 @@ def _answer(draft: Draft, item: Item[AnswerRequest], now: datetime) -> JudgedAns
     previous = draft.latest_answers.get(request.question_id)
     correct = draft.edition.accepts(request.question_id, request.choice)
     occurred_at, occurred_at_clamped = clamped(request.occurred_at, now=now)
-    author = Author.of(item.context)
     answer = GivenAnswer(
         user_id=draft.session.user_id,
         session_id=draft.session.session_id,
@@ -126,8 +124,8 @@ def _answer(draft: Draft, item: Item[AnswerRequest], now: datetime) -> JudgedAns
         answered_at=now,
         occurred_at_clamped=occurred_at_clamped,
         version=draft.session.version + 1,
-        request_id=author.request_id,
-        trace_id=author.trace_id,
+        request_id=draft.author.request_id,
+        trace_id=draft.author.trace_id,
     )
     draft.session = with_answer(draft.session, correct=correct, previous=previous, now=now)
     draft.latest_answers[request.question_id] = LatestAnswer(answer.attempt, correct)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Generic, TypeVar
 
@@ -12,7 +12,7 @@ from chassis.errors import Reason, ServiceError
 from chassis.postgres import idempotency
 from chassis.postgres.idempotency import CompletedCall
 from chassis.postgres.isolation import Locked
-from session_service.domain.authors import Author
+from session_service.domain.authors import THE_SERVICE, Author
 from session_service.domain.moves import as_of
 from session_service.domain.papers import Paper
 from session_service.domain.sessions import (
@@ -32,23 +32,25 @@ R = TypeVar("R", bound=SessionRequest)
 
 
 class Draft:
-    """One session as the requests of a batch change it, one after the other."""
+    """One session as the requests of a batch change it, one after the other.
+
+    `paper` is what the session asks. `author` is who causes the request under way. `calls` are the requests
+    that were carried out.
+    """
 
     def __init__(self, *, session: Session, edition: Edition, times: TimeRules) -> None:
         self.before = session
         self.session = session
         self.edition = edition
+        self.paper = Paper(edition, session.drawn)
         self.times = times
+        self.author = THE_SERVICE
         self.answers: list[GivenAnswer] = []
+        self.calls: list[CompletedCall] = []
         self.latest_answers: dict[str, LatestAnswer] = {}
         self.timeline: list[SessionEvent] = []
         self._told = session
         self._moved_by = ""
-
-    @property
-    def paper(self) -> Paper:
-        """What the session asks."""
-        return Paper(self.edition, self.session.drawn)
 
     def tell(self, author: Author, now: datetime, note: str = "") -> None:
         """Put a change of state since the last call, if there is one, into the timeline."""
@@ -63,11 +65,16 @@ class Draft:
         if event is not None:
             self.timeline.append(event)
 
-    def catch_up(self, now: datetime, traceparent: str) -> None:
-        """Do what the clock has brought: an overdue session expires, and one whose pause is over goes on."""
+    def catch_up(self, now: datetime, traceparent: str) -> bool:
+        """Do what the clock has brought: an overdue session expires, and one whose pause is over goes on.
+
+        Returns whether it has brought anything.
+        """
         session = as_of(self.session, self.edition.definition, now=now, grace=self.times.grace)
-        if session is not self.session:
-            self.move(session, traceparent)
+        if session is self.session:
+            return False
+        self.move(session, traceparent)
+        return True
 
     def move(self, session: Session, traceparent: str) -> None:
         """Take over the session in its new state, and the trace in which it was changed."""
@@ -75,17 +82,18 @@ class Draft:
         self._moved_by = traceparent
 
     def changes(self) -> Changes:
-        """What this one session adds to what is to be written, without the keys."""
+        """What this one session adds to what is to be written."""
         if self.session is self.before:
-            return Changes(timeline=self.timeline)
+            return Changes(calls=self.calls, timeline=self.timeline)
         closed = self.before.live and not self.session.live
         return Changes(
-            sessions=(self.session,),
-            answers=self.answers,
-            events=closing_events(self.session, self.edition.definition, traceparent=self._moved_by)
+            (self.session,),
+            self.answers,
+            self.calls,
+            closing_events(self.session, self.edition.definition, traceparent=self._moved_by)
             if closed
             else (),
-            timeline=self.timeline,
+            self.timeline,
         )
 
 
@@ -111,68 +119,65 @@ class Drafts(Generic[R]):
         """An outcome for each request, in order."""
         return [self._one(item, fact) for item, fact in zip(items, facts, strict=True)]
 
-    def responses(self) -> dict[Claim, bytes]:
-        """The answers that are to be stored."""
-        return {claim: call.response for claim, call in self._completed.items()}
+    def responses(self, sessions: Iterable[SessionKey]) -> dict[Claim, bytes]:
+        """The answers that are to be stored for requests about these sessions."""
+        return {call.claim: call.response for key in sessions for call in self._drafts[key].calls}
+
+    def drafted(self) -> dict[SessionKey, Changes]:
+        """What is to be written of each session, and nothing of one that stays as it is."""
+        return {key: draft.changes() for key, draft in self._drafts.items()}
 
     def changes(self) -> Changes:
         """All that is to be written."""
-        drafted = [draft.changes() for draft in self._drafts.values()]
+        drafted = self.drafted().values()
         return Changes(
             sessions=[session for changes in drafted for session in changes.sessions],
             answers=[answer for changes in drafted for answer in changes.answers],
-            calls=list(self._completed.values()),
+            calls=[call for changes in drafted for call in changes.calls],
             events=[event for changes in drafted for event in changes.events],
             timeline=[event for changes in drafted for event in changes.timeline],
         )
 
-    def changed(self) -> dict[SessionKey, Changes]:
-        """What is to be written of each session that has changed, without the calls."""
-        changed = {key: draft.changes() for key, draft in self._drafts.items()}
-        return {key: changes for key, changes in changed.items() if changes}
-
-    def call_of(self, item: Item[R]) -> CompletedCall | None:
-        """The call that this request, or an equal one before it, has completed in this batch."""
-        return self._completed.get(item.claim)
-
     def _one(self, item: Item[R], fact: ChangeFacts) -> Outcome | Locked:
-        known = self._known(item, fact)
+        claim = item.claim
+        known = self._known(item, claim, fact)
         if known is not None:
             return known
         if fact.session is None or fact.edition is None:
             return ServiceError(Reason.NOT_FOUND, "There is no such session")
         if not fact.locked:
             return Locked.HELD_BY_ANOTHER
-        draft = self._draft(fact.session, fact.edition)
+        draft = self._draft(fact.key, fact.session, fact.edition)
         if fact.latest_answer is not None:
             draft.latest_answers.setdefault(item.request.question_id, fact.latest_answer)
-        author = Author.of(item.context)
-        draft.catch_up(fact.now, item.context.traceparent)
-        draft.tell(author.for_the_service(), fact.now)
+        author = draft.author = Author.of(item.context)
+        if draft.catch_up(fact.now, item.context.traceparent):
+            draft.tell(author.for_the_service(), fact.now)
         try:
             completed = self._decide(draft, item, fact.now)
         except ServiceError as refusal:
             draft.tell_refusal(refusal, author, fact.now)
             return refusal
         draft.tell(author, fact.now)
-        self._completed[item.claim] = completed
+        draft.calls.append(completed)
+        self._completed[claim] = completed
         return completed.reply()
 
-    def _known(self, item: Item[R], fact: ChangeFacts) -> Outcome | None:
+    def _known(self, item: Item[R], claim: Claim, fact: ChangeFacts) -> Outcome | None:
         """The answer that is stored for the key, before this batch or in it."""
         if fact.stored is not None:
             outcome = idempotency.check(fact.stored, item.fingerprint)
-            own = isinstance(outcome, Reply) and self._own.get(item.claim) == outcome.message
+            own = isinstance(outcome, Reply) and self._own.get(claim) == outcome.message
             return Reply(fact.stored.response, content=fact.stored.content) if own else outcome
-        earlier = self._completed.get(item.claim)
+        earlier = self._completed.get(claim)
         if earlier is None:
             return None
         if earlier.fingerprint != item.fingerprint:
             return ServiceError(Reason.IDEMPOTENCY_KEY_REUSED)
         return Reply(earlier.response, replayed=True, original=earlier.traceparent, content=earlier.content)
 
-    def _draft(self, session: Session, edition: Edition) -> Draft:
-        draft = self._drafts.get(session.key)
+    def _draft(self, key: SessionKey, session: Session, edition: Edition) -> Draft:
+        draft = self._drafts.get(key)
         if draft is None:
-            draft = self._drafts[session.key] = Draft(session=session, edition=edition, times=self._times)
+            draft = self._drafts[key] = Draft(session=session, edition=edition, times=self._times)
         return draft

@@ -18,7 +18,13 @@ from session_service.domain.sessions import Session, SessionKey, session_of, spe
 from session_service.domain.timing import TimeRules
 from session_service.operations.clock_ends import end_overdue, end_when_idle, end_when_unused
 from session_service.operations.drafts import Decide, Draft, Drafts, R
-from session_service.store.changes import ChangeFacts, Changes, ChangeStore, LockedSession
+from session_service.store.changes import (
+    ChangeFacts,
+    Changes,
+    ChangeStore,
+    KeyedAnswer,
+    LockedSession,
+)
 from session_service.subscription_client import SubscriptionClient
 
 LOOKS_MAX = 3
@@ -54,8 +60,9 @@ class SessionChanges:
     ) -> list[Outcome]:
         """An outcome for each request, in order; requests of one session act one after the other.
 
-        `optimistic` is for requests that rarely meet another change of their session: it decides without
-        locks, and writes what nobody has changed meanwhile, in two round trips instead of five.
+        `optimistic` is for answers, which rarely meet another change of their session: it decides without
+        locks, and writes one answer to each session that nobody has changed meanwhile. That is two round
+        trips instead of five.
 
         What unanswered sessions held is given back before this returns, if that takes no longer than
         GIVE_BACK_SECONDS_MAX. The relay does it otherwise.
@@ -176,7 +183,7 @@ class SessionChanges:
                 items, carry_out, wait=wait, deadline=latest_deadline(items)
             )
         except OutcomeUnknown:
-            own.update(drafts.responses())
+            own.update(drafts.responses(drafts.drafted()))
             raise
         if changes.events:
             self._wake_relay()
@@ -188,48 +195,35 @@ class SessionChanges:
     ) -> list[Outcome | Locked]:
         """Decide on what is read without locks, and write it where that is still so.
 
-        A session that another transaction holds or has changed, and one that needs more than its own row, its
-        answers and the keys, is left: its requests are Locked. `own` gets the responses that are stored.
+        A session that another transaction holds or has changed, and one to which more happens than a single
+        answer, is left: its requests are Locked. Then `own` gets the responses that are stored.
         """
         deadline = latest_deadline(items)
         facts = await self._store.read_facts(items, deadline=deadline)
         drafts = Drafts(decide, times=self._times, own=own)
         outcomes = drafts.carry_out(items, facts)
-        changed = drafts.changed()
-        versions = {
-            fact.session.key: fact.row_version
+        changed = {key: changes for key, changes in drafts.drafted().items() if changes}
+        answers = {
+            fact.key: KeyedAnswer(fact.row_version, *single)
             for fact in facts
-            if fact.session is not None and fact.row_version is not None
-        }
-        simple = {
-            key: changes for key, changes in changed.items() if not (changes.events or changes.timeline)
-        }
-        calls = {
-            call.claim: (key, call)
-            for item in items
-            if (key := _session_of(item)) in simple and (call := drafts.call_of(item)) is not None
+            if fact.row_version is not None
+            and fact.key in changed
+            and (single := changed[fact.key].single_answer()) is not None
         }
         written: set[SessionKey] = set()
-        if calls:
+        if answers:
             try:
-                written = await self._store.write_unchanged(
-                    {key: versions[key] for key in simple},
-                    Changes(
-                        sessions=[session for changes in simple.values() for session in changes.sessions],
-                        answers=[answer for changes in simple.values() for answer in changes.answers],
-                    ),
-                    calls.values(),
-                    deadline=deadline,
-                )
+                written = await self._store.write_answers(answers, deadline=deadline)
             except OutcomeUnknown:
-                own.update({claim: call.response for claim, (_, call) in calls.items()})
+                own.update(drafts.responses(answers))
                 raise
-            own.update({claim: call.response for claim, (key, call) in calls.items() if key in written})
+        left = changed.keys() - written
+        if not left:
+            return outcomes  # nothing is tried again
+        own.update(drafts.responses(written))
         return [
-            Locked.HELD_BY_ANOTHER
-            if (key := _session_of(item)) in changed and key not in written
-            else outcome
-            for item, outcome in zip(items, outcomes, strict=True)
+            Locked.HELD_BY_ANOTHER if fact.key in left else outcome
+            for fact, outcome in zip(facts, outcomes, strict=True)
         ]
 
 

@@ -52,12 +52,13 @@ class PendingStart:
 
     __slots__ = (
         "asked_at", "claim", "completed", "draw", "hold", "hold_id", "item", "outcome", "releases_delivered",
-        "rival_resolved",
+        "rival_resolved", "test",
     )  # fmt: skip
 
     def __init__(self, item: Item[StartRequest]) -> None:
         self.item = item
         self.claim = item.claim
+        self.test = self.claim.user_id, item.request.test_id
         self.hold_id = hold_id_of(*self.claim)
         self.hold: HoldState | None = None  # as subscription_service last reported it
         self.asked_at: datetime | None = None  # when a hold was requested that may exist
@@ -67,10 +68,6 @@ class PendingStart:
         # Each of these is tried once.
         self.releases_delivered = False
         self.rival_resolved = False
-
-    @property
-    def test(self) -> tuple[str, str]:
-        return self.claim.user_id, self.item.request.test_id
 
     def complete(self, started: StartedSession, render: Render) -> CompletedCall:
         """Render the answer, to be stored under the key."""

@@ -54,7 +54,7 @@ def session_message(
         score=session.score,
         passed=session.passed,
         engaged_seconds=session.engaged_seconds,
-        metadata=session.metadata,
+        metadata=session.metadata or None,
         version=session.version,
         pause_ends_at=timestamp(session.pause_until),
     )

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
+from operator import attrgetter
+from typing import NamedTuple, TypeVar
 
 import asyncpg
 
 from chassis import failpoints
 from chassis.batch import Item
+from chassis.frozen import quick
 from chassis.postgres import PATIENCE, Connection, Database
 from chassis.postgres.idempotency import (
     COMPLETED_CALL,
@@ -19,6 +21,7 @@ from chassis.postgres.idempotency import (
     CompletedCall,
     StoredResponse,
     claim_from,
+    claim_order,
     claim_rows,
     stored_from,
 )
@@ -55,14 +58,17 @@ class LockedSession:
     edition: Edition
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class ChangeFacts:
     """What is known of one request under the lock, at `now`, by the database's clock.
 
-    `session` is None when the learner has no such session. `locked` says whether it may be changed: without
-    `wait` another transaction may hold it. `row_version` names the version of the session's row.
+    `key` names the session that the request is about. `session` is None when the learner has no such session.
+    `locked` says whether it may be changed: without `wait` another transaction may hold it. `row_version`
+    names the version of the session's row.
     """
 
+    key: SessionKey
     now: datetime
     stored: StoredResponse | None
     session: Session | None
@@ -72,6 +78,7 @@ class ChangeFacts:
     row_version: str | None
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Changes:
     """What is to be written: sessions as they are now, and what is new besides them."""
@@ -82,8 +89,25 @@ class Changes:
     events: Collection[OutboxEvent] = ()
     timeline: Collection[SessionEvent] = ()
 
+    def single_answer(self) -> tuple[Session, GivenAnswer, CompletedCall] | None:
+        """The session, the answer and its call if that is all; None if there is more, or less."""
+        counts = {len(self.sessions), len(self.answers), len(self.calls)}
+        if counts != {1} or self.events or self.timeline:
+            return None
+        (session,), (answer,), (call,) = self.sessions, self.answers, self.calls
+        return session, answer, call
+
     def __bool__(self) -> bool:
         return bool(self.sessions or self.answers or self.calls or self.events or self.timeline)
+
+
+class KeyedAnswer(NamedTuple):
+    """An answer, its session after it and the version of that row before, and the call that brought it."""
+
+    row_version: str
+    session: Session
+    answer: GivenAnswer
+    call: CompletedCall
 
 
 T = TypeVar("T")
@@ -127,42 +151,39 @@ class ChangeStore:
         return result
 
     async def read_facts(self, items: Sequence[Item[R]], *, deadline: float) -> list[ChangeFacts]:
-        """What is known of each request, at one moment, without a lock; `write_unchanged` takes its place."""
+        """What is known of each request, at one moment, without a lock; `write_answers` takes its place."""
         keys = [session_of(item.request, item.user_id) for item in items]
 
         async def work(connection: Connection) -> list[ChangeFacts]:
-            return await self._read(connection, items, keys, set(keys))
+            return await self._read(connection, items, keys, keys)
 
         return await self._database.read(work, deadline=deadline, name="read_changes")
 
-    async def write_unchanged(
-        self,
-        sessions: Mapping[SessionKey, str],
-        changes: Changes,
-        calls: Collection[tuple[SessionKey, CompletedCall]],
-        *,
-        deadline: float,
+    async def write_answers(
+        self, answers: Mapping[SessionKey, KeyedAnswer], *, deadline: float
     ) -> set[SessionKey]:
-        """Write changes and calls of those sessions that nobody else holds, or has changed; returns them.
+        """Write an answer to each of those sessions that nobody else holds, or has changed; returns them.
 
-        One statement, which waits for no session. `sessions` are all of them, with the `row_version` that was
-        read. `changes` have neither calls nor events. A key that is in use raises ConstraintViolation of
+        One statement, which waits for no session. A key that is in use raises ConstraintViolation of
         `idempotency_keys_once`.
         """
         await failpoints.hit_async("session.before_changes_committed")
-        ordered = sorted(calls, key=lambda each: each[1].claim)
         rows = await self._database.execute_write(
-            _WRITE_UNCHANGED,
-            [(*key, row_version) for key, row_version in sorted(sessions.items())],
-            COMPLETED_CALL.values([call for _, call in ordered]),
-            [key for key, _ in ordered],
-            CHANGED.values(changes.sessions),
-            ANSWER.values(changes.answers),
+            _WRITE_ANSWERS,
+            [
+                (
+                    *_session_part(each.session),
+                    each.row_version,
+                    *_answer_part(each.answer),
+                    *_call_part(each.call),
+                )
+                for each in sorted(answers.values(), key=lambda each: claim_order(each.call))
+            ],
             deadline=deadline,
-            name="write_unchanged",
+            name="write_answers",
         )
         await failpoints.hit_async("session.after_changes_committed")
-        return {SessionKey(row["user_id"], row["session_id"]) for row in rows}
+        return set(answers) if len(rows) == len(answers) else {SessionKey(*row) for row in rows}
 
     async def change_free_sessions(
         self, keys: Sequence[SessionKey], decide: Callable[[LockedSession], Changes], *, deadline: float
@@ -198,23 +219,24 @@ class ChangeStore:
         locked: Collection[SessionKey],
     ) -> list[ChangeFacts]:
         wanted = [
-            (*item.claim, *session, item.request.question_id)
-            for item, session in zip(items, sessions, strict=True)
+            (context.user_id, context.method, context.idempotency_key, *session, request.question_id)
+            for (context, request, _), session in zip(items, sessions, strict=True)
         ]
         rows = await connection.fetch(_READ_FACTS, wanted)
         keys = [None if row["session_id"] is None else _edition_key(row) for row in rows]
         editions = await self._editions.get(connection, {key for key in keys if key is not None})
         return [
             ChangeFacts(
-                now=row["now"],
-                stored=stored_from(row),
-                session=None if key is None else session_from(row),
-                locked=session in locked,
-                edition=None if key is None else editions[key],
-                latest_answer=None
+                session,
+                row["now"],
+                stored_from(row),
+                None if key is None else session_from(row),
+                locked is sessions or session in locked,
+                None if key is None else editions[key],
+                None
                 if row["answer_attempt"] is None
                 else LatestAnswer(row["answer_attempt"], row["answer_correct"]),
-                row_version=row["row_version"],
+                row["row_version"],
             )
             for session, row, key in zip(sessions, rows, keys, strict=True)
         ]
@@ -248,7 +270,20 @@ async def write_changes(connection: Connection, changes: Changes) -> None:
 
 
 _KEY = RowType("session_key", "user_id text, session_id uuid")
-_SEEN = RowType("seen_session", "user_id text, session_id uuid, row_version text")
+# A row of it: what changes in the session, the version of its row before, the answer, and the call.
+_OF_SESSION = (
+    "user_id text, session_id uuid, answered integer, solved integer, answers_given integer, "
+    "answers_correct integer, version integer"
+)
+_OF_ANSWER = (
+    "question_id text, attempt integer, choice text, correct boolean, occurred_at timestamptz, "
+    "answered_at timestamptz, occurred_at_clamped boolean, request_id text, trace_id text"
+)
+_OF_CALL = "method text, key text, fingerprint bytea, response bytea, traceparent text, content text"
+_ANSWERED = RowType("keyed_answer", f"{_OF_SESSION}, row_version text, {_OF_ANSWER}, {_OF_CALL}")
+_session_part, _answer_part, _call_part = (
+    attrgetter(*names(part).split(", ")) for part in (_OF_SESSION, _OF_ANSWER, _OF_CALL)
+)
 _WANTED = RowType(
     "wanted_change",
     "user_id text, method text, key text, learner_id text, session_id uuid, question_id text",
@@ -323,39 +358,36 @@ _WRITE = f"""
 # A session is passed over if its row is not the version that was read, or if somebody holds it. Every change
 # of a row makes a new version, with the id of its transaction in `xmin` (PostgreSQL 18, 5.6). The lock is
 # taken on the newest version, also if that is newer than the statement's snapshot.
-_WRITE_UNCHANGED = f"""
+#
+# Every version is within the bounds of BETWEEN, which lets the planner expect a single row. So it changes
+# each session through an index; a plan that was made when the table was small would read all of it later.
+_WRITE_ANSWERS = f"""
     WITH {PATIENCE}, free AS MATERIALIZED (
-        SELECT seen.user_id, seen.session_id
-          FROM {_SEEN.unnest(1)} AS seen
+        SELECT {names(_ANSWERED.columns, of="answered")}
+          FROM {_ANSWERED.unnest(1)} AS answered
          CROSS JOIN patience
          CROSS JOIN LATERAL (
                SELECT true
                  FROM sessions
-                WHERE user_id = seen.user_id AND session_id = seen.session_id
-                  AND xmin::text = seen.row_version AND patience.lock_timeout IS NOT NULL
+                WHERE user_id = answered.user_id AND session_id = answered.session_id
+                  AND xmin::text = answered.row_version AND patience.lock_timeout IS NOT NULL
                 LIMIT 1
                   FOR NO KEY UPDATE SKIP LOCKED
                ) AS session
+         WHERE answered.version BETWEEN 1 AND 2147483647
     ), claimed AS (
-        {
-    claim_from(f'''(
-               SELECT called.user_id, method, key, fingerprint, response, traceparent, content
-                 FROM ROWS FROM ({COMPLETED_CALL.unnest(2)}, {_KEY.unnest(3)})
-                      AS called ({names(COMPLETED_CALL.columns)}, learner_id, session_id)
-                 JOIN free ON free.user_id = called.learner_id AND free.session_id = called.session_id
-               ) AS call''')
-}
+        {claim_from("free")}
     ), changed AS (
         UPDATE sessions
-           SET {", ".join(f"{column} = new.{column}" for column in CHANGED_COLUMNS)}
-          FROM {CHANGED.unnest(4)} AS new
-          JOIN free USING (user_id, session_id)
-         WHERE sessions.user_id = new.user_id AND sessions.session_id = new.session_id
+           SET answered = free.answered, solved = free.solved, answers_given = free.answers_given,
+               answers_correct = free.answers_correct, last_answer_at = free.answered_at,
+               version = free.version
+          FROM free
+         WHERE sessions.user_id = free.user_id AND sessions.session_id = free.session_id
     ), given AS (
         INSERT INTO answers ({names(ANSWER.columns)})
-        SELECT {names(ANSWER.columns, of="answer")}
-          FROM {ANSWER.unnest(5)} AS answer
-          JOIN free USING (user_id, session_id)
+        SELECT {names(ANSWER.columns)}
+          FROM free
     )
     SELECT user_id, session_id
       FROM free

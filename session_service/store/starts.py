@@ -78,25 +78,30 @@ class StartStore:
 
     async def read_facts(self, items: Sequence[Item[StartRequest]], *, deadline: float) -> list[StartFacts]:
         """What is known of each start, in their order, all at one moment."""
-        wanted = [(*item.claim, item.request.test_id) for item in items]
+        wanted = [
+            (context.user_id, context.method, context.idempotency_key, request.test_id)
+            for context, request, _ in items
+        ]
 
         async def work(connection: Connection) -> list[StartFacts]:
-            facts = [_Fact.of(row) for row in await connection.fetch(_READ_FACTS, wanted)]
-            editions = await self._editions.get(
-                connection, {fact.edition_key for fact in facts if fact.edition_key is not None}
-            )
-            enrolled = await _enrolled(connection, items, facts, editions)
-            attempts_before = await _attempts_before(connection, facts)
+            rows = await connection.fetch(_READ_FACTS, wanted)
+            latest = [None if row["session_id"] is None else session_from(row) for row in rows]
+            keys = [_edition_key(row, session) for row, session in zip(rows, latest, strict=True)]
+            editions = await self._editions.get(connection, {key for key in keys if key is not None})
+            enrolled = await _enrolled(connection, items, keys, editions)
+            attempts_before = await _attempts_before(connection, latest)
             return [
                 StartFacts(
-                    now=fact.now,
-                    stored=fact.stored,
-                    latest=fact.latest,
-                    attempts_used=attempts_used(fact.latest, before_latest),
-                    edition=None if fact.edition_key is None else editions[fact.edition_key],
-                    enrolled=item.user_id in enrolled,
+                    row["now"],
+                    stored_from(row),
+                    session,
+                    attempts_used(session, before_latest),
+                    None if key is None else editions[key],
+                    item.user_id in enrolled,
                 )
-                for item, fact, before_latest in zip(items, facts, attempts_before, strict=True)
+                for item, row, session, key, before_latest in zip(
+                    items, rows, latest, keys, attempts_before, strict=True
+                )
             ]
 
         return await self._database.read(work, deadline=deadline, name="read_starts")
@@ -139,38 +144,29 @@ def _locking_order(resume: Resume) -> tuple[str, SessionId, str]:
     return resume.user_id, resume.session_id, resume.key
 
 
-@quick
-@dataclass(frozen=True, slots=True)
-class _Fact:
-    """A row of `read_facts`, before its edition is at hand."""
+def _edition_key(row: asyncpg.Record, latest: Session | None) -> EditionKey | None:
+    """What a start needs: the edition of the live session, else that of the test as it is now.
 
-    now: datetime
-    stored: StoredResponse | None
-    latest: Session | None
-    edition_key: EditionKey | None
-
-    @classmethod
-    def of(cls, row: asyncpg.Record) -> _Fact:
-        stored = stored_from(row)
-        latest = None if row["session_id"] is None else session_from(row)
-        key = None
-        if stored is None and row["current_revision"] is not None:
-            revision = latest.revision if latest is not None and latest.live else row["current_revision"]
-            key = EditionKey(row["wanted_test_id"], revision)
-        return cls(row["now"], stored, latest, key)
+    It is None when there is no such test, and when the key has an answer already.
+    """
+    current: int | None = row["current_revision"]
+    if current is None or row["stored_state"] is not None:
+        return None
+    revision = latest.revision if latest is not None and latest.live else current
+    return EditionKey(row["wanted_test_id"], revision)
 
 
 async def _enrolled(
     connection: Connection,
     items: Sequence[Item[StartRequest]],
-    facts: Sequence[_Fact],
+    keys: Sequence[EditionKey | None],
     editions: Mapping[EditionKey, Edition],
 ) -> set[str]:
     """The learners who have identity questions, among those whose tests ask them."""
     asked = {
         item.user_id
-        for item, fact in zip(items, facts, strict=True)
-        if fact.edition_key is not None and editions[fact.edition_key].definition.identity_checks
+        for item, key in zip(items, keys, strict=True)
+        if key is not None and editions[key].definition.identity_checks
     }
     if not asked:
         return set()
@@ -178,14 +174,13 @@ async def _enrolled(
     return {row["user_id"] for row in rows}
 
 
-async def _attempts_before(connection: Connection, facts: Sequence[_Fact]) -> list[int]:
+async def _attempts_before(connection: Connection, latest: Sequence[Session | None]) -> list[int]:
     """How many attempts each learner had used before the latest session; 0 if there is none.
 
     The sessions of an earlier release do not say it, so their predecessors are counted. These have ended, so
     their number does not change any more. A second statement does it: within the first one it would cost
     every start 20 µs of PostgreSQL.
     """
-    latest = [fact.latest for fact in facts]
     uncounted = [each for each in latest if each is not None and each.attempts_before is None]
     counted: dict[SessionKey, int] = {}
     if uncounted:

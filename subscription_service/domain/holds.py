@@ -62,6 +62,7 @@ class Hold:
     resolved_at: datetime | None
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Placed:
     """The outcome of a placement: the hold as it is now.

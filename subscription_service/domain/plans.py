@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from chassis.frozen import quick
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -16,6 +18,7 @@ class Plan:
     features: tuple[str, ...]
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a learner may take: tests on this day (None: any number), and credits in this month."""

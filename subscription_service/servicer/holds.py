@@ -6,6 +6,7 @@ from datetime import UTC
 from uuid import UUID
 
 from chassis.batch import Item
+from chassis.ids import parse_uuid
 from chassis.rpc.paging import PageTokens, Position
 from chassis.rpc.servicing import Handler, PagedOperation, paged, plain
 from chassis.rpc.timestamps import moment_of, timestamp
@@ -65,7 +66,7 @@ def _placement(item: Item[pb.PlaceHoldRequest]) -> Placement:
     request = item.request
     return Placement(
         request.user_id,
-        UUID(request.hold_id),
+        parse_uuid(request.hold_id) or UUID(request.hold_id),
         request.tests,
         request.credits,
         request.subject,

@@ -271,7 +271,7 @@ def _simple(placements: Sequence[Placement]) -> dict[str, list[int]]:
 
 def _book(row: asyncpg.Record) -> LearnerHolds:
     now, today = row["now"], row["today"]
-    active = AccountStatus(row["account_status"]) is AccountStatus.ACTIVE
+    active = row["account_status"] == AccountStatus.ACTIVE
     book = LearnerHolds(row["learner"], now, today, limits_from(row) if active else None)
     book.days[today] = DayUsage(today, row["usage_held"], row["usage_used"])
     book.subscription_changes = row["subscription_changes"]

@@ -32,7 +32,9 @@ from gateway.cors import Cors
 from gateway.documents.pages import Pages
 from gateway.listener import Listener
 from gateway.networks import Networks
+from gateway.quick_refusals import QuickRefusals
 from gateway.rate_limits import RateLimits
+from gateway.request_log import RequestLog
 from gateway.routes import RouteTable, routes_of
 from gateway.signing_keys import SigningKeys
 from gateway.streaming.streams import StreamLimits, Streams
@@ -219,10 +221,14 @@ async def running_gateway(
     keys.on_withdrawn = streams.authenticate_again
     pages = OpsPages(service="gateway", version="0", health=health, metrics=metrics)
     routes = RouteTable(routes_of([*public_methods(), *more_methods], UPSTREAMS))
+    cors = Cors(cors_origins)
+    limiters = rate_limits or RateLimits(user=None, address=None, counts=None, metrics=metrics)
+    addresses = ClientAddresses(proxies=Networks(proxies), header=proxy_header)
+    request_log = RequestLog(every_request=False)
     application = Application(
         routes=routes,
         authenticator=Authenticator(keys=keys, issuer=ISSUER, audience=AUDIENCE),
-        cors=Cors(cors_origins),
+        cors=cors,
         streams=streams,
         events=EventHub(
             upstreams=upstreams,
@@ -231,8 +237,8 @@ async def running_gateway(
             background=background,
             interval_seconds=0.05,
         ),
-        rate_limits=rate_limits or RateLimits(user=None, address=None, counts=None, metrics=metrics),
-        addresses=ClientAddresses(proxies=Networks(proxies), header=proxy_header),
+        rate_limits=limiters,
+        addresses=addresses,
         admission=admission,
         bodies=BodyReader(admission=admission, seconds_max=body_seconds_max),
         upstreams=upstreams,
@@ -242,12 +248,24 @@ async def running_gateway(
         trace_callers=Networks(trace_networks),
         metrics=metrics,
         draining=lambda: health.draining,
+        request_log=request_log,
+    )
+    quick = QuickRefusals(
+        routes=routes,
+        admission=admission,
+        addresses=addresses,
+        rate_limits=limiters,
+        cors=cors,
+        metrics=metrics,
+        request_log=request_log,
+        draining=lambda: health.draining,
     )
     ops = OpsServer(bind="127.0.0.1:0", pages=pages)
     listener = Listener(
         bind="127.0.0.1:0",
         application=application,
         connections=connections,
+        quick=quick,
         grace_seconds=5.0,
         idle_seconds_max=idle_seconds_max,
     )

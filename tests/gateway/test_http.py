@@ -311,7 +311,10 @@ async def test_overload_is_refused_but_completions_are_still_admitted(
 
 def test_the_installed_aiohttp_has_what_the_connection_uses() -> None:
     """The names that `Connection` takes from aiohttp's protocol are not public."""
-    assert {"_waiter", "_request_count", "_close"} <= set(web.RequestHandler.__slots__)
+    used = {"_waiter", "_messages", "_request_count", "_current_request", "_close", "_force_close"}
+    used |= {"_keepalive_timeout", "_next_keepalive_close_time"}
+    assert used <= set(web.RequestHandler.__slots__)
+    assert "_upgraded" in web.RequestHandler.__base__.__slots__
     for name in ("force_close", "handle_error", "data_received", "connection_made", "connection_lost"):
         assert callable(getattr(web.RequestHandler, name))
 

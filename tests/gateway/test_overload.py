@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter as Tally
 from functools import partial
 
@@ -12,7 +13,7 @@ from chassis.errors import Reason, ServiceError
 from chassis.rpc.methods import Method, Priority, find_method
 from chassis.telemetry.metrics import Metrics
 from gateway.admission import Limits
-from gateway.overload import Room, RoomLimits
+from gateway.overload import LAG_SECONDS_MAX, Pace, Room, RoomLimits, _Queue
 from tests.gateway.backend import Backend
 from tests.gateway.running import Gateway, running_gateway
 from tests.support.waiting import eventually
@@ -94,17 +95,9 @@ async def test_a_queue_has_a_length(method):
     await asyncio.gather(*first)
 
 
-@pytest.mark.parametrize(
-    "limits",
-    [
-        {"wait_seconds_max": 0.01},
-        {"standing_seconds": 0.0, "standing_wait_seconds_max": 0.01},
-    ],
-    ids=["a burst", "a queue that does not become empty"],
-)
-async def test_a_request_waits_for_a_moment_only(limits):
+async def test_a_request_waits_for_a_moment_only():
     metrics = Metrics(service="test")
-    made = room(metrics, **limits)
+    made = room(metrics, wait_seconds_max=0.01)
     await fill(made)
     reasons = await asyncio.gather(*(enter(made, START) for _ in range(20)), return_exceptions=True)
     assert {error.reason for error in reasons} == {Reason.OVERLOADED}
@@ -113,6 +106,110 @@ async def test_a_request_waits_for_a_moment_only(limits):
     leave(made, COMPLETE)
     leave(made, COMPLETE)
     await enter(made, START)
+
+
+async def test_where_nobody_was_let_in_lately_nobody_waits():
+    metrics = Metrics(service="test")
+    made = room(metrics, standing_seconds=1e-6, standing_wait_seconds_max=FOREVER)
+    await fill(made)
+    (first,) = await waiting(made, START)
+    for _ in range(20):
+        with pytest.raises(ServiceError):
+            await enter(made, START)
+    assert 'requests_shed_total{cause="queue_full",priority="normal"} 20.0' in metrics.render().decode()
+    leave(made, COMPLETE)
+    leave(made, COMPLETE)
+    await first
+    assert made.waiting == 0
+
+
+def test_as_many_may_wait_as_were_let_in_during_such_a_time(monkeypatch):
+    now = 1000.0
+    loop = asyncio.new_event_loop()
+    monkeypatch.setattr(loop, "time", lambda: now)
+    monkeypatch.setattr("gateway.overload.asyncio.get_running_loop", lambda: loop)
+    queue = _Queue(RoomLimits(waiting_max=128, standing_seconds=0.1, standing_wait_seconds_max=0.005))
+    assert queue.free() == 128
+    queue.join()
+    assert queue.free() == 127
+    now += 0.11
+    assert queue.free() == -1  # one waits, and nobody was let in
+    for _ in range(400):  # in two tenths of a second
+        now += 0.0005
+        queue.join()
+        queue.let_in()
+    assert 8 <= queue.free() + queue.waiting <= 12
+    while queue.waiting:
+        queue.let_in()
+    for _ in range(20):  # those who are refused meanwhile are no calm
+        now += 0.05
+        assert queue.free() < 64
+    now += 0.11
+    assert queue.free() == 128
+    loop.close()
+
+
+def late(times: int, *, crowded: bool = True) -> Pace:
+    """The pace after so many late ticks."""
+    pace = Pace()
+    pace._crowded = lambda: crowded
+    for _ in range(times):
+        pace.note(LAG_SECONDS_MAX * 2)
+    return pace
+
+
+def room_at(pace: Pace, limits: RoomLimits) -> Room:
+    return Room(limits, shed=Metrics(service="test").counter("shed", "Shed."), pace=pace)
+
+
+def test_a_late_and_crowded_gateway_makes_its_rooms_smaller_and_gives_them_back():
+    pace = late(0)
+    made = room_at(pace, RoomLimits())
+    assert made._free(Priority.NORMAL) == 1024
+    for _ in range(50):
+        pace.note(LAG_SECONDS_MAX * 2)
+    assert made._free(Priority.NORMAL) == 128
+    assert made._free(Priority.HIGH) == 160 - 12
+    assert made._free(Priority.LOW) == 96
+    for _ in range(1000):
+        pace.note(0.0)
+    assert made._free(Priority.NORMAL) == 1024
+
+
+def test_a_gateway_that_is_late_but_not_crowded_keeps_its_rooms():
+    assert late(50, crowded=False).share == 1.0
+
+
+def test_a_small_room_stays_as_it_is_when_the_gateway_is_late():
+    assert room_at(late(50), RoomLimits(in_flight_max=20))._free(Priority.NORMAL) == 20
+
+
+async def test_the_lag_of_the_event_loop_is_noted(monkeypatch):
+    noted = []
+    monkeypatch.setattr("gateway.overload.Pace.note", lambda _, lag_seconds: noted.append(lag_seconds))
+    pace = Pace()
+    pace.start(lambda: True)
+    await eventually(lambda: len(noted) > 2)
+    time.sleep(0.1)  # the event loop is busy
+    before = len(noted)
+    await eventually(lambda: len(noted) > before)
+    assert max(noted) >= 0.05
+    pace.stop()
+
+
+async def test_starts_keep_a_part_of_the_room_that_answers_and_completions_cannot_fill():
+    made = room(in_flight_max=40)
+    await fill(made, COMPLETE, 46)
+    assert made.enter_now(made.share_of(COMPLETE)) is False
+    for _ in range(4):
+        assert made.enter_now(made.share_of(START))
+    assert made.enter_now(made.share_of(START)) is False
+    for _ in range(4):
+        leave(made, START)
+    (waits,) = await waiting(made, COMPLETE)
+    leave(made, COMPLETE)
+    await waits
+    assert made.enter_now(made.share_of(LIST)) is False
 
 
 async def test_a_burst_waits_longer_than_what_comes_into_a_queue_that_is_never_empty(monkeypatch):

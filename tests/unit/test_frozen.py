@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from chassis.frozen import quick
+from chassis.frozen import quick, replaced
 
 
 @quick
@@ -51,6 +51,17 @@ def test_it_compares_hashes_and_shows_itself_as_usual() -> None:
     assert Point(1) != Point(2)
     assert replace(Point(1), y=5) == Point(1, 5)
     assert list(inspect.signature(Point).parameters) == list(inspect.signature(Usual).parameters)
+
+
+def test_an_instance_with_other_values_is_another_one() -> None:
+    point = Point(1, name="q")
+    other = replaced(point, y=5)
+    assert (other, point) == (Point(1, 5, name="q"), Point(1, 2, name="q"))
+    assert type(other) is Point
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        other.x = 2  # type: ignore[misc]  # this is what must fail
+    with pytest.raises(AttributeError):
+        replaced(point, z=1)
 
 
 @pytest.mark.parametrize("arguments", [(), (1, 2, 3)])

@@ -9,7 +9,7 @@ import uuid
 import pytest
 
 from chassis import ids
-from chassis.ids import named_uuid, uuid7
+from chassis.ids import named_uuid, parse_uuid, uuid7
 
 
 def test_an_id_is_a_version_7_uuid_of_now() -> None:
@@ -85,3 +85,20 @@ def test_the_id_of_a_name_is_its_version_5_uuid(name: str) -> None:
     assert made == usual
     assert (made.version, made.variant, made.is_safe) == (5, uuid.RFC_4122, usual.is_safe)
     assert (str(made), hash(made), repr(made)) == (str(usual), hash(usual), repr(usual))
+
+
+def test_only_the_usual_form_of_an_id_is_read() -> None:
+    written = "0198a5b2-7c3d-7e4f-8a9b-0c1d2e3f4a5b"
+    assert parse_uuid(written) == uuid.UUID(written)
+    assert str(parse_uuid(written)) == written
+    for other in (
+        written.upper(),
+        written.replace("-", ""),
+        f"{{{written}}}",
+        f"urn:uuid:{written}",
+        f"{written}\n",
+        written.replace("0", "\u0660"),  # a digit, and no ASCII
+        "-".join(written.split("-")[::-1]),
+        "",
+    ):
+        assert parse_uuid(other) is None
