@@ -18,6 +18,8 @@ from chassis.telemetry.metrics import Counter
 # A refused client comes back after a random time, so that those refused together do not come back together.
 RETRY_AFTER_SECONDS = (0.5, 3.0)
 TICK_SECONDS = 0.01
+# While there is nothing to adapt, each tick is a wake-up for nothing.
+RELAXED_TICK_SECONDS = 0.1
 # A timely event loop comes to its next turn within this time, also with full batches of answers.
 LAG_SECONDS_MAX = 0.02
 SHARE_MIN, SHARE_KEPT, SHARE_REGAINED = 0.1, 0.9, 1.004
@@ -84,8 +86,9 @@ class Pace:
 
     def _wait(self) -> None:
         loop = asyncio.get_running_loop()
-        self._due_at = loop.time() + TICK_SECONDS
-        self._timer = loop.call_later(TICK_SECONDS, self._tick)
+        seconds = TICK_SECONDS if self.share < 1.0 or self._crowded() else RELAXED_TICK_SECONDS
+        self._due_at = loop.time() + seconds
+        self._timer = loop.call_later(seconds, self._tick)
 
     def _tick(self) -> None:
         self.note(asyncio.get_running_loop().time() - self._due_at)

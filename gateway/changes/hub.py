@@ -27,8 +27,9 @@ READ_SECONDS_MAX = 2.0
 # How often a learner's changes are asked for; with jitter, so that the questions spread over the second.
 INTERVAL_SECONDS = 1.0
 JITTER = 0.2
-# How often the hub looks for learners who are due.
+# How often the hub looks for learners who are due. Whoever comes wakes it.
 ROUND_SECONDS = 0.1
+IDLE_ROUND_SECONDS = 5.0
 # Clients that come within this time are asked for together.
 GATHER_SECONDS = 0.02
 # A learner who alone cannot be read is asked for ever more rarely, up to this.
@@ -82,7 +83,9 @@ class EventHub:
         )
         self._jobs = [
             background.add(
-                f"read_{reader.upstream}_changes", partial(self.round, reader), interval_seconds=ROUND_SECONDS
+                f"read_{reader.upstream}_changes",
+                partial(self.round, reader),
+                interval_seconds=IDLE_ROUND_SECONDS,
             )
             for reader in READERS
         ]
@@ -127,12 +130,18 @@ class EventHub:
         self._waking = None
         for job in self._jobs:
             job.wake()
+        self._set_interval()
 
     def _leave(self, listener: Listener) -> None:
         learner = listener.learner
         learner.listeners.discard(listener)
         if not learner.listeners and self._learners.get(learner.user_id) is learner:
             del self._learners[learner.user_id]
+            self._set_interval()
+
+    def _set_interval(self) -> None:
+        for job in self._jobs:
+            job.interval_seconds = ROUND_SECONDS if self._learners else IDLE_ROUND_SECONDS
 
     async def round(self, reader: Reader) -> None:
         """One round of background work: asks a service about the learners who are due."""
