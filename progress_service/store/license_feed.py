@@ -17,12 +17,14 @@ TURN_LOCK_TIMEOUT_MS = 2000
 
 # A license that was advanced in an older epoch than the progress has is reset soon. So its level is late.
 # But no reset is on its way to a license in which the learner has no progress: its level counts in the new
-# epoch, and an order tells the license that epoch (a highest level of 0 makes every order news).
+# epoch, and an order tells the license that epoch (a highest level of 0 makes every order news). So it does
+# if the license had a higher level in an older epoch than it has in the new one.
 _GRANTED = """
     SELECT advance.user_id, advance.specialization, 0::bigint AS xp, latest.epoch,
            max(advance.level) AS granted_level,
-           CASE WHEN max(advance.epoch) = latest.epoch THEN max(advance.max_level) ELSE 0 END
-               AS license_max_level
+           CASE WHEN max(advance.level) FILTER (WHERE advance.epoch = latest.epoch) = max(advance.level)
+                THEN max(advance.max_level) FILTER (WHERE advance.epoch = latest.epoch)
+                ELSE 0 END AS license_max_level
       FROM json_to_recordset($1)
            AS advance (user_id text, specialization text, level integer, max_level integer, epoch integer)
       LEFT JOIN specialization_progress AS known

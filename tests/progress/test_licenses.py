@@ -7,8 +7,10 @@ from datetime import timedelta
 
 import pytest
 
+from progress_service.domain.license_changes import LicenseChange
 from progress_service.domain.statistics import UserId
-from tests.progress.conftest import Progress
+from progress_service.store.license_feed import LicenseFeedStore
+from tests.progress.conftest import Progress, asked
 from tests.progress.licenses import Licenses, following
 from tests.progress.results import MIDDAY, completed, learner
 from tests.progress.specializations import (
@@ -225,3 +227,36 @@ async def test_an_advance_in_what_the_learner_had_not_begun_at_a_reset_counts(
         await eventually(lambda: licenses.in_step(progress.truth))
     assert await standing(progress.truth, ada, ladder) == Standing(10, 5, LEVELS, 5, 1)
     assert await licenses.level(ada, ladder) == 5
+
+
+async def test_a_license_is_told_the_higher_level_that_it_had_before_a_reset(
+    progress: Progress, ladder: str
+) -> None:
+    ada = learner("ada")
+    await progress.truth.execute("INSERT INTO learner_statistics (user_id, epoch) VALUES ($1, 1)", ada)
+    await progress.truth.execute(
+        """
+        INSERT INTO progress_resets (user_id, epoch, scope, name, ordered_by, reason, reset_at)
+        VALUES ($1, 1, 'all', '', 'root', 'a new season', '2025-01-03T00:00:00Z')
+        """,
+        ada,
+    )
+    position = await progress.truth.fetchval("SELECT sequence FROM license_feed_position")
+    changes = [
+        LicenseChange(
+            sequence=position + 1 + place,
+            user_id=ada,
+            specialization=ladder,
+            level=level,
+            max_level=LEVELS,
+            epoch=epoch,
+            advanced=True,
+        )
+        for place, (level, epoch) in enumerate([(4, 0), (1, 1)])
+    ]
+    followed = await LicenseFeedStore(progress.database).apply_changes(changes, deadline=asked(None).deadline)
+    await progress.truth.execute("UPDATE license_feed_position SET sequence = $1", position)  # as it was
+    assert followed.levels_told
+    assert await standing(progress.truth, ada, ladder) == Standing(0, 4, LEVELS, 4, 1)
+    (order,) = await orders(progress.truth, ada)
+    assert (order.level, order.epoch) == (4, 1)
