@@ -28,17 +28,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
     parser.add_argument("service", choices=SUBJECTS)
     parser.add_argument("--sizes", type=int, nargs="+", help="rows: sessions, holds or completions")
-    parser.add_argument("--batches", type=int, default=30, help=f"batches of {BATCH} per round")
-    parser.add_argument("--repeats", type=int, default=3, help="rounds per phase; the least figures count")
+    parser.add_argument("--batches", type=int, default=15, help=f"batches of {BATCH} per step and round")
+    parser.add_argument("--pairs", type=int, default=9, help="rounds in each store, which take turns")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--data", type=Path, help="a folder for the stores; none: a temporary one")
     parser.add_argument("--output", type=Path, help="write the figures as JSON")
     chosen = parser.parse_args()
-    subject = SUBJECTS[chosen.service]()
+    make_subject = SUBJECTS[chosen.service]
+    order = Order(
+        sizes=chosen.sizes or make_subject().sizes,
+        batches=chosen.batches,
+        pairs=chosen.pairs,
+        seed=chosen.seed,
+        data=chosen.data,
+    )
     console = Console(width=WIDTH)
-    order = Order(batches=chosen.batches, repeats=chosen.repeats, seed=chosen.seed, data=chosen.data)
-    measurements, plans = asyncio.run(run_scale(subject, chosen.sizes or subject.sizes, order, console))
-    return 0 if report(console, subject, measurements, plans, output=chosen.output) else 1
+    stores, plans = asyncio.run(run_scale(make_subject, order, console))
+    return 0 if report(console, stores, plans, output=chosen.output) else 1
 
 
 if __name__ == "__main__":

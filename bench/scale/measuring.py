@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -14,21 +13,13 @@ from google.protobuf.message import Message
 from bench.scale.plans import WatchedDatabase
 from chassis.batch import Item, Reply
 from chassis.context import Context
-from chassis.postgres import Connection, Database
+from chassis.postgres import Connection
 from chassis.rpc.methods import find_method
 from chassis.rpc.servicing import Handler, UnaryHandler
 
 BATCH = 32
 CALL_SECONDS_MAX = 60.0
 ROLES = frozenset({"learner", "admin", "service"})
-BETWEEN_CHECKPOINTS = "between checkpoints"
-AFTER_A_CHECKPOINT = "right after one"
-STRANGERS = "learners nobody has read"
-YARDSTICK = "the yardstick"
-YARDSTICKS = 400
-YARDSTICK_ROWS = 500
-# Everybody whom the first two phases are about; the smallest store has not many more.
-ACTIVE_LEARNERS = 480
 
 
 class Call(NamedTuple):
@@ -60,8 +51,12 @@ class Subject(Protocol):
         """The handlers of the service over this database."""
         ...
 
-    async def round(self, measure: Measure, learners: Sequence[int], batches: int) -> None:
-        """Do once all that is to be measured: each step in so many batches, of these learners."""
+    def round(self, measure: Measure, learners: Sequence[int], batches: int) -> AsyncIterator[None]:
+        """Do once all that is to be measured: each step in so many batches, of these learners.
+
+        It yields after each step, so that rounds in several stores can take turns. The steps are the same in
+        each round.
+        """
         ...
 
 
@@ -79,21 +74,6 @@ class Cost:
     @property
     def cpu_us(self) -> float:
         return self.service_cpu_us + self.backend_cpu_us
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """What the steps cost in a store of this size.
-
-    `phase` is between checkpoints; right after one, when PostgreSQL writes whole pages to its log; or with
-    learners of whom nothing is in the memory of PostgreSQL.
-    """
-
-    phase: str
-    size: int
-    learners: int
-    size_mib: float
-    steps: Mapping[str, Cost]
 
 
 class Measure:
@@ -150,19 +130,6 @@ class Measure:
             pages_read=read / items,
         )
 
-    async def take_yardstick(self) -> None:
-        """Measure work that is the same in every store: what it costs tells how slow the machine is now."""
-
-        async def count(connection: Connection) -> None:
-            await connection.fetchval("SELECT count(*) FROM generate_series(1, $1::integer)", YARDSTICK_ROWS)
-
-        async def run() -> None:
-            for _ in range(YARDSTICKS):
-                # Not watched: this is no statement of the service.
-                await Database.read(self._database, count, deadline=_soon())
-
-        await self.work(YARDSTICK, run, items=YARDSTICKS)
-
     async def checkpoint(self) -> None:
         await self._truth.execute("CHECKPOINT")
 
@@ -179,42 +146,6 @@ class Measure:
             self._backend,
         )
         return cpu_seconds(self._backend), row["wal"], row["hit"], row["read"]
-
-
-async def measure_size(
-    subject: Subject, measure: Measure, chance: random.Random, *, learners: int, batches: int, repeats: int
-) -> dict[str, dict[str, Cost]]:
-    """What each step costs in each phase; the first round warms up and does not count."""
-    active = chance.sample(range(learners), min(ACTIVE_LEARNERS, learners))
-    phases: dict[str, dict[str, Cost]] = {}
-    await _round(subject, measure, chance, active, batches)
-    for phase in (BETWEEN_CHECKPOINTS, AFTER_A_CHECKPOINT):
-        rounds = []
-        for _ in range(repeats):
-            if phase is AFTER_A_CHECKPOINT:
-                await measure.checkpoint()
-            rounds.append(await _round(subject, measure, chance, active, batches))
-        phases[phase] = {step: least_of([each[step] for each in rounds]) for step in rounds[0]}
-    known = set(active)
-    strangers = [number for number in chance.sample(range(learners), learners) if number not in known]
-    if len(strangers) >= BATCH:
-        phases[STRANGERS] = await _round(subject, measure, chance, strangers[: batches * BATCH], batches)
-    return phases
-
-
-async def _round(
-    subject: Subject, measure: Measure, chance: random.Random, learners: Sequence[int], batches: int
-) -> dict[str, Cost]:
-    measure.costs = {}
-    await measure.take_yardstick()
-    await subject.round(measure, chance.sample(learners, len(learners)), batches)
-    return measure.costs
-
-
-def least_of(costs: Sequence[Cost]) -> Cost:
-    """The least of each figure: other work on the machine can only add to it."""
-    columns = [asdict(cost) for cost in costs]
-    return Cost(**{name: min(column[name] for column in columns) for name in columns[0]})
 
 
 def cpu_seconds(pid: int) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -99,7 +99,7 @@ class ProgressSubject:
             ),
         ]
 
-    async def round(self, measure: Measure, learners: Sequence[int], batches: int) -> None:
+    async def round(self, measure: Measure, learners: Sequence[int], batches: int) -> AsyncIterator[None]:
         """Each learner completes the next lesson of a course; no learner is in a batch twice."""
         groups = [learners[first : first + BATCH] for first in range(0, len(learners) - BATCH + 1, BATCH)]
         chosen = list(itertools.islice(itertools.cycle(groups), batches))
@@ -118,6 +118,7 @@ class ProgressSubject:
             ("enrollments", f"{LESSONS_SERVICE}/ListEnrollments", _ask_enrollments),
         ):
             await measure.calls(step, path, _each(chosen, make))
+            yield
 
     def _next(self, number: int) -> tuple[str, str]:
         place = COMPLETED + self.completed[number]

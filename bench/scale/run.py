@@ -1,11 +1,12 @@
-"""The bench of scale: the same steps in a small store and in large ones."""
+"""The bench of scale: the same steps in a small store and in large ones, in turns."""
 
 from __future__ import annotations
 
 import json
 import random
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
@@ -14,14 +15,15 @@ import asyncpg
 from rich.console import Console
 from rich.table import Table
 
-from bench.scale.measuring import (
+from bench.scale.measuring import Cost, Measure, Subject
+from bench.scale.pairs import (
     BETWEEN_CHECKPOINTS,
-    YARDSTICK,
-    Cost,
-    Measure,
-    Measurement,
-    Subject,
-    measure_size,
+    Comparison,
+    Ratios,
+    Store,
+    compare,
+    measure_pairs,
+    median_of,
 )
 from bench.scale.plans import WatchedDatabase, explain, scans_of_whole_tables
 from bench.scale.server import kept_store
@@ -36,76 +38,75 @@ Plans = Mapping[str, list[str]]
 
 @dataclass(frozen=True)
 class Order:
-    """How to measure; `data` is the folder of the stores, None for a temporary one."""
+    """How to measure; `data` is the folder of the stores, None for temporary ones."""
 
+    sizes: Sequence[int]
     batches: int
-    repeats: int
+    pairs: int
     seed: int
     data: Path | None
 
 
 async def run_scale(
-    subject: Subject, sizes: Sequence[int], order: Order, console: Console
-) -> tuple[list[Measurement], Plans]:
-    """Build a store of each size, the small ones first, and measure in it; the plans are of the last one."""
-    measurements: list[Measurement] = []
-    plans: Plans = {}
-    for size in sorted(sizes):
-        measured, plans = await _measure(subject, size, order, console)
-        measurements += measured
-        print_size(console, measured)
-    return measurements, plans
+    make_subject: Callable[[], Subject], order: Order, console: Console
+) -> tuple[list[Store], Plans]:
+    """Build a store of each size, then measure in all of them in turns; the plans are of the largest one."""
+    stores: list[Store] = []
+    databases: list[WatchedDatabase] = []
+    async with AsyncExitStack() as stack:
+        for size in sorted(order.sizes):
+            store, database = await _open(stack, make_subject(), size, order, console)
+            stores.append(store)
+            databases.append(database)
+        await measure_pairs(stores, batches=order.batches, pairs=order.pairs)
+        plans = await explain(databases[-1])
+    return stores, plans
 
 
-async def _measure(
-    subject: Subject, size: int, order: Order, console: Console
-) -> tuple[list[Measurement], Plans]:
+async def _open(
+    stack: AsyncExitStack, subject: Subject, size: int, order: Order, console: Console
+) -> tuple[Store, WatchedDatabase]:
     learners = 0
 
     async def build(connection: Connection) -> None:
         nonlocal learners
         learners = await subject.build(connection, size, console.print)
 
-    async with kept_store(
-        subject.service, build, signature=secrets.token_hex(), data=order.data
-    ) as addresses:
-        truth = await asyncpg.connect(addresses.superuser)
-        database = cast("WatchedDatabase", await WatchedDatabase.connect(addresses.service, maximum=1))
-        try:
-            size_mib = await truth.fetchval("SELECT pg_database_size(current_database())::float8 / 1048576")
-            measure = Measure(database, subject.assemble(database, secrets.token_hex()), truth)
-            await measure.begin()
-            phases = await measure_size(
-                subject,
-                measure,
-                random.Random(order.seed),
-                learners=learners,
-                batches=order.batches,
-                repeats=order.repeats,
-            )
-            plans = await explain(database)
-        finally:
-            await database.close()
-            await truth.close()
-    return [
-        Measurement(phase=phase, size=size, learners=learners, size_mib=size_mib, steps=steps)
-        for phase, steps in phases.items()
-    ], plans
+    data = None if order.data is None else order.data / f"{subject.service}-{size}"
+    kept = kept_store(subject.service, build, signature=secrets.token_hex(), data=data)
+    addresses = await stack.enter_async_context(kept)
+    truth = await asyncpg.connect(addresses.superuser)
+    stack.push_async_callback(truth.close)
+    database = cast("WatchedDatabase", await WatchedDatabase.connect(addresses.service, maximum=1))
+    stack.push_async_callback(database.close)
+    measure = Measure(database, subject.assemble(database, secrets.token_hex()), truth)
+    await measure.begin()
+    return (
+        Store(
+            size=size,
+            learners=learners,
+            size_mib=await truth.fetchval("SELECT pg_database_size(current_database())::float8 / 1048576"),
+            subject=subject,
+            measure=measure,
+            chance=random.Random(order.seed),
+        ),
+        database,
+    )
 
 
-def print_size(console: Console, measured: Sequence[Measurement]) -> None:
-    """What each step costs in one store."""
-    first = measured[0]
+def print_store(console: Console, store: Store) -> None:
+    """What each step costs in one store: the medians of the rounds of each phase."""
     table = Table(
-        title=f"{first.size:,} rows, {first.learners:,} learners, {first.size_mib:,.0f} MiB. Per item: "
+        title=f"{store.size:,} rows, {store.learners:,} learners, {store.size_mib:,.0f} MiB. Per item: "
         "µs elapsed · µs CPU of the service · of the backend · bytes of WAL · pages found · pages read",
         title_justify="left",
     )
     table.add_column("step")
-    for each in measured:
-        table.add_column(each.phase, justify="right")
-    for step in first.steps:
-        table.add_row(step, *(_shown(each.steps[step]) if step in each.steps else "" for each in measured))
+    for phase in store.rounds:
+        table.add_column(phase, justify="right")
+    for step in store.rounds[BETWEEN_CHECKPOINTS][0]:
+        phases = store.rounds.values()
+        table.add_row(step, *(_shown(median_of([each[step] for each in rounds])) for rounds in phases))
     console.print(table)
 
 
@@ -116,74 +117,88 @@ def _shown(cost: Cost) -> str:
     )
 
 
-def print_growth(console: Console, measurements: Sequence[Measurement]) -> list[str]:
-    """How each step has grown from the smallest store to the largest; the steps that have grown too much.
+def print_growth(console: Console, small: Store, large: Store) -> list[str]:
+    """How the steps have grown from one store to the other; those that have between checkpoints.
 
-    The CPU decides, and not the time, which others on the machine decide, too. They also make each
-    instruction take longer, so the CPU is put in relation to that of the yardstick.
+    The CPU decides, and not the time, which others on the machine decide, too.
     """
-    measured = [each for each in measurements if each.phase == BETWEEN_CHECKPOINTS]
-    small, large = measured[0], measured[-1]
-    table = Table(
-        title=f"{BETWEEN_CHECKPOINTS}, from {small.size:,} to {large.size:,} rows", title_justify="left"
-    )
-    table.add_column("step")
-    slower_service, slower_backend = _slower(small, large)
-    for heading in ("CPU µs", "times", "by the yardstick", "elapsed", "WAL", "pages"):
-        table.add_column(heading, justify="right")
-    grown = []
-    for step, before in small.steps.items():
-        after = large.steps[step]
-        cpu_us = after.service_cpu_us / slower_service + after.backend_cpu_us / slower_backend
-        if cpu_us > GROWTH_MAX * before.cpu_us and cpu_us > before.cpu_us + GROWTH_US_MIN:
-            grown.append(step)
-        table.add_row(
-            step,
-            f"{before.cpu_us:,.0f} → {after.cpu_us:,.0f}",
-            _times(before.cpu_us, after.cpu_us),
-            _times(before.cpu_us, cpu_us),
-            _times(before.wall_us, after.wall_us),
-            _times(before.wal_bytes, after.wal_bytes),
-            _times(before.pages_hit + before.pages_read, after.pages_hit + after.pages_read),
-        )
-    console.print(table)
+    grown: list[str] = []
+    for phase in small.rounds:
+        compared = compare(small.rounds[phase], large.rounds[phase])
+        _print_comparisons(console, f"{phase}, from {small.size:,} to {large.size:,} rows", compared)
+        if phase == BETWEEN_CHECKPOINTS:
+            grown = [each.step for each in compared if has_grown(each)]
     return grown
 
 
-def _slower(small: Measurement, large: Measurement) -> tuple[float, float]:
-    """How much more CPU of the service and of the backend the yardstick took in the large store."""
-    before, after = small.steps[YARDSTICK], large.steps[YARDSTICK]
-    return (
-        after.service_cpu_us / before.service_cpu_us,
-        after.backend_cpu_us / before.backend_cpu_us,
-    )
+def has_grown(step: Comparison) -> bool:
+    """Whether a step costs too much more CPU in the larger store."""
+    by_us = step.large.cpu_us - step.small.cpu_us
+    return step.cpu is not None and step.cpu.median > GROWTH_MAX and by_us > GROWTH_US_MIN
 
 
-def _times(before: float, after: float) -> str:
-    return f"{after / before:.2f}" if before else "-"
+def _print_comparisons(console: Console, title: str, compared: Sequence[Comparison]) -> None:
+    pairs = "median of the pairs (least to greatest)"
+    table = Table(title=f"{title}; {pairs}", title_justify="left")
+    table.add_column("step")
+    for heading in ("CPU µs", "CPU", "of the service", "of the backend", "elapsed", "WAL", "pages"):
+        table.add_column(heading, justify="right")
+    for each in compared:
+        small, large = each.small, each.large
+        table.add_row(
+            each.step,
+            f"{small.cpu_us:,.0f} → {large.cpu_us:,.0f}",
+            _related(each.cpu),
+            _median(each.service),
+            _median(each.backend),
+            _related(each.elapsed),
+            f"{small.wal_bytes:,.0f} → {large.wal_bytes:,.0f}",
+            f"{small.pages_hit + small.pages_read:,.1f} → {large.pages_hit + large.pages_read:,.1f}",
+        )
+    console.print(table)
 
 
-def report(
-    console: Console,
-    subject: Subject,
-    measurements: Sequence[Measurement],
-    plans: Plans,
-    *,
-    output: Path | None,
-) -> bool:
-    """Print the plans and the growth; whether no step grows, and no statement reads a whole table."""
+def _related(ratios: Ratios | None) -> str:
+    return "-" if ratios is None else f"{ratios.median:.2f} ({ratios.least:.2f} to {ratios.greatest:.2f})"
+
+
+def _median(ratios: Ratios | None) -> str:
+    return "-" if ratios is None else f"{ratios.median:.2f}"
+
+
+def report(console: Console, stores: Sequence[Store], plans: Plans, *, output: Path | None) -> bool:
+    """Print plans, costs and growth; whether no step grows, and no statement reads a whole table."""
     for name, plan in plans.items():
         console.print(f"\n[bold]{name}", highlight=False)
         console.print("\n".join(f"    {line}" for line in plan), highlight=False, markup=False)
     console.print()
-    grown = print_growth(console, measurements)
-    scans = scans_of_whole_tables(dict(plans), subject.tables)
+    for store in stores:
+        print_store(console, store)
+    smallest = stores[0]
+    grown: list[str] = []
+    for store in stores[1:]:
+        grown = print_growth(console, smallest, store)
+    scans = scans_of_whole_tables(dict(plans), stores[-1].subject.tables)
     for scan in scans:
         console.print(f"[red]reads a whole table: {scan}")
     for step in grown:
         console.print(f"[red]costs more than {GROWTH_MAX:.2f} times the CPU in the largest store: {step}")
     if output is not None:
         output.write_text(
-            json.dumps([asdict(each) for each in measurements], indent=1) + "\n", encoding="utf-8"
+            json.dumps([_recorded(store) for store in stores], indent=1) + "\n", encoding="utf-8"
         )
     return not grown and not scans
+
+
+def _recorded(store: Store) -> dict[str, object]:
+    """Every figure of every round, as JSON has it."""
+    rounds = {
+        phase: [{step: asdict(cost) for step, cost in each.items()} for each in every]
+        for phase, every in store.rounds.items()
+    }
+    return {
+        "size": store.size,
+        "learners": store.learners,
+        "size_mib": store.size_mib,
+        "rounds": rounds,
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import NamedTuple, cast
@@ -76,6 +76,7 @@ class SessionSubject:
     sizes: Sequence[int] = (10_000, 100_000, 1_000_000, 10_000_000)
     tables: Sequence[str] = ("sessions", "answers", "session_events", "idempotency_keys", "outbox")
     parts: Parts | None = field(default=None, init=False)
+    rounds: int = field(default=0, init=False)
 
     async def build(self, connection: Connection, size: int, told: Callable[[str], object]) -> int:
         population = SessionPopulation(size, self.answers_per_session)
@@ -97,24 +98,28 @@ class SessionSubject:
         )
         return self.parts.handlers
 
-    async def round(self, measure: Measure, learners: Sequence[int], batches: int) -> None:
+    async def round(self, measure: Measure, learners: Sequence[int], batches: int) -> AsyncIterator[None]:
         """Learners begin one test after the other; no learner is in a batch twice."""
         if self.parts is None:
             raise RuntimeError("assemble the service first")
-        starts = list(itertools.islice(_starts(learners), batches))
+        starts = list(itertools.islice(_starts(learners, first_test=self.rounds), batches))
+        self.rounds += 1
         answered = await measure.calls("start", f"{SESSIONS}/CreateSession", starts)
+        yield
         began = [
             [Began(call.user_id, started.session.session_id) for call, started in zip(*batch, strict=True)]
             for batch in zip(starts, answered, strict=True)
         ]
         for step, path, make in _STEPS:
             await measure.calls(step, path, [[make(session) for session in batch] for batch in began])
+            yield
         results = [supervision_pb2.ListTestResultsRequest(test_id=test_id(0))] * batches
         await measure.calls(
             "results of a test",
             f"{SUPERVISION}/ListTestResults",
             [[Call("admin", request)] for request in results],
         )
+        yield
         sweep = self.parts.sweep
         for step, run in (
             ("sweep of deadlines", sweep.close_overdue),
@@ -122,15 +127,17 @@ class SessionSubject:
             ("sweep of idle ones", sweep.close_idle),
         ):
             await measure.work(step, _repeated(run), items=SWEEPS)
+            yield
 
 
-def _starts(learners: Sequence[int]) -> Iterator[list[Call]]:
-    for test in range(TIMED_TESTS):
+def _starts(learners: Sequence[int], *, first_test: int) -> Iterator[list[Call]]:
+    """Batches of starts; each round begins with another test."""
+    for place in range(TIMED_TESTS):
         for first in range(0, len(learners) - BATCH + 1, BATCH):
             yield [
                 Call(
                     learner(number),
-                    sessions_pb2.CreateSessionRequest(test_id=test_id(test)),
+                    sessions_pb2.CreateSessionRequest(test_id=test_id((first_test + place) % TIMED_TESTS)),
                     str(uuid.uuid4()),
                 )
                 for number in learners[first : first + BATCH]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -53,7 +53,7 @@ class SubscriptionSubject:
         feed = LicenseFeed(reader=cast("Any", None), poll_seconds=60.0)
         return handlers(database, feed, tokens=PageTokens(secret=secret))
 
-    async def round(self, measure: Measure, learners: Sequence[int], batches: int) -> None:
+    async def round(self, measure: Measure, learners: Sequence[int], batches: int) -> AsyncIterator[None]:
         """Place and commit holds; no learner is in a batch twice."""
         groups = [learners[first : first + BATCH] for first in range(0, len(learners) - BATCH + 1, BATCH)]
         chosen = itertools.islice(itertools.cycle(groups), batches)
@@ -63,10 +63,12 @@ class SubscriptionSubject:
             f"{HOLDS}/PlaceHold",
             [[Call("", placement) for placement in batch] for batch in placements],
         )
+        yield
         for step, path, make in _STEPS:
             await measure.calls(
                 step, path, [[Call("", make(placement)) for placement in batch] for batch in placements]
             )
+            yield
 
 
 def _placement(user_id: str) -> holds_pb2.PlaceHoldRequest:

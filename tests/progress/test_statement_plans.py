@@ -26,7 +26,8 @@ async def test_no_statement_reads_a_table_of_learners_from_end_to_end(
         measure = Measure(database, subject.assemble(database, "a-secret"), truth)
         await measure.begin()
         chosen = random.Random(1).sample(range(learners), 200)
-        await subject.round(measure, chosen, BATCHES)
+        async for _ in subject.round(measure, chosen, BATCHES):
+            pass
         plans = await explain(database)
     finally:
         await database.close()
