@@ -69,25 +69,32 @@ class WatchedConnection:
 async def explain(database: WatchedDatabase) -> dict[str, list[str]]:
     """The plan that the database's only connection keeps for each statement, by the statement's beginning.
 
-    A statement without arguments is not prepared, and has none. Each statement is run once more with its last
-    arguments, and rolled back; if that violates a constraint, its plan has no figures.
+    The name tells how often the server has planned the statement for its arguments, and how often it has used
+    a plan for any arguments. A statement without arguments is not prepared, and has none. Each is run once more
+    with its last arguments, and rolled back; if that violates a constraint, its plan has no figures.
     """
     statements = dict(database.statements)
 
     async def work(connection: Connection) -> dict[str, list[str]]:
-        rows = await connection.fetch("SELECT name, statement FROM pg_prepared_statements")
-        names = {row["statement"]: row["name"] for row in rows}
+        rows = await connection.fetch(
+            "SELECT name, statement, custom_plans, generic_plans FROM pg_prepared_statements"
+        )
+        prepared_as = {row["statement"]: row for row in rows}
         plans: dict[str, list[str]] = {}
-        prepared = {sql: given for sql, given in statements.items() if sql in names}
+        prepared = {sql: given for sql, given in statements.items() if sql in prepared_as}
         for number, (sql, arguments) in enumerate(prepared.items(), start=1):
+            as_prepared = prepared_as[sql]
             literals = ", ".join([await literal(connection, argument) for argument in arguments])
             values = f"({literals})" if literals else ""
-            execute = f"EXECUTE {names[sql]}{values}"
+            execute = f"EXECUTE {as_prepared['name']}{values}"
             try:
                 rows = await _rolled_back(connection, f"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) {execute}")
             except asyncpg.IntegrityConstraintViolationError:  # it has inserted its rows already
                 rows = await connection.fetch(f"EXPLAIN (COSTS OFF) {execute}")
-            plans[f"{number}. {' '.join(sql.split())[:110]} …"] = [row[0] for row in rows]
+            plans[
+                f"{number}. {' '.join(sql.split())[:110]} … (planned {as_prepared['custom_plans']} times, "
+                f"plan used again {as_prepared['generic_plans']} times)"
+            ] = [row[0] for row in rows]
         return plans
 
     return cast("dict[str, list[str]]", await database.read(work, deadline=time.monotonic() + 60.0))

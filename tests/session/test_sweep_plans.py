@@ -1,4 +1,4 @@
-"""Sweeps, heartbeats and looks for changes find their rows through an index, however many there are."""
+"""Sweeps, heartbeats, looks for changes and results find their rows through an index."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import asyncpg
 import pytest
 
 from bench.scale.plans import WatchedDatabase, explain
+from chassis.batch import Item
+from chassis.context import Context
 from chassis.postgres import Connection, Database
+from chassis.rpc.paging import Page
 from homeroom.embedded.provisioning import ServiceDatabase
 from session_service.domain.changes import SessionPosition
 from session_service.domain.ids import SessionId
@@ -17,6 +20,7 @@ from session_service.domain.presence import Heartbeat
 from session_service.domain.sessions import SessionKey
 from session_service.store.editions import EditionCache
 from session_service.store.presence import PresenceStore
+from session_service.store.results import ResultStore
 from session_service.store.session_changes import SessionChangeStore
 from session_service.store.sessions import SessionStore
 from tests.session.world import TIMES
@@ -40,6 +44,18 @@ POPULATE = """
       FROM generate_series(1, $1::integer) AS n
 """
 
+
+# Each learner has two ended sessions of one test: the first learners of one, all others of a second one.
+POPULATE_ENDED = """
+    INSERT INTO sessions (user_id, session_id, hold_id, test_id, revision, attempt, state, title, kind,
+                          difficulty, total, answered, answers_given, started_at, closed_at, close_reason,
+                          last_answer_at)
+    SELECT 'learner-' || lpad((n / 2)::text, 6, '0'), gen_random_uuid(), gen_random_uuid(),
+           CASE WHEN n < $2::integer THEN 'asked' ELSE 'another' END, 1, n % 2 + 1, 'expired', 'A test',
+           'practice', '', 3, 1, 1, now() - interval '2 days', now() - interval '1 day', 'timed_out',
+           now() - interval '1 day'
+      FROM generate_series(0, $1::integer - 1) AS n
+"""
 
 # Every session is live, and nothing is due.
 POPULATE_LIVE = """
@@ -118,3 +134,45 @@ async def test_a_sweep_that_finds_nothing_is_not_planned_each_time(
         await database.close()
     # The server plans each statement five times before it compares the general plan with the others.
     assert [row["generic_plans"] for row in plans] == [ROUNDS - 1] * 3
+
+
+_READER = Context(
+    method="/homeroom.session.v1.SupervisionService/ListTestResults",
+    user_id="admin",
+    roles=frozenset({"admin"}),
+    idempotency_key="",
+    request_id="",
+    deadline=float("inf"),
+    traceparent="",
+)
+
+
+@pytest.mark.parametrize("asked", [SESSIONS, SESSIONS // 10, 40])
+async def test_the_results_of_a_test_are_not_planned_each_time(
+    session_database: ServiceDatabase, truth: Connection, asked: int
+) -> None:
+    await truth.execute(POPULATE_ENDED, SESSIONS, asked)
+    await truth.execute("VACUUM (ANALYZE) sessions")
+    database = await WatchedDatabase.connect(session_database.service, maximum=1)
+    assert isinstance(database, WatchedDatabase)
+    try:
+        store = ResultStore(database=database)
+        for number in range(ROUNDS + 4):
+            item = Item(_READER, "asked")
+            limit = (11, 51, 501)[number % 3]
+            results = await store.list_results(item, Page(None, limit))
+            assert results is not None
+            assert [result.attempts for result in results] == [2] * min(limit, asked // 2)
+        (kept,) = await database.read(
+            lambda connection: connection.fetch(
+                "SELECT generic_plans FROM pg_prepared_statements WHERE statement LIKE $1",
+                "%FROM sessions%",
+            ),
+            deadline=float("inf"),
+        )
+        plans = await explain(database)
+    finally:
+        await database.close()
+    assert kept["generic_plans"] == ROUNDS - 1
+    (plan,) = [lines for name, lines in plans.items() if "attempts" in name]
+    assert any("using sessions_ended_of_test " in line for line in plan), "\n".join(plan)
