@@ -70,8 +70,8 @@ async def explain(database: WatchedDatabase) -> dict[str, list[str]]:
     """The plan that the database's only connection keeps for each statement, by the statement's beginning.
 
     The name tells how often the server has planned the statement for its arguments, and how often it has used
-    a plan for any arguments. A statement without arguments is not prepared, and has none. Each is run once more
-    with its last arguments, and rolled back; if that violates a constraint, its plan has no figures.
+    a plan for any arguments. A statement without arguments is not prepared, and has none. Each is run once
+    more with its last arguments, and rolled back; if that violates a constraint, its plan has no figures.
     """
     statements = dict(database.statements)
 

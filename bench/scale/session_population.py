@@ -24,9 +24,9 @@ SLICE = 50_000
 FILL = 85
 """How far PostgreSQL fills a page of sessions with new rows, in percent, by the schema."""
 FILL_OF_OLD_PAGES = 87
-"""How full the pages of the store are. A new row is shorter than one of a session that has ended, so many pages
-that are filled to 85 % with old rows could take one new row each. PostgreSQL looks for such room before it
-adds a page to the table. So a store that has grown by itself has none (docs/speed.md)."""
+"""How full the pages of the store are. A new row is shorter than one of a session that has ended, so many
+pages that are filled to 85 % with old rows could take one new row each. PostgreSQL looks for such room before
+it adds a page to the table. So a store that has grown by itself has none (docs/speed.md)."""
 DRAWN = TESTS - 1
 """The test that asks only its easy questions, so its sessions have a drawn paper. It takes 30 days."""
 HARD = 5

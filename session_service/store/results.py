@@ -29,9 +29,9 @@ class ResultStore:
         return await self._database.read(work, deadline=item.deadline, name="list_results")
 
 
-# The form is for the planner. If it saw the values, it would plan each call anew, because it takes the general
-# plan for much dearer in a large store; that took longer than the call. The subqueries hide the values. The
-# constant limit and the order by both columns keep the general plan on the index, also for a rare test.
+# The form is for the planner. If it saw the values, it would plan each call anew, because it takes the
+# general plan for much dearer in a large store; that took longer than the call. The subqueries hide the
+# values. The constant limit and the order by both columns keep the general plan on the index.
 _LIST_RESULTS = f"""
     SELECT user_id, attempts, best_score, passed, engaged_seconds, last_ended_at
       FROM (
