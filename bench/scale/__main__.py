@@ -29,7 +29,7 @@ def main() -> int:
     parser.add_argument("service", choices=SUBJECTS)
     parser.add_argument("--sizes", type=int, nargs="+", help="rows: sessions, holds or completions")
     parser.add_argument("--batches", type=int, default=15, help=f"batches of {BATCH} per step and round")
-    parser.add_argument("--pairs", type=int, default=9, help="rounds in each store, which take turns")
+    parser.add_argument("--pairs", type=int, default=15, help="rounds in each store, which take turns")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--data", type=Path, help="a folder for the stores; none: a temporary one")
     parser.add_argument("--output", type=Path, help="write the figures as JSON")
