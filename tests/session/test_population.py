@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from bench.scale.session_population import SessionPopulation, build
+from bench.scale.session_population import FILL, SessionPopulation, build
 from chassis.postgres import Connection
 from homeroom.embedded.provisioning import ServiceDatabase
 from protos.session.v1 import sessions_pb2
@@ -104,6 +104,27 @@ async def test_attempts_and_keys_agree_with_the_sessions(truth: Connection) -> N
 async def test_a_population_without_live_sessions_has_none(truth: Connection) -> None:
     await build(truth, SessionPopulation(sessions=2000, answers_per_session=2, live=False))
     assert await truth.fetchval("SELECT count(*) FROM sessions WHERE state IN ('active', 'paused')") == 0
+
+
+async def test_new_sessions_find_no_room_in_the_old_pages(truth: Connection) -> None:
+    await build(truth, POPULATION)
+    pages = await truth.fetchval(
+        "SELECT pg_relation_size('sessions') / current_setting('block_size')::integer"
+    )
+    columns = "test_id, revision, title, kind, difficulty, metadata, total, deadline_at, attempts_before"
+    began = await truth.fetch(
+        f"""
+        INSERT INTO sessions
+               (user_id, session_id, hold_id, attempt, state, started_at, start_request_id, {columns})
+        SELECT user_id, gen_random_uuid(), gen_random_uuid(), 1000, 'active', started_at, 'request', {columns}
+          FROM (SELECT DISTINCT ON (user_id) * FROM sessions WHERE state = 'completed') AS ended
+        RETURNING (ctid::text::point)[0]::integer AS page
+        """  # noqa: S608 - our own names
+    )
+    options = await truth.fetchval("SELECT reloptions FROM pg_class WHERE oid = 'sessions'::regclass")
+    assert len(began) == POPULATION.learners
+    assert min(row["page"] for row in began) >= pages - 1
+    assert options == [f"fillfactor={FILL}"]
 
 
 async def read_sessions(truth: Connection) -> list[Session]:
