@@ -32,6 +32,8 @@ SESSIONS = "/homeroom.session.v1.SessionService"
 SUPERVISION = "/homeroom.session.v1.SupervisionService"
 NOWHERE = cast("Upstream", None)
 TIMED_TESTS = 5
+"""How many tests the rounds start. Results and attempts are read of another one, so they stay as they are."""
+READ_TEST = TIMED_TESTS
 ANSWERS = 3
 SWEEPS = 50
 TIMES = TimeRules(
@@ -113,7 +115,7 @@ class SessionSubject:
         for step, path, make in _STEPS:
             await measure.calls(step, path, [[make(session) for session in batch] for batch in began])
             yield
-        results = [supervision_pb2.ListTestResultsRequest(test_id=test_id(0))] * batches
+        results = [supervision_pb2.ListTestResultsRequest(test_id=test_id(READ_TEST))] * batches
         await measure.calls(
             "results of a test",
             f"{SUPERVISION}/ListTestResults",
@@ -173,7 +175,7 @@ def _list_live(session: Began) -> Call:
 
 
 def _list_attempts(session: Began) -> Call:
-    return Call(session.user_id, attempts_pb2.ListAttemptsRequest(test_id=test_id(0), page_size=10))
+    return Call(session.user_id, attempts_pb2.ListAttemptsRequest(test_id=test_id(READ_TEST), page_size=10))
 
 
 def _complete(session: Began) -> Call:
