@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,7 +160,7 @@ def _context(path: str, call: Call) -> Context:
         user_id=call.user_id,
         roles=ROLES,
         idempotency_key=call.key,
-        request_id="",
+        request_id=str(uuid.uuid4()),
         deadline=_soon(),
         traceparent="",
     )
