@@ -112,6 +112,7 @@ class SessionSubject:
             [Began(call.user_id, started.session.session_id) for call, started in zip(*batch, strict=True)]
             for batch in zip(starts, answered, strict=True)
         ]
+        began = list(_dealt(began, groups=len(learners) // BATCH))
         for step, path, make in _STEPS:
             await measure.calls(step, path, [[make(session) for session in batch] for batch in began])
             yield
@@ -144,6 +145,20 @@ def _starts(learners: Sequence[int], *, first_test: int) -> Iterator[list[Call]]
                 )
                 for number in learners[first : first + BATCH]
             ]
+
+
+def _dealt(began: Sequence[Sequence[Began]], *, groups: int) -> Iterator[list[Began]]:
+    """The sessions in other batches, because learners who start together answer at their own pace.
+
+    Those that start in a batch lie in one or two pages, which have no room for a new version of each at once.
+    Each learner is once in so many batches that follow each other (`groups`), and so no learner is in a batch
+    twice.
+    """
+    for first in range(0, len(began), groups):
+        batches = began[first : first + groups]
+        sessions = [session for batch in batches for session in batch]
+        for place in range(len(batches)):
+            yield sessions[place :: len(batches)]
 
 
 def _answering(number: int) -> Callable[[Began], Call]:
