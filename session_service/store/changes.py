@@ -139,7 +139,7 @@ class ChangeStore:
 
         async def work(connection: Connection) -> T:
             locked = await lock_sessions(connection, set(keys), wait=wait)
-            facts = await self._read(connection, items, keys, locked)
+            facts = await self._read(connection, items, keys, locked=locked)
             result, changes = decide(facts)
             if changes:
                 await write_changes(connection, changes)
@@ -155,7 +155,7 @@ class ChangeStore:
         keys = [session_of(item.request, item.user_id) for item in items]
 
         async def work(connection: Connection) -> list[ChangeFacts]:
-            return await self._read(connection, items, keys, keys)
+            return await self._read(connection, items, keys, locked=None)
 
         return await self._database.read(work, deadline=deadline, name="read_changes")
 
@@ -164,7 +164,8 @@ class ChangeStore:
     ) -> set[SessionKey]:
         """Write an answer to each of those sessions that nobody else holds, or has changed; returns them.
 
-        One statement, which waits for no session. A key that is in use raises ConstraintViolation of
+        One statement, which waits for no session. Each key is claimed for the learner of its session, who is
+        the caller. A key that is in use raises ConstraintViolation of
         `idempotency_keys_once`.
         """
         await failpoints.hit_async("session.before_changes_committed")
@@ -216,8 +217,10 @@ class ChangeStore:
         connection: Connection,
         items: Sequence[Item[R]],
         sessions: Sequence[SessionKey],
-        locked: Collection[SessionKey],
+        *,
+        locked: Collection[SessionKey] | None,
     ) -> list[ChangeFacts]:
+        """What is known of each request; without locks (None), each session may be changed."""
         wanted = [
             (context.user_id, context.method, context.idempotency_key, *session, request.question_id)
             for (context, request, _), session in zip(items, sessions, strict=True)
@@ -231,7 +234,7 @@ class ChangeStore:
                 row["now"],
                 stored_from(row),
                 None if key is None else session_from(row),
-                locked is sessions or session in locked,
+                locked is None or session in locked,
                 None if key is None else editions[key],
                 None
                 if row["answer_attempt"] is None

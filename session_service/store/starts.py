@@ -54,9 +54,8 @@ class StartFacts:
     """What was known of a start at `now`, by the database's clock.
 
     `latest` is the learner's last session of this test, the only one that can be live; `attempts_used` is how
-    many attempts the learner has used so far. `edition` is that of
-    the live session if there is one, else of the test as it is now; None when there is no such test, and
-    when the key has an answer already.
+    many attempts the learner has used so far. `edition` is that of the live session if there is one, else of
+    the test as it is now; None when there is no such test, and when the key has an answer already.
     """
 
     now: datetime
