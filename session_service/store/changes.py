@@ -8,8 +8,6 @@ from datetime import datetime
 from operator import attrgetter
 from typing import NamedTuple, TypeVar
 
-import asyncpg
-
 from chassis import failpoints
 from chassis.batch import Item
 from chassis.frozen import quick
@@ -37,7 +35,7 @@ from session_service.domain.sessions import (
 )
 from session_service.domain.tests import Edition
 from session_service.domain.timeline import SessionEvent
-from session_service.store.editions import EditionCache, EditionKey
+from session_service.store.editions import EditionCache, edition_key
 from session_service.store.event_rows import append_events_from, event_rows
 from session_service.store.session_rows import (
     ANSWER,
@@ -196,9 +194,9 @@ class ChangeStore:
             if not locked:
                 return []
             rows = await connection.fetch(_READ_LOCKED, sorted(locked))
-            editions = await self._editions.get(connection, set(map(_edition_key, rows)))
+            editions = await self._editions.get(connection, set(map(edition_key, rows)))
             decided = [
-                decide(LockedSession(row["now"], session_from(row), editions[_edition_key(row)]))
+                decide(LockedSession(row["now"], session_from(row), editions[edition_key(row)]))
                 for row in rows
             ]
             changes = Changes(
@@ -226,7 +224,7 @@ class ChangeStore:
             for (context, request, _), session in zip(items, sessions, strict=True)
         ]
         rows = await connection.fetch(_READ_FACTS, wanted)
-        keys = [None if row["session_id"] is None else _edition_key(row) for row in rows]
+        keys = [None if row["session_id"] is None else edition_key(row) for row in rows]
         editions = await self._editions.get(connection, {key for key in keys if key is not None})
         return [
             ChangeFacts(
@@ -243,10 +241,6 @@ class ChangeStore:
             )
             for session, row, key in zip(sessions, rows, keys, strict=True)
         ]
-
-
-def _edition_key(row: asyncpg.Record) -> EditionKey:
-    return EditionKey(row["test_id"], row["revision"])
 
 
 async def lock_sessions(
