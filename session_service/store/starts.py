@@ -242,9 +242,11 @@ _STARTED = f"""
 """
 
 # Nearly all batches only start sessions. PostgreSQL sets up every part of a statement in each execution, also
-# the parts that get no rows: with resumes and events, a single start would cost 45 µs more of 265. Both
-# statements claim the keys first, so that they cannot deadlock each other: what follows WITH runs before the
-# changes in it.
+# the parts that get no rows: with resumes and events, a single start would cost 45 µs more of 265.
+#
+# Both statements claim the keys before they insert sessions, so that they cannot deadlock each other. In the
+# first one, what follows WITH runs before the changes in it. In the second one, the sessions need the number
+# of claims: PostgreSQL would insert them before the keys otherwise, and promises no order (18, 7.8.4).
 _START_SESSIONS = f"""
     WITH {PATIENCE}, started AS (
         {_STARTED}
@@ -277,8 +279,10 @@ _START_AND_RESUME = f"""
                  FROM resumed
                 WHERE resumed.ended AND resumed.user_id = call.user_id AND resumed.key = call.key)''')
 }
+        RETURNING 1
     ), started AS (
         {_STARTED}
+         CROSS JOIN (SELECT count(*) FROM claimed) AS claims
     ), told AS (
         {
     append_from(f'''json_to_recordset($3) {APPEND_ROWS}
