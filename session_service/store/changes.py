@@ -267,7 +267,7 @@ async def write_changes(connection: Connection, changes: Changes) -> None:
 
 
 _KEY = RowType("session_key", "user_id text, session_id uuid")
-# A row of it: what changes in the session, the version of its row before, the answer, and the call.
+# The columns of `keyed_answer`, in their order: session, version of its row before, answer, call.
 _OF_SESSION = (
     "user_id text, session_id uuid, answered integer, solved integer, answers_given integer, "
     "answers_correct integer, version integer"
