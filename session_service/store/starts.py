@@ -85,7 +85,7 @@ class StartStore:
         async def work(connection: Connection) -> list[StartFacts]:
             rows = await connection.fetch(_READ_FACTS, wanted)
             latest = [None if row["session_id"] is None else session_from(row) for row in rows]
-            keys = [_edition_key(row, session) for row, session in zip(rows, latest, strict=True)]
+            keys = [_wanted_edition(row, session) for row, session in zip(rows, latest, strict=True)]
             editions = await self._editions.get(connection, {key for key in keys if key is not None})
             enrolled = await _enrolled(connection, items, keys, editions)
             attempts_before = await _attempts_before(connection, latest)
@@ -143,7 +143,7 @@ def _locking_order(resume: Resume) -> tuple[str, SessionId, str]:
     return resume.user_id, resume.session_id, resume.key
 
 
-def _edition_key(row: asyncpg.Record, latest: Session | None) -> EditionKey | None:
+def _wanted_edition(row: asyncpg.Record, latest: Session | None) -> EditionKey | None:
     """What a start needs: the edition of the live session, else that of the test as it is now.
 
     It is None when there is no such test, and when the key has an answer already.

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import redis.asyncio
@@ -177,7 +178,8 @@ async def test_a_redis_that_runs_no_scripts_is_not_taken_for_a_healthy_one(
         async def probed_twice() -> bool:
             await cache.read([Wanted("k")])
             assert cache.breaker_open
-            return sum(entry["count"] for entry in await plain.acl_log()) >= FAILURES_IN_A_ROW_MAX + 2
+            refused: list[Any] = await plain.acl_log()
+            return sum(entry["count"] for entry in refused) >= FAILURES_IN_A_ROW_MAX + 2
 
         await eventually(probed_twice)
         await plain.acl_setuser("cache", commands=["+eval"])
