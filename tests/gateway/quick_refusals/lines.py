@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.admission import Admission, Limits
+from gateway.backlog import Backlog
 from gateway.overload import RoomLimits
 from gateway.quick_refusals import QuickRefusals
 from tests.gateway.backend import Backend
@@ -62,6 +63,20 @@ def quick_ones() -> Iterator[list[str]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(QuickRefusals, "answer", noted)
         yield targets
+
+
+@contextmanager
+def every_request_waits() -> Iterator[None]:
+    """A crowded gateway looks at nothing in the turn of the event loop in which it received it."""
+    takes = Backlog.takes
+
+    def late(self: Backlog, *arguments: Any) -> bool:
+        self._left = 0
+        return takes(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Backlog, "takes", late)
+        yield
 
 
 class Line:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import pytest
 
@@ -13,6 +13,7 @@ from tests.gateway.crowds import head
 from tests.gateway.quick_refusals.lines import (
     BODY,
     Line,
+    every_request_waits,
     full,
     get,
     line,
@@ -83,9 +84,11 @@ async def all_answers(gateway: Gateway, packets: list[bytes], *, warmed_up: bool
 
 
 @pytest.mark.parametrize("warmed_up", [False, True], ids=["the first request", "a later request"])
-async def test_what_is_odd_is_answered_as_before(crowded: Gateway, warmed_up: bool) -> None:
+@pytest.mark.parametrize("waits", [False, True])
+async def test_what_is_odd_is_answered_as_before(crowded: Gateway, warmed_up: bool, waits: bool) -> None:
     for name, packets in odd_requests(crowded).items():
-        told = await all_answers(crowded, packets, warmed_up=warmed_up)
+        with every_request_waits() if waits else nullcontext():
+            told = await all_answers(crowded, packets, warmed_up=warmed_up)
         with only_the_application():
             expected = await all_answers(crowded, packets, warmed_up=warmed_up)
         assert told == expected, name
@@ -113,8 +116,9 @@ async def test_what_is_odd_is_not_plain(gateway: Gateway) -> None:
     ],
 )
 @pytest.mark.parametrize("crowd_first", [False, True])
+@pytest.mark.parametrize("waits", [False, True])
 async def test_a_request_inside_another_one_is_never_answered(
-    backend: Backend, gateway: Gateway, beginning: bytes, crowd_first: bool
+    backend: Backend, gateway: Gateway, beginning: bytes, crowd_first: bool, waits: bool
 ) -> None:
     """The beginning of a request arrives with another one; what comes next only looks like a request."""
 
@@ -129,7 +133,8 @@ async def test_a_request_inside_another_one_is_never_answered(
             return same(await one.rest())
 
     async with full(backend, gateway, idle_seconds_max=0.5) as made:
-        told = await conversation(made)
+        with every_request_waits() if waits else nullcontext():
+            told = await conversation(made)
         with only_the_application():
             expected = await conversation(made)
     assert told == expected
