@@ -356,15 +356,16 @@ _WRITE = f"""
 # of a row makes a new version, with the id of its transaction in `xmin` (PostgreSQL 18, 5.6). The lock is
 # taken on the newest version, also if that is newer than the statement's snapshot.
 #
-# Every version is within the bounds of BETWEEN, which lets the planner expect a single row. So it changes
-# each session through an index; a plan that was made when the table was small would read all of it later.
+# Every version is within the bounds of BETWEEN, which lets the planner expect a single row. So it looks each
+# session up through an index; a plan that was made when the table was small would read all of it later. The
+# change finds the row by ctid, which cannot change while the row is locked, and searches no index again.
 _WRITE_ANSWERS = f"""
     WITH {PATIENCE}, free AS MATERIALIZED (
-        SELECT {names(_ANSWERED.columns, of="answered")}
+        SELECT {names(_ANSWERED.columns, of="answered")}, session.place
           FROM {_ANSWERED.unnest(1)} AS answered
          CROSS JOIN patience
          CROSS JOIN LATERAL (
-               SELECT true
+               SELECT ctid AS place
                  FROM sessions
                 WHERE user_id = answered.user_id AND session_id = answered.session_id
                   AND xmin::text = answered.row_version AND patience.lock_timeout IS NOT NULL
@@ -381,6 +382,7 @@ _WRITE_ANSWERS = f"""
                version = free.version
           FROM free
          WHERE sessions.user_id = free.user_id AND sessions.session_id = free.session_id
+           AND sessions.ctid = free.place
     ), given AS (
         INSERT INTO answers ({names(ANSWER.columns)})
         SELECT {names(ANSWER.columns)}
