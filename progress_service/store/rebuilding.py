@@ -25,7 +25,7 @@ from chassis.postgres.rows import as_rows
 from progress_service.domain.license_orders import LICENSE_TOPIC, LicenseOrder
 from progress_service.domain.statistics import UserId
 from progress_service.store.history import days_of, enrollment_of, epoch_of, gained_by, totals_of
-from progress_service.store.learners import LOCK_LEARNER
+from progress_service.store.learners import LOCK_LEARNER, VERSIONS
 from progress_service.store.ledger import LESSONS, RESULTS, Wanting, find_wanting
 
 REBUILD = "progress.rebuild"
@@ -201,6 +201,7 @@ REBUILDING_REPAIRS = (
         ),
         plan=_planning(orphans=False),
         lock=LOCK_LEARNER,
+        versions=VERSIONS,
     ),
     Repair(
         repair_id=REMOVE_ORPHANS,
@@ -218,6 +219,7 @@ REBUILDING_REPAIRS = (
         ),
         plan=_planning(orphans=True),
         lock=LOCK_LEARNER,
+        versions=VERSIONS,
     ),
 )
 

@@ -1,7 +1,7 @@
 """Whatever happens between the two statements of a completion, it is as if it had happened before or after.
 
-Each event is tried with three learners who have done the same before. For the first one it happens between the
-reading and the writing statement. For the others it happens before and after a completion under the lock.
+Each event is tried with three learners who have done the same before. For the first one it happens between
+the reading and the writing statement, for the others before and after a completion under the lock.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from progress_service.store.catalog_changes import CatalogChangeStore
 from progress_service.store.license_feed import LicenseFeedStore
 from progress_service.store.unlocked_completions import UnlockedCompletionStore
 from protos.progress.v1 import progress_pb2, resets_pb2, specializations_pb2
+from tests.learning.model import Name
 from tests.learning.test_imported_completions import path_of
 from tests.learning.test_unlocked_completions import rows_of
-from tests.learning.model import Name
 from tests.learning.world import STATISTICS, School, World, body
 from tests.progress.test_imports import imported, written
 
@@ -185,7 +185,8 @@ async def import_completion(plan: Plan, learner: Learner) -> None:
 
 
 async def import_level(plan: Plan, learner: Learner) -> None:
-    text = f"userId,specialization,level,xp,updatedAt\n{learner.user},{learner.specialization},2,30,2025-01-01T10:00:00Z\n"
+    line = f"{learner.user},{learner.specialization},2,30,2025-01-01T10:00:00Z"
+    text = f"userId,specialization,level,xp,updatedAt\n{line}\n"
     await imported(learner.world.database, written(plan.folder, text))
 
 
@@ -197,7 +198,7 @@ async def lower_and_decide(_: Plan, learner: Learner) -> None:
 EVENTS: dict[str, Event] = {
     "the same lesson": lambda plan, learner: learner.complete(plan.place, "another key"),
     "the same key": lambda plan, learner: plan.complete(learner),
-    "the same key for another lesson": lambda plan, learner: learner.complete(0, "the key"),
+    "the same key for another lesson": lambda _, learner: learner.complete(0, "the key"),
     "the next lesson": lambda plan, learner: learner.complete(min(plan.place + 1, 5), "another key"),
     "an enrollment": lambda _, learner: learner.world.one(
         learner.world.enrollment(learner.user, learner.school.course_id)
@@ -267,7 +268,9 @@ async def new_learner(world: World) -> Learner:
     return learner
 
 
-async def outcome_of(plan: Plan, event: Event, ways: Ways, world: World, order: str) -> tuple[bool, object, str]:
+async def outcome_of(
+    plan: Plan, event: Event, ways: Ways, world: World, order: str
+) -> tuple[bool, object, str]:
     """Whether the event came between the statements; the answer, and all rows of the learner in the end."""
     learner = await new_learner(world)
     ways.quick = order == "meanwhile"
@@ -285,9 +288,7 @@ async def outcome_of(plan: Plan, event: Event, ways: Ways, world: World, order: 
     return between, answer, await learner.rows()
 
 
-async def try_event(
-    world: World, ways: Ways, folder: Path, event: Event, rng: random.Random
-) -> bool:
+async def try_event(world: World, ways: Ways, folder: Path, event: Event, rng: random.Random) -> bool:
     """Whether the event came between the two statements."""
     plan = Plan.random(rng, folder)
     between, *quick = await outcome_of(plan, event, ways, world, "meanwhile")
