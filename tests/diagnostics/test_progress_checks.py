@@ -505,6 +505,19 @@ async def test_a_repair_that_changes_what_is_shown_makes_the_cached_answer_old(s
     assert answer.version == version + 1
 
 
+async def test_rebuilt_totals_bring_the_achievements_that_they_earn(school: School) -> None:
+    """Also if nothing else of the learner is wrong: a later completion may be too late for them."""
+    pupil = await school.pupil()
+    earned = "SELECT achievement FROM learner_achievements WHERE user_id = $1 ORDER BY 1"
+    before = await school.truth.fetch(earned, pupil.user_id)
+    await sql(
+        "UPDATE learner_statistics SET completed_lessons = 0 WHERE user_id = :user",
+        "DELETE FROM learner_achievements WHERE user_id = :user AND achievement = 'first-lesson'",
+    )(school, pupil)
+    await school.operator.mend("progress.totals")
+    assert await school.truth.fetch(earned, pupil.user_id) == before
+
+
 async def test_a_learner_whose_repair_was_taken_back_has_a_version_of_their_own(school: School) -> None:
     """Also one whose totals had never changed before the repair."""
     seen, new = await school.pupil(), await school.world.learner("new")
