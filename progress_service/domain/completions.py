@@ -92,7 +92,7 @@ class Draft(NamedTuple):
 
 @dataclass
 class CourseBook:
-    """A learner in a course, under the learner's lock: as the database had it, and what is new."""
+    """A learner in a course: as the database had it, and what is new."""
 
     edition: Edition
     standing: Standing

@@ -123,9 +123,19 @@ def _standing(each: Attendance, row: asyncpg.Record) -> Standing:
         enrolled_before=row["enrollment_epoch"] is not None,
         enrolled_at=row["enrolled_at"],
         finished_at=row["completed_at"] if current else None,
-        completed={
-            LessonName(module_id, lesson_id): revision
-            for module_id, lesson_id, revision in orjson.loads(row["completed"] or "[]")
-        },
-        started=frozenset(LessonName(*name) for name in orjson.loads(row["started"] or "[]")),
+        completed=completed_in(row),
+        started=started_in(row),
     )
+
+
+def completed_in(row: asyncpg.Record) -> dict[LessonName, int]:
+    """The completed lessons of a row, each with the revision of the course at its completion."""
+    return {
+        LessonName(module_id, lesson_id): revision
+        for module_id, lesson_id, revision in orjson.loads(row["completed"] or "[]")
+    }
+
+
+def started_in(row: asyncpg.Record) -> frozenset[LessonName]:
+    """The lessons of a row of whose videos something was watched."""
+    return frozenset(LessonName(*name) for name in orjson.loads(row["started"] or "[]"))
