@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,6 +18,7 @@ from chassis.postgres import Database
 from progress_service.store.unlocked_completions import UnlockedCompletionStore
 from tests.learning.world import Replica, World, body, reasons, unique
 from tests.progress.specializations import put_levels, specialization_name
+from tests.support.pgbouncer import pgbouncer
 from tests.support.postgres_proxy import Loss, PostgresProxy
 
 TABLES = {
@@ -370,3 +372,40 @@ async def test_a_change_by_a_part_of_a_transaction_makes_another_version(
     meanwhile.append(change)
     before = (await world.stats(user)).version
     assert (await world.complete(user, school.names[0])).version == before + 2
+
+
+async def test_lessons_are_completed_once_behind_pgbouncer(world: World) -> None:
+    """The lock timeout of the writing statement stays with it, although others use its connection next."""
+    async with pgbouncer(world.progress_dsn, pool_size=2) as (address,):
+        database = await Database.connect(address, maximum=8, statement_cache_size=0)
+        try:
+            replica = await world.start(database=database)
+            school = await world.course()
+            users = [await world.learner() for _ in range(16)]
+            await replica.send([world.enrollment(user, school.course_id) for user in users])
+            batches = [
+                [world.completion(user, school.names[0]) for user in users[first::4]]
+                for first in range(4)
+                for _ in range(2)
+            ]
+            sent = await asyncio.gather(*map(replica.send, batches))
+            settings = await asyncio.gather(
+                *(
+                    database.read(
+                        lambda connection: connection.fetchval("SHOW lock_timeout"),
+                        deadline=time.monotonic() + 10,
+                        name="look",
+                    )
+                    for _ in range(8)
+                )
+            )
+        finally:
+            await database.close()
+    awarded = [
+        body(*each).xp_awarded
+        for items, answers in zip(batches, sent, strict=True)
+        for each in zip(items, answers, strict=True)
+    ]
+    assert sorted(awarded) == [0] * 16 + [10] * 16
+    assert [(await world.stats(user)).xp for user in users] == [10] * 16
+    assert set(settings) == {"0"}
