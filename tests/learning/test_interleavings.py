@@ -148,6 +148,7 @@ class Plan:
     history: tuple[tuple[str, int], ...]
     place: int
     occurred_at: Timestamp | None
+    event_is_quick: bool
     folder: Path
 
     @classmethod
@@ -161,7 +162,7 @@ class Plan:
             place = rng.randrange(len(LESSON_XP))
         moment = Timestamp()
         moment.FromDatetime(datetime.now(UTC) - timedelta(days=rng.randrange(4), hours=1))
-        return cls(history, place, rng.choice([None, moment]), folder)
+        return cls(history, place, rng.choice([None, moment]), rng.random() < 0.5, folder)
 
     async def begin(self, learner: Learner) -> None:
         """The history of the learner."""
@@ -278,7 +279,12 @@ async def outcome_of(
     if order == "before":
         await event(plan, learner)
     elif order == "meanwhile":
-        ways.meanwhile = lambda: event(plan, learner)
+
+        async def meanwhile() -> None:
+            ways.quick = plan.event_is_quick
+            await event(plan, learner)
+
+        ways.meanwhile = meanwhile
     answer = await plan.complete(learner)
     between = order == "meanwhile" and ways.meanwhile is None
     if order == "after" or ways.meanwhile is not None:
