@@ -103,7 +103,8 @@ class Wallet:
         """Bring the ledger up to now: lapsed credits leave it, this month's credits of the plan enter it.
 
         The plan's credits come once per month. When the plan gives more within the month, the difference is
-        added. They lapse with the month, so a month without any use needs no entries later.
+        added. They lapse with the month, so a month without any use needs no entries later. A clock that has
+        stepped back into the month before begins no month.
         """
         for grant in self._by_expiry():
             if grant.remaining and self._lapsed(grant.expires_at):
@@ -111,7 +112,7 @@ class Wallet:
                 self._take(grant, lapsed)
                 self._enter(EntryKind.EXPIRY, -lapsed, f"expiry:{grant.entry_number}", "expired")
         month = month_of(self.now)
-        if self.month != month:
+        if self.month < month:
             self.month, self.month_granted, self.touched = month, 0, True
         due = grantable(monthly_credits - self.month_granted, self.balance)
         if due:
@@ -119,9 +120,9 @@ class Wallet:
             self._bring_in(
                 EntryKind.GRANT,
                 due,
-                f"monthly:{month:%Y-%m}:{self.month_granted}",
+                f"monthly:{self.month:%Y-%m}:{self.month_granted}",
                 "monthly credits of the plan",
-                end_of_month(month),
+                end_of_month(self.month),
             )
 
     def carry_out(self, order: CreditOrder, hold: RefundableHold | None) -> CreditEntry | ServiceError:
