@@ -61,11 +61,16 @@ class RefundableHold(NamedTuple):
 
 @dataclass(slots=True)
 class Grant:
-    """The part of an incoming entry that is neither spent nor held."""
+    """The part of an incoming entry that is neither spent nor held.
+
+    `expired` tells that the ledger has the entry with which it lapsed; it is only known of what holds have
+    taken from.
+    """
 
     entry_number: int
     remaining: int
     expires_at: datetime | None
+    expired: bool = False
 
 
 class HeldCredits(NamedTuple):
@@ -172,7 +177,7 @@ class Wallet:
             grant = self.grants[part.entry_number]
             self.held -= part.amount
             self.touched = True
-            if self._lapsed(grant.expires_at):
+            if grant.expired or self._lapsed(grant.expires_at):  # the clock may have stepped back since
                 self._enter(
                     EntryKind.EXPIRY, -part.amount, f"{operation_id}:expiry:{part.entry_number}", "expired"
                 )

@@ -179,6 +179,31 @@ async def test_a_clock_that_steps_back_into_the_month_before_grants_nothing_twic
     assert await subscriptions.discrepancies() == []
 
 
+async def test_held_credits_that_come_back_after_the_rest_has_lapsed_lapse_whatever_the_clock_says(
+    subscriptions: Subscriptions,
+) -> None:
+    """A grant has one entry for what lapses by itself."""
+    now = subscriptions.clock.set(NOON)
+    ann = await subscriptions.account("ann")
+    await subscriptions.adjust(ann, 10, expires_at=now + timedelta(seconds=2))
+    hold = await subscriptions.place(ann, credits=4)
+    subscriptions.clock.moment = now + timedelta(seconds=3)
+    await subscriptions.adjust(ann, 1)
+    subscriptions.clock.moment = now + timedelta(seconds=1)
+    await subscriptions.release(hold)
+    subscriptions.clock.moment = now + timedelta(seconds=4)
+    await subscriptions.adjust(ann, 1)
+    assert await balance(subscriptions, ann) == (2, 0, 2)
+    assert await ledger(subscriptions, ann) == [
+        ("GRANT", 10, 10),
+        ("EXPIRY", -6, 4),
+        ("GRANT", 1, 5),
+        ("EXPIRY", -4, 1),
+        ("GRANT", 1, 2),
+    ]
+    assert await subscriptions.discrepancies() == []
+
+
 async def test_plans_that_change_within_a_month_give_the_most_of_them_once(
     subscriptions: Subscriptions,
 ) -> None:
