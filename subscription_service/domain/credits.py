@@ -61,16 +61,11 @@ class RefundableHold(NamedTuple):
 
 @dataclass(slots=True)
 class Grant:
-    """The part of an incoming entry that is neither spent nor held.
-
-    `expired` tells that the ledger has the entry with which it lapsed; it is only known of what holds have
-    taken from.
-    """
+    """The part of an incoming entry that is neither spent nor held."""
 
     entry_number: int
     remaining: int
     expires_at: datetime | None
-    expired: bool = False
 
 
 class HeldCredits(NamedTuple):
@@ -85,7 +80,8 @@ class Wallet:
     """A learner's credits as they were read, and the decisions about them before they are written.
 
     At every moment balance = sum of the ledger = held + what remains of the grants. The plan has granted
-    `month_granted` credits for the UTC month that begins on the day `month`.
+    `month_granted` credits for the UTC month that begins on the day `month`. Of the grants that the requested
+    holds have taken from, those in `expired` have lapsed already, also if the clock has stepped back since.
     """
 
     user_id: str
@@ -96,6 +92,7 @@ class Wallet:
     month: date
     month_granted: int
     grants: dict[int, Grant]
+    expired: set[int] = field(default_factory=set)
     new_entries: list[CreditEntry] = field(default_factory=list)
     touched: bool = False
     touched_grants: set[int] = field(default_factory=set)
@@ -177,7 +174,7 @@ class Wallet:
             grant = self.grants[part.entry_number]
             self.held -= part.amount
             self.touched = True
-            if grant.expired or self._lapsed(grant.expires_at):  # the clock may have stepped back since
+            if part.entry_number in self.expired or self._lapsed(grant.expires_at):
                 self._enter(
                     EntryKind.EXPIRY, -part.amount, f"{operation_id}:expiry:{part.entry_number}", "expired"
                 )

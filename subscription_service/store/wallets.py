@@ -92,8 +92,10 @@ async def read_held_credits(
     for row in rows:
         number = row["entry_number"]
         held.setdefault(row["hold_id"], []).append(HeldCredits(number, row["amount"]))
-        grants = wallets[row["user_id"]].grants
-        grants.setdefault(number, Grant(number, row["remaining"], row["expires_at"])).expired = row["expired"]
+        wallet = wallets[row["user_id"]]
+        wallet.grants.setdefault(number, Grant(number, row["remaining"], row["expires_at"]))
+        if row["expired"]:
+            wallet.expired.add(number)
     return held
 
 
