@@ -6,8 +6,8 @@ import time
 from typing import NamedTuple
 
 SERVICE_ROLES = frozenset({"service"})
-# The last digit of the flags of a traceparent, when the sampled flag is set.
-_SAMPLED = frozenset("13579bdf")
+SAMPLED_DIGITS = frozenset("13579bdf")
+"""The last digit of a traceparent whose trace is recorded: the sampled flag is its lowest bit."""
 
 
 class Claim(NamedTuple):
@@ -42,7 +42,7 @@ class Context(NamedTuple):
     @property
     def recorded_trace(self) -> str:
         """The traceparent if its trace is recorded (the sampled flag of W3C Trace Context), else empty."""
-        return self.traceparent if self.traceparent[-1:] in _SAMPLED else ""
+        return self.traceparent if self.traceparent[-1:] in SAMPLED_DIGITS else ""
 
     def remaining_seconds(self) -> float:
         return self.deadline - time.monotonic()

@@ -29,7 +29,7 @@ from gateway.documents.pages import Pages
 from gateway.environment import ENVIRONMENT_CHECKS
 from gateway.listener import Listener
 from gateway.networks import Networks
-from gateway.overload import Pace, RoomLimits
+from gateway.overload import RoomLimits
 from gateway.quick_refusals import QuickRefusals
 from gateway.rate_limits import SYNC_SECONDS, Quota, RateLimits
 from gateway.request_log import RequestLog
@@ -73,7 +73,6 @@ async def main(shutdown: Shutdown) -> None:
     if connections.limits.connections_max < config.connections_max:
         log.warning("connections_limited_by_open_files", connections_max=connections.limits.connections_max)
     process.background.add("sweep_connections", connections.sweep, interval_seconds=SWEEP_SECONDS)
-    pace = Pace()
     admission = Admission(
         limits=Limits(
             room=RoomLimits(in_flight_max=config.in_flight_max),
@@ -81,9 +80,7 @@ async def main(shutdown: Shutdown) -> None:
             in_flight_per_address_max=config.in_flight_per_address_max,
         ),
         metrics=process.metrics,
-        pace=pace,
     )
-    pace.start(lambda: admission.crowded)
     counts = None if config.redis_url is None else RedisCounts(config.redis_url.reveal())
     if counts is not None:
         shutdown.closing("shared counts", counts.close)

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from chassis.errors import Reason, ServiceError
 from chassis.rpc.methods import ROOM, Method, Priority
 from chassis.telemetry.metrics import Metrics
-from gateway.overload import Pace, Room, RoomLimits, Share
+from gateway.backlog import Backlog
+from gateway.overload import Room, RoomLimits, Share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,10 +152,10 @@ class Admission:
     the gateway has no room for more requests to this upstream.
     """
 
-    def __init__(self, *, limits: Limits, metrics: Metrics, pace: Pace | None = None) -> None:
+    def __init__(self, *, limits: Limits, metrics: Metrics) -> None:
         self._limits = limits
-        self._pace = pace or Pace()
         self.coming = Coming()
+        self.backlog = Backlog()
         # The first to be refused are those of one method of low priority.
         room = limits.room
         self._crowd = room.in_flight_max * ROOM[Priority.LOW] * room.method_share
@@ -176,9 +177,9 @@ class Admission:
             ("upstream",),
         )
         metrics.gauge(
-            "room_share",
-            "The share of the room for requests in flight that may be used; less while the gateway is late.",
-            lambda: self._pace.share,
+            "requests_unread",
+            "Requests that were received by a crowded gateway, and that it has not looked at yet.",
+            lambda: float(self.backlog.waiting),
         )
         metrics.gauge(
             "received_bytes",
@@ -193,7 +194,7 @@ class Admission:
     @property
     def crowded(self) -> bool:
         """Whether some request may be refused for want of room. This is cheap and may say so too early."""
-        return self._in_flight + self.coming.count >= self._crowd * self._pace.share
+        return self._in_flight + self.coming.count >= self._crowd
 
     def door(self, upstream: str, method: Method) -> Door:
         """The door of a method at its upstream."""
@@ -201,7 +202,7 @@ class Admission:
         if door is None:
             room = self._rooms.get(upstream)
             if room is None:
-                room = self._rooms[upstream] = Room(self._limits.room, shed=self._shed, pace=self._pace)
+                room = self._rooms[upstream] = Room(self._limits.room, shed=self._shed)
             door = self._doors[upstream, method.path] = Door(self, room, room.share_of(method))
         return door
 

@@ -116,7 +116,7 @@ class Application:
             request_id=request_id_of(request.headers.get(REQUEST_ID)),
             path=path,
             query=query,
-            began=time.monotonic(),
+            began=cast("Connection", request.protocol).received_at or time.monotonic(),
         )
         bind_request(exchange.request_id)
         answer: Answer | EventStream

@@ -135,12 +135,15 @@ class Connection(web.RequestHandler):
     connection where everything that came before is known to belong to requests that are complete: the parser
     may hold the beginning of a request, and what comes next is then not what it seems to be.
 
+    What one turn of the event loop has no time to look at waits in the backlog of the admission.
+
     It uses `_waiter`, `_messages`, `_upgraded`, `_request_count`, `_current_request`, `_close`,
     `_force_close`, `_keepalive_timeout` and `_next_keepalive_close_time` of aiohttp's protocol;
     pyproject.toml bounds the version.
     """
 
     __slots__ = (
+        "_answered_count",
         "_connections",
         "_drained_bytes",
         "_head_bytes",
@@ -148,10 +151,12 @@ class Connection(web.RequestHandler):
         "_peer",
         "_quick",
         "_settled",
+        "_unread",
         "_unread_since",
         "_wire",
         "address",
         "on_lost",
+        "received_at",
         "sent_bytes",
     )
 
@@ -162,6 +167,8 @@ class Connection(web.RequestHandler):
         self._connections = connections
         self._quick = quick
         self._settled = True
+        self._answered_count = 0  # without an answer that is the last one of its connection
+        self._unread = b""
         self._peer = ""
         self._wire: asyncio.Transport | None = None  # aiohttp's own reference is gone when it begins to close
         self._head_since = 0.0
@@ -171,6 +178,8 @@ class Connection(web.RequestHandler):
         self.address = ""
         self.sent_bytes = 0
         """The bytes that were written to the transport so far."""
+        self.received_at = 0.0
+        """When the request that comes next was received, by `time.monotonic`; 0 if it has not waited."""
         self.on_lost: Callable[[], object] | None = None
         """Is called when the client has left; for an answer that lasts."""
 
@@ -192,11 +201,41 @@ class Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._connections.leave(self)
+        self._unread = b""
         if self.on_lost is not None:
             self.on_lost()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._unread:
+            self._look()  # at what came before
+        self.received_at = 0.0
+        admission = self._quick.admission
+        if admission.crowded and self._is_idle() and admission.backlog.takes(self._look, len(data)):
+            self._unread = data
+            self.received_at = time.monotonic()
+            self._head_since = 0.0
+            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        else:
+            self._read(data)
+
+    def close(self) -> None:
+        """Stops after the requests that were received."""
+        self._look()
+        super().close()
+
+    def _look(self) -> None:
+        """Reads what waits in the backlog."""
+        data, self._unread = self._unread, b""
+        if not data or self._wire is None or self._wire.is_closing():
+            return
+        try:
+            self._read(data)
+        except Exception:
+            log.exception("request_failed_outside_application")
+            self._wire.abort()
+
+    def _read(self, data: bytes) -> None:
         before = self._request_count
         if (self._close or self._force_close) and self._receives_body():
             # The process stops. aiohttp would discard the rest of the body: the request would wait in vain.
@@ -227,7 +266,9 @@ class Connection(web.RequestHandler):
         """Whether this request was refused at once, so that the parser must not see it."""
         if self._wire is None or self._close or self._force_close or self.writing_paused:
             return False
-        refusal = self._quick.answer(request, peer=self._peer, peer_address=self.address)
+        refusal = self._quick.answer(
+            request, peer=self._peer, peer_address=self.address, received_at=self.received_at
+        )
         if refusal is None:
             return False
         self.sent_bytes += len(refusal)
@@ -237,10 +278,12 @@ class Connection(web.RequestHandler):
         return True
 
     def _is_idle(self) -> bool:
-        """Whether no request is under way, not even one that was only parsed."""
-        if self._waiter is None:
-            return self._request_count == 0  # its task has not begun to wait
-        return not self._waiter.done()
+        """Whether no request is under way, not even one that was only parsed.
+
+        aiohttp's task does not wait for the next request before the turn of the event loop after the one in
+        which it wrote the answer. A busy client has sent it by then.
+        """
+        return self._answered_count == self._request_count
 
     def _is_settled(self, request_count_before: int) -> bool:
         """Whether the parser holds nothing after an idle connection received what looked like one request.
@@ -251,6 +294,14 @@ class Connection(web.RequestHandler):
             return False
         _, body = self._messages[-1]
         return body.is_eof()
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Sends an answer, and notes that it is complete."""
+        finished = await super().finish_response(request, resp, start_time)
+        self._answered_count += bool(resp.keep_alive)
+        return finished
 
     def _receives_body(self) -> bool:
         """Whether the body of the request that is under way still comes in."""

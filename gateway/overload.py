@@ -1,14 +1,10 @@
-"""The room that one upstream has in the gateway: bounded concurrency, and a short queue for each priority.
-
-While the gateway is late, all rooms are smaller (`Pace`).
-"""
+"""The room that one upstream has in the gateway: bounded concurrency, and a short queue for each priority."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from chassis.errors import Reason, ServiceError
@@ -17,12 +13,6 @@ from chassis.telemetry.metrics import Counter
 
 # A refused client comes back after a random time, so that those refused together do not come back together.
 RETRY_AFTER_SECONDS = (0.5, 3.0)
-TICK_SECONDS = 0.01
-# While there is nothing to adapt, each tick is a wake-up for nothing.
-RELAXED_TICK_SECONDS = 0.1
-# A timely event loop comes to its next turn within this time, also with full batches of answers.
-LAG_SECONDS_MAX = 0.02
-SHARE_MIN, SHARE_KEPT, SHARE_REGAINED = 0.1, 0.9, 1.004
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +22,6 @@ class RoomLimits:
     Args:
         in_flight_max: requests in flight. Low priorities may use less of it, high ones more
             (`chassis.rpc.methods.ROOM`).
-        in_flight_min: a late event loop never makes the room smaller than this. So many callers at once
-            already make large batches.
         normal_share: the part of it that is kept for normal priority, so that starts do not starve while
             answers and completions alone would fill the room.
         method_share: the part of it that one method may use, so that a slow method leaves room to the others.
@@ -45,54 +33,12 @@ class RoomLimits:
     """
 
     in_flight_max: int = 1024
-    in_flight_min: int = 128
     normal_share: float = 0.1
     method_share: float = 0.75
     waiting_max: int = 128
     wait_seconds_max: float = 0.03
     standing_seconds: float = 0.1
     standing_wait_seconds_max: float = 0.005
-
-
-class Pace:
-    """How much of each room is in use: all of it, or less while a crowded gateway is late.
-
-    A late event loop means that requests wait in the sockets, where nothing can be refused. So a crowded
-    gateway lets fewer in, until it keeps up. The share falls with each late tick, and rises slowly with all
-    others: in the end a few in a hundred are late. A gateway that is late but not crowded refuses nothing.
-    """
-
-    def __init__(self) -> None:
-        self.share = 1.0
-        self._crowded: Callable[[], bool] = lambda: False
-        self._due_at = 0.0
-        self._timer: asyncio.TimerHandle | None = None
-
-    def start(self, crowded: Callable[[], bool]) -> None:
-        """Begins to measure, in the running event loop."""
-        self._crowded = crowded
-        self._wait()
-
-    def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def note(self, lag_seconds: float) -> None:
-        """Adapts the share to how late a tick came."""
-        if lag_seconds > LAG_SECONDS_MAX and self._crowded():
-            self.share = max(SHARE_MIN, self.share * SHARE_KEPT)
-        else:
-            self.share = min(1.0, self.share * SHARE_REGAINED)
-
-    def _wait(self) -> None:
-        loop = asyncio.get_running_loop()
-        seconds = TICK_SECONDS if self.share < 1.0 or self._crowded() else RELAXED_TICK_SECONDS
-        self._due_at = loop.time() + seconds
-        self._timer = loop.call_later(seconds, self._tick)
-
-    def _tick(self) -> None:
-        self.note(asyncio.get_running_loop().time() - self._due_at)
-        self._wait()
 
 
 class Room:
@@ -103,10 +49,9 @@ class Room:
     request waits for a few milliseconds only. So a refusal takes less than 50 ms, whatever the upstream does.
     """
 
-    def __init__(self, limits: RoomLimits, *, shed: Counter, pace: Pace | None = None) -> None:
+    def __init__(self, limits: RoomLimits, *, shed: Counter) -> None:
         self._limits = limits
         self._shed = shed
-        self._pace = pace or Pace()
         self._queues = {priority: _Queue(limits) for priority in Priority}
         self._shares: dict[str, Share] = {}
         self._in_flight = 0
@@ -212,13 +157,9 @@ class Room:
     def _free(self, priority: Priority) -> int:
         """How many more requests of this priority may be in flight now; not positive for none."""
         limits = self._limits
-        size = limits.in_flight_max
-        if self._pace.share < 1.0:
-            size = max(min(size, limits.in_flight_min), int(size * self._pace.share))
-        free = int(size * ROOM[priority]) - self._in_flight
-        kept = (
-            int(size * limits.normal_share) - self._normal
-        )  # what normal priority has not used of its own part
+        free = int(limits.in_flight_max * ROOM[priority]) - self._in_flight
+        # What normal priority has not used of its own part.
+        kept = int(limits.in_flight_max * limits.normal_share) - self._normal
         if kept <= 0 or priority is Priority.LOW:
             return free
         return max(free, kept) if priority is Priority.NORMAL else free - kept

@@ -64,13 +64,16 @@ class QuickRefusals:
         self._log = request_log
         self._draining = draining
 
-    def answer(self, request: PlainRequest, *, peer: str, peer_address: str) -> bytes | None:
+    def answer(
+        self, request: PlainRequest, *, peer: str, peer_address: str, received_at: float
+    ) -> bytes | None:
         """The refusal; None if the application is to decide.
 
         Args:
             request: it has not been counted anywhere.
             peer: the host at the other end of the connection.
             peer_address: its address as limits are counted by it.
+            received_at: when it was received, by `time.monotonic`; 0 for now.
         """
         path, _, _ = request.target.partition("?")
         try:
@@ -90,11 +93,12 @@ class QuickRefusals:
             return None
         retry_after_seconds = math.ceil(door.room.shed(door.share, cause))
         request_id = request_id_of(request.headers.get("x-request-id"))
-        self._metrics.observe_call(route.method.path, _OVERLOADED.name, 0.0)
-        if self._log.wants(_STATUS, 0.0):
+        seconds = time.monotonic() - received_at if received_at else 0.0
+        self._metrics.observe_call(route.method.path, _OVERLOADED.name, seconds)
+        if self._log.wants(_STATUS, seconds):
             self._log.write(
                 status=_STATUS,
-                seconds=0.0,
+                seconds=seconds,
                 http_method=request.http_method,
                 path=path,
                 method=route.method.path,

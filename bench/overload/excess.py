@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 from bench.load.open_loop import GIVEN_UP
 from bench.overload.figures import (
@@ -39,12 +38,9 @@ async def measure(school: School, *, seconds: int, times: float) -> Section:
     await asyncio.sleep(CALM_SECONDS)
     before_mib = school.gateway_mib()
     async with MemorySamples(school) as memory:
-        rooms: list[tuple[float, float]] = []
-        sampling = asyncio.create_task(_sample_rooms(school, rooms))
         run = await school.load(
             MIX, seconds=seconds, rate=times * peak, connections=CONNECTIONS, ahead=CONNECTIONS
         )
-        sampling.cancel()
     end = run.began + seconds
     steady = between(run.calls, run.began + SETTLE_SECONDS, end)
     served = goodput(run.calls, run.began + SETTLE_SECONDS, end)
@@ -70,9 +66,6 @@ async def measure(school: School, *, seconds: int, times: float) -> Section:
         ),
         "gateway: CPU; for a good answer in the closed loop, for a refusal": (
             f"{run.gateway_seconds / seconds:.2f} cores; {_gateway_costs(run, closed)}"
-        ),
-        "share of the gateway's room in use, each second": ", ".join(
-            f"{each:.2f}" for at, each in rooms if run.began <= at < end
         ),
         "generator: CPU, lag p99": f"{run.cpu_seconds / seconds:.2f} cores, {_lag(steady):.0f} ms",
     }
@@ -100,14 +93,6 @@ async def measure(school: School, *, seconds: int, times: float) -> Section:
         goals=goals,
         problems=[*(each for other in closed for each in other.problems), *run.problems],
     )
-
-
-async def _sample_rooms(school: School, samples: list[tuple[float, float]]) -> None:
-    """Notes each second how much of its room the gateway uses."""
-    while True:
-        at = time.monotonic()
-        samples.append((at, await school.gauge("room_share", at)))
-        await asyncio.sleep(1.0)
 
 
 def _gateway_costs(run: Run, closed: list[Run]) -> str:

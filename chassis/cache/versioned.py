@@ -278,7 +278,7 @@ class VersionedCache:
         return None
 
     async def _probe(self, client: redis.asyncio.Redis) -> None:
-        await self._within(self._read_seconds_max, client.mget(["probe"]))
+        await self._within(self._read_seconds_max, _get(client, ["probe"]))
 
     def _start(self, work: Awaitable[T]) -> asyncio.Task[T]:
         async def run() -> T:

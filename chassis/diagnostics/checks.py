@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -12,6 +13,7 @@ import orjson
 from chassis.diagnostics.findings import EVIDENCE_ENTRIES_MAX, TEXT_CHARACTERS_MAX, Finding, Severity
 from chassis.postgres import Connection, Database
 from chassis.postgres.rows import names
+from chassis.postgres.transactions import read_only
 
 STATEMENT_SECONDS_MAX = 5.0
 """A step that takes longer is cancelled by the database, and tried again with fewer rows."""
@@ -122,8 +124,7 @@ class SqlWalk:
         arguments = [check.age, limit, *([scope.user_id] if scope.user_id else []), *(after or ())]
 
         async def work(connection: Connection) -> Step:
-            async with connection.transaction(readonly=True):
-                await begin_reading(connection)
+            async with reading(connection):
                 (row,) = await connection.fetch(statement, *arguments)
             found = [found_from(check, each) for each in orjson.loads(row["found"])]
             more = row["walked"] == limit
@@ -132,11 +133,13 @@ class SqlWalk:
         return await self._database.read(work, deadline=deadline, name="check_step")
 
 
-async def begin_reading(connection: Connection) -> None:
-    """Settings of a transaction that reads much: a limit for each statement, and one form of times."""
-    await connection.execute(
+def reading(connection: Connection, *, one_snapshot: bool = False) -> AbstractAsyncContextManager[None]:
+    """A transaction that reads much (`read_only`): a limit for each statement, and one form of times."""
+    return read_only(
+        connection,
         f"SET LOCAL statement_timeout = {int(STATEMENT_SECONDS_MAX * 1000)}; "
-        "SET LOCAL jit = off; SET LOCAL TimeZone = 'UTC'"
+        "SET LOCAL jit = off; SET LOCAL TimeZone = 'UTC'",
+        one_snapshot=one_snapshot,
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from chassis.diagnostics.checks import Check, Place, Scope, Step, begin_reading, found_from
+from chassis.diagnostics.checks import Check, Place, Scope, Step, found_from, reading
 from chassis.diagnostics.findings import Severity
 from chassis.postgres import Connection, Database
 
@@ -153,8 +153,7 @@ class ConstraintWalk:
         place = after[1:] if after else ()
 
         async def work(connection: Connection) -> Step:
-            async with connection.transaction(readonly=True):
-                await begin_reading(connection)
+            async with reading(connection):
                 walked = await self._read(connection, names[at])
                 if scope.user_id and not walked.table["of_learners"]:
                     return Step([], 0, None)

@@ -13,7 +13,7 @@ import orjson
 
 from chassis.batch import Item, Outcome, Reply
 from chassis.diagnostics.applying import Applying, Order, Worked
-from chassis.diagnostics.checks import Check, Place, Scope, begin_reading
+from chassis.diagnostics.checks import Check, Place, Scope, reading
 from chassis.diagnostics.findings import Finding, Severity
 from chassis.diagnostics.plans import Draft, Plan, PlannedRow, PlanStore, store
 from chassis.diagnostics.repairs import UNIT_ROWS_MAX, Planned, Repair, Row, Unit
@@ -296,8 +296,7 @@ class Diagnostics:
         self, repair: Repair, findings: Sequence[Finding], scope: Scope, deadline: float
     ) -> Planned:
         async def work(connection: Connection) -> Planned:
-            async with connection.transaction(readonly=True, isolation="repeatable_read"):
-                await begin_reading(connection)
+            async with reading(connection, one_snapshot=True):
                 return await repair.plan(connection, findings, scope)
 
         return await self._database.read(work, deadline=deadline, name="plan_rows")

@@ -1,8 +1,8 @@
 """Rows of PostgreSQL: a batch on its way in is one parameter, a row on its way out is a dataclass.
 
 A statement reads a batch with `json_to_recordset($1) AS name (column type, …)`. A store spells the columns
-of a table once, with their types. The rows of each start have a `RowType` instead, which costs PostgreSQL
-less. ARCHITECTURE.md, "Rows travel as one parameter", has the measurements.
+of a table once, with their types. The hottest statements take rows of a `RowType` instead, which cost
+PostgreSQL less. ARCHITECTURE.md, "Rows travel as one parameter", has the measurements.
 """
 
 from __future__ import annotations

@@ -39,6 +39,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
+from chassis.context import SAMPLED_DIGITS
 from chassis.telemetry.span_export import FileSpanExporter
 
 __all__ = ["AttributeValue", "BatchSpans", "RequestSpan", "SpanKind", "Tracing", "current_batch"]
@@ -49,7 +50,6 @@ OTLP_TIMEOUT_SECONDS = 3.0  # retries included: a collector that is down must no
 
 AttributeValue = str | bool | int | float
 
-_SAMPLED_FLAGS = frozenset("13579bdf")
 # https://www.w3.org/TR/trace-context/#traceparent-header: only versions after 00 may have more parts.
 _TRACEPARENT = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:(?<!^00.{53})-[!-~]*)?\Z"
@@ -268,7 +268,7 @@ class Tracing:
         of related requests.
         """
         if traceparent and _TRACEPARENT.match(traceparent):
-            if self._provider is None or traceparent[54] not in _SAMPLED_FLAGS:
+            if self._provider is None or traceparent[54] not in SAMPLED_DIGITS:
                 return _UnsampledSpan(traceparent[:_TRACEPARENT_LENGTH])
             parent = _parse(traceparent)
         else:

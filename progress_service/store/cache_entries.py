@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
 from chassis.cache.clock import DatabaseClock
-from chassis.diagnostics.checks import Check, Place, Scope, Step, begin_reading
+from chassis.diagnostics.checks import Check, Place, Scope, Step, reading
 from chassis.diagnostics.findings import Finding, Severity
 from chassis.diagnostics.repairs import Planned, Repair, RowChange, Unit
 from chassis.postgres import Connection, Database, DataRefused, LockTimeout
@@ -113,8 +113,7 @@ class CacheWalk:
         """What the store says about these, and when each course was changed."""
 
         async def read(connection: Connection) -> tuple[dict[Attendance, CourseAccess], dict[str, datetime]]:
-            async with connection.transaction(readonly=True, isolation="repeatable_read"):
-                await begin_reading(connection)
+            async with reading(connection, one_snapshot=True):
                 reader = StandingReader(editions=EditionCache(), clock=DatabaseClock())
                 attended = await reader.read(connection, wanted)
                 rows = await connection.fetch(

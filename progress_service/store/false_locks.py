@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 
 from chassis.cache.clock import DatabaseClock
-from chassis.diagnostics.checks import Check, Place, Scope, Step, begin_reading
+from chassis.diagnostics.checks import Check, Place, Scope, Step, reading
 from chassis.diagnostics.findings import Finding, Severity
 from chassis.postgres import Connection, Database
 from progress_service.domain.access import access_to
@@ -43,8 +43,7 @@ class FalseLockWalk:
 
         async def work(connection: Connection) -> tuple[list[Attendance], list[Attended]]:
             # The courses are read by statements of their own, in the snapshot of the standings.
-            async with connection.transaction(readonly=True, isolation="repeatable_read"):
-                await begin_reading(connection)
+            async with reading(connection, one_snapshot=True):
                 listed = await list_enrollments(connection, scope, after, limit)
                 reader = StandingReader(editions=self._kept(), clock=DatabaseClock())
                 return listed, list((await reader.read(connection, listed)).values())

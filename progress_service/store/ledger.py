@@ -11,7 +11,7 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from chassis.diagnostics.checks import Check, Place, Scope, Step, begin_reading
+from chassis.diagnostics.checks import Check, Place, Scope, Step, reading
 from chassis.diagnostics.findings import Finding
 from chassis.postgres import Connection, Database
 from chassis.postgres.rows import as_rows
@@ -175,8 +175,7 @@ class LedgerWalk:
         arguments = [limit, *([scope.user_id] if scope.user_id else []), *(after or ())]
 
         async def work(connection: Connection) -> tuple[list[Due], list[Wanting]]:
-            async with connection.transaction(readonly=True, isolation="repeatable_read"):
-                await begin_reading(connection)
+            async with reading(connection, one_snapshot=True):
                 dues = self._causes.dues(await connection.fetch(statement, *arguments))
                 return dues, await find_wanting(connection, dues)
 

@@ -19,7 +19,6 @@ from session_service.domain.ids import SessionId
 from session_service.domain.sessions import Session
 from session_service.domain.tests import Definition
 
-QUESTIONS_MIN = 3
 QUESTIONS_MAX = 10
 TRIES_MAX = 3
 

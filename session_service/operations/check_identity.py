@@ -23,6 +23,7 @@ from session_service.domain.identity import (
     progress_of,
 )
 from session_service.domain.ids import SessionId
+from session_service.domain.missing import no_such_session
 from session_service.domain.sessions import SessionKey
 from session_service.operations.answer_hashing import AnswerHashing
 from session_service.operations.check_drafts import (
@@ -159,7 +160,7 @@ class IdentityChecks:
         """Each session's checks, with the one that is due."""
         keys = [SessionKey(item.user_id, item.request) for item in items]
         found = await self._store.read_checks(set(keys), deadline=latest_deadline(items))
-        return [view_of(found[key], self._grace) if key in found else _no_session() for key in keys]
+        return [view_of(found[key], self._grace) if key in found else no_such_session() for key in keys]
 
     async def answer_checks(
         self, items: Sequence[Item[CheckAnswer]], render: Callable[[JudgedCheck], bytes]
@@ -221,7 +222,7 @@ class IdentityChecks:
             for item in items:
                 draft = drafts.get(SessionKey(item.request.user_id, item.request.session_id))
                 try:
-                    results.append(_no_session() if draft is None else decide(draft, item))
+                    results.append(no_such_session() if draft is None else decide(draft, item))
                 except ServiceError as refusal:
                     results.append(refusal)
             changed = [draft for draft in drafts.values() if draft.changed]
@@ -270,7 +271,3 @@ class IdentityChecks:
 
     def _fingerprint(self, item: Item[CheckAnswer]) -> bytes:
         return blake2b(item.fingerprint, digest_size=16, key=self._secret).digest()
-
-
-def _no_session() -> ServiceError:
-    return ServiceError(Reason.NOT_FOUND, "There is no such session")

@@ -13,6 +13,7 @@ from chassis.postgres import idempotency
 from chassis.postgres.idempotency import CompletedCall
 from chassis.postgres.isolation import Locked
 from session_service.domain.authors import THE_SERVICE, Author
+from session_service.domain.missing import no_such_session
 from session_service.domain.moves import as_of
 from session_service.domain.papers import Paper
 from session_service.domain.sessions import (
@@ -144,7 +145,7 @@ class Drafts(Generic[R]):
         if known is not None:
             return known
         if fact.session is None or fact.edition is None:
-            return ServiceError(Reason.NOT_FOUND, "There is no such session")
+            return no_such_session()
         if not fact.locked:
             return Locked.HELD_BY_ANOTHER
         draft = self._draft(fact.key, fact.session, fact.edition)

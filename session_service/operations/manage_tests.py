@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from chassis.batch import Item, latest_deadline
-from chassis.errors import Reason, ServiceError
+from chassis.errors import ServiceError
 from chassis.postgres.errors import LockTimeout
 from chassis.postgres.isolation import Locked, run_isolated
+from session_service.domain.missing import no_such_test
 from session_service.domain.tests import ImportCounts, NamedTest, Question, plan_import, require_distinct
 from session_service.store.catalog import CatalogChange, CatalogStore, CurrentTest
 
@@ -44,7 +45,7 @@ class CatalogAdministration:
     async def get_tests(self, items: Sequence[Item[str]]) -> list[NamedTest | ServiceError]:
         """Each test as it stands now."""
         found = await self._tests.get_tests([item.request for item in items], deadline=latest_deadline(items))
-        return [found.get(item.request) or _not_found(item.request) for item in items]
+        return [found.get(item.request) or no_such_test(item.request) for item in items]
 
     async def _put(self, item: Item[NamedTest], wait: bool) -> NamedTest:
         wanted = item.request
@@ -73,7 +74,7 @@ class CatalogAdministration:
             test_id, question_ids, decide, create=False, wait=wait, deadline=item.deadline
         )
         if counts is None:
-            raise _not_found(test_id)
+            raise no_such_test(test_id)
         return counts
 
 
@@ -102,7 +103,3 @@ async def _one_by_one(
         return outcomes
 
     return await run_isolated(range(len(items)), attempt, owner_of=lambda place: items[place].request.test_id)
-
-
-def _not_found(test_id: str) -> ServiceError:
-    return ServiceError(Reason.NOT_FOUND, "There is no such test", metadata={"testId": test_id})

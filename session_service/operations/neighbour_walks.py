@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
-from chassis.diagnostics.checks import Check, Place, Scope, Step, begin_reading
+from chassis.diagnostics.checks import Check, Place, Scope, Step, reading
 from chassis.diagnostics.findings import Finding
 from chassis.postgres import Connection, Database
 from session_service.domain.holds import HoldName, HoldPosition, HoldState, OpenHold
@@ -116,8 +116,7 @@ class UnpaidSessionWalk:
         """See `Walk`. A session that has ended meanwhile is no finding: its hold was resolved for that."""
 
         async def read(connection: Connection) -> Stretch[LiveSession]:
-            async with connection.transaction(readonly=True):
-                await begin_reading(connection)
+            async with reading(connection):
                 return await LIVE_SESSIONS.fetch(connection, user_id=scope.user_id, after=after, limit=limit)
 
         live = await self._database.read(read, deadline=deadline, name="check_live_sessions")
@@ -173,8 +172,7 @@ class ResultWalk:
         """See `Walk`."""
 
         async def read(connection: Connection) -> tuple[list[_Sent], int, Place | None]:
-            async with connection.transaction(readonly=True, isolation="repeatable_read"):
-                await begin_reading(connection)
+            async with reading(connection, one_snapshot=True):
                 sessions = await ALL_SESSIONS.fetch(
                     connection, user_id=scope.user_id, after=after, limit=limit
                 )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from chassis.batch import Item
-from chassis.errors import Reason, ServiceError
 from session_service.domain.attempts import AttemptSummary
+from session_service.domain.missing import no_such_test
 from session_service.store.attempts import AttemptStore
 
 
@@ -18,5 +18,5 @@ class AttemptReads:
         """The attempts in sum; raises ServiceError with NOT_FOUND if there is no such test."""
         summary = await self._attempts.get_summary(item)
         if summary is None:
-            raise ServiceError(Reason.NOT_FOUND, "There is no such test", metadata={"testId": item.request})
+            raise no_such_test(item.request)
         return summary

@@ -6,8 +6,9 @@ import time
 from collections.abc import Collection, Sequence
 
 from chassis.batch import Item, latest_deadline
-from chassis.errors import Reason, ServiceError
+from chassis.errors import ServiceError
 from session_service.domain.ids import SessionId
+from session_service.domain.missing import no_such_session
 from session_service.domain.papers import Paper
 from session_service.domain.sessions import ContentName, Session, SessionKey
 from session_service.store.editions import EditionKey
@@ -28,7 +29,7 @@ class SessionReads:
         """Each session with what it asks."""
         keys = [SessionKey(item.user_id, item.request) for item in items]
         found = await self._sessions.get_sessions(set(keys), deadline=latest_deadline(items))
-        return [found.get(key) or ServiceError(Reason.NOT_FOUND, "There is no such session") for key in keys]
+        return [found.get(key) or no_such_session() for key in keys]
 
     async def get_contents(self, names: Collection[str]) -> dict[str, Paper]:
         """What the sessions with these content names ask; see `content_name`."""

@@ -6,9 +6,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from chassis.batch import Item, latest_deadline
-from chassis.errors import Reason, ServiceError
+from chassis.errors import ServiceError
 from chassis.postgres.isolation import Locked, run_isolated
 from session_service.domain.ids import SessionId
+from session_service.domain.missing import no_such_session
 from session_service.domain.presence import Heartbeat, Presence
 from session_service.domain.sessions import SessionKey
 from session_service.store.presence import PresenceStore
@@ -97,4 +98,4 @@ def _after(earlier: Presence | Locked | None, later: Presence | Locked) -> Prese
 
 
 def _told(told: dict[SessionKey, Presence | Locked], key: SessionKey) -> Presence | ServiceError | Locked:
-    return told.get(key) or ServiceError(Reason.NOT_FOUND, "There is no such session")
+    return told.get(key) or no_such_session()

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from chassis.diagnostics.checks import Check, Place, Scope, Step, begin_reading
+from chassis.diagnostics.checks import Check, Place, Scope, Step, reading
 from chassis.diagnostics.findings import Finding
 from chassis.postgres import Connection, Database
 from chassis.rpc.methods import find_method
@@ -49,8 +49,7 @@ class GhostWalk:
         """See `Walk`."""
 
         async def work(connection: Connection) -> Step:
-            async with connection.transaction(readonly=True):
-                await begin_reading(connection)
+            async with reading(connection):
                 live = await LIVE_SESSIONS.fetch(connection, user_id=scope.user_id, after=after, limit=limit)
                 wanted = {edition_of(each.session) for each in live.rows}
                 editions = await self._editions.get(connection, wanted)
@@ -80,8 +79,7 @@ class VerdictWalk:
         """See `Walk`."""
 
         async def work(connection: Connection) -> Step:
-            async with connection.transaction(readonly=True):
-                await begin_reading(connection)
+            async with reading(connection):
                 answers = await JUDGED_ANSWERS.fetch(
                     connection, user_id=scope.user_id, after=after, limit=limit
                 )
@@ -115,8 +113,7 @@ class KeyWalk:
         """See `Walk`. A key and its session are written together, so the session is looked for later."""
 
         async def work(connection: Connection) -> Step:
-            async with connection.transaction(readonly=True):
-                await begin_reading(connection)
+            async with reading(connection):
                 stored = await self._keys.fetch(connection, user_id=scope.user_id, after=after, limit=limit)
                 shown = [(each, key) for each in stored.rows if (key := self._shown(each))]
                 known = await known_sessions(connection, [key for _, key in shown]) if shown else set()

@@ -19,6 +19,7 @@ from session_service.domain.authors import Author
 from session_service.domain.holds import HoldName, HoldRequest, HoldState, OpenHold, hold_request
 from session_service.domain.identity import IdentityRules, next_check, not_enrolled, with_check
 from session_service.domain.ids import SessionId, hold_id_of
+from session_service.domain.missing import no_such_test
 from session_service.domain.moves import as_of
 from session_service.domain.papers import AS_THEY_ARE, draw_paper
 from session_service.domain.sessions import (
@@ -115,9 +116,7 @@ class Round:
         elif pending.claim in self._claiming:
             self._followers.append((pending, self._claiming[pending.claim]))
         elif facts.edition is None:
-            pending.outcome = ServiceError(
-                Reason.NOT_FOUND, "There is no such test", metadata={"testId": pending.test[1]}
-            )
+            pending.outcome = no_such_test(pending.item.request.test_id)
         elif facts.latest is not None and facts.latest.live:
             if facts.latest.overdue(facts.now, self._times.grace):
                 self.overdue.add(facts.latest.key)

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from chassis.batch import Item, Outcome
-from chassis.errors import Reason, ServiceError
 from chassis.postgres.idempotency import CompletedCall
 from chassis.postgres.keyed import completed_call
 from chassis.rpc.paging import Page
 from session_service.domain.authors import Author
+from session_service.domain.missing import no_such_session, no_such_test
 from session_service.domain.moves import close_for_administrator
 from session_service.domain.results import LearnerResult
 from session_service.domain.sessions import AdministratorClose, Session, content_name
@@ -37,17 +37,17 @@ class Supervision:
         Raises ServiceError with NOT_FOUND, also for the session of somebody else.
         """
         if item.request.user_id != item.user_id and item.context.roles.isdisjoint(SUPERVISORS):
-            raise _no_session()
+            raise no_such_session()
         entries = await self._timelines.list_entries(item, page)
         if not entries and page.after is None:  # a session that exists has at least its start
-            raise _no_session()
+            raise no_such_session()
         return entries
 
     async def list_results(self, item: Item[str], page: Page) -> Sequence[LearnerResult]:
         """The results of a test; raises ServiceError with NOT_FOUND if there is no such test."""
         results = await self._results.list_results(item, page)
         if results is None:
-            raise ServiceError(Reason.NOT_FOUND, "There is no such test", metadata={"testId": item.request})
+            raise no_such_test(item.request)
         return results
 
     async def close_sessions(
@@ -63,7 +63,3 @@ class Supervision:
             return completed
 
         return await self._changes.apply(items, decide)
-
-
-def _no_session() -> ServiceError:
-    return ServiceError(Reason.NOT_FOUND, "There is no such session")

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from chassis.batch import Item
-from chassis.errors import Reason, ServiceError, invalid_field
+from chassis.errors import invalid_field
 from protos.session.v1 import tests_pb2
+from session_service.domain.missing import no_such_test
 from session_service.domain.tests import Definition, ImportCounts, Kind, NamedTest, Question
 from session_service.operations.manage_tests import ImportRequest
 
@@ -109,5 +110,5 @@ def _question(message: tests_pb2.ImportedQuestion, field: str) -> Question:
 def existing_test(test_id: str) -> str:
     """The id, if it has no NUL: PostgreSQL refuses a NUL even in a lookup, and with it the whole batch."""
     if "\0" in test_id:
-        raise ServiceError(Reason.NOT_FOUND, "There is no such test")
+        raise no_such_test(test_id)
     return test_id

@@ -11,7 +11,8 @@ from chassis.rpc.servicing import Handler, PagedOperation, keyed, paged, plain
 from chassis.rpc.timestamps import timestamp
 from protos.session.v1 import identity_pb2 as pb
 from session_service.domain.identity import Enrollment, IdentityEvent, IdentityEventKind, normalized_answer
-from session_service.domain.ids import SessionId, parse_session_id
+from session_service.domain.ids import SessionId
+from session_service.domain.missing import no_such_session
 from session_service.domain.sessions import SessionKey
 from session_service.operations.check_drafts import CheckView, JudgedCheck
 from session_service.operations.check_identity import (
@@ -21,9 +22,9 @@ from session_service.operations.check_identity import (
     ReleaseRequest,
 )
 from session_service.servicer.session_messages import STATES
+from session_service.servicer.session_requests import NUL, named_session_id
 
 SERVICE = "/homeroom.session.v1.IdentityService"
-NUL = "holds a NUL character"
 CHECK_NUMBER_DIGITS_MAX = 9
 
 KINDS = {
@@ -101,7 +102,7 @@ def _answer(item: Item[pb.AnswerIdentityCheckRequest]) -> CheckAnswer:
         raise ServiceError(Reason.NOT_FOUND, "There is no such identity check")
     return CheckAnswer(
         user_id=item.user_id,
-        session_id=_session_id(message.session_id),
+        session_id=named_session_id(message.session_id),
         check_number=int(message.check_id),
         answer=message.answer,
     )
@@ -118,19 +119,12 @@ def _release(item: Item[pb.ReleaseSessionRequest]) -> ReleaseRequest:
 def _session_key(item: Item[Any]) -> SessionKey:
     """The session that a path names; raises ServiceError with NOT_FOUND for a text that no session has."""
     if "\0" in item.request.user_id:
-        raise ServiceError(Reason.NOT_FOUND, "There is no such session")
-    return SessionKey(item.request.user_id, _session_id(item.request.session_id))
+        raise no_such_session()
+    return SessionKey(item.request.user_id, named_session_id(item.request.session_id))
 
 
 def _wanted_session(item: Item[pb.GetIdentityChecksRequest]) -> SessionId:
-    return _session_id(item.request.session_id)
-
-
-def _session_id(text: str) -> SessionId:
-    session_id = parse_session_id(text)
-    if session_id is None:
-        raise ServiceError(Reason.NOT_FOUND, "There is no such session")
-    return session_id
+    return named_session_id(item.request.session_id)
 
 
 def _enrollment(enrollment: Enrollment) -> pb.IdentityEnrollment:

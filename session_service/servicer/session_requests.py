@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from chassis.batch import Item
-from chassis.errors import Reason, ServiceError, invalid_field
+from chassis.errors import invalid_field
 from chassis.rpc.timestamps import moment_of
 from protos.session.v1 import sessions_pb2
 from session_service.domain.ids import SessionId, parse_session_id
+from session_service.domain.missing import no_such_session
 from session_service.domain.sessions import AnswerRequest, CloseRequest, ListRequest, StartRequest
 from session_service.domain.states import SessionState
 from session_service.servicer.session_messages import STATES
@@ -88,7 +89,7 @@ def named_session_id(text: str) -> SessionId:
     """The session id that a text spells; raises ServiceError with NOT_FOUND if it spells none."""
     session_id = parse_session_id(text)
     if session_id is None:
-        raise ServiceError(Reason.NOT_FOUND, "There is no such session")
+        raise no_such_session()
     return session_id
 
 

@@ -8,8 +8,6 @@ from datetime import datetime
 from operator import attrgetter
 from typing import NamedTuple, TypeVar
 
-import asyncpg
-
 from chassis import failpoints
 from chassis.batch import Item
 from chassis.frozen import quick
@@ -37,7 +35,7 @@ from session_service.domain.sessions import (
 )
 from session_service.domain.tests import Edition
 from session_service.domain.timeline import SessionEvent
-from session_service.store.editions import EditionCache, EditionKey
+from session_service.store.editions import EditionCache, edition_key
 from session_service.store.event_rows import append_events_from, event_rows
 from session_service.store.session_rows import (
     ANSWER,
@@ -139,7 +137,7 @@ class ChangeStore:
 
         async def work(connection: Connection) -> T:
             locked = await lock_sessions(connection, set(keys), wait=wait)
-            facts = await self._read(connection, items, keys, locked)
+            facts = await self._read(connection, items, keys, locked=locked)
             result, changes = decide(facts)
             if changes:
                 await write_changes(connection, changes)
@@ -155,7 +153,7 @@ class ChangeStore:
         keys = [session_of(item.request, item.user_id) for item in items]
 
         async def work(connection: Connection) -> list[ChangeFacts]:
-            return await self._read(connection, items, keys, keys)
+            return await self._read(connection, items, keys, locked=None)
 
         return await self._database.read(work, deadline=deadline, name="read_changes")
 
@@ -164,7 +162,8 @@ class ChangeStore:
     ) -> set[SessionKey]:
         """Write an answer to each of those sessions that nobody else holds, or has changed; returns them.
 
-        One statement, which waits for no session. A key that is in use raises ConstraintViolation of
+        One statement, which waits for no session. Each key is claimed for the learner of its session, who is
+        the caller. A key that is in use raises ConstraintViolation of
         `idempotency_keys_once`.
         """
         await failpoints.hit_async("session.before_changes_committed")
@@ -195,9 +194,9 @@ class ChangeStore:
             if not locked:
                 return []
             rows = await connection.fetch(_READ_LOCKED, sorted(locked))
-            editions = await self._editions.get(connection, set(map(_edition_key, rows)))
+            editions = await self._editions.get(connection, set(map(edition_key, rows)))
             decided = [
-                decide(LockedSession(row["now"], session_from(row), editions[_edition_key(row)]))
+                decide(LockedSession(row["now"], session_from(row), editions[edition_key(row)]))
                 for row in rows
             ]
             changes = Changes(
@@ -216,14 +215,16 @@ class ChangeStore:
         connection: Connection,
         items: Sequence[Item[R]],
         sessions: Sequence[SessionKey],
-        locked: Collection[SessionKey],
+        *,
+        locked: Collection[SessionKey] | None,
     ) -> list[ChangeFacts]:
+        """What is known of each request; without locks (None), each session may be changed."""
         wanted = [
             (context.user_id, context.method, context.idempotency_key, *session, request.question_id)
             for (context, request, _), session in zip(items, sessions, strict=True)
         ]
         rows = await connection.fetch(_READ_FACTS, wanted)
-        keys = [None if row["session_id"] is None else _edition_key(row) for row in rows]
+        keys = [None if row["session_id"] is None else edition_key(row) for row in rows]
         editions = await self._editions.get(connection, {key for key in keys if key is not None})
         return [
             ChangeFacts(
@@ -231,7 +232,7 @@ class ChangeStore:
                 row["now"],
                 stored_from(row),
                 None if key is None else session_from(row),
-                locked is sessions or session in locked,
+                locked is None or session in locked,
                 None if key is None else editions[key],
                 None
                 if row["answer_attempt"] is None
@@ -240,10 +241,6 @@ class ChangeStore:
             )
             for session, row, key in zip(sessions, rows, keys, strict=True)
         ]
-
-
-def _edition_key(row: asyncpg.Record) -> EditionKey:
-    return EditionKey(row["test_id"], row["revision"])
 
 
 async def lock_sessions(
@@ -270,7 +267,7 @@ async def write_changes(connection: Connection, changes: Changes) -> None:
 
 
 _KEY = RowType("session_key", "user_id text, session_id uuid")
-# A row of it: what changes in the session, the version of its row before, the answer, and the call.
+# The columns of `keyed_answer`, in their order: session, version of its row before, answer, call.
 _OF_SESSION = (
     "user_id text, session_id uuid, answered integer, solved integer, answers_given integer, "
     "answers_correct integer, version integer"

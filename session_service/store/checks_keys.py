@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 
-from chassis.diagnostics.checks import Check, Place, Scope, Step, begin_reading, found_from
+from chassis.diagnostics.checks import Check, Place, Scope, Step, found_from, reading
 from chassis.postgres import Connection, Database
 
 KEYS_LOOKED_AT_MAX = 10_000
@@ -44,8 +44,7 @@ class RecentStartsWalk:
             return Step([], 0, None)
 
         async def work(connection: Connection) -> Step:
-            async with connection.transaction(readonly=True):
-                await begin_reading(connection)
+            async with reading(connection):
                 rows = await connection.fetch(self._statement, self._method, scope.user_id)
             found = [
                 found_from(

@@ -17,7 +17,7 @@ from chassis.postgres.rows import as_rows, from_row, names
 from session_service.domain.ids import SessionId
 from session_service.domain.sessions import Session, SessionKey
 from session_service.store.checks_sessions import history_is_kept
-from session_service.store.editions import EditionKey
+from session_service.store.editions import EditionKey, edition_key
 from session_service.store.session_rows import LIVE, SESSION, SESSION_COLUMNS, session_from
 
 V = TypeVar("V")
@@ -151,7 +151,7 @@ class StoredKey:
 
 def _stored_answer(row: asyncpg.Record) -> StoredAnswer:
     known = row["revision"] is not None
-    return from_row(StoredAnswer, row, edition=EditionKey(row["test_id"], row["revision"]) if known else None)
+    return from_row(StoredAnswer, row, edition=edition_key(row) if known else None)
 
 
 LIVE_SESSIONS = Listing(

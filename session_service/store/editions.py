@@ -31,6 +31,11 @@ class EditionKey(NamedTuple):
     revision: int
 
 
+def edition_key(row: asyncpg.Record) -> EditionKey:
+    """The edition that a row names with its columns `test_id` and `revision`."""
+    return EditionKey(row["test_id"], row["revision"])
+
+
 class EditionCache:
     """A bounded cache of editions, the least recently used dropped first; nothing in it can become stale."""
 
@@ -99,12 +104,9 @@ async def _load(connection: Connection, keys: Iterable[EditionKey]) -> dict[Edit
     revisions = await connection.fetch(_REVISIONS, wanted)
     pools: dict[EditionKey, dict[str, Question]] = {}
     for row in await connection.fetch(_QUESTIONS, wanted):
-        key = EditionKey(row["test_id"], row["revision"])
+        key = edition_key(row)
         pools.setdefault(key, {})[row["question_id"]] = question_from(row)
-    return {
-        (key := EditionKey(row["test_id"], row["revision"])): _edition(key, row, pools.get(key, {}))
-        for row in revisions
-    }
+    return {(key := edition_key(row)): _edition(key, row, pools.get(key, {})) for row in revisions}
 
 
 def _edition(key: EditionKey, revision: asyncpg.Record, pool: dict[str, Question]) -> Edition:

@@ -11,7 +11,7 @@ from chassis.batch import Item, latest_deadline
 from chassis.postgres import Connection, Database
 from chassis.postgres.isolation import Locked
 from chassis.postgres.rows import as_rows
-from session_service.domain.identity import Enrollment, HashedAnswer, IdentityQuestion
+from session_service.domain.identity import QUESTIONS_MAX, Enrollment, HashedAnswer, IdentityQuestion
 from session_service.domain.ids import SessionId
 from session_service.store.session_rows import LIVE
 
@@ -169,7 +169,7 @@ _INSERT_QUESTIONS = """
            AS question (position integer, prompt text, salt bytea, digest bytea, cost text)
 """
 
-_READ_ENROLLMENTS = """
+_READ_ENROLLMENTS = f"""
     SELECT enrollment.user_id, enrollment.version, enrollment.enrolled_at,
            question.prompt, question.salt, question.digest, question.cost
       FROM json_to_recordset($1) AS wanted (user_id text)
@@ -184,7 +184,7 @@ _READ_ENROLLMENTS = """
              FROM identity_questions
             WHERE user_id = wanted.user_id
             ORDER BY position
-            LIMIT 10
+            LIMIT {QUESTIONS_MAX:d}
            ) AS question
      ORDER BY enrollment.user_id, question.position
 """

@@ -21,7 +21,7 @@ from session_service.domain.ids import SessionId
 from session_service.domain.sessions import Session, SessionKey
 from session_service.domain.tests import Definition
 from session_service.store.changes import lock_sessions
-from session_service.store.editions import EditionCache, EditionKey
+from session_service.store.editions import EditionCache, edition_key
 from session_service.store.enrollments import held_by_another, read_enrollments
 from session_service.store.session_rows import SESSION, SESSION_COLUMNS, session_from
 
@@ -136,20 +136,20 @@ class IdentityStore:
         rows = await connection.fetch(_READ_CHECKS, wanted)
         if not rows:
             return {}
-        edition_keys = [EditionKey(row["test_id"], row["revision"]) for row in rows]
-        editions = await self._editions.get(connection, set(edition_keys))
+        asked = list(map(edition_key, rows))
+        editions = await self._editions.get(connection, set(asked))
         events: dict[SessionKey, list[IdentityEvent]] = {}
         for row in await connection.fetch(_EVENTS_OF_WANTED, wanted):
             event = _event_from(row)
             events.setdefault(SessionKey(event.user_id, event.session_id), []).append(event)
         enrollments = await read_enrollments(connection, {row["user_id"] for row in rows})
         facts: Facts = {}
-        for row, edition_key in zip(rows, edition_keys, strict=True):
+        for row, key in zip(rows, asked, strict=True):
             session = session_from(row)
             facts[session.key] = CheckFacts(
                 now=row["now"],
                 session=session,
-                definition=editions[edition_key].definition,
+                definition=editions[key].definition,
                 enrollment=enrollments.get(session.user_id),
                 events=events.get(session.key, ()),
                 failures_today=row["failures_today"],

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from chassis.batch import Item
-from chassis.errors import Reason, ServiceError
 from chassis.postgres import Connection, Database
 from chassis.rpc.paging import Page
+from session_service.domain.missing import no_such_test
 from session_service.domain.tests import Question
 from session_service.store.catalog_rows import QUESTION_COLUMNS, question_from
 
@@ -35,9 +35,7 @@ class QuestionStore:
         async def work(connection: Connection) -> list[PlacedQuestion]:
             rows = await connection.fetch(_LIST_QUESTIONS, item.request, after, page.limit)
             if not rows and not await connection.fetchval(_FIND_TEST, item.request):
-                raise ServiceError(
-                    Reason.NOT_FOUND, "There is no such test", metadata={"testId": item.request}
-                )
+                raise no_such_test(item.request)
             return [PlacedQuestion(row["position"], question_from(row)) for row in rows]
 
         return await self._database.read(work, deadline=item.deadline, name="list_questions")

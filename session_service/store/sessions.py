@@ -16,7 +16,7 @@ from session_service.domain.moves import as_of
 from session_service.domain.papers import Paper
 from session_service.domain.sessions import Session, SessionKey
 from session_service.domain.tests import Edition
-from session_service.store.editions import EditionCache, EditionKey
+from session_service.store.editions import EditionCache, EditionKey, edition_key
 from session_service.store.session_rows import LIVE, SESSION, SESSION_COLUMNS, session_from
 
 
@@ -47,8 +47,8 @@ class SessionStore:
 
         async def work(connection: Connection) -> dict[SessionKey, tuple[Session, Paper]]:
             rows = await connection.fetch(_GET_SESSIONS, as_rows([key._asdict() for key in wanted]))
-            editions = await self._editions.get(connection, set(map(_edition_key, rows)))
-            found = [(_as_of(row, editions, self._grace), editions[_edition_key(row)]) for row in rows]
+            editions = await self._editions.get(connection, set(map(edition_key, rows)))
+            found = [(_as_of(row, editions, self._grace), editions[edition_key(row)]) for row in rows]
             return {session.key: (session, Paper(edition, session.drawn)) for session, edition in found}
 
         return await self._database.read(work, deadline=deadline, name="get_sessions")
@@ -93,19 +93,15 @@ async def sessions_as_of(
 ) -> list[Session]:
     """The sessions of rows with SESSION_COLUMNS and `now`, as they are at that moment."""
     overdue = [row for row in rows if session_from(row).overdue(row["now"], grace)]
-    needed = await editions.get(connection, set(map(_edition_key, overdue)))
+    needed = await editions.get(connection, set(map(edition_key, overdue)))
     return [_as_of(row, needed, grace) for row in rows]
 
 
 def _as_of(row: asyncpg.Record, editions: Mapping[EditionKey, Edition], grace: timedelta) -> Session:
     session = session_from(row)
-    edition = editions.get(_edition_key(row))
+    edition = editions.get(edition_key(row))
     definition = None if edition is None else edition.definition
     return as_of(session, definition, now=row["now"], grace=grace)
-
-
-def _edition_key(row: asyncpg.Record) -> EditionKey:
-    return EditionKey(row["test_id"], row["revision"])
 
 
 _GET_SESSIONS = f"""

@@ -54,9 +54,8 @@ class StartFacts:
     """What was known of a start at `now`, by the database's clock.
 
     `latest` is the learner's last session of this test, the only one that can be live; `attempts_used` is how
-    many attempts the learner has used so far. `edition` is that of
-    the live session if there is one, else of the test as it is now; None when there is no such test, and
-    when the key has an answer already.
+    many attempts the learner has used so far. `edition` is that of the live session if there is one, else of
+    the test as it is now; None when there is no such test, and when the key has an answer already.
     """
 
     now: datetime
@@ -86,7 +85,7 @@ class StartStore:
         async def work(connection: Connection) -> list[StartFacts]:
             rows = await connection.fetch(_READ_FACTS, wanted)
             latest = [None if row["session_id"] is None else session_from(row) for row in rows]
-            keys = [_edition_key(row, session) for row, session in zip(rows, latest, strict=True)]
+            keys = [_wanted_edition(row, session) for row, session in zip(rows, latest, strict=True)]
             editions = await self._editions.get(connection, {key for key in keys if key is not None})
             enrolled = await _enrolled(connection, items, keys, editions)
             attempts_before = await _attempts_before(connection, latest)
@@ -144,7 +143,7 @@ def _locking_order(resume: Resume) -> tuple[str, SessionId, str]:
     return resume.user_id, resume.session_id, resume.key
 
 
-def _edition_key(row: asyncpg.Record, latest: Session | None) -> EditionKey | None:
+def _wanted_edition(row: asyncpg.Record, latest: Session | None) -> EditionKey | None:
     """What a start needs: the edition of the live session, else that of the test as it is now.
 
     It is None when there is no such test, and when the key has an answer already.
@@ -243,9 +242,11 @@ _STARTED = f"""
 """
 
 # Nearly all batches only start sessions. PostgreSQL sets up every part of a statement in each execution, also
-# the parts that get no rows: with resumes and events, a single start would cost 45 µs more of 265. Both
-# statements claim the keys first, so that they cannot deadlock each other: what follows WITH runs before the
-# changes in it.
+# the parts that get no rows: with resumes and events, a single start would cost 45 µs more of 265.
+#
+# Both statements claim the keys before they insert sessions, so that they cannot deadlock each other. In the
+# first one, what follows WITH runs before the changes in it. In the second one, the sessions need the number
+# of claims: PostgreSQL would insert them before the keys otherwise, and promises no order (18, 7.8.4).
 _START_SESSIONS = f"""
     WITH {PATIENCE}, started AS (
         {_STARTED}
@@ -278,8 +279,10 @@ _START_AND_RESUME = f"""
                  FROM resumed
                 WHERE resumed.ended AND resumed.user_id = call.user_id AND resumed.key = call.key)''')
 }
+        RETURNING 1
     ), started AS (
         {_STARTED}
+         CROSS JOIN (SELECT count(*) FROM claimed) AS claims
     ), told AS (
         {
     append_from(f'''json_to_recordset($3) {APPEND_ROWS}

@@ -31,7 +31,7 @@ async def assert_adds_up(stack: Stack, http: HttpClient, load: MixedLoad) -> Non
     ):
         connection = await asyncpg.connect(stack.dsn(database))
         try:
-            # Other tests of this stack complete lessons, which this reading knows nothing of.
+            # Other tests of this stack reset, import and repair, which this reading knows nothing of.
             found = await read(connection)
             assert [each for each in found if each.user_id in set(load.learners)] == []
         finally:

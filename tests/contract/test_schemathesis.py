@@ -68,7 +68,7 @@ async def play(stack: Stack, *, examples: int, phases: str) -> None:
         *("--config-file", str(HERE / "schemathesis.toml"), "run", "--checks", "all"),
         # hooks.py has one of its own that also knows proto3 JSON.
         *("--exclude-checks", "negative_data_rejection"),
-        # A stream has no end that schemathesis would wait for; tests/gateway/test_streams.py plays them.
+        # A stream has no end that schemathesis would wait for; tests/gateway/streams/ plays them.
         *(word for path in STREAMS for word in ("--exclude-path", path)),
         *("--phases", phases, "--max-examples", str(examples)),
         *("--continue-on-failure", "--no-color", "--workers", "1"),

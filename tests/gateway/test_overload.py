@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter as Tally
 from functools import partial
 
@@ -13,7 +12,7 @@ from chassis.errors import Reason, ServiceError
 from chassis.rpc.methods import Method, Priority, find_method
 from chassis.telemetry.metrics import Metrics
 from gateway.admission import Limits
-from gateway.overload import LAG_SECONDS_MAX, Pace, Room, RoomLimits, _Queue
+from gateway.overload import Room, RoomLimits, _Queue
 from tests.gateway.backend import Backend
 from tests.gateway.running import Gateway, running_gateway
 from tests.support.waiting import eventually
@@ -147,54 +146,6 @@ def test_as_many_may_wait_as_were_let_in_during_such_a_time(monkeypatch):
     now += 0.11
     assert queue.free() == 128
     loop.close()
-
-
-def late(times: int, *, crowded: bool = True) -> Pace:
-    """The pace after so many late ticks."""
-    pace = Pace()
-    pace._crowded = lambda: crowded
-    for _ in range(times):
-        pace.note(LAG_SECONDS_MAX * 2)
-    return pace
-
-
-def room_at(pace: Pace, limits: RoomLimits) -> Room:
-    return Room(limits, shed=Metrics(service="test").counter("shed", "Shed."), pace=pace)
-
-
-def test_a_late_and_crowded_gateway_makes_its_rooms_smaller_and_gives_them_back():
-    pace = late(0)
-    made = room_at(pace, RoomLimits())
-    assert made._free(Priority.NORMAL) == 1024
-    for _ in range(50):
-        pace.note(LAG_SECONDS_MAX * 2)
-    assert made._free(Priority.NORMAL) == 128
-    assert made._free(Priority.HIGH) == 160 - 12
-    assert made._free(Priority.LOW) == 96
-    for _ in range(1000):
-        pace.note(0.0)
-    assert made._free(Priority.NORMAL) == 1024
-
-
-def test_a_gateway_that_is_late_but_not_crowded_keeps_its_rooms():
-    assert late(50, crowded=False).share == 1.0
-
-
-def test_a_small_room_stays_as_it_is_when_the_gateway_is_late():
-    assert room_at(late(50), RoomLimits(in_flight_max=20))._free(Priority.NORMAL) == 20
-
-
-async def test_the_lag_of_the_event_loop_is_noted(monkeypatch):
-    noted = []
-    monkeypatch.setattr("gateway.overload.Pace.note", lambda _, lag_seconds: noted.append(lag_seconds))
-    pace = Pace()
-    pace.start(lambda: True)
-    await eventually(lambda: len(noted) > 2)
-    time.sleep(0.1)  # the event loop is busy
-    before = len(noted)
-    await eventually(lambda: len(noted) > before)
-    assert max(noted) >= 0.05
-    pace.stop()
 
 
 async def test_starts_keep_a_part_of_the_room_that_answers_and_completions_cannot_fill():

@@ -267,3 +267,18 @@ def test_the_statements_are_read_as_they_are_written() -> None:
     ]
     idempotency = next(source for _, source in stores() if source.module == "chassis.postgres.idempotency")
     assert any("fingerprint" in columns for _, columns in recordsets(idempotency))
+
+
+def test_only_migrations_begin_transactions_with_asyncpg() -> None:
+    """A connection of the pool does not survive an interrupted `transaction()`; see `read_only`."""
+    allowed = "chassis.postgres.migrations"
+    faults = [
+        source.at(node, "use Database.write or chassis.postgres.transactions.read_only")
+        for source in sources((CHASSIS, *SERVICES))
+        if source.module != allowed
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "transaction"
+    ]
+    assert not faults, told(faults)

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import redis.asyncio
@@ -162,6 +163,33 @@ async def test_three_failures_open_the_breaker_and_a_probe_closes_it(make: Make,
 
     await eventually(answers)
     await cache.check_health()
+
+
+async def test_a_redis_that_runs_no_scripts_is_not_taken_for_a_healthy_one(
+    make: Make, proxy: RedisProxy, plain: redis.asyncio.Redis
+) -> None:
+    await plain.acl_setuser("cache", enabled=True, nopass=True, keys=["*"], commands=["+@all", "-eval"])
+    await plain.acl_log_reset()
+    try:
+        cache = await make(url=f"redis://cache:any@127.0.0.1:{proxy.port}/0")
+        for _ in range(FAILURES_IN_A_ROW_MAX):
+            assert await cache.read([Wanted("k")]) == [NOTHING]
+
+        async def probed_twice() -> bool:
+            await cache.read([Wanted("k")])
+            assert cache.breaker_open
+            refused: list[Any] = await plain.acl_log()
+            return sum(entry["count"] for entry in refused) >= FAILURES_IN_A_ROW_MAX + 2
+
+        await eventually(probed_twice)
+        await plain.acl_setuser("cache", commands=["+eval"])
+
+        async def answers() -> bool:
+            return (await cache.write([Update("k", value(1))]))[0]
+
+        await eventually(answers)
+    finally:
+        await plain.acl_deluser("cache")
 
 
 async def test_a_success_between_failures_keeps_the_breaker_closed(make: Make, proxy: RedisProxy) -> None:

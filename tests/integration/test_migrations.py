@@ -311,6 +311,32 @@ async def test_a_migration_of_a_table_in_use_gives_up_soon_and_tries_again(
         await watcher.close()
 
 
+async def test_a_migration_that_deadlocks_with_statements_of_the_service_is_tried_again(
+    empty_database: ServiceDatabase, owner: Connection, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "RETRY_SECONDS_MAX", 0.05)
+    folders = write({"001_create_notes.sql": CREATE_NOTES + CREATE_NOTES.replace("notes", "replies")})
+    await migrate(empty_database.owner, folders)
+    write({"002_add_body.sql": "ALTER TABLE notes ADD body text; ALTER TABLE replies ADD body text;"})
+    statement = await asyncpg.connect(empty_database.superuser)
+    try:
+        await statement.execute("SET deadlock_timeout = '30s'")  # so the migration is the one to give up
+        async with statement.transaction():
+            await statement.execute("LOCK TABLE replies IN ACCESS SHARE MODE")
+            migrating = asyncio.create_task(migrate(empty_database.owner, folders))
+            waits = (
+                "SELECT count(*) FROM pg_stat_activity "
+                "WHERE application_name = 'homeroom migrate' AND wait_event_type = 'Lock'"
+            )
+            async with asyncio.timeout(20):
+                while not await owner.fetchval(waits):
+                    pass
+            await statement.execute("LOCK TABLE notes IN ACCESS SHARE MODE")
+        assert [each.name for each in await migrating] == ["add_body"]
+    finally:
+        await statement.close()
+
+
 @pytest.mark.parametrize(
     "names",
     [

@@ -19,7 +19,7 @@ class Discrepancy:
 
 
 async def read_discrepancies(connection: Connection) -> list[Discrepancy]:
-    """The totals that disagree with session_results, xp_entries or activity_days, learner by learner.
+    """The totals that disagree with the results, the lessons, the XP or the active days, learner by learner.
 
     It reads every row while nobody writes. A level that was granted raises a version, and no row says so:
     then the version is a discrepancy.
@@ -33,14 +33,24 @@ async def read_discrepancies(connection: Connection) -> list[Discrepancy]:
                    sum(answered) AS answered,
                    sum(answers) AS answers,
                    sum(correct) AS correct,
-                   sum(xp) AS xp,
-                   count(DISTINCT (closed_at AT TIME ZONE 'utc')::date)
-                       FILTER (WHERE completed) AS days
+                   sum(xp) AS xp
               FROM session_results
              WHERE answered > 0 OR total = 0  -- the others do not count
              GROUP BY user_id
+        ), lessons AS (
+            SELECT user_id, count(*) AS completed, sum(xp) AS xp FROM lesson_completions GROUP BY user_id
+        ), enrolled AS (
+            SELECT user_id, count(*) AS courses FROM enrollments GROUP BY user_id
         ), entries AS (
             SELECT user_id, sum(amount) AS xp FROM xp_entries GROUP BY user_id
+        ), active AS (
+            SELECT user_id, count(DISTINCT (acted_at AT TIME ZONE 'utc')::date) AS days
+              FROM (SELECT user_id, closed_at AS acted_at
+                      FROM session_results
+                     WHERE completed AND (answered > 0 OR total = 0)
+                     UNION ALL
+                    SELECT user_id, occurred_at FROM lesson_completions) AS acted
+             GROUP BY user_id
         ), days AS (
             SELECT user_id, count(*) AS days FROM activity_days GROUP BY user_id
         )
@@ -48,10 +58,17 @@ async def read_discrepancies(connection: Connection) -> list[Discrepancy]:
           FROM learner_statistics AS totals
           FULL JOIN results USING (user_id)
           FULL JOIN entries USING (user_id)
+          FULL JOIN lessons USING (user_id)
+          FULL JOIN enrolled USING (user_id)
+          FULL JOIN active USING (user_id)
           FULL JOIN days USING (user_id)
          CROSS JOIN LATERAL (
                VALUES ('version', coalesce(totals.version, 0),
-                                 coalesce(results.counted, 0) + coalesce(totals.epoch, 0)),
+                                 coalesce(results.counted, 0) + coalesce(lessons.completed, 0)
+                                 + coalesce(enrolled.courses, 0) + coalesce(totals.epoch, 0)),
+                      ('enrolled', coalesce(totals.enrolled, 0), coalesce(enrolled.courses, 0)),
+                      ('completed_lessons',
+                       coalesce(totals.completed_lessons, 0), coalesce(lessons.completed, 0)),
                       ('completed_sessions',
                        coalesce(totals.completed_sessions, 0), coalesce(results.completed, 0)),
                       ('questions_answered',
@@ -59,8 +76,9 @@ async def read_discrepancies(connection: Connection) -> list[Discrepancy]:
                       ('answers', coalesce(totals.answers, 0), coalesce(results.answers, 0)),
                       ('correct', coalesce(totals.correct, 0), coalesce(results.correct, 0)),
                       ('xp', coalesce(totals.xp, 0), coalesce(entries.xp, 0)),
-                      ('xp_entries', coalesce(entries.xp, 0), coalesce(results.xp, 0)),
-                      ('activity_days', coalesce(days.days, 0), coalesce(results.days, 0))
+                      ('xp_entries',
+                       coalesce(entries.xp, 0), coalesce(results.xp, 0) + coalesce(lessons.xp, 0)),
+                      ('activity_days', coalesce(days.days, 0), coalesce(active.days, 0))
                ) AS compared (total, stored, counted)
          WHERE compared.stored <> compared.counted
          ORDER BY user_id, compared.total

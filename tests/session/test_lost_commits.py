@@ -119,6 +119,30 @@ async def test_answers_whose_commit_was_not_answered_are_kept_once(
 
 
 @pytest.mark.parametrize("loss", [Loss.REQUEST, Loss.ANSWER])
+async def test_a_lost_commit_behind_answers_that_were_written_without_one_repeats_nothing(
+    world: World, fragile: Fragile, loss: Loss
+) -> None:
+    """One answer of a session is written by a statement of its own; two of another need a transaction."""
+    test = await world.test()
+    one, two = await world.learner(), await world.learner()
+    first, second = [(await world.started(user, test, "k")).session_id for user in (one, two)]
+    items = [
+        world.answer(one, first, "a", "q1", "right 1"),
+        world.answer(two, second, "a", "q1", "right 1"),
+        world.answer(two, second, "b", "q2", "wrong"),
+    ]
+    fragile.proxy.lose(b"COMMIT", loss)
+    outcomes = await world.send(items, fragile.parts)
+    assert fragile.proxy.lost == 1
+    assert reasons(outcomes) == [None] * 3
+    assert [outcome.replayed for outcome in outcomes] == [False] * 3
+    assert [body(item, outcome).answered for item, outcome in zip(items, outcomes, strict=True)] == [1, 1, 2]
+    for user, answers in ((one, 1), (two, 2)):
+        (row,) = await world.sessions(user)
+        assert (row["answered"], row["answers_given"], row["version"]) == (answers, answers, answers + 1)
+
+
+@pytest.mark.parametrize("loss", [Loss.REQUEST, Loss.ANSWER])
 async def test_a_completion_whose_commit_was_not_answered_happens_once(
     world: World, fragile: Fragile, loss: Loss
 ) -> None:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
+import asyncpg
 import pytest
 
 from chassis.batch import Item, Reply
 from chassis.context import Context
 from chassis.errors import Reason, ServiceError
+from chassis.postgres import Connection
 from session_service.domain.holds import HoldRequest, HoldState, SubjectTaken
 from session_service.operations import create_sessions
+from session_service.store import starts
 from session_service.subscription_client import RELEASE_TOPIC
 from tests.session.gates import Gate, GatedHolds, GatedSubscription
 from tests.session.world import CREATE, Session, World, body, reasons
+from tests.support.waiting import eventually
 
 
 async def slow_start(
@@ -250,3 +255,48 @@ async def test_with_subscription_service_away_a_start_is_unavailable_and_can_be_
     assert await world.units(user) == (1, 0)
     assert (await world.one(item)).session.attempt == 1
     assert await world.units(user) == (1, 0)
+
+
+@pytest.mark.parametrize("beside_a_resume", [False, True])
+async def test_a_start_claims_its_key_before_it_makes_its_session(
+    world: World, monkeypatch: pytest.MonkeyPatch, beside_a_resume: bool
+) -> None:
+    """Starts have two statements, which would wait for each other in a circle if their orders differed."""
+    test, user, other = await world.test(), await world.learner(), await world.learner()
+    await world.started(other, test, "its first start")
+    for statement in ("_START_SESSIONS", "_START_AND_RESUME"):
+        monkeypatch.setattr(starts, statement, getattr(starts, statement).replace("'250ms'", "'20s'"))
+    batch = [world.start(user, test, "k")]
+    if beside_a_resume:
+        batch.append(world.start(other, test, "its second start"))
+    claiming, rival = [await asyncpg.connect(world.session_dsn) for _ in range(2)]
+    try:
+        async with undone(claiming):
+            key = "INSERT INTO idempotency_keys (user_id, method, key, state) VALUES ($1, $2, 'k', 'aborted')"
+            await claiming.execute(key, user, CREATE)
+            starting = asyncio.create_task(world.send(batch))
+            waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted"
+            await eventually(lambda: world.truth.fetchval(waiting))
+            async with undone(rival):
+                await rival.execute("SET LOCAL lock_timeout = '1s'")
+                await rival.execute(
+                    "INSERT INTO sessions SELECT like_it.* FROM sessions, jsonb_populate_record(sessions,"
+                    " jsonb_build_object('user_id', $1::text)) AS like_it WHERE sessions.user_id = $2",
+                    user,
+                    other,
+                )
+        assert reasons(await starting) == [None] * len(batch)
+    finally:
+        await claiming.close()
+        await rival.close()
+
+
+@asynccontextmanager
+async def undone(connection: Connection) -> AsyncIterator[None]:
+    """A transaction that is rolled back."""
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        yield
+    finally:
+        await transaction.rollback()

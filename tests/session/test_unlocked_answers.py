@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
 
 from chassis.batch import Item
+from session_service.store import changes
 from session_service.store.changes import ChangeFacts, ChangeStore
 from tests.session.world import World, body, reasons
+from tests.support.waiting import eventually
 
 Meanwhile = Callable[[], Awaitable[Any]]
 
@@ -87,3 +90,27 @@ async def test_a_heartbeat_between_reading_and_writing_costs_nothing_but_time(
     )
     assert row is not None
     assert tuple(row) == (7.0, 1)
+
+
+async def test_an_answer_that_is_overtaken_after_its_statement_has_begun_counts_on_top_of_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The statement's snapshot still has the session as it was, but the row that it locks is a newer one."""
+    user, session = await begun(world)
+    timeout = "SELECT set_config("
+    assert timeout in changes._WRITE_ANSWERS
+    gated = changes._WRITE_ANSWERS.replace(
+        timeout, "SELECT pg_advisory_xact_lock_shared(9)::text || set_config("
+    )
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    async with world.truth.transaction():
+        await world.truth.execute("SELECT pg_advisory_xact_lock(9)")
+        with monkeypatch.context() as patch:
+            patch.setattr(changes, "_WRITE_ANSWERS", gated)
+            first = asyncio.create_task(world.send([world.answer(user, session, "tab 1", "q1", "right 1")]))
+            await eventually(lambda: world.truth.fetchval(waiting))
+        overtaking = world.answer(user, session, "tab 2", "q1", "wrong")
+        assert (await world.one(overtaking)).attempts == 1
+    (outcome,) = await first
+    assert body(overtaking, outcome).attempts == 2
+    assert await world.truth.fetchval("SELECT count(*) FROM answers WHERE user_id = $1", user) == 2

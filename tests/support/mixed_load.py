@@ -22,10 +22,14 @@ CREDITS = 50
 PRICE = 5
 # The default plan's daily limit, and so the tests that each learner spends.
 SPENT = 3
+LESSONS = 5
+LESSON_XP = 10
+# Two of the lessons change the level; the others only add to its XP.
+LEVELS = {1: 0, 2: 20, 3: 40}
 
 
 class MixedLoad:
-    """About 200 requests a second: accounts, credits, starts, answers, ends, lists.
+    """About 200 requests a second: accounts, credits, starts, answers, ends, lessons, lists.
 
     `answered` counts final answers, `statuses` every answer. `surprises` are answers that README.md does not
     tell a client to expect; `learners` have come to the end of their day.
@@ -38,13 +42,23 @@ class MixedLoad:
         self.learners: list[str] = []
         self._http = http
         self._prefix = unique("mixed")
-        self._tests = [f"{self._prefix}-t{number}" for number in range(SPENT + 1)]
+        self.tests = [f"{self._prefix}-t{number}" for number in range(SPENT + 1)]
+        self.course = f"{self._prefix}-course"
+        self.specialization = f"{self._prefix}-player"
         self._stopping = False
         self._workers: list[asyncio.Task[None]] = []
 
     async def begin(self) -> None:
-        for test in self._tests:
+        for test in self.tests:
             await self._http.put_test(test, questions=2, creditCost=PRICE)
+        levels = [
+            {"level": level, "name": f"Level {level}", "xpRequired": xp} for level, xp in LEVELS.items()
+        ]
+        await self._put(f"/v1/specializations/{self.specialization}", {"name": "Player", "levels": levels})
+        lessons = [{"lessonId": f"l{n}", "title": f"Lesson {n}", "xp": LESSON_XP} for n in range(LESSONS)]
+        module = {"moduleId": self.course, "title": "All", "lessons": lessons}
+        course = {"title": "Course", "specialization": self.specialization, "modules": [module]}
+        await self._put(f"/v1/courses/{self.course}", course)
         self._workers = [asyncio.create_task(self._work(number)) for number in range(WORKERS)]
 
     async def end(self) -> None:
@@ -57,8 +71,12 @@ class MixedLoad:
         while not self._stopping:
             number += 1
             user = f"{self._prefix}-{worker}-{number}"
-            await _Day(self, user, self._tests).run()
+            await _Day(self, user).run()
             self.learners.append(user)
+
+    async def _put(self, path: str, body: Mapping[str, Any]) -> None:
+        answer = await self._http.admin("PUT", path, json=body)
+        assert answer.status == 200, answer.text
 
     async def ask(
         self,
@@ -112,10 +130,9 @@ class MixedLoad:
 class _Day:
     """One learner's day; it ends at the first surprise."""
 
-    def __init__(self, load: MixedLoad, user: str, tests: list[str]) -> None:
+    def __init__(self, load: MixedLoad, user: str) -> None:
         self._load = load
         self._user = user
-        self._tests = tests
 
     async def run(self) -> None:
         user, load = self._user, self._load
@@ -124,17 +141,44 @@ class _Day:
         await load.ask("PUT", account, user=user, json=body, admin=True)
         grant = {"amount": CREDITS, "reason": "welcome"}
         await load.ask("POST", f"{account}/credits", user=user, json=grant, key=f"{user}-grant", admin=True)
-        await self._session(self._tests[0], "a", answers=("2", "4"), end="complete")
+        await self._session(load.tests[0], "a", answers=("2", "4"), end="complete")
+        await load.ask(
+            "POST", f"/v1/courses/{load.course}/enrollment", user=user, json={}, key=f"{user}-enroll"
+        )
+        await self._lesson(0)
+        await self._lesson(1)
         # The unit of a session without an answer is there again for the start that follows at once.
-        await self._session(self._tests[1], "b", answers=(), end="abandon")
-        await self._session(self._tests[1], "c", answers=("wrong",), end="abandon")
-        await self._session(self._tests[2], "d", answers=("2", "wrong"), end="complete")
-        start = {"testId": self._tests[3]}
+        await self._session(load.tests[1], "b", answers=(), end="abandon")
+        await self._session(load.tests[1], "c", answers=("wrong",), end="abandon")
+        for number in range(2, LESSONS):
+            await self._lesson(number)
+        await self._session(load.tests[2], "d", answers=("2", "wrong"), end="complete")
+        start = {"testId": load.tests[3]}
         await load.ask("POST", "/v1/sessions", user=user, json=start, key="e-start", expected=429)
         await load.ask("GET", "/v1/sessions?pageSize=3", user=user)
         await load.ask("GET", "/v1/entitlements", user=user)
         await load.ask("GET", "/v1/credits/entries", user=user)
         await load.ask("GET", "/v1/stats", user=user)
+
+    async def _lesson(self, number: int) -> None:
+        """Complete a lesson, and look whether the next one is open: not before, not later."""
+        user, load = self._user, self._load
+        path = f"/v1/lessons/{load.course}/l"
+        if number + 1 < LESSONS:
+            early, key = f"{path}{number + 1}:complete", f"{user}-early-{number}"
+            await load.ask("POST", early, user=user, json={}, key=key, expected=403)
+        done = await load.ask(
+            "POST", f"{path}{number}:complete", user=user, json={}, key=f"{user}-lesson-{number}"
+        )
+        if done is None:
+            return
+        if done.body["xpAwarded"] != LESSON_XP:
+            load.surprises.append(f"{user} lesson {number}: {done.text}")
+        if number + 1 < LESSONS:
+            version = done.body["version"]
+            access = await load.ask("GET", f"{path}{number + 1}/access?minVersion={version}", user=user)
+            if access is not None and not access.body["accessible"]:
+                load.surprises.append(f"{user} lesson {number + 1}: {access.text}")
 
     async def _session(self, test: str, name: str, *, answers: tuple[str, ...], end: str) -> None:
         user, load = self._user, self._load
@@ -159,6 +203,8 @@ async def wrong_days(http: HttpClient, load: MixedLoad) -> list[str]:
         async with turns:
             entitlements, stats = await http.entitlements(user), await http.stats(user)
             listed = await http.send("GET", "/v1/sessions", user=user)
+            levels = await http.send("GET", "/v1/specializations/progress", user=user)
+            licenses = await http.send("GET", "/v1/licenses", user=user)
         states = Counter(session["state"] for session in listed.body["sessions"])
         left = CREDITS - SPENT * PRICE
         found = (
@@ -166,8 +212,19 @@ async def wrong_days(http: HttpClient, load: MixedLoad) -> list[str]:
             (entitlements["credits"]["balance"], entitlements["credits"]["held"]),
             (stats["completedSessions"], stats["answers"], stats["correct"]),
             dict(states),
+            (stats["enrolled"], stats["completedLessons"], stats["xp"]),
+            [(each["xp"], each["level"]) for each in levels.body["specializations"]],
+            [each["level"] for each in licenses.body["licenses"]],
         )
-        due = ((SPENT, 0), (left, 0), (2, 5, 3), {"COMPLETED": 2, "ABANDONED": 2})
+        due = (
+            (SPENT, 0),
+            (left, 0),
+            (2, 5, 3),
+            {"COMPLETED": 2, "ABANDONED": 2},
+            (1, LESSONS, LESSONS * LESSON_XP),
+            [(LESSONS * LESSON_XP, max(LEVELS))],
+            [max(LEVELS)],
+        )
         return "" if found == due else f"{user}: {found} instead of {due}"
 
     return [each for each in await asyncio.gather(*(wrong(user) for user in load.learners)) if each]

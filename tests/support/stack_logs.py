@@ -16,7 +16,7 @@ _ERRORS = frozenset({"error", "critical"})
 
 
 def logged_errors(stack: Stack) -> Counter[str]:
-    """How often each event was logged as an error, by process and event; a line without JSON counts too.
+    """How often each error was logged, by process, event and problem; a line without JSON counts too.
 
     A critical finding of a check is no error of the process: tests lose a database, and restore an older one.
     """
@@ -29,5 +29,7 @@ def logged_errors(stack: Stack) -> Counter[str]:
                 found[f"{service.package} {line.decode(errors='replace')}"] += 1
                 continue
             if event.get("level") in _ERRORS and event.get("event") != "critical_finding":
-                found[f"{service.package} {event.get('event')}"] += 1
+                found[
+                    " ".join([service.package, event.get("event", ""), event.get("problem", "")]).rstrip()
+                ] += 1
     return found

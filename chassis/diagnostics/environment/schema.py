@@ -8,8 +8,8 @@ homeroom.expected_schema` writes the files from freshly migrated databases, and 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from chassis.diagnostics.environment.checking import Environment, Probe, Seen
 from chassis.diagnostics.findings import Severity
 from chassis.postgres import Connection
 from chassis.postgres.migrations import Differences, differences
+from chassis.postgres.transactions import read_only
 
 FILE_NAME = "expected_schema.jsonl"
 
@@ -89,15 +90,12 @@ class ExpectedSchema(NamedTuple):
     """By kind: definitions by name."""
 
 
-@asynccontextmanager
-async def spelled_alike(connection: Connection) -> AsyncIterator[None]:
+def spelled_alike(connection: Connection) -> AbstractAsyncContextManager[None]:
     """A transaction in which definitions do not depend on the settings of the session."""
-    async with connection.transaction(readonly=True):
-        await connection.execute(
-            "SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, MDY';"
-            " SET LOCAL intervalstyle = 'postgres'"
-        )
-        yield
+    return read_only(
+        connection,
+        "SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, MDY'; SET LOCAL intervalstyle = 'postgres'",
+    )
 
 
 async def read_objects(connection: Connection, kind: str) -> list[SchemaObject]:

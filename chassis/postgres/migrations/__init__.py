@@ -112,8 +112,9 @@ async def migrate(dsn: str, folders: Mapping[str, Path]) -> list[Migration]:
     """Apply the missing migrations, in order, and return them. Many processes may run this at once.
 
     One transaction applies a file and records it, under a transaction-level advisory lock (which also works
-    behind pgbouncer). A file that does not get its locks soon is rolled back and tried again, so that it does
-    not block other statements. A newer database on which this program can serve is left as it is.
+    behind pgbouncer). A file that does not get its locks soon, or that deadlocks with a statement which takes
+    the same tables in another order, is rolled back and tried again. A newer database on which this program
+    can serve is left as it is.
 
     Raises MigrationError when an applied file has changed or the database is too new, DatabaseUnavailable,
     DatabaseMisconfigured, and TimeoutError after ten minutes.
@@ -202,7 +203,7 @@ async def _apply_next_when_unlocked(
     while True:
         try:
             return await _apply_next(connection, migrations)
-        except asyncpg.LockNotAvailableError:
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
             await asyncio.sleep(random.uniform(0, RETRY_SECONDS_MAX))  # noqa: S311 — jitter
 
 

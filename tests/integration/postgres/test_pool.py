@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Awaitable, Callable
 
 import asyncpg
 import pytest
 
+from chassis.errors import Reason, ServiceError
 from chassis.postgres import (
     Connection,
     Database,
     DatabaseUnavailable,
 )
 from chassis.postgres.pool import Pool
+from chassis.postgres.transactions import read_only
 from homeroom.embedded.provisioning import ServiceDatabase
 from tests.support.notes import INSERT, insert, one, opened, soon, written
 from tests.support.postgres_proxy import PostgresProxy
@@ -53,6 +57,25 @@ async def test_who_finds_no_free_connection_until_the_deadline_is_told_so(
         await database.read(hold, deadline=soon())
         assert await database.read(one, deadline=soon()) == 1
         assert (database.pool_size, database.pool_idle) == (1, 1)
+
+
+async def test_a_transaction_whose_beginning_is_interrupted_does_not_spoil_its_connection(
+    empty_database: ServiceDatabase,
+) -> None:
+    async def backend(connection: Connection) -> int:
+        async with read_only(connection, "SET LOCAL jit = off", one_snapshot=True):
+            return int(await connection.fetchval("SELECT pg_backend_pid()"))
+
+    async with opened(empty_database.service, minimum=1, maximum=1) as database:
+        pid = await database.read(backend, deadline=soon())
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(ServiceError) as caught:
+                await database.read(backend, deadline=soon(0.2))
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert caught.value.reason is Reason.DEADLINE_EXCEEDED
+        assert await database.read(backend, deadline=soon()) == pid
 
 
 async def test_a_busy_pool_answers_a_ping(empty_database: ServiceDatabase) -> None:
