@@ -206,7 +206,7 @@ class Applying:
             changed: list[dict[str, object]] = []
             await self._lock(connection, rows)
             for row in rows:
-                refusal = await self._change(connection, way.change_of(row.change), row, changed)
+                refusal = await self._change(connection, way, row, changed)
                 if refusal:
                     await connection.execute("ROLLBACK TO SAVEPOINT unit")
                     return _all(rows, way.spared, refusal)
@@ -233,12 +233,13 @@ class Applying:
             await connection.execute(lock, user_id)
 
     async def _change(
-        self, connection: Connection, change: RowChange, row: PlannedRow, changed: list[dict[str, object]]
+        self, connection: Connection, way: _Way, row: PlannedRow, changed: list[dict[str, object]]
     ) -> str:
         """Change one row. Returns why it must stay as it is, or ''."""
         repair = self._repairs.get(row.repair_id)
-        if repair is None or change.table not in repair.tables:
-            return f"The repair {row.repair_id} does not change {change.table}"
+        if repair is None or row.change.table not in repair.tables:
+            return f"The repair {row.repair_id} does not change {row.change.table}"
+        change = way.change_of(row.change, repair)
         table = await self._tables.get(connection, change.table)
         if change.before is None:
             after = await table.insert(connection, change.after or {})
@@ -277,7 +278,7 @@ class _Way(ABC):
     failed: RowOutcome
 
     @abstractmethod
-    def change_of(self, change: RowChange) -> RowChange:
+    def change_of(self, change: RowChange, repair: Repair) -> RowChange:
         """What is done to a row: the planned change, or its reverse."""
 
     @abstractmethod
@@ -298,7 +299,7 @@ class _Apply(_Way):
     spared = RowOutcome.SKIPPED
     failed = RowOutcome.FAILED
 
-    def change_of(self, change: RowChange) -> RowChange:
+    def change_of(self, change: RowChange, repair: Repair) -> RowChange:  # noqa: ARG002 - see `_Undo`
         return change
 
     async def record(
@@ -318,8 +319,11 @@ class _Undo(_Way):
     spared = RowOutcome.KEPT
     failed = RowOutcome.KEPT
 
-    def change_of(self, change: RowChange) -> RowChange:
-        return RowChange(change.table, change.user_id, change.after, change.before)
+    def change_of(self, change: RowChange, repair: Repair) -> RowChange:
+        restored, version = change.before, repair.versions.get(change.table)
+        if version is not None and restored is not None and change.after is not None:
+            restored = version.raised(restored, after=change.after)
+        return RowChange(change.table, change.user_id, change.after, restored)
 
     async def record(
         self, connection: Connection, order: Order, changed: Sequence[Mapping[str, object]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -52,6 +52,22 @@ class Planned:
 Plan = Callable[[Connection, Sequence[Finding], Scope], Awaitable[Planned]]
 
 
+@dataclass(frozen=True, slots=True)
+class Version:
+    """The column that numbers the versions of a row, and the column with the time of the last one."""
+
+    column: str = "version"
+    changed_at: str = "updated_at"
+
+    def raised(self, restored: Row, *, after: Row) -> Row:
+        """The restored row with a version of its own, behind that of the row `after` the repair."""
+        return {
+            **restored,
+            self.column: after[self.column] + 1,
+            self.changed_at: after[self.changed_at],
+        }
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repair:
     """A way to mend something.
@@ -63,6 +79,8 @@ class Repair:
         needs_check: whether it mends what a check has found. Else it is planned for a learner.
         lock: a statement that locks the learner `$1`, for a service whose operations lock a learner first
             and then write what they have read. It runs before the rows of a unit are compared and changed.
+        versions: the versions that the repair raises, by table. Undoing raises them once more: a process, a
+            cache or a client may have kept what had the number that the repair gave.
     """
 
     repair_id: str
@@ -71,6 +89,7 @@ class Repair:
     plan: Plan
     needs_check: bool = True
     lock: str = ""
+    versions: Mapping[str, Version] = field(default_factory=dict)
 
 
 _FOUND = "(user_id text, row jsonb, observed text, expected text, evidence jsonb)"

@@ -36,7 +36,8 @@ class Standing:
     `since_revision` is the course's revision at the enrollment, None without one. `completed` has the
     revision at which each lesson was completed. `version` is that of the learner's progress, `read_at` the
     database's clock. A reset begins an epoch at `reset_at`: everything here is of the current one, and
-    `enrolled_before` tells whether there is an enrollment of an earlier one.
+    `enrolled_before` tells whether there is an enrollment of an earlier one. `last_reset_at` is the last
+    reset of anything that the learner has.
     """
 
     user_id: UserId
@@ -46,6 +47,7 @@ class Standing:
     completed: Mapping[LessonName, int]
     epoch: int = 0
     reset_at: datetime | None = None
+    last_reset_at: datetime | None = None
     since_revision: int | None = None
     enrolled_before: bool = False
     enrolled_at: datetime | None = None

@@ -92,7 +92,7 @@ class Draft(NamedTuple):
 
 @dataclass
 class CourseBook:
-    """A learner in a course, under the learner's lock: as the database had it, and what is new."""
+    """A learner in a course: as the database had it, and what is new."""
 
     edition: Edition
     standing: Standing
@@ -142,6 +142,7 @@ class CourseBook:
             read_at=standing.read_at,
             epoch=standing.epoch,
             reset_at=standing.reset_at,
+            last_reset_at=standing.last_reset_at,
             since_revision=self._since_revision,
             enrolled_before=standing.enrolled_before,
             enrolled_at=standing.enrolled_at,
@@ -270,8 +271,11 @@ class CourseBook:
         )
 
     def _occurred_at(self, request: CompletionRequest) -> datetime:
-        """When it was completed: not in the future, and not too long ago, by the database's clock."""
-        now = self.standing.read_at
+        """When it was completed: not in the future, and not too long ago, by the database's clock.
+
+        Now is never before a reset, even if the clock has stepped back since: it would be of an older epoch.
+        """
+        now = max(self.standing.read_at, self.standing.last_reset_at or self.standing.read_at)
         return max(min(request.occurred_at or now, now), now - OCCURRED_AGO_MAX)
 
     def _operation_id(self, kind: str, *names: str) -> UUID:

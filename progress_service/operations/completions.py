@@ -132,8 +132,10 @@ class CompletionOperations:
                 written = await self._unlocked.write_unchanged(
                     list(drafted.values()), deadline=latest_deadline(items)
                 )
-        except (DataRefused, LockTimeout, OutcomeUnknown, ServiceError):
+        except (DataRefused, LockTimeout, ServiceError):
             pass
+        except OutcomeUnknown:
+            log.warning("outcome_unknown", requests=len(drafted))
         except Exception:
             log.exception("completions_not_drafted", requests=len(alone))
         return [

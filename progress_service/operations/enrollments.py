@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 from chassis.batch import Item, Outcome, latest_deadline
 from chassis.postgres.isolation import Locked, run_isolated
@@ -41,7 +40,6 @@ class EnrollmentOperations:
                 certainly=wait,
                 deadline=latest_deadline(some),
             )
-            return await run(some, wait)
+            return await self._store.enroll(some, wait, refusals=refusals, render=render)
 
-        run = partial(self._store.enroll, refusals=refusals, render=render)
         return await run_isolated(items, attempt, owner_of=lambda item: item.request.user_id)

@@ -20,7 +20,6 @@ from progress_service.domain.courses import (
 )
 from progress_service.store.editions import EditionCache, read_editions
 
-MODULE_CONSTRAINT = "modules_of_one_course"
 # How long to wait for a course that another transaction has locked.
 WAITING_MS_MAX = 1000
 PASSING_OVER_MS = 20

@@ -18,7 +18,7 @@ from progress_service.domain.desyncs import Action, Desync, Direction, Key, Lice
 from progress_service.domain.statistics import UserId
 from progress_service.domain.sync_runs import change_for
 from progress_service.store.history import epoch_of
-from progress_service.store.learners import LOCK_LEARNER
+from progress_service.store.learners import LOCK_LEARNER, VERSIONS
 from progress_service.store.rebuilding import order_row
 
 FOLLOW = "progress.follow_license"
@@ -141,6 +141,7 @@ FOLLOWING_REPAIRS = (
         tables=("outbox", "learner_statistics", "specialization_progress"),
         plan=_plan,
         lock=LOCK_LEARNER,
+        versions=VERSIONS,
     ),
 )
 

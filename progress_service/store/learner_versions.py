@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import asyncpg
-
 from chassis.postgres import Connection, Database
 from progress_service.domain.statistics import UserId
+from progress_service.store.learners import read_versions
 
 
 class VersionStore:
@@ -19,12 +18,8 @@ class VersionStore:
     async def read_versions(self, user_ids: Sequence[UserId], *, deadline: float) -> list[int]:
         """The version of each of these learners, in their order; 0 for a learner without any progress."""
 
-        async def work(connection: Connection) -> list[asyncpg.Record]:
-            return await connection.fetch(
-                "SELECT user_id, version FROM learner_statistics WHERE user_id = ANY($1::text[])",
-                list(user_ids),
-            )
+        async def work(connection: Connection) -> dict[UserId, int]:
+            return await read_versions(connection, user_ids)
 
-        found = await self._database.read(work, deadline=deadline, name="read_versions")
-        versions = {row["user_id"]: row["version"] for row in found}
+        versions = await self._database.read(work, deadline=deadline, name="read_versions")
         return [versions.get(user_id, 0) for user_id in user_ids]

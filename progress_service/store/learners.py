@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
+from chassis.diagnostics.repairs import Version
 from chassis.postgres import PATIENCE, Connection, Database
 from progress_service.domain.statistics import UserId
 
@@ -38,6 +39,8 @@ _LOCK_LEARNERS = """
 """
 LOCK_LEARNER = "SELECT user_id FROM learner_statistics WHERE user_id = $1 FOR NO KEY UPDATE"
 """As a repair locks a learner."""
+VERSIONS = {"learner_statistics": Version(), "specialization_progress": Version()}
+"""The versions of a learner, as a repair raises them."""
 _LOCK_FREE_LEARNERS = _LOCK_LEARNERS.replace("NO KEY UPDATE", "NO KEY UPDATE SKIP LOCKED")
 
 

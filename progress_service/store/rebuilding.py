@@ -25,7 +25,7 @@ from chassis.postgres.rows import as_rows
 from progress_service.domain.license_orders import LICENSE_TOPIC, LicenseOrder
 from progress_service.domain.statistics import UserId
 from progress_service.store.history import days_of, enrollment_of, epoch_of, gained_by, totals_of
-from progress_service.store.learners import LOCK_LEARNER
+from progress_service.store.learners import LOCK_LEARNER, VERSIONS
 from progress_service.store.ledger import LESSONS, RESULTS, Wanting, find_wanting
 
 REBUILD = "progress.rebuild"
@@ -201,6 +201,7 @@ REBUILDING_REPAIRS = (
         ),
         plan=_planning(orphans=False),
         lock=LOCK_LEARNER,
+        versions=VERSIONS,
     ),
     Repair(
         repair_id=REMOVE_ORPHANS,
@@ -218,6 +219,7 @@ REBUILDING_REPAIRS = (
         ),
         plan=_planning(orphans=True),
         lock=LOCK_LEARNER,
+        versions=VERSIONS,
     ),
 )
 
@@ -241,8 +243,10 @@ async def _rebuild(connection: Connection, user_ids: Sequence[str], *, orphans: 
     for row in totals:
         learner = learners[row["user_id"]]
         counted = {name: row[name] for name in _TOTALS} | {"xp": row["xp"] + learner.xp_entered}
-        _award(learner, [rule for rule in rules if rule["user_id"] == learner.user_id], counted, now)
-        _count(learner, _json(row["before"]), counted, row["operations"], now)
+        before = _json(row["before"])
+        if before is None or learner.rows or any(before[name] != counted[name] for name in _TOTALS):
+            _award(learner, [rule for rule in rules if rule["user_id"] == learner.user_id], counted, now)
+            _count(learner, before, counted, row["operations"], now)
     return list(learners.values())
 
 
@@ -337,7 +341,7 @@ def _award(
         "level": max((row["level"] for row in learner.levels), default=0),
         "top_levels": sum(row["level"] == row["max_level"] and row["level"] > 1 for row in learner.levels),
     }
-    for rule in rules if learner.rows else ():
+    for rule in rules:
         if measures.get(rule["measure"], 0) >= rule["threshold"]:
             learner.add(
                 "learner_achievements",
@@ -353,9 +357,7 @@ def _award(
 def _count(
     learner: Rebuilt, before: Row | None, counted: Mapping[str, Any], operations: int, now: datetime
 ) -> None:
-    """The row of totals, with a new version if anything of the learner changes."""
-    if before is not None and not learner.rows and all(before[name] == counted[name] for name in _TOTALS):
-        return
+    """The row of totals, with a new version."""
     version = max(0 if before is None else before["version"], operations) + 1
     after = {
         **(before or {"user_id": learner.user_id}),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chassis.diagnostics.repairs import Repair, planned_by
+from chassis.diagnostics.repairs import Repair, Version, planned_by
 
 RESTORE_ORDER = "progress.restore_order"
 
@@ -66,5 +66,6 @@ COURSE_REPAIRS = (
         meaning="Restores which lesson follows which, as their places say. Nothing open is locked.",
         tables=("courses", "lesson_successions"),
         plan=planned_by(_RESTORE),
+        versions={"courses": Version("revision")},
     ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chassis.diagnostics.repairs import Repair, planned_by
-from progress_service.store.learners import LOCK_LEARNER
+from progress_service.store.learners import LOCK_LEARNER, VERSIONS
 
 ACCEPT_LEVEL = "progress.accept_level"
 
@@ -28,5 +28,6 @@ LEVEL_REPAIRS = (
         tables=("specialization_progress",),
         plan=planned_by(_ACCEPT),
         lock=LOCK_LEARNER,
+        versions=VERSIONS,
     ),
 )

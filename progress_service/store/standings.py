@@ -20,7 +20,7 @@ from progress_service.store.editions import EditionCache
 # statement_timestamp() is not later than the snapshot, so a value is never younger than it says.
 _READ_STANDINGS = """
     SELECT wanted.user_id, wanted.course_id, course.revision, coalesce(totals.version, 0) AS version,
-           statement_timestamp() AS read_at, reset.epoch, reset.reset_at,
+           statement_timestamp() AS read_at, reset.epoch, reset.reset_at, reset.last_reset_at,
            enrollment.epoch AS enrollment_epoch, enrollment.since_revision, enrollment.enrolled_at,
            enrollment.completed_at, done.lessons AS completed, begun.lessons AS started
       FROM json_to_recordset($1) AS wanted (user_id text, course_id text)
@@ -32,10 +32,14 @@ _READ_STANDINGS = """
                            FROM learner_statistics
                           WHERE user_id = wanted.user_id
                           LIMIT 1) AS totals ON true
-     CROSS JOIN LATERAL (SELECT coalesce(max(epoch), 0) AS epoch, max(reset_at) AS reset_at
+     CROSS JOIN LATERAL (SELECT coalesce(max(epoch) FILTER (WHERE ours), 0) AS epoch,
+                                max(reset_at) FILTER (WHERE ours) AS reset_at,
+                                max(reset_at) AS last_reset_at
                            FROM progress_resets
-                          WHERE user_id = wanted.user_id
-                            AND (scope = 'all' OR (scope = 'course' AND name = wanted.course_id))) AS reset
+                          CROSS JOIN LATERAL (
+                                SELECT scope = 'all' OR (scope = 'course' AND name = wanted.course_id) AS ours
+                                ) AS scoped
+                          WHERE user_id = wanted.user_id) AS reset
       LEFT JOIN LATERAL (SELECT epoch, since_revision, enrolled_at, completed_at
                            FROM enrollments
                           WHERE user_id = wanted.user_id AND course_id = wanted.course_id
@@ -119,13 +123,24 @@ def _standing(each: Attendance, row: asyncpg.Record) -> Standing:
         read_at=row["read_at"],
         epoch=row["epoch"],
         reset_at=row["reset_at"],
+        last_reset_at=row["last_reset_at"],
         since_revision=row["since_revision"] if current else None,
         enrolled_before=row["enrollment_epoch"] is not None,
         enrolled_at=row["enrolled_at"],
         finished_at=row["completed_at"] if current else None,
-        completed={
-            LessonName(module_id, lesson_id): revision
-            for module_id, lesson_id, revision in orjson.loads(row["completed"] or "[]")
-        },
-        started=frozenset(LessonName(*name) for name in orjson.loads(row["started"] or "[]")),
+        completed=completed_in(row),
+        started=started_in(row),
     )
+
+
+def completed_in(row: asyncpg.Record) -> dict[LessonName, int]:
+    """The completed lessons of a row, each with the revision of the course at its completion."""
+    return {
+        LessonName(module_id, lesson_id): revision
+        for module_id, lesson_id, revision in orjson.loads(row["completed"] or "[]")
+    }
+
+
+def started_in(row: asyncpg.Record) -> frozenset[LessonName]:
+    """The lessons of a row of whose videos something was watched."""
+    return frozenset(LessonName(*name) for name in orjson.loads(row["started"] or "[]"))

@@ -53,6 +53,34 @@ _BEGIN_DUE = f"""
     RETURNING run_id
 """
 
+# What a scheduled run could not carry out until the next one is due, that one looks at again. Otherwise a
+# single learner could keep all later runs from beginning. The changes come before the run, as in `_END`.
+_END_OVERDUE = """
+    WITH overdue AS (
+        SELECT run_id
+          FROM sync_runs
+         WHERE state = 'running' AND compared_all
+           AND slot < date_bin($1::interval, clock_timestamp(), '2000-01-01 00:00:00+00')
+    ), ended AS (
+        UPDATE sync_changes AS change
+           SET outcome = 'failed', reason = 'not carried out before the next run was due',
+               changed_at = clock_timestamp()
+          FROM overdue
+         WHERE change.run_id = overdue.run_id AND change.outcome = 'planned'
+        RETURNING change.run_id
+    ), counted AS (
+        SELECT overdue.run_id, count(ended.run_id) AS failed
+          FROM overdue
+          LEFT JOIN ended ON ended.run_id = overdue.run_id
+         GROUP BY overdue.run_id
+    )
+    UPDATE sync_runs AS run
+       SET planned = run.planned - counted.failed, failed = run.failed + counted.failed, state = 'finished',
+           finished_at = clock_timestamp()
+      FROM counted
+     WHERE run.run_id = counted.run_id AND run.state = 'running'
+"""
+
 _LEASE = f"""
     UPDATE sync_runs
        SET lease = lease + 1, leased_until = clock_timestamp() + $2::interval, worked_at = clock_timestamp()
@@ -147,7 +175,13 @@ class SyncRunStore:
         return bool(rows)
 
     async def begin_due(self, order: Order, *, interval: timedelta, deadline: float) -> bool:
-        """Begin a scheduled run, if no replica has begun one in this interval."""
+        """Begin a scheduled run, if no replica has begun one in this interval.
+
+        A run of an earlier interval that has nothing left but what it could not carry out ends before that.
+        """
+        await self._database.execute_write(
+            _END_OVERDUE, interval, deadline=deadline, name="end_overdue_sync_runs"
+        )
         rows = await self._database.execute_write(
             _BEGIN_DUE, as_rows([order]), interval, deadline=deadline, name="begin_due_sync_run"
         )

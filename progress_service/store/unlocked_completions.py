@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import asyncpg
-import orjson
 
 from chassis.batch import Item, latest_deadline
 from chassis.cache.clock import DatabaseClock
@@ -22,10 +21,9 @@ from chassis.postgres.idempotency import (
 from chassis.postgres.rows import as_rows
 from progress_service.domain.access import Standing
 from progress_service.domain.completions import CompletionRequest, CourseBook, Draft
-from progress_service.domain.courses import LessonName
 from progress_service.domain.statistics import UserId
 from progress_service.store.editions import EditionCache
-from progress_service.store.standings import Attended
+from progress_service.store.standings import Attended, completed_in, started_in
 
 # More than any learner ever has. Stands for "there is no level above this one".
 _ENDLESS_XP = 1_000_000_000_000
@@ -268,7 +266,8 @@ class UnlockedCompletionStore:
                 ):
                     facts.append(None)
                 else:
-                    facts.append(_facts(Attended(edition, _standing(item.request, row)), row))
+                    attended = Attended(edition, _standing(item.request, row))
+                    facts.append(Facts(attended, row["row_version"], row["xp_left"], row["progress_version"]))
             return facts
 
         return await self._database.read(work, deadline=latest_deadline(items), name="read_completions")
@@ -292,26 +291,18 @@ class UnlockedCompletionStore:
         return {UserId(row["user_id"]) for row in rows}
 
 
-def _facts(attended: Attended, row: asyncpg.Record) -> Facts:
-    return Facts(attended, row["row_version"], row["xp_left"], row["progress_version"])
-
-
 def _standing(request: CompletionRequest, row: asyncpg.Record) -> Standing:
-    enrolled = row["since_revision"] is not None
     return Standing(
         user_id=request.user_id,
         course_id=request.course_id,
         version=row["version"],
         read_at=row["read_at"],
         since_revision=row["since_revision"],
-        enrolled_before=enrolled,
+        enrolled_before=row["since_revision"] is not None,
         enrolled_at=row["enrolled_at"],
         finished_at=row["completed_at"],
-        completed={
-            LessonName(module_id, lesson_id): revision
-            for module_id, lesson_id, revision in orjson.loads(row["completed"] or "[]")
-        },
-        started=frozenset(LessonName(*name) for name in orjson.loads(row["started"] or "[]")),
+        completed=completed_in(row),
+        started=started_in(row),
     )
 
 

@@ -80,7 +80,8 @@ class Wallet:
     """A learner's credits as they were read, and the decisions about them before they are written.
 
     At every moment balance = sum of the ledger = held + what remains of the grants. The plan has granted
-    `month_granted` credits for the UTC month that begins on the day `month`.
+    `month_granted` credits for the UTC month that begins on the day `month`. Of the grants that the requested
+    holds have taken from, those in `expired` have lapsed already, also if the clock has stepped back since.
     """
 
     user_id: str
@@ -91,6 +92,7 @@ class Wallet:
     month: date
     month_granted: int
     grants: dict[int, Grant]
+    expired: set[int] = field(default_factory=set)
     new_entries: list[CreditEntry] = field(default_factory=list)
     touched: bool = False
     touched_grants: set[int] = field(default_factory=set)
@@ -103,7 +105,8 @@ class Wallet:
         """Bring the ledger up to now: lapsed credits leave it, this month's credits of the plan enter it.
 
         The plan's credits come once per month. When the plan gives more within the month, the difference is
-        added. They lapse with the month, so a month without any use needs no entries later.
+        added. They lapse with the month, so a month without any use needs no entries later. A clock that has
+        stepped back into the month before begins no month.
         """
         for grant in self._by_expiry():
             if grant.remaining and self._lapsed(grant.expires_at):
@@ -111,7 +114,7 @@ class Wallet:
                 self._take(grant, lapsed)
                 self._enter(EntryKind.EXPIRY, -lapsed, f"expiry:{grant.entry_number}", "expired")
         month = month_of(self.now)
-        if self.month != month:
+        if self.month < month:
             self.month, self.month_granted, self.touched = month, 0, True
         due = grantable(monthly_credits - self.month_granted, self.balance)
         if due:
@@ -119,9 +122,9 @@ class Wallet:
             self._bring_in(
                 EntryKind.GRANT,
                 due,
-                f"monthly:{month:%Y-%m}:{self.month_granted}",
+                f"monthly:{self.month:%Y-%m}:{self.month_granted}",
                 "monthly credits of the plan",
-                end_of_month(month),
+                end_of_month(self.month),
             )
 
     def carry_out(self, order: CreditOrder, hold: RefundableHold | None) -> CreditEntry | ServiceError:
@@ -171,7 +174,7 @@ class Wallet:
             grant = self.grants[part.entry_number]
             self.held -= part.amount
             self.touched = True
-            if self._lapsed(grant.expires_at):
+            if part.entry_number in self.expired or self._lapsed(grant.expires_at):
                 self._enter(
                     EntryKind.EXPIRY, -part.amount, f"{operation_id}:expiry:{part.entry_number}", "expired"
                 )

@@ -60,7 +60,8 @@ class Standing:
             plan=Limits(self.plan.daily_test_limit, self.plan.monthly_credits),
             default=Limits(self.default_plan.daily_test_limit, self.default_plan.monthly_credits),
         )
-        granted = self.credits.month_granted if self.credits.month == month_of(self.now) else 0
+        month = self.credits.month
+        granted = self.credits.month_granted if month is not None and month >= month_of(self.now) else 0
         return grantable(limits.monthly_credits - granted, self.credits.balance - self.credits.lapsed)
 
     @property

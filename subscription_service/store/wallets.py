@@ -68,7 +68,8 @@ async def read_held_credits(
     """The grants that the credits of these holds come from. Adds those grants to the wallets."""
     rows = await connection.fetch(
         f"""
-        SELECT {names(HELD_CREDITS, of="part")}, source.remaining, source.expires_at
+        SELECT {names(HELD_CREDITS, of="part")}, source.remaining, source.expires_at,
+               expiry.operation_id IS NOT NULL AS expired
           FROM json_to_recordset($1) AS wanted (user_id text, hold_id uuid)
          CROSS JOIN LATERAL (SELECT {names(HELD_CREDITS)}
                                FROM hold_credits
@@ -78,6 +79,11 @@ async def read_held_credits(
                                FROM credit_grants
                               WHERE user_id = part.user_id AND entry_number = part.entry_number
                               LIMIT 1) AS source
+          LEFT JOIN LATERAL (SELECT operation_id
+                               FROM credit_entries
+                              WHERE user_id = part.user_id
+                                AND operation_id = 'expiry:' || part.entry_number
+                              LIMIT 1) AS expiry ON true
          ORDER BY part.entry_number
         """,
         as_rows(list(holds)),
@@ -86,9 +92,10 @@ async def read_held_credits(
     for row in rows:
         number = row["entry_number"]
         held.setdefault(row["hold_id"], []).append(HeldCredits(number, row["amount"]))
-        grants = wallets[row["user_id"]].grants
-        if number not in grants:
-            grants[number] = Grant(number, row["remaining"], row["expires_at"])
+        wallet = wallets[row["user_id"]]
+        wallet.grants.setdefault(number, Grant(number, row["remaining"], row["expires_at"]))
+        if row["expired"]:
+            wallet.expired.add(number)
     return held
 
 

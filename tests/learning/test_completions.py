@@ -10,6 +10,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from chassis.errors import Reason, ServiceError
+from protos.progress.v1 import resets_pb2
 from tests.learning.world import World, body, reasons, unique
 from tests.progress.specializations import put_levels, specialization_name
 
@@ -237,3 +238,33 @@ async def test_after_a_reset_a_course_begins_again(world: World) -> None:
     (enrollment,) = await world.enrollments(ada)
     assert enrollment.completed_lessons == 1
     assert (await world.stats(ada)).enrolled == 1
+
+
+@pytest.mark.parametrize("scope", ["all", "course", "specialization"])
+async def test_what_is_completed_after_a_reset_counts_although_the_clock_has_stepped_back(
+    world: World, scope: str
+) -> None:
+    specialization = specialization_name()
+    await put_levels(world.truth, specialization, [0, 10, 20])
+    user, school = await world.enrolled(specialization=specialization, xp=10)
+    await world.complete(user, school.names[0])
+    request = resets_pb2.ResetProgressRequest(
+        user_id=user,
+        scope=resets_pb2.ResetScope(
+            all=scope == "all",
+            course_id=school.course_id if scope == "course" else "",
+            specialization=specialization if scope == "specialization" else "",
+        ),
+        reason="a new season",
+    )
+    path = "/homeroom.progress.v1.ResetService/ResetProgress"
+    await world.one(world.item(path, request, user="root", key=f"{user} {scope}"))
+    # As it is if the clock was an hour ahead then.
+    await world.truth.execute(
+        "UPDATE progress_resets SET reset_at = reset_at + interval '1 hour' WHERE user_id = $1", user
+    )
+    name = school.names[1 if scope == "specialization" else 0]
+    assert (await world.complete(user, name)).xp_awarded == 10
+    level = "SELECT xp, level FROM specialization_progress WHERE user_id = $1"
+    (row,) = await world.truth.fetch(level, user)
+    assert (row["xp"], row["level"]) == ((20, 3) if scope == "course" else (10, 2))

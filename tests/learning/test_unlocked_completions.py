@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,9 +14,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from bench.scale.plans import WatchedDatabase
 from chassis.errors import Reason, ServiceError
+from chassis.postgres import Database
 from progress_service.store.unlocked_completions import UnlockedCompletionStore
 from tests.learning.world import Replica, World, body, reasons, unique
 from tests.progress.specializations import put_levels, specialization_name
+from tests.support.pgbouncer import pgbouncer
+from tests.support.postgres_proxy import Loss, PostgresProxy
 
 TABLES = {
     "lesson_completions": "course_id, epoch, module_id, lesson_id, revision, xp",
@@ -30,6 +34,8 @@ TABLES = {
     "outbox": "topic, octet_length(payload)",
 }
 """What a completion writes, without what differs from learner to learner."""
+WRITING = b'"active_day"'
+"""What only the writing statement has among its parameters."""
 Happening = Callable[[], Awaitable[object]]
 
 
@@ -256,3 +262,150 @@ async def test_two_replicas_complete_for_one_learner_at_once(world: World) -> No
         assert sum(awarded) == 10
     for each, _ in [(user, school), *others]:
         assert (await world.stats(each)).xp == 10
+
+
+@pytest.fixture
+async def behind_proxy(world: World) -> AsyncIterator[tuple[PostgresProxy, Replica]]:
+    async with PostgresProxy(world.progress_dsn).running() as proxy:
+        database = await Database.connect(proxy.dsn, maximum=4)
+        yield proxy, await world.start(database=database)
+        await database.close()
+
+
+@pytest.mark.parametrize("loss", [Loss.REQUEST, Loss.ANSWER])
+async def test_a_statement_that_was_not_answered_is_settled_by_the_keys(
+    world: World, behind_proxy: tuple[PostgresProxy, Replica], loss: Loss
+) -> None:
+    proxy, replica = behind_proxy
+    school = await world.course()
+    users = [await world.learner() for _ in range(3)]
+    await replica.send([world.enrollment(user, school.course_id) for user in users])
+    items = [world.completion(user, school.names[0]) for user in users]
+    proxy.lose(WRITING, loss)
+    answers = await replica.send(items)
+    assert proxy.lost == 1
+    assert [answer.replayed for answer in answers] == [loss is Loss.ANSWER] * 3
+    assert [body(*each).xp_awarded for each in zip(items, answers, strict=True)] == [10] * 3
+    assert [(await world.stats(user)).xp for user in users] == [10] * 3
+
+
+async def test_an_answer_that_comes_too_late_is_found_by_the_next_attempt(
+    world: World, behind_proxy: tuple[PostgresProxy, Replica], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy, replica = behind_proxy
+    user, school = await world.enrolled()
+    item = world.completion(user, school.names[0])
+    proxy.lose(WRITING, Loss.SILENCE)
+    with monkeypatch.context() as patch:
+        patch.setattr(world, "timeout_seconds", 1.0)
+        (late,) = await replica.send([world.again(item)])
+    assert late.reason in {Reason.UNAVAILABLE, Reason.DEADLINE_EXCEEDED}
+    (answer,) = await replica.send([world.again(item)])
+    assert (answer.replayed, body(item, answer).xp_awarded) == (True, 10)
+    assert (await world.stats(user)).xp == 10
+
+
+async def test_a_caller_who_leaves_at_any_moment_leaves_everything_or_nothing(world: World) -> None:
+    user, school = await world.enrolled(modules=1, lessons=30)
+    polite, other = await world.enrolled(modules=1, lessons=30)
+    for number, (name, others) in enumerate(zip(school.names, other.names, strict=True)):
+        items = [world.completion(user, name), world.completion(polite, others)]
+        sending = asyncio.create_task(world.replica.send(items))
+        for _ in range(number):
+            await asyncio.sleep(0)
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        answers = await world.replica.send([world.again(item) for item in items])
+        assert [body(*each).xp_awarded for each in zip(items, answers, strict=True)] == [10, 10]
+    assert [(await world.stats(each)).xp for each in (user, polite)] == [300, 300]
+
+
+CHANGE_AND_FAIL = """
+    DO $$ BEGIN
+        UPDATE learner_statistics SET xp = 5 WHERE user_id = {user};
+        RAISE division_by_zero;
+    EXCEPTION WHEN division_by_zero THEN
+    END $$
+"""
+VERSION_UNCHANGED = {
+    "frozen": ["VACUUM (FREEZE) learner_statistics"],
+    "rewritten": ["VACUUM (FULL, FREEZE) learner_statistics"],
+    "locked by others who have left": [
+        "SELECT FROM learner_statistics WHERE user_id = {user} FOR UPDATE",
+        "SELECT FROM learner_statistics WHERE user_id = {user} FOR KEY SHARE",
+    ],
+    "changed by one who has failed": [CHANGE_AND_FAIL],
+}
+
+
+@pytest.mark.parametrize("statements", VERSION_UNCHANGED.values(), ids=VERSION_UNCHANGED)
+async def test_a_row_that_was_only_touched_is_still_the_version_that_was_read(
+    world: World, monkeypatch: pytest.MonkeyPatch, statements: list[str]
+) -> None:
+    user, school = await world.enrolled()
+    written: list[set[str]] = []
+    write = UnlockedCompletionStore.write_unchanged
+
+    async def touched(store: UnlockedCompletionStore, *drafted: Any, **keywords: Any) -> Any:
+        for statement in statements:
+            await world.truth.execute(statement.format(user=f"'{user}'"))
+        written.append(await write(store, *drafted, **keywords))
+        return written[-1]
+
+    monkeypatch.setattr(UnlockedCompletionStore, "write_unchanged", touched)
+    assert (await world.complete(user, school.names[0])).xp_awarded == 10
+    assert written == [{user}]
+
+
+async def test_a_change_by_a_part_of_a_transaction_makes_another_version(
+    world: World, meanwhile: list[Happening]
+) -> None:
+    """The part has a transaction id of its own."""
+    user, school = await world.enrolled()
+
+    async def change() -> None:
+        async with world.truth.transaction(), world.truth.transaction():
+            await world.truth.execute(
+                "UPDATE learner_statistics SET version = version + 1 WHERE user_id = $1", user
+            )
+
+    meanwhile.append(change)
+    before = (await world.stats(user)).version
+    assert (await world.complete(user, school.names[0])).version == before + 2
+
+
+async def test_lessons_are_completed_once_behind_pgbouncer(world: World) -> None:
+    """The lock timeout of the writing statement stays with it, although others use its connection next."""
+    async with pgbouncer(world.progress_dsn, pool_size=2) as (address,):
+        database = await Database.connect(address, maximum=8, statement_cache_size=0)
+        try:
+            replica = await world.start(database=database)
+            school = await world.course()
+            users = [await world.learner() for _ in range(16)]
+            await replica.send([world.enrollment(user, school.course_id) for user in users])
+            batches = [
+                [world.completion(user, school.names[0]) for user in users[first::4]]
+                for first in range(4)
+                for _ in range(2)
+            ]
+            sent = await asyncio.gather(*map(replica.send, batches))
+            settings = await asyncio.gather(
+                *(
+                    database.read(
+                        lambda connection: connection.fetchval("SHOW lock_timeout"),
+                        deadline=time.monotonic() + 10,
+                        name="look",
+                    )
+                    for _ in range(8)
+                )
+            )
+        finally:
+            await database.close()
+    awarded = [
+        body(*each).xp_awarded
+        for items, answers in zip(batches, sent, strict=True)
+        for each in zip(items, answers, strict=True)
+    ]
+    assert sorted(awarded) == [0] * 16 + [10] * 16
+    assert [(await world.stats(user)).xp for user in users] == [10] * 16
+    assert set(settings) == {"0"}

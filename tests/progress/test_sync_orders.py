@@ -226,6 +226,33 @@ async def test_one_replica_begins_the_scheduled_run_of_an_interval(stores: TwoSt
     assert await stores.progress.fetchval("SELECT count(*) FROM sync_runs") == 2
 
 
+async def test_a_learner_whom_no_run_can_bring_into_step_does_not_keep_the_next_run_from_beginning(
+    stores: TwoStores,
+) -> None:
+    await stores.add_accounts(["ann", "bob", "cy"])
+    await stores.plant_progress([("ann", "PLAYER", 2), ("bob", "PLAYER", 2)])
+    replicas = [stores.first, await stores.another_replica()]
+    async with stores.licenses.transaction():
+        await stores.licenses.execute("SELECT FROM accounts WHERE user_id = 'bob' FOR UPDATE")
+        await stores.first.runs.begin_due()
+        await stores.first.work_until_idle()
+        assert await stores.license_levels() == {("ann", "PLAYER"): 2}
+        await stores.plant_progress([("cy", "PLAYER", 3)])
+        await stores.progress.execute("UPDATE sync_runs SET slot = slot - interval '6 hours'")
+        await asyncio.gather(*(replica.runs.begin_due() for replica in replicas))
+        await stores.first.work_until_idle()
+        assert await stores.license_levels() == {("ann", "PLAYER"): 2, ("cy", "PLAYER"): 3}
+    new, old = await stores.first.all_pages("ListSyncRuns", pb.ListSyncRunsRequest(), "runs")
+    assert (old.state, old.statistics.failed, old.statistics.planned) == (pb.SyncRun.FINISHED, 1, 0)
+    assert (new.state, new.statistics.applied, new.statistics.planned) == (pb.SyncRun.RUNNING, 1, 1)
+    (failed,) = [change for change in await stores.first.changes_of(old.run_id) if change.reason]
+    assert (failed.user_id, failed.reason) == ("bob", "not carried out before the next run was due")
+    await stores.end_pauses()
+    await stores.first.work_until_idle()
+    assert (await stores.first.run_of(new.run_id)).state == pb.SyncRun.FINISHED
+    assert await stores.license_levels() == await stores.progress_levels()
+
+
 async def test_old_runs_are_deleted_with_their_changes(stores: TwoStores) -> None:
     await plant(stores)
     old, kept = await stores.first.run(), await stores.first.run(dry_run=True)

@@ -157,6 +157,53 @@ async def test_monthly_credits_come_once_per_month_and_lapse_with_it(subscriptio
     assert await subscriptions.discrepancies() == []
 
 
+@pytest.mark.parametrize("february", [True, False], ids=["a grant in each month", "a first grant in March"])
+async def test_a_clock_that_steps_back_into_the_month_before_grants_nothing_twice(
+    subscriptions: Subscriptions, february: bool
+) -> None:
+    """The server that takes over from another one may be a moment behind it."""
+    await subscriptions.plan("plus", limit=20, monthly=10)
+    ann = await subscriptions.account("ann")
+    subscriptions.clock.set("2026-02-27T12:00:00+00:00")
+    await subscriptions.subscribe(ann, "plus")
+    if february:
+        await subscriptions.commit(await subscriptions.place(ann, tests=0, credits=2))
+    spent = 0
+    for moment in ("2026-03-01T00:00:00+00:00", "2026-02-28T23:59:59+00:00", "2026-03-01T00:00:01+00:00"):
+        subscriptions.clock.set(moment)
+        assert await balance(subscriptions, ann) == (10 - spent, 0, 10 - spent)
+        await subscriptions.commit(await subscriptions.place(ann, tests=0, credits=2))
+        await subscriptions.adjust(ann, -1)
+        spent += 3
+    assert await balance(subscriptions, ann) == (1, 0, 1)
+    assert await subscriptions.discrepancies() == []
+
+
+async def test_held_credits_that_come_back_after_the_rest_has_lapsed_lapse_whatever_the_clock_says(
+    subscriptions: Subscriptions,
+) -> None:
+    """A grant has one entry for what lapses by itself."""
+    now = subscriptions.clock.set(NOON)
+    ann = await subscriptions.account("ann")
+    await subscriptions.adjust(ann, 10, expires_at=now + timedelta(seconds=2))
+    hold = await subscriptions.place(ann, credits=4)
+    subscriptions.clock.moment = now + timedelta(seconds=3)
+    await subscriptions.adjust(ann, 1)
+    subscriptions.clock.moment = now + timedelta(seconds=1)
+    await subscriptions.release(hold)
+    subscriptions.clock.moment = now + timedelta(seconds=4)
+    await subscriptions.adjust(ann, 1)
+    assert await balance(subscriptions, ann) == (2, 0, 2)
+    assert await ledger(subscriptions, ann) == [
+        ("GRANT", 10, 10),
+        ("EXPIRY", -6, 4),
+        ("GRANT", 1, 5),
+        ("EXPIRY", -4, 1),
+        ("GRANT", 1, 2),
+    ]
+    assert await subscriptions.discrepancies() == []
+
+
 async def test_plans_that_change_within_a_month_give_the_most_of_them_once(
     subscriptions: Subscriptions,
 ) -> None:
