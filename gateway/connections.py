@@ -209,12 +209,14 @@ class Connection(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         if self._unread:
             self._look()  # at what came before
-        self.received_at = 0.0
+        else:
+            self.received_at = 0.0
         admission = self._quick.admission
         if admission.crowded and self._is_idle() and admission.backlog.takes(self._look, len(data)):
             self._unread = data
             self.received_at = time.monotonic()
-            self._head_since = 0.0
+            if self._settled:  # else this may be one more byte of a head that takes too long
+                self._head_since = 0.0
             self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         else:
             self._read(data)

@@ -12,7 +12,16 @@ from gateway.backlog import Backlog
 from gateway.connections import Connection
 from tests.gateway.backend import Backend
 from tests.gateway.crowds import counted
-from tests.gateway.quick_refusals.lines import Line, every_request_waits, full, get, line, quick_ones, start
+from tests.gateway.quick_refusals.lines import (
+    Line,
+    every_request_waits,
+    full,
+    get,
+    line,
+    only_the_application,
+    quick_ones,
+    start,
+)
 from tests.gateway.running import Gateway
 from tests.support.waiting import eventually
 
@@ -124,6 +133,29 @@ async def test_more_of_a_request_that_waits_is_read_behind_it(backend: Backend, 
         assert b"OVERLOADED" in await one.answer()
         held[0]()  # its turn comes, and finds nothing
         assert b"OVERLOADED" in await asked_when_held(one, made, held)
+
+
+async def test_a_head_that_comes_in_drops_gains_no_time_by_waiting(
+    backend: Backend, gateway: Gateway
+) -> None:
+    async with full(backend, gateway) as made, line(made) as one:
+        with only_the_application():
+            await one.ask(get(made))
+        (connection,) = (
+            each
+            for each in made.parts.listener._connections._open
+            if isinstance(each, Connection) and each._request_count == 1 and not each._current_request
+        )
+        with every_request_waits():
+            since = []
+            for drop in (b"GET /v1/sess", b"ions HTTP/1.1\r\n", b"X-A: b"):
+                before = connection._head_bytes
+                await one.send(drop)
+                await eventually(lambda before=before: connection._head_bytes > before)
+                since.append(connection._head_since)
+        assert since[0] > 0
+        assert set(since) == {since[0]}
+        assert connection.overdue(since[0] + 11.0) == "headers_too_slow"
 
 
 async def test_a_client_that_leaves_while_it_waits_is_forgotten(backend: Backend, gateway: Gateway) -> None:
