@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 
 LOOKS_PER_TURN_MAX = 40
-"""About 1.5 ms of refusals. More of them are answered sooner, and leave less time to those who were let in."""
+"""About 1.5 ms of refusals. A larger number refuses sooner, and serves fewer of those who were let in."""
 BYTES_MAX = 16 * 1024 * 1024
 
 
