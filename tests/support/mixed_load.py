@@ -94,7 +94,8 @@ class MixedLoad:
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
                 answer = await self._send(method, path, user=user, json=json, key=key, admin=admin)
-                reason = answer.body.get("reason", "") if answer is not None and answer.body else ""
+                refused = answer is not None and answer.status >= 400
+                reason = answer.body.get("reason", "") if refused and answer.body else ""
                 self.statuses[f"{answer.status} {reason}".strip() if answer is not None else "none"] += 1
                 if answer is not None and answer.status == 503 and "retry-after" not in answer.headers:
                     self.surprises.append(f"{user} {method} {path}: 503 without Retry-After")
