@@ -163,8 +163,7 @@ class ChangeStore:
         """Write an answer to each of those sessions that nobody else holds, or has changed; returns them.
 
         One statement, which waits for no session. Each key is claimed for the learner of its session, who is
-        the caller. A key that is in use raises ConstraintViolation of
-        `idempotency_keys_once`.
+        the caller. A key that is in use raises ConstraintViolation of `idempotency_keys_once`.
         """
         await failpoints.hit_async("session.before_changes_committed")
         rows = await self._database.execute_write(
