@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import signal
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -70,7 +69,7 @@ async def pgbouncer(*dsns: str, pool_size: int = SERVER_CONNECTIONS_MAX) -> Asyn
         yield [_through(dsn, port) for dsn in dsns]
     finally:
         if child.returncode is None:
-            child.send_signal(signal.SIGQUIT)
+            child.kill()  # it does not catch SIGQUIT, and a shell's background jobs ignore that
         await child.wait()
         shutil.rmtree(folder)
 
