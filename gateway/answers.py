@@ -59,6 +59,10 @@ class Answer:
     protection: str = PERSONAL
 
 
+_SENT = Answer(200, b"")
+"""In the place of an answer that was sent: a kept body would be half of what an idle connection takes."""
+
+
 class HttpResponse:
     """An answer that aiohttp's protocol can send, in one write unless its body is large.
 
@@ -117,6 +121,8 @@ class HttpResponse:
         finally:
             if self._place is not None:
                 self._place.leave()
+            # aiohttp keeps the response until the next request of its connection, which may never come.
+            self._answer, self._place = _SENT, None
 
     async def write_eof(self) -> None:
         """Does nothing: `prepare` has written everything."""

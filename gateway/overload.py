@@ -32,7 +32,7 @@ class RoomLimits:
             during such a time lately, for those behind them would wait in vain.
     """
 
-    in_flight_max: int = 1024
+    in_flight_max: int = 512
     normal_share: float = 0.1
     method_share: float = 0.75
     waiting_max: int = 128

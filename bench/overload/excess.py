@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
-from bench.load.open_loop import GIVEN_UP
+from bench.load.plan import GIVEN_UP
 from bench.overload.figures import (
     REFUSED,
-    Call,
     between,
     good_share,
     goodput,
@@ -18,7 +18,8 @@ from bench.overload.figures import (
     share,
     statuses,
 )
-from bench.overload.school import MemorySamples, Run, School
+from bench.overload.school import CLOSED_SECONDS, Run, School
+from bench.overload.school import SETTLE_SECONDS as CLOSED_SETTLE_SECONDS
 from bench.overload.section import Section, at_least, at_most
 
 MIX = ("list", "start", "answer", "list", "start", "list", "start", "complete", "list", "start")
@@ -34,26 +35,29 @@ GROWTH_MIB_MAX = 50.0
 
 async def measure(school: School, *, seconds: int, times: float) -> Section:
     """Raises RuntimeError if the generator failed."""
-    peak, closed = await school.capacity(MIX)
+    first, closed = await school.capacity(MIX)
+    best = max(closed, key=lambda each: each.good)
     await asyncio.sleep(CALM_SECONDS)
-    before_mib = school.gateway_mib()
-    async with MemorySamples(school) as memory:
-        run = await school.load(
-            MIX, seconds=seconds, rate=times * peak, connections=CONNECTIONS, ahead=CONNECTIONS
-        )
-    end = run.began + seconds
-    steady = between(run.calls, run.began + SETTLE_SECONDS, end)
-    served = goodput(run.calls, run.began + SETTLE_SECONDS, end)
-    most_mib = memory.most(run.began, end + CALM_SECONDS)
+    run = await school.load(
+        MIX, seconds=seconds, rate=times * first, connections=CONNECTIONS, ahead=CONNECTIONS
+    )
+    # A machine whose speed changes must not decide: the peak is that of before and after.
+    second, more = await school.capacity(MIX)
+    peak = (first + second) / 2
+    begin, end = run.began + SETTLE_SECONDS, run.began + seconds
+    steady = between(run.calls, begin, end)
+    served = goodput(run.calls, begin, end)
+    most_mib = run.watch.most_mib(run.began, math.inf)
+    before_mib = run.watch.samples[0].gateway_mib
     middle = run.began + seconds / 2
-    later_mib = memory.most(middle, end) - memory.most(run.began, middle)
+    later_mib = run.watch.most_mib(middle, end) - run.watch.most_mib(run.began, middle)
     refused = [call for call in steady if call.status in REFUSED]
     unsent = [call for call in steady if call.status == GIVEN_UP]
     shares = {name: good_share(of_kinds(steady, kinds)) for name, kinds in PRIORITIES.items()}
     by_kind = {name: good_share(of_kinds(steady, (name,))) for name in dict.fromkeys(MIX)}
     facts = {
-        "peak, closed loop": f"{peak:,.0f} a second",
-        "offered": f"{times * peak:,.0f} a second for {seconds} s, on {run.connections:,} connections",
+        "peak, closed loop, before and after": f"{first:,.0f}, {second:,.0f} a second",
+        "offered": f"{times * first:,.0f} a second for {seconds} s, on {run.connections:,} connections",
         "goodput": f"{served:,.0f} a second",
         "good answers: p50, p99": f"{latency_ms(steady, 50):.0f}, {latency_ms(steady, 99):.0f} ms",
         "answers": ", ".join(f"{count:,} × {status}" for status, count in statuses(steady).items()),  # noqa: RUF001 - a multiplication sign is meant
@@ -64,10 +68,9 @@ async def measure(school: School, *, seconds: int, times: float) -> Section:
         "gateway's memory: before, most, growth in the second half": (
             f"{before_mib:.0f}, {most_mib:.0f}, {later_mib:+.0f} MiB"
         ),
-        "gateway: CPU; for a good answer in the closed loop, for a refusal": (
-            f"{run.gateway_seconds / seconds:.2f} cores; {_gateway_costs(run, closed)}"
-        ),
-        "generator: CPU, lag p99": f"{run.cpu_seconds / seconds:.2f} cores, {_lag(steady):.0f} ms",
+        "cores, with the generator": f"{_cores(run, begin, end)}, generator {run.cpu_seconds / seconds:.2f}",
+        "cores at the peak": _cores(best, best.began + CLOSED_SETTLE_SECONDS, best.began + CLOSED_SECONDS),
+        "lag of the generator, p99": f"{percentile((call.lag_seconds for call in steady), 99) * 1e3:.0f} ms",
     }
     order = shares["high"] >= shares["normal"] >= shares["low"]
     goals = [
@@ -91,22 +94,14 @@ async def measure(school: School, *, seconds: int, times: float) -> Section:
         title=f"{times:g} times the capacity",
         facts=facts,
         goals=goals,
-        problems=[*(each for other in closed for each in other.problems), *run.problems],
+        problems=[*(each for other in (*closed, *more) for each in other.problems), *run.problems],
     )
 
 
-def _gateway_costs(run: Run, closed: list[Run]) -> str:
-    """What the gateway's CPU was for. A good answer is taken to cost what it cost at the peak."""
-    peak = max(closed, key=lambda each: each.good)
-    good_seconds = ratio(peak.gateway_seconds, peak.good)
-    refused = sum(call.status in REFUSED for call in run.calls)
-    refusal_seconds = ratio(run.gateway_seconds - run.good * good_seconds, refused)
-    return f"{good_seconds * 1e6:.0f}, {refusal_seconds * 1e6:.0f} µs"
+def _cores(run: Run, begin: float, end: float) -> str:
+    """How many cores each process used in this time."""
+    return ", ".join(f"{name} {each:.2f}" for name, each in run.watch.cores(begin, end).items())
 
 
 def _times(seconds: list[float]) -> str:
     return f"{percentile(seconds, 50) * 1e3:.1f}, {percentile(seconds, 99) * 1e3:.1f} ms"
-
-
-def _lag(calls: list[Call]) -> float:
-    return percentile((call.lag_seconds for call in calls), 99) * 1e3

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.load.open_loop import GIVEN_UP, Outcome
+from bench.load.plan import GIVEN_UP, Outcome
 
 GOOD = range(200, 300)
 REFUSED = frozenset({429, 503})

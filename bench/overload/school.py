@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 from urllib.parse import urlsplit
 
 import msgspec
@@ -19,9 +18,9 @@ import msgspec
 from bench.load.actions import ACTORS, QUESTIONS, actor_id, module_id, question_id
 from bench.load.generator import run_generator
 from bench.load.identity import Identity
-from bench.load.open_loop import Kind, Outcome, Plan, count_by_kind
-from bench.measure.processes import spending, take_snapshot
+from bench.load.plan import Kind, Outcome, Plan, count_by_kind
 from bench.overload.figures import Call, calls_of, goodput, problems_of
+from bench.overload.watch import Watch
 from bench.systems.actions import furnish
 from homeroom import probe
 from homeroom.services import GATEWAY, SERVICES
@@ -32,7 +31,6 @@ ADDRESSES = 8
 CLOSED_CONNECTIONS = (64, 256)
 CLOSED_SECONDS = 5.0
 SETTLE_SECONDS = 1.0  # of a closed loop: its connections are opened, and it is not counted
-SAMPLE_SECONDS = 0.25
 _SAMPLE = re.compile(r"^(?P<name>homeroom_\w+)(?:\{(?P<labels>[^}]*)\})? (?P<value>\S+)$", re.MULTILINE)
 _METHOD = re.compile(r'method="(?P<method>[^"]*)"')
 
@@ -55,8 +53,7 @@ class Run:
     cpu_seconds: float
     connections: int
     problems: Sequence[str]
-    gateway_seconds: float
-    """The CPU that the gateway spent meanwhile."""
+    watch: Watch
 
     @property
     def good(self) -> int:
@@ -150,13 +147,11 @@ class School:
         self._runs += 1
         path, out = (self._folder / f"load-{self._runs}.{what}" for what in ("plan", "outcome"))
         path.write_bytes(msgspec.msgpack.encode(plan))
-        pids = {GATEWAY.package: self.stack.pid(GATEWAY.package) or 0}
-        before = take_snapshot(pids)
         command = [sys.executable, "-P", "-m", "bench.load.open_loop", str(path), str(out)]
-        await run_generator(
-            command, seconds=seconds + plan.drain_seconds_max, environment=generator_environment()
-        )
-        spent = spending(before, take_snapshot(pids))
+        async with Watch(self.stack) as watch:
+            await run_generator(
+                command, seconds=seconds + plan.drain_seconds_max, environment=generator_environment()
+            )
         outcome = msgspec.msgpack.decode(out.read_bytes(), type=Outcome)
         self._used.update(count_by_kind(plan, outcome))
         calls = calls_of(outcome, names)
@@ -166,7 +161,7 @@ class School:
             cpu_seconds=outcome.cpu_seconds,
             connections=outcome.connections,
             problems=problems_of(calls, planned=int(rate * seconds)),
-            gateway_seconds=spent.seconds_by_group.get(GATEWAY.package, 0.0),
+            watch=watch,
         )
 
     async def capacity(self, mix: Sequence[str]) -> tuple[float, list[Run]]:
@@ -204,39 +199,6 @@ class School:
     async def _page(self, package: str) -> str:
         page = await probe.get(self.stack.address(package).ops_port, "/metrics", seconds_max=5.0)
         return page.body.decode() if page is not None else ""
-
-    def gateway_mib(self) -> float:
-        """The resident memory of the gateway."""
-        pid = self.stack.pid(GATEWAY.package)
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-class MemorySamples:
-    """Samples the gateway's memory until it is stopped."""
-
-    def __init__(self, school: School) -> None:
-        self.samples: list[tuple[float, float]] = []
-        self._school = school
-        self._task: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._sample())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
-
-    def most(self, begin: float, end: float) -> float:
-        """The largest sample of this time, in MiB; 0 without one."""
-        return max((mib for at, mib in self.samples if begin <= at < end), default=0.0)
-
-    async def _sample(self) -> None:
-        while True:
-            self.samples.append((time.monotonic(), self._school.gateway_mib()))
-            await asyncio.sleep(SAMPLE_SECONDS)
 
 
 def sum_of(pages: Iterable[str], name: str, prefix: str) -> float:

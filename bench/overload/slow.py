@@ -13,7 +13,7 @@ from bench.load.generator import run_generator
 from bench.load.slow_connections import Crowd
 from bench.overload.failing import MIX
 from bench.overload.figures import between, good_share, latency_ms, ratio
-from bench.overload.school import MemorySamples, School, generator_environment
+from bench.overload.school import School, generator_environment
 from bench.overload.section import Section, at_least, at_most
 
 LOAD = 0.3
@@ -36,18 +36,17 @@ async def measure(school: School, *, seconds: int, connections: int) -> Section:
         school.load(MIX, seconds=LEAD_SECONDS + 2 * seconds, rate=rate, connections=CONNECTIONS)
     )
     try:
-        async with MemorySamples(school) as memory:
-            await asyncio.sleep(begin + seconds - time.monotonic())
-            came = time.monotonic()
-            crowd, seen = await asyncio.gather(
-                _crowd(school, connections, seconds), school.gauge("connections", came + seconds - 1.0)
-            )
-            run = await polite
+        await asyncio.sleep(begin + seconds - time.monotonic())
+        came = time.monotonic()
+        crowd, seen = await asyncio.gather(
+            _crowd(school, connections, seconds), school.gauge("connections", came + seconds - 1.0)
+        )
+        run = await polite
     finally:
         polite.cancel()
     left = came + seconds
     before, beside = between(run.calls, begin, came), between(run.calls, came, left)
-    before_mib, most_mib = memory.most(begin, came), memory.most(came, left)
+    before_mib, most_mib = run.watch.most_mib(begin, came), run.watch.most_mib(came, left)
     facts = {
         "polite calls": f"{rate:,.0f} a second ({LOAD:.0%} of {capacity:,.0f})",
         "slow connections: asked for, possible here, most at once": (

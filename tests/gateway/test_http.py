@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import orjson
@@ -11,6 +12,7 @@ from aiohttp import web
 
 from chassis.batch import Item, Reply
 from gateway.admission import Limits
+from gateway.answers import HttpResponse
 from gateway.connections import ConnectionLimits
 from gateway.overload import RoomLimits
 from protos.session.v1 import sessions_pb2
@@ -326,3 +328,12 @@ async def test_a_request_that_cannot_be_read_is_not_quoted(gateway: Gateway) -> 
     assert b"400 Bad Request" in answer
     assert b"cannot be read as HTTP" in answer
     assert token[:10].encode() not in answer
+
+
+async def test_an_idle_connection_keeps_nothing_of_the_answer_that_was_sent_on_it(
+    gateway: Gateway, backend: Backend
+) -> None:
+    assert (await gateway.request("GET", "/v1/stats")).status == 200
+    kept = [each for each in gc.get_objects() if isinstance(each, HttpResponse)]
+    assert kept, "aiohttp no longer keeps the last response of a connection"
+    assert not any(each._answer.body for each in kept)

@@ -13,7 +13,8 @@ from typing import Any, Self
 import pytest
 
 from bench.__main__ import parse_parts, parse_service
-from bench.load.open_loop import GIVEN_UP, Generator, Kind, Outcome, Plan, count_by_kind, due_until
+from bench.load.open_loop import Generator
+from bench.load.plan import GIVEN_UP, Kind, Outcome, Plan, Requests, count_by_kind, due_until
 from bench.load.slow_connections import BEGINNING, SlowClients, connections_possible
 from bench.overload.figures import (
     Call,
@@ -59,8 +60,8 @@ def test_requests_are_due_at_an_even_rate_and_no_more_than_there_are(now, due):
 
 
 def test_callers_take_turns_and_each_round_has_its_body():
-    generator = Generator(plan())
-    texts = [generator._text(0).decode() for _ in range(4)]
+    requests = Requests(plan())
+    texts = [requests.text(0).decode() for _ in range(4)]
     assert [text.split("Bearer ")[1][0] for text in texts] == ["b", "c", "b", "c"]
     assert [text.rsplit("\r\n", 1)[1] for text in texts] == ['{"n":0}', '{"n":0}', '{"n":1}', '{"n":1}']
     assert len({text.split("Idempotency-Key: ")[1].split("\r\n")[0] for text in texts}) == 4
@@ -212,7 +213,9 @@ def collected() -> Iterator[None]:
 
 async def test_an_open_loop_sends_each_request_once_and_keeps_what_became_of_it(collected):
     async with Server() as server:
-        made = await Generator(plan(port=server.port, seconds=0.3, rate=400.0, connections=10)).run()
+        made = await asyncio.to_thread(
+            Generator(plan(port=server.port, seconds=0.3, rate=400.0, connections=10)).run
+        )
     assert Counter(made.statuses) == {200: 90, 503: 30}
     assert made.due[40] - made.due[0] == pytest.approx(0.1)
     assert all(
@@ -226,7 +229,7 @@ async def test_an_open_loop_sends_each_request_once_and_keeps_what_became_of_it(
 async def test_connections_are_opened_ahead_and_who_finds_none_gives_up(collected):
     async with Server() as server:
         run = plan(port=server.port, seconds=0.01, rate=50_000.0, connections=4, ahead=4, timeout_seconds=0)
-        made = await Generator(run).run()
+        made = await asyncio.to_thread(Generator(run).run)
     assert made.connections == 4
     assert set(made.statuses) == {200, 503, GIVEN_UP}
     assert len(server.heads) == sum(status != GIVEN_UP for status in made.statuses)
@@ -236,7 +239,7 @@ async def test_connections_are_opened_ahead_and_who_finds_none_gives_up(collecte
 
 async def test_a_closed_loop_keeps_its_connections_busy_and_opens_them_again(collected):
     async with Server() as server:
-        made = await Generator(plan(port=server.port, seconds=0.2, connections=3)).run()
+        made = await asyncio.to_thread(Generator(plan(port=server.port, seconds=0.2, connections=3)).run)
     assert len(made.statuses) == len(server.heads) > 10
     assert set(made.statuses) == {200, 503}
     assert made.connections == 3
@@ -245,7 +248,9 @@ async def test_a_closed_loop_keeps_its_connections_busy_and_opens_them_again(col
 async def test_a_server_that_is_gone_gives_calls_without_an_answer(collected):
     async with Server() as server:
         port = server.port
-    made = await Generator(plan(port=port, seconds=0.1, rate=100.0, drain_seconds_max=1.0)).run()
+    made = await asyncio.to_thread(
+        Generator(plan(port=port, seconds=0.1, rate=100.0, drain_seconds_max=1.0)).run
+    )
     assert made.statuses == [0] * 10
 
 

@@ -38,7 +38,7 @@ def takes(backlog: Backlog, looked_at: list[int], number: int, size_bytes: int =
 
 
 async def test_each_turn_looks_at_some_in_their_order() -> None:
-    backlog, looked_at = Backlog(looks_max=3), []
+    backlog, looked_at = Backlog(share_max=0.0, looks_min=3), []
     waits = [takes(backlog, looked_at, number) for number in range(8)]
     assert waits == [False] * 3 + [True] * 5
     assert (backlog.waiting, looked_at) == (5, [])
@@ -52,8 +52,34 @@ async def test_each_turn_looks_at_some_in_their_order() -> None:
     await turn()
 
 
+async def test_a_turn_that_takes_long_gives_a_share_of_its_time_to_those_that_wait() -> None:
+    now, looked_at = 100.0, []
+
+    def look() -> None:
+        nonlocal now
+        now += 1.0
+        looked_at.append(now)
+
+    backlog = Backlog(share_max=0.75, looks_min=2, clock=lambda: now)
+    for _ in range(30):
+        backlog.takes(look, 1)
+    assert (backlog.waiting, looked_at) == (28, [])
+    now += 4.0  # of other work, so there are 12 s for looks
+    await turn()
+    assert len(looked_at) == 12
+    now += 1.0
+    await turn()
+    assert len(looked_at) == 15
+    await turn()  # no time has passed
+    assert len(looked_at) == 17
+    while backlog.waiting:
+        await turn()
+    await turn()
+    assert (len(looked_at), backlog._turning) == (28, False)
+
+
 async def test_what_waits_is_bounded_in_size() -> None:
-    backlog, looked_at = Backlog(looks_max=1, bytes_max=10), []
+    backlog, looked_at = Backlog(share_max=0.0, looks_min=1, bytes_max=10), []
     assert [takes(backlog, looked_at, n, size) for n, size in enumerate([99, 6, 5, 4])] == [
         False,
         True,
@@ -68,7 +94,7 @@ async def test_what_waits_is_bounded_in_size() -> None:
 
 
 async def test_an_idle_backlog_does_not_turn() -> None:
-    backlog, looked_at = Backlog(looks_max=1), []
+    backlog, looked_at = Backlog(looks_min=1), []
     takes(backlog, looked_at, 0)
     takes(backlog, looked_at, 1)
     for _ in range(4):
@@ -81,7 +107,7 @@ async def test_all_of_a_flood_are_answered_and_their_wait_is_measured(
     backend: Backend, gateway: Gateway
 ) -> None:
     async with full(backend, gateway) as made:
-        made.parts.admission.backlog._looks_max = 1
+        made.parts.admission.backlog._looks_min = 1
         before = await counted(made, "call_seconds_sum", method=LIST, code="OVERLOADED")
 
         async def ask() -> None:
