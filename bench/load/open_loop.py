@@ -6,7 +6,7 @@ finds no idle connection opens one; when all are in use, it waits for one, and i
 take turns, as those of many clients do.
 
 The generator shares the cores with what it measures, so it has sockets and `epoll` instead of an event loop:
-a request costs it a third. By a schedule it sends and reads once a millisecond, for to be woken by each
+a request costs it half. By a schedule it sends and reads once a millisecond, for to be woken by each
 answer costs more than to read it. So these latencies are up to a millisecond too long.
 
 The program knows HTTP/1.1 as far as the gateway speaks it: each answer has its `Content-Length`.
