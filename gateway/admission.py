@@ -24,8 +24,8 @@ class Limits:
 
     room: RoomLimits = field(default_factory=RoomLimits)
     """Of each upstream."""
-    in_flight_per_learner_max: int = 256
-    in_flight_per_address_max: int = 2048
+    in_flight_per_learner_max: int = 128
+    in_flight_per_address_max: int = 1024
     bodies_per_learner_max: int = 32
     """Bodies being received. Most bodies arrive together with their headers; they do not count."""
     received_bytes_max: int = 64 * 1024 * 1024

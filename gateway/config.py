@@ -49,8 +49,8 @@ class Config(ProcessConfig):
     connections_per_address_max: int = field(default=5_000, metadata=rules(minimum=1, maximum=1_000_000))
     # Requests in flight at each service; completions and answers may use more, lists less.
     in_flight_max: int = field(default=512, metadata=rules(minimum=1, maximum=100_000))
-    in_flight_per_learner_max: int = field(default=256, metadata=rules(minimum=1, maximum=100_000))
-    in_flight_per_address_max: int = field(default=2048, metadata=rules(minimum=1, maximum=100_000))
+    in_flight_per_learner_max: int = field(default=128, metadata=rules(minimum=1, maximum=100_000))
+    in_flight_per_address_max: int = field(default=1024, metadata=rules(minimum=1, maximum=100_000))
     # Streams of server-sent events that are open: all together, and of one learner.
     streams_max: int = field(default=2000, metadata=rules(minimum=1, maximum=1_000_000))
     streams_per_learner_max: int = field(default=8, metadata=rules(minimum=1, maximum=100_000))

@@ -27,7 +27,7 @@ from homeroom.services import GATEWAY, SERVICES
 from homeroom.supervisor import Stack
 
 ADDRESSES = 8
-"""One address may have 2,048 requests in flight and 5,000 connections."""
+"""One address may have 1,024 requests in flight and 5,000 connections."""
 CLOSED_CONNECTIONS = (64, 256)
 CLOSED_SECONDS = 5.0
 SETTLE_SECONDS = 1.0  # of a closed loop: its connections are opened, and it is not counted
