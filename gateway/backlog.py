@@ -16,6 +16,8 @@ SHARE_MAX = 0.5
 """A larger share refuses sooner, and serves fewer of those who were let in."""
 LOOKS_MIN = 40
 """About 2 ms of refusals."""
+SECONDS_MAX = 0.1
+"""Of looks in one turn: after a stall of the process, half of its time would be too much at once."""
 BYTES_MAX = 16 * 1024 * 1024
 
 
@@ -70,7 +72,7 @@ class Backlog:
 
     def _turn(self) -> None:
         now = self._clock()
-        until = now + (now - self._looked_at) * self._seconds_for_each
+        until = now + min(SECONDS_MAX, (now - self._looked_at) * self._seconds_for_each)
         left = self._looks_min
         while self._waiting and (left > 0 or self._clock() < until):
             left -= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
@@ -80,18 +81,26 @@ def every_request_waits() -> Iterator[None]:
 
 
 class Line:
-    """A connection, and what comes back on it."""
+    """A connection, and what comes back on it.
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
+    It is a plain socket: a stream of asyncio loses what it has received when a write fails, and the gateway
+    closes some of these connections while they still send.
+    """
+
+    def __init__(self, wire: socket.socket) -> None:
+        self._wire = wire
+        self._received = b""
 
     async def send(self, *packets: bytes) -> None:
         for packet in packets:
-            self.writer.write(packet)
-            await self.writer.drain()
+            await asyncio.get_running_loop().sock_sendall(self._wire, packet)
             if packet is not packets[-1]:
                 await asyncio.sleep(0.02)  # so that they do not arrive as one
+
+    def end(self) -> None:
+        """Says that nothing more is sent, unless the gateway has closed the connection."""
+        with suppress(OSError):
+            self._wire.shutdown(socket.SHUT_WR)
 
     async def ask(self, *packets: bytes, without_body: bool = False) -> bytes:
         await self.send(*packets)
@@ -99,28 +108,37 @@ class Line:
 
     async def answer(self, *, without_body: bool = False) -> bytes:
         async with asyncio.timeout(10):
-            told = await self.reader.readuntil(b"\r\n\r\n")
-            length = re.search(rb"Content-Length: (\d+)", told)
-            body = b"" if without_body or length is None else await self.reader.readexactly(int(length[1]))
-            return told + body
+            while b"\r\n\r\n" not in self._received:
+                await self._receive()
+            head_bytes = self._received.index(b"\r\n\r\n") + 4
+            length = re.search(rb"Content-Length: (\d+)", self._received[:head_bytes])
+            size_bytes = head_bytes + (0 if without_body or length is None else int(length[1]))
+            while len(self._received) < size_bytes:
+                await self._receive()
+        told, self._received = self._received[:size_bytes], self._received[size_bytes:]
+        return told
 
     async def rest(self) -> bytes:
         """All that comes until the gateway closes the connection."""
         async with asyncio.timeout(10):
-            told = b""
             with suppress(ConnectionError):
-                while more := await self.reader.read(65536):
-                    told += more
-            return told
+                while True:
+                    await self._receive()
+        return self._received
+
+    async def _receive(self) -> None:
+        more = await asyncio.get_running_loop().sock_recv(self._wire, 65536)
+        if not more:
+            raise ConnectionResetError(f"closed after {self._received!r}")
+        self._received += more
 
 
 @asynccontextmanager
 async def line(gateway: Gateway) -> AsyncIterator[Line]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
-    try:
-        yield Line(reader, writer)
-    finally:
-        writer.close()
+    with socket.socket() as wire:
+        wire.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(wire, ("127.0.0.1", gateway.port))
+        yield Line(wire)
 
 
 def get(gateway: Gateway, path: str = "/v1/sessions?pageSize=5", more: str = "") -> bytes:

@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from gateway.backlog import Backlog
+from gateway.backlog import SECONDS_MAX, Backlog
 from gateway.connections import Connection
 from tests.gateway.backend import Backend
 from tests.gateway.crowds import counted
@@ -57,25 +57,28 @@ async def test_a_turn_that_takes_long_gives_a_share_of_its_time_to_those_that_wa
 
     def look() -> None:
         nonlocal now
-        now += 1.0
+        now += 0.001
         looked_at.append(now)
 
     backlog = Backlog(share_max=0.75, looks_min=2, clock=lambda: now)
-    for _ in range(30):
+    for _ in range(302):
         backlog.takes(look, 1)
-    assert (backlog.waiting, looked_at) == (28, [])
-    now += 4.0  # of other work, so there are 12 s for looks
+    assert (backlog.waiting, looked_at) == (300, [])
+    now += 0.00395  # of other work, so there are nearly 12 ms for looks
     await turn()
     assert len(looked_at) == 12
-    now += 1.0
+    now += 0.00095
     await turn()
     assert len(looked_at) == 15
     await turn()  # no time has passed
     assert len(looked_at) == 17
+    now += 60.0  # the process was stopped
+    await turn()
+    assert len(looked_at) == pytest.approx(17 + SECONDS_MAX / 0.001, abs=1)
     while backlog.waiting:
         await turn()
     await turn()
-    assert (len(looked_at), backlog._turning) == (28, False)
+    assert (len(looked_at), backlog._turning) == (300, False)
 
 
 async def test_what_waits_is_bounded_in_size() -> None:

@@ -129,7 +129,7 @@ async def test_a_request_inside_another_one_is_never_answered(
             await one.ask(get(made, "/livez") + beginning)
             with suppress(ConnectionError):  # some are closed at once, with an answer
                 await one.send(b"", start(made), get(made), start(made), b"")
-                one.writer.write_eof()
+                one.end()
             return same(await one.rest())
 
     async with full(backend, gateway, idle_seconds_max=0.5) as made:
