@@ -9,12 +9,22 @@ from pathlib import Path
 
 import pytest
 import redis.asyncio
+import structlog
 
 from homeroom.embedded.postgres import Cluster
 from homeroom.embedded.provisioning import ServiceDatabase
 from homeroom.embedded.redis import Redis, find_binary
 from homeroom.secrets_file import SecretsFile
 from tests.support.databases import EMPTY, FAST_SETTINGS, Databases
+
+# What structlog writes unless a process configures it, but with short tracebacks: one with the locals of each
+# frame stops the event loop of a test for up to a second.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 
 @pytest.fixture(scope="session")
