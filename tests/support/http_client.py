@@ -33,6 +33,13 @@ class Answer:
     def replayed(self) -> bool:
         return self.headers.get("idempotent-replayed") == "true"
 
+    @property
+    def final(self) -> bool:
+        """False if it says to come again: nothing was done, or nobody knows yet."""
+        if self.status == 429:  # too many at once, but not a day's limit
+            return self.body["reason"] != "RATE_LIMITED"
+        return self.status not in RETRY_STATUSES
+
 
 class HttpClient:
     """Calls a stack's gateway as any user; `statuses` counts what it answered.
@@ -111,7 +118,7 @@ class HttpClient:
                 except (aiohttp.ClientError, TimeoutError):
                     pass
                 else:
-                    if answer.status not in RETRY_STATUSES:
+                    if answer.final:
                         return answer
                 await asyncio.sleep(random.uniform(0.05, 0.25))
 
