@@ -14,6 +14,7 @@ from chassis.process.lifecycle import Shutdown, run
 from chassis.process.process import Process
 from chassis.process.version import version
 from chassis.rpc.methods import ROOM, Priority
+from chassis.rpc.pacing import Pacer
 from chassis.telemetry.logs import LogLevel, get_logger
 from gateway.admission import Admission, Limits
 from gateway.application import Application
@@ -54,10 +55,19 @@ async def main(shutdown: Shutdown) -> None:
     shutdown.closing("signing keys", keys.close)
     process.health.add("signing keys", keys.check)
     process.background.add("refresh_signing_keys", keys.refresh, interval_seconds=keys.refresh_seconds)
+    admission = Admission(
+        limits=Limits(
+            room=RoomLimits(in_flight_max=config.in_flight_max),
+            in_flight_per_learner_max=config.in_flight_per_learner_max,
+            in_flight_per_address_max=config.in_flight_per_address_max,
+        ),
+        metrics=process.metrics,
+    )
+    pacer = Pacer(paced=lambda: admission.crowded)
     # The gateway's own rooms decide (gateway/overload.py): this is the most that one of them has.
     calls_max = int(config.in_flight_max * ROOM[Priority.HIGH])
     upstreams = {
-        name: process.upstream(f"{name}_service", target, in_flight_max=calls_max)
+        name: process.upstream(f"{name}_service", target, in_flight_max=calls_max, pacer=pacer)
         for name, target in config.targets.items()
     }
     for name, upstream in upstreams.items():
@@ -73,14 +83,6 @@ async def main(shutdown: Shutdown) -> None:
     if connections.limits.connections_max < config.connections_max:
         log.warning("connections_limited_by_open_files", connections_max=connections.limits.connections_max)
     process.background.add("sweep_connections", connections.sweep, interval_seconds=SWEEP_SECONDS)
-    admission = Admission(
-        limits=Limits(
-            room=RoomLimits(in_flight_max=config.in_flight_max),
-            in_flight_per_learner_max=config.in_flight_per_learner_max,
-            in_flight_per_address_max=config.in_flight_per_address_max,
-        ),
-        metrics=process.metrics,
-    )
     counts = None if config.redis_url is None else RedisCounts(config.redis_url.reveal())
     if counts is not None:
         shutdown.closing("shared counts", counts.close)

@@ -11,6 +11,7 @@ from chassis.process.config import PREFIX, ConfigError, Mode, ProcessConfig
 from chassis.process.lifecycle import CLOSE_SECONDS, Shutdown, tune_garbage_collection
 from chassis.process.version import version
 from chassis.rpc.client import IN_FLIGHT_MAX, Upstream
+from chassis.rpc.pacing import Pacer
 from chassis.rpc.tls import TlsError, TlsFiles, TlsIdentity
 from chassis.telemetry import logs
 from chassis.telemetry.health import Health, OpsPages, OpsServer
@@ -78,7 +79,14 @@ class Process:
             background.add("renew_certificates", process._renew, interval_seconds=RENEW_INTERVAL_SECONDS)
         return process
 
-    def upstream(self, name: str, target: str, *, in_flight_max: int = IN_FLIGHT_MAX) -> Upstream:
+    def upstream(
+        self,
+        name: str,
+        target: str,
+        *,
+        in_flight_max: int = IN_FLIGHT_MAX,
+        pacer: Pacer | None = None,
+    ) -> Upstream:
         """A client of another process; it is closed after the work that uses it has ended."""
         upstream = Upstream(
             name=name,
@@ -88,6 +96,7 @@ class Process:
             metrics=self.metrics,
             in_flight_max=in_flight_max,
             identity=self.identity,
+            pacer=pacer,
         )
         self._upstreams.append(upstream)
         self.shutdown.closing(name, upstream.close)

@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from google.protobuf.message import DecodeError, Message
@@ -20,6 +21,7 @@ from chassis.rpc.carrier import UNSENT, Carried, Carrier
 from chassis.rpc.coalescer import Coalescer
 from chassis.rpc.faults import UnreadableAnswerError, cancelled_by_caller
 from chassis.rpc.methods import Method, find_method
+from chassis.rpc.pacing import Pacer
 from chassis.rpc.payloads import outcome_of, parsed, serialized
 from chassis.rpc.retries import RETRY_SECONDS_MIN, RetryBudget, RetryMetrics
 from chassis.rpc.streams import follow
@@ -58,6 +60,7 @@ class Upstream:
         attempts: how often a call is sent at most, if the contract allows more for its method.
         identity: the certificate of this process, for mutual TLS; the upstream's certificate must name the
             host of `target`.
+        pacer: gives the answers to their callers; by default, all of a message at once.
     """
 
     def __init__(
@@ -74,12 +77,14 @@ class Upstream:
         in_flight_max: int = IN_FLIGHT_MAX,
         attempts: int | None = None,
         identity: TlsIdentity | None = None,
+        pacer: Pacer | None = None,
     ) -> None:
         self._name = name
         self._tracing = tracing
         self._lanes = lanes
         self._batch_max = batch_max
         self._waiting_max = waiting_max
+        self._pacer = pacer or Pacer()
         self._in_flight_max = in_flight_max
         self._in_flight = 0
         self._attempts_max = math.inf if attempts is None else attempts
@@ -161,10 +166,7 @@ class Upstream:
     async def call_many(
         self, path: str, requests: Sequence[tuple[Message | bytes, Context]]
     ) -> list[Outcome]:
-        """Sends many calls to one method as one message, at once. The outcomes keep their order.
-
-        A request may be serialized already.
-        """
+        """Sends many calls, serialized or not, as one message, at once. The outcomes keep their order."""
         method, _, in_flight_max = self._method(path)
         sent = [
             (place, Item(context, serialized(request)))
@@ -278,19 +280,16 @@ class Upstream:
         """A method, its coalescer, and how many calls in flight leave no room for one of this method."""
         known = self._methods.get(path)
         if known is None:
-
-            async def send(items: Sequence[Item[bytes]]) -> list[Carried | ServiceError]:
-                return await self._carrier.carry(path, items)
-
             coalescer = Coalescer(
-                send=send,
+                send=partial(self._carrier.carry, path),
                 lanes=self._lanes,
                 batch_max=self._batch_max,
                 waiting_max=self._waiting_max,
+                pacer=self._pacer,
             )
             method = find_method(path)
-            in_flight_max = int(method.in_flight_limit(self._in_flight_max))
-            known = self._methods[path] = (method, coalescer, in_flight_max)
+            known = method, coalescer, int(method.in_flight_limit(self._in_flight_max))
+            self._methods[path] = known
         return known
 
     def _begin_span(self, method: Method, context: Context, attempt: int) -> RequestSpan:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 from chassis.errors import Reason, ServiceError
+from chassis.rpc.pacing import Pacer
 from chassis.telemetry.logs import get_logger
 
 # The event loop reads a socket in one iteration, and runs the reader of the data in the next one. So a call
@@ -36,6 +37,7 @@ class Coalescer(Generic[Ask, Answer]):
         lanes: batches in flight at once.
         batch_max: calls in one batch.
         waiting_max: the largest number of waiting calls; one more is refused as OVERLOADED, at once.
+        pacer: gives the answers to their callers.
     """
 
     def __init__(
@@ -45,12 +47,14 @@ class Coalescer(Generic[Ask, Answer]):
         lanes: int,
         batch_max: int,
         waiting_max: int,
+        pacer: Pacer,
     ) -> None:
         self._send = send
         self._lanes = lanes
         self._idle_lanes = lanes
         self._batch_max = batch_max
         self._waiting_max = waiting_max
+        self._pacer = pacer
         self._waiting: deque[tuple[Ask, asyncio.Future[Answer]]] = deque()
         self._submitted = 0
         self._in_flight = 0
@@ -87,6 +91,7 @@ class Coalescer(Generic[Ask, Answer]):
         """Waits until every submitted call has its answer."""
         while self._lanes_under_way:
             await asyncio.wait(self._lanes_under_way)
+        self._pacer.finish()
 
     async def _run_lane(self) -> None:
         try:
@@ -135,10 +140,4 @@ class Coalescer(Generic[Ask, Answer]):
             log.exception("batch_failed", calls=len(batch))
         finally:  # also when the lane is cancelled: a caller must not wait for an answer that never comes
             answers = answers or [ServiceError(Reason.UNAVAILABLE)] * len(batch)
-            for (_, future), answer in zip(batch, answers, strict=True):
-                if future.done():
-                    continue
-                if isinstance(answer, ServiceError):
-                    future.set_exception(answer)
-                else:
-                    future.set_result(answer)
+            self._pacer.give(zip((future for _, future in batch), answers, strict=True))

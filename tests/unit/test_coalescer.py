@@ -9,6 +9,7 @@ import pytest
 
 from chassis.errors import Reason, ServiceError
 from chassis.rpc.coalescer import Coalescer
+from chassis.rpc.pacing import Pacer
 
 
 class Line:
@@ -27,7 +28,7 @@ class Line:
 
 
 def coalescer(line: Line, *, lanes: int = 1, batch_max: int = 64, waiting_max: int = 100):
-    return Coalescer(send=line.send, lanes=lanes, batch_max=batch_max, waiting_max=waiting_max)
+    return Coalescer(send=line.send, lanes=lanes, batch_max=batch_max, waiting_max=waiting_max, pacer=Pacer())
 
 
 async def settle() -> None:
@@ -173,7 +174,7 @@ async def test_a_line_that_breaks_fails_its_batch_and_serves_the_next():
             raise ConnectionResetError
         return list(asks)
 
-    gathering = Coalescer(send=send, lanes=1, batch_max=8, waiting_max=8)
+    gathering = Coalescer(send=send, lanes=1, batch_max=8, waiting_max=8, pacer=Pacer())
     with pytest.raises(ServiceError) as caught:
         await gathering.submit(1)
     assert caught.value.reason is Reason.UNAVAILABLE
@@ -202,7 +203,7 @@ async def test_a_line_with_a_wrong_number_of_answers_fails_its_batch_and_serves_
     async def send(asks):
         return [1] if len(asks) > 1 else list(asks)
 
-    gathering = Coalescer(send=send, lanes=1, batch_max=8, waiting_max=8)
+    gathering = Coalescer(send=send, lanes=1, batch_max=8, waiting_max=8, pacer=Pacer())
     outcomes = await asyncio.gather(*(gathering.submit(n) for n in (1, 2, 3)), return_exceptions=True)
     assert [outcome.reason for outcome in outcomes] == [Reason.UNAVAILABLE] * 3
     assert await gathering.submit(4) == 4
@@ -231,7 +232,7 @@ async def test_a_lane_does_not_run_in_the_context_of_its_first_caller():
         seen.append(request_id.get())
         return asks
 
-    gathering = Coalescer(send=send, lanes=1, batch_max=8, waiting_max=8)
+    gathering = Coalescer(send=send, lanes=1, batch_max=8, waiting_max=8, pacer=Pacer())
     request_id.set("ada's")
     await gathering.submit(1)
     assert seen == ["nobody's"]
