@@ -28,6 +28,7 @@ from gateway.contract import ContractError, public_methods
 from gateway.cors import Cors
 from gateway.documents.pages import Pages
 from gateway.environment import ENVIRONMENT_CHECKS
+from gateway.garbage import CHECK_SECONDS, GarbagePauses
 from gateway.listener import Listener
 from gateway.networks import Networks
 from gateway.overload import RoomLimits
@@ -63,6 +64,8 @@ async def main(shutdown: Shutdown) -> None:
         ),
         metrics=process.metrics,
     )
+    garbage = GarbagePauses(crowded=lambda: admission.crowded)
+    process.background.add("pause_garbage", garbage.check, interval_seconds=CHECK_SECONDS)
     pacer = Pacer(paced=lambda: admission.crowded)
     # The gateway's own rooms decide (gateway/overload.py): this is the most that one of them has.
     calls_max = int(config.in_flight_max * ROOM[Priority.HIGH])

@@ -154,15 +154,10 @@ def tune_garbage_collection() -> None:
 
     Measured with 67,000 objects after the start, and batches of 64 small requests: the slowest batch takes 2
     instead of 22 ms (a full collection no longer visits permanent objects), and a request takes 6 % less CPU.
-
-    There is hardly any garbage that only the collector finds, and what it visits is alive: the requests under
-    way. A gateway with 4,000 new clients at three times its capacity stood still for 360 ms in 14 s with a
-    threshold of 10,000 objects, 110 ms of them at once, and for 140 ms with 50,000, which several batches of
-    requests do not reach. In return, garbage may grow to 50,000 objects, about 10 MB.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 10, 10)
+    gc.set_threshold(10_000, 10, 10)
 
 
 async def _supervise(main: Callable[[Shutdown], Awaitable[None]], grace_seconds: float) -> int:

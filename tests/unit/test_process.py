@@ -276,7 +276,7 @@ async def main(shutdown):
     say(gone() is None)
 """)
     )
-    assert plain == ["True True (50000, 10, 10)", "True"]
+    assert plain == ["True True (10000, 10, 10)", "True"]
 
 
 SLOW_RESOLVER = """
