@@ -224,6 +224,19 @@ async def test_a_lane_that_is_cancelled_leaves_nobody_waiting():
     assert await again == 30
 
 
+async def test_a_paced_batch_frees_its_lane_and_closing_gives_all_its_answers():
+    async def send(asks):
+        return [ask * 10 for ask in asks]
+
+    pacer = Pacer(paced=lambda: True, per_turn_max=1)
+    gathering = Coalescer(send=send, lanes=1, batch_max=8, waiting_max=8, pacer=pacer)
+    futures = [gathering.submit(n) for n in range(8)]
+    await futures[0]
+    later = gathering.submit(8)
+    await gathering.close()
+    assert [future.result() for future in [*futures, later]] == [n * 10 for n in range(9)]
+
+
 async def test_a_lane_does_not_run_in_the_context_of_its_first_caller():
     request_id = contextvars.ContextVar("request_id", default="nobody's")
     seen = []
