@@ -126,7 +126,8 @@ async def test_a_method_that_answers_nothing_shuts_none_of_its_neighbours_out(mo
     servicer, metrics = Credits(), Metrics(service="test")
     servicer.gate = asyncio.Event()
     async with serving(servicer) as server, calling(server.port, attempts=1, metrics=metrics) as client:
-        silent = (client.call_many(ADJUST, [(adjust(1), call(seconds=0.3))]) for _ in range(5))
+        await client.call(LIST_MINE, credits_pb2.ListMyCreditEntriesRequest(), call())  # it is connected now
+        silent = (client.call_many(ADJUST, [(adjust(1), call(seconds=2.0))]) for _ in range(5))
         assert {each.reason for (each,) in await asyncio.gather(*silent)} == {Reason.DEADLINE_EXCEEDED}
         assert client.breaker_open_for(ADJUST)
         with pytest.raises(ServiceError) as caught:
