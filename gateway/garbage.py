@@ -14,6 +14,8 @@ from collections.abc import Callable
 CHECK_SECONDS = 0.5
 PAUSE_SECONDS_MAX = 60.0
 """It bounds the garbage, in an overload that does not end."""
+OBJECTS_MAX = 300_000
+"""New objects that are still there: more than 4,000 new clients make, and about 60 MB."""
 
 
 class GarbagePauses:
@@ -22,6 +24,7 @@ class GarbagePauses:
     Args:
         crowded: whether the gateway is crowded now.
         seconds_max: how long the collector is off at most.
+        objects_max: it is turned on as well when so many new objects are there, alive or not.
         clock: gives the time in seconds.
     """
 
@@ -30,17 +33,20 @@ class GarbagePauses:
         *,
         crowded: Callable[[], bool],
         seconds_max: float = PAUSE_SECONDS_MAX,
+        objects_max: int = OBJECTS_MAX,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._crowded = crowded
         self._seconds_max = seconds_max
+        self._objects_max = objects_max
         self._clock = clock
         self._collecting_at = clock()
 
     async def check(self) -> None:
         """Turns the collector on or off until the next check."""
         now = self._clock()
-        if self._crowded() and now - self._collecting_at < self._seconds_max:
+        few = gc.get_count()[0] < self._objects_max  # counted while the collector is off, too
+        if self._crowded() and few and now - self._collecting_at < self._seconds_max:
             gc.disable()
         else:
             self._collecting_at = now

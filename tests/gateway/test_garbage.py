@@ -44,3 +44,23 @@ async def test_a_pause_is_counted_from_the_last_moment_in_which_garbage_was_coll
     crowded = True
     await pauses.check()
     assert not gc.isenabled()
+
+
+async def test_a_pause_ends_when_too_many_objects_are_there():
+    class Node:
+        pass
+
+    pauses = GarbagePauses(crowded=lambda: True, objects_max=20_000)
+    gc.collect()
+    await pauses.check()
+    assert not gc.isenabled()
+    for _ in range(30_000):  # each is garbage that only the collector finds
+        node = Node()
+        node.itself = node
+    await pauses.check()
+    assert gc.isenabled()
+    for _ in range(100):
+        Node().itself = []  # the next objects make it collect
+    assert gc.get_count()[0] < 20_000
+    await pauses.check()
+    assert not gc.isenabled()
