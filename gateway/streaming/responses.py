@@ -10,6 +10,7 @@ from typing import Any, Protocol, cast
 
 import orjson
 from aiohttp import HttpVersion11, web
+from aiohttp.http import StreamWriter
 
 from chassis.errors import Reason, ServiceError
 from chassis.telemetry.logs import get_logger
@@ -200,7 +201,8 @@ class EventStream:
 
     async def _write(self, request: web.BaseRequest, text: bytes) -> None:
         self._connection.sent_bytes += len(text)
-        await request.writer.write(text)
+        # Without `drain=False` aiohttp itself waits for a client that does not read, and without a limit.
+        await cast(StreamWriter, request.writer).write(text, drain=False)
 
     async def _write_last(self, request: web.BaseRequest, cause: Ending, failure: Answer | None) -> None:
         """Tells the client why the stream ends."""

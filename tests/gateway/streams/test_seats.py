@@ -8,13 +8,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from chassis.batch import Item
 from gateway.admission import Limits
+from gateway.connections import ConnectionLimits
 from gateway.overload import RoomLimits
 from gateway.signing_keys import keys_from_file
 from gateway.streaming.streams import StreamLimits
 from tests.gateway.backend import Backend
-from tests.gateway.crowds import assert_polite_are_served, counted, head
+from tests.gateway.crowds import assert_polite_are_served, counted, crowd, head
 from tests.gateway.running import Gateway, running_gateway
 from tests.gateway.streams.source import METHODS, TOLD, Source, stays_open
 from tests.gateway.tokens import IdentityProvider
@@ -57,22 +60,46 @@ async def test_a_client_that_leaves_before_the_first_message_cancels_the_call(
     await eventually(lambda: gateway.parts.admission.in_flight == 0)
 
 
+@pytest.mark.parametrize("size", [10_000, 100_000], ids=["small events", "events above 64 KiB"])
 async def test_a_client_that_does_not_read_slows_its_stream_down_and_is_closed(
-    gateway: Gateway, backend: Backend
+    gateway: Gateway, backend: Backend, size: int
 ) -> None:
+    before = await counted(gateway, "streams_ended_total", cause="NOT_READ")
     source = Source()
     backend.streams["Watch"] = source
-    total = 4000
-    source.tell(*(TOLD(at=str(number), note={"text": "x" * 10_000}) for number in range(total)))
-    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port, limit=1024)
-    writer.write(head(gateway, method="GET", path="/v1/watch"))
-    await eventually(lambda: source.taken > 0)
-    await asyncio.wait_for(source.cancelled.wait(), 30)
-    assert source.taken < total, "nobody read, but all was sent"
-    await eventually(lambda: gateway.parts.admission.in_flight == 0)
-    assert await counted(gateway, "streams_ended_total", cause="NOT_READ") == 1
-    writer.transport.abort()
-    del reader
+    total = 40_000_000 // size
+    source.tell(*(TOLD(at=str(number), note={"text": "x" * size}) for number in range(total)))
+    async with crowd(gateway, 1, head(gateway, method="GET", path="/v1/watch")):
+        await eventually(lambda: source.taken > 0)
+        await asyncio.wait_for(source.cancelled.wait(), 30)
+        assert source.taken < total, "nobody read, but all was sent"
+        await eventually(lambda: gateway.parts.admission.in_flight == 0)
+        assert await counted(gateway, "streams_ended_total", cause="NOT_READ") == before + 1
+
+
+async def test_a_stream_that_nobody_reads_ends_with_the_process(
+    backend: Backend, identity: IdentityProvider
+) -> None:
+    async with running_gateway(
+        upstream_port=backend.port,
+        identity=identity,
+        more_methods=METHODS,
+        stream_limits=StreamLimits(write_seconds_max=600.0),
+        connection_limits=ConnectionLimits(unread_seconds_max=600.0),
+    ) as gateway:
+        source = backend.streams["Watch"] = Source()
+        source.tell(*(TOLD(note={"text": "x" * 100_000}) for _ in range(400)))
+        async with crowd(gateway, 1, head(gateway, method="GET", path="/v1/watch")):
+            taken = [0] * 50
+
+            def stands_still() -> bool:
+                taken.append(source.taken)
+                return 0 < taken[-50] == source.taken
+
+            await eventually(stands_still)
+            gateway.parts.streams.stop()
+            await asyncio.wait_for(source.cancelled.wait(), 30)
+            await eventually(lambda: gateway.parts.admission.in_flight == 0)
 
 
 async def test_sixty_polite_are_served_beside_streams_that_nobody_reads(
