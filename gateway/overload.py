@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import deque
 from dataclasses import dataclass
 
@@ -50,8 +51,10 @@ class Room:
     """
 
     def __init__(self, limits: RoomLimits, *, shed: Counter) -> None:
-        self._limits = limits
         self._shed = shed
+        self._in_flight_max = {priority: int(limits.in_flight_max * ROOM[priority]) for priority in Priority}
+        self._normal_kept = int(limits.in_flight_max * limits.normal_share)
+        self._limits = limits
         self._queues = {priority: _Queue(limits) for priority in Priority}
         self._shares: dict[str, Share] = {}
         self._in_flight = 0
@@ -156,10 +159,9 @@ class Room:
 
     def _free(self, priority: Priority) -> int:
         """How many more requests of this priority may be in flight now; not positive for none."""
-        limits = self._limits
-        free = int(limits.in_flight_max * ROOM[priority]) - self._in_flight
+        free = self._in_flight_max[priority] - self._in_flight
         # What normal priority has not used of its own part.
-        kept = int(limits.in_flight_max * limits.normal_share) - self._normal
+        kept = self._normal_kept - self._normal
         if kept <= 0 or priority is Priority.LOW:
             return free
         return max(free, kept) if priority is Priority.NORMAL else free - kept
@@ -211,9 +213,9 @@ class _Queue:
     def free(self) -> int:
         """How many more may wait, now that one wants to; not positive for none."""
         limits = self._limits
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         waiting = self.waiting
-        self._want(now)
+        self._want(now, waiting)
         if now - self._began_at < limits.standing_seconds:
             return limits.waiting_max - waiting
         self._turn_window(now)
@@ -223,8 +225,8 @@ class _Queue:
     def join(self) -> asyncio.Future[None]:
         """A place at the end: it is done when there is room, and raises TimeoutError after the wait."""
         loop = asyncio.get_running_loop()
-        now = loop.time()
-        self._want(now)
+        now = time.monotonic()
+        self._want(now, self.waiting)
         place: asyncio.Future[None] = loop.create_future()
         timer = loop.call_later(self._wait_seconds_max(now), _give_up, place)
         place.add_done_callback(lambda _: timer.cancel())
@@ -237,16 +239,16 @@ class _Queue:
         if place.done():
             return False
         place.set_result(None)
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         self._turn_window(now)
         self._let_in += 1
         if not self.waiting:
             self._empty_at = now
         return True
 
-    def _want(self, now: float) -> None:
+    def _want(self, now: float, waiting: int) -> None:
         """Notes that somebody wants to wait: the first one for a while, or one of many."""
-        if not self.waiting and now - self._wanted_at >= self._limits.standing_seconds:
+        if not waiting and now - self._wanted_at >= self._limits.standing_seconds:
             self._began_at = self._empty_at = now
         self._wanted_at = now
 

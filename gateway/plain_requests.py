@@ -9,7 +9,6 @@ which knows all of HTTP.
 from __future__ import annotations
 
 import re
-import string
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -17,13 +16,26 @@ HEAD_BYTES_MAX = 8_000
 """A longer head is left to the parser, which has a limit for each line."""
 HEADERS_MAX = 64
 
-_LINE = rb"(?:GET|POST|PUT|PATCH|DELETE) /[!-\"$-~]*+ HTTP/1\.1\r\n"
+_METHOD = rb"(?:GET|POST|PUT|PATCH|DELETE)"
+_TARGET = rb"/[!-\"$-~]*+"
+_VERSION = rb"HTTP/1\.1\r\n"
 _NAME = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 # The values may have any byte but CR here; `_only_printable` looks at them, which is faster.
-_HEAD = re.compile(_LINE + rb"((?:" + _NAME + rb":[^\r]*+\r\n)*+)\r\n")
+_LINES = rb"(?:" + _NAME + rb":[^\r]*+\r\n)*+"
+_HEAD = re.compile(rb"(" + _METHOD + rb") (" + _TARGET + rb") " + _VERSION + rb"(" + _LINES + rb")\r\n")
 _BEGINNING = re.compile(
     rb"[A-Z]{1,7}(?: /[!-\"$-~]*)?"
-    rb"|" + _LINE + rb"((?:" + _NAME + rb":[^\r]*+\r\n)*+(?:" + _NAME + rb"(?::[^\r]*+)?)?)\r?"
+    rb"|"
+    + _METHOD
+    + rb" "
+    + _TARGET
+    + rb" "
+    + _VERSION
+    + rb"("
+    + _LINES
+    + rb"(?:"
+    + _NAME
+    + rb"(?::[^\r]*+)?)?)\r?"
 )
 _PRINTABLE = bytes(range(ord(" "), ord("~") + 1)) + b"\t"
 # What a refusal needs to know, and what changes how the bytes behind the head are read.
@@ -33,7 +45,6 @@ _NOTED = re.compile(
     re.IGNORECASE,
 )
 _LEFT_TO_THE_PARSER = frozenset({"transfer-encoding", "trailer", "expect", "upgrade", "http2-settings"})
-_DIGITS = frozenset(string.digits)
 
 
 class PlainRequest(NamedTuple):
@@ -47,24 +58,22 @@ class PlainRequest(NamedTuple):
 def plain_request(data: bytes) -> PlainRequest | None:
     """The request, if these bytes are one whole plain request and nothing else."""
     head = _HEAD.match(data, 0, HEAD_BYTES_MAX)
-    if head is None or not _only_printable(head[1]):
+    if head is None:
         return None
-    headers: dict[str, str] = {}
+    http_method, target, lines = head.groups()
+    if not _only_printable(lines):
+        return None
     # From the end of the request line, so that each name is behind a line feed.
-    for found in _NOTED.finditer(data, head.start(1) - 1, head.end()):
-        name = found[1].decode().lower()
-        if name in headers or name in _LEFT_TO_THE_PARSER:
-            return None
-        headers[name] = found[2].rstrip(b"\t ").decode()
-    if "host" not in headers or headers.get("connection", "keep-alive").lower() != "keep-alive":
+    noted = _NOTED.findall(data, head.start(3) - 1, head.end())
+    headers = {name.decode().lower(): value.decode().rstrip() for name, value in noted}
+    if len(headers) != len(noted) or "host" not in headers or not _LEFT_TO_THE_PARSER.isdisjoint(headers):
+        return None
+    if "connection" in headers and headers["connection"].lower() != "keep-alive":
         return None
     length = headers.get("content-length", "0")
-    if len(length) > 7 or not _DIGITS.issuperset(length) or not length:
+    if len(length) > 7 or not length.isdigit() or len(data) != head.end() + int(length):
         return None
-    if len(data) != head.end() + int(length):
-        return None
-    http_method, target, _ = data[: head.start(1)].decode().split(" ")
-    return PlainRequest(http_method, target, headers)
+    return PlainRequest(http_method.decode(), target.decode(), headers)
 
 
 def may_become_plain(data: bytes) -> bool:

@@ -30,8 +30,8 @@ from gateway.request_headers import request_id_of
 from gateway.request_log import RequestLog
 from gateway.routes import RouteTable
 
-_OVERLOADED = Reason.OVERLOADED
-_STATUS = CODES[_OVERLOADED].http
+_CODE = Reason.OVERLOADED.name
+_STATUS = CODES[Reason.OVERLOADED].http
 # What stands in a template for the values of a request; neither is part of any other text in it.
 _INSTANCE, _REQUEST_ID = "/the-instance", "the-request-id"
 
@@ -94,7 +94,7 @@ class QuickRefusals:
         retry_after_seconds = math.ceil(door.room.shed(door.share, cause))
         request_id = request_id_of(request.headers.get("x-request-id"))
         seconds = time.monotonic() - received_at if received_at else 0.0
-        self._metrics.observe_call(route.method.path, _OVERLOADED.name, seconds)
+        self._metrics.observe_call(route.method.path, _CODE, seconds)
         if self._log.wants(_STATUS, seconds):
             self._log.write(
                 status=_STATUS,
@@ -102,7 +102,7 @@ class QuickRefusals:
                 http_method=request.http_method,
                 path=path,
                 method=route.method.path,
-                code=_OVERLOADED.name,
+                code=_CODE,
                 request_id=request_id,
             )
         lines = ""
@@ -113,21 +113,20 @@ class QuickRefusals:
 
 def _refusal(path: str, request_id: str, lines: str, retry_after_seconds: int) -> bytes:
     """The answer that the application would send, from a template that lasts for a second: 10 µs less."""
-    head, body = _template(int(time.time()), lines, retry_after_seconds)
-    told = body % (orjson.dumps(path), request_id.encode())
-    return head % (request_id.encode(), len(told)) + told
+    text, body_bytes = _template(int(time.time()), lines, retry_after_seconds)
+    told, id_told = orjson.dumps(path), request_id.encode()
+    return text % (id_told, body_bytes + len(told) + len(id_told), told, id_told)
 
 
 @lru_cache(maxsize=16)
-def _template(_second: int, lines: str, retry_after_seconds: int) -> tuple[bytes, bytes]:
-    """The head and the body of a refusal, to be filled in with `%`."""
-    error = ServiceError(_OVERLOADED, retry_after_seconds=retry_after_seconds)
+def _template(_second: int, lines: str, retry_after_seconds: int) -> tuple[bytes, int]:
+    """A refusal to be filled in with `%`, and the size of its body without the path and the request id."""
+    error = ServiceError(Reason.OVERLOADED, retry_after_seconds=retry_after_seconds)
     answer = problem(error, instance=_INSTANCE, request_id=_REQUEST_ID)
     response = HttpResponse(answer, request_id=_REQUEST_ID, close=False, lines=lines)
     text = response.without_request(keep_alive=True).replace(b"%", b"%%")
-    head, _, _ = text.partition(answer.body.replace(b"%", b"%%"))
-    length = b"Content-Length: %d\r\n"
+    instance, request_id, length = orjson.dumps(_INSTANCE), _REQUEST_ID.encode(), b"Content-Length: %d\r\n"
     return (
-        head.replace(_REQUEST_ID.encode(), b"%b").replace(length % len(answer.body), length),
-        answer.body.replace(b'"' + _INSTANCE.encode() + b'"', b"%b").replace(_REQUEST_ID.encode(), b"%b"),
+        text.replace(length % len(answer.body), length).replace(instance, b"%b").replace(request_id, b"%b"),
+        len(answer.body) - len(instance) - len(request_id),
     )

@@ -29,18 +29,22 @@ class RequestLog:
         self._left_out = 0
 
     def wants(self, status: int, seconds: float) -> bool:
-        """Whether a request with this status and duration is logged."""
-        return status >= 500 or seconds >= SLOW_SECONDS or self._every_request
-
-    def write(self, *, status: int, seconds: float, **fields: Any) -> None:
-        """Writes the line, unless this second has too many lines already."""
+        """Whether a request with this status and duration gets a line; one that is left out is counted."""
+        if self._every_request:
+            return True
+        if status < 500 and seconds < SLOW_SECONDS:
+            return False
         second = int(time.monotonic())
         if second != self._second:
             self._second, self._lines = second, 0
-        if self._lines >= self._lines_per_second_max and not self._every_request:
+        if self._lines >= self._lines_per_second_max:
             self._left_out += 1
-            return
+            return False
         self._lines += 1
+        return True
+
+    def write(self, *, status: int, seconds: float, **fields: Any) -> None:
+        """Writes the line of a request that `wants` said yes to."""
         left_out, self._left_out = self._left_out, 0
         log.log(
             logging.WARNING if status >= 500 else logging.INFO,

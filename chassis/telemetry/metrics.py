@@ -53,11 +53,11 @@ class Counter:
     def add(self, *labels: str, amount: float = 1) -> None:
         """Add to the count of these label values; they have the order of the counter's labels."""
         values = self._values
-        if labels in values:
-            values[labels] += amount
-            return
-        labels = _within_limit(values, labels, len(self._labels))
-        values[labels] = values.get(labels, 0) + amount
+        count = values.get(labels)
+        if count is None:
+            labels = _within_limit(values, labels, len(self._labels))
+            count = values.get(labels, 0)
+        values[labels] = count + amount
 
     def family(self) -> Metric:
         family = CounterMetricFamily(self._name, self._doc, labels=self._labels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter as Tally
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
@@ -125,7 +126,7 @@ async def test_where_nobody_was_let_in_lately_nobody_waits():
 def test_as_many_may_wait_as_were_let_in_during_such_a_time(monkeypatch):
     now = 1000.0
     loop = asyncio.new_event_loop()
-    monkeypatch.setattr(loop, "time", lambda: now)
+    monkeypatch.setattr("gateway.overload.time", SimpleNamespace(monotonic=lambda: now))
     monkeypatch.setattr("gateway.overload.asyncio.get_running_loop", lambda: loop)
     queue = _Queue(RoomLimits(waiting_max=128, standing_seconds=0.1, standing_wait_seconds_max=0.005))
     assert queue.free() == 128
@@ -170,9 +171,6 @@ async def test_a_burst_waits_longer_than_what_comes_into_a_queue_that_is_never_e
     now, delays, call_later = 1000.0, [], loop.call_later
 
     class Loop:
-        def time(self) -> float:
-            return now
-
         def create_future(self) -> asyncio.Future[None]:
             return loop.create_future()
 
@@ -181,6 +179,7 @@ async def test_a_burst_waits_longer_than_what_comes_into_a_queue_that_is_never_e
             return call_later(FOREVER, act, *values)
 
     queue = made._queues[Priority.NORMAL]
+    monkeypatch.setattr("gateway.overload.time", SimpleNamespace(monotonic=lambda: now))
     monkeypatch.setattr("gateway.overload.asyncio.get_running_loop", Loop)
     places = []
     for at in (1000.0, 1000.05, 1000.12):
