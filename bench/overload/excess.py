@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 
 from bench.load.plan import GIVEN_UP
@@ -31,6 +34,7 @@ ROUNDS = 3
 SETTLE_SECONDS = 2.0
 """From the first request until all that is in flight has its size."""
 CALM_SECONDS = 5.0
+CORES_TOLD_MIN = 0.01
 GOODPUT_MIN = 0.8
 REFUSAL_MS_MAX = 50.0
 GROWTH_MIB_MAX = 50.0
@@ -80,13 +84,14 @@ class Round:
     @property
     def memory_mib(self) -> float:
         """The most that the gateway had."""
-        return self.run.watch.most_mib(self.run.began, float("inf"))
+        return self.run.watch.most_mib(self.run.began, math.inf)
 
 
 async def measure(school: School, *, seconds: int, times: float) -> Section:
     """Raises RuntimeError if the generator failed."""
     before, closed = await school.capacity(MIX)
-    first, best = closed, max(closed, key=lambda each: each.good)
+    best = max(closed, key=lambda each: each.good)
+    problems = [each for run in closed for each in run.problems]
     rounds: list[Round] = []
     while len(rounds) < ROUNDS:
         await asyncio.sleep(CALM_SECONDS)
@@ -94,6 +99,7 @@ async def measure(school: School, *, seconds: int, times: float) -> Section:
             MIX, seconds=seconds, rate=times * before, connections=CONNECTIONS, ahead=CONNECTIONS
         )
         after, closed = await school.capacity(MIX)
+        problems += [each for one in (run, *closed) for each in one.problems]
         steady = between(run.calls, run.began + SETTLE_SECONDS, run.began + seconds)
         rounds.append(Round(before, after, run, steady, seconds - SETTLE_SECONDS))
         before = after
@@ -145,7 +151,11 @@ async def measure(school: School, *, seconds: int, times: float) -> Section:
             f"{percentile((call.lag_seconds for call in all_calls), 99) * 1e3:.0f} ms"
         ),
     }
-    order = shares["high"] >= shares["normal"] >= shares["low"]
+    in_order = all(
+        good_share(of_kinds(each.steady, higher)) >= good_share(of_kinds(each.steady, lower))
+        for each in rounds
+        for higher, lower in pairwise(PRIORITIES.values())
+    )
     goals = [
         at_least(
             f"goodput, of the peak (median of {ROUNDS} rounds)",
@@ -158,10 +168,10 @@ async def measure(school: School, *, seconds: int, times: float) -> Section:
             REFUSAL_MS_MAX,
         ),
         at_least(
-            "high before normal before low (1: so it is; "
+            "high before normal before low in each round (1: so it is; "
             + ", ".join(f"{name} {each:.0%}" for name, each in shares.items())
             + ")",
-            float(order),
+            float(in_order),
             1.0,
         ),
         at_most(
@@ -175,5 +185,20 @@ async def measure(school: School, *, seconds: int, times: float) -> Section:
         title=f"{times:g} times the capacity",
         facts=facts,
         goals=goals,
-        problems=[],
+        problems=problems,
     )
+
+
+def _each(rounds: Sequence[Round], tell: Callable[[Round], str]) -> str:
+    """What is to be told of each round."""
+    return "; ".join(map(tell, rounds))
+
+
+def _cores(run: Run, begin: float, end: float) -> str:
+    """How many cores each process used in this time, if it was any."""
+    cores = run.watch.cores(begin, end)
+    return ", ".join(f"{name} {each:.2f}" for name, each in cores.items() if each >= CORES_TOLD_MIN)
+
+
+def _times(seconds: list[float]) -> str:
+    return f"{percentile(seconds, 50) * 1e3:.1f}, {percentile(seconds, 99) * 1e3:.1f} ms"
