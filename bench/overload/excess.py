@@ -38,6 +38,8 @@ CORES_TOLD_MIN = 0.01
 GOODPUT_MIN = 0.8
 REFUSAL_MS_MAX = 50.0
 GROWTH_MIB_MAX = 50.0
+LATER_GROWTH_MIB_MAX = 5.0
+"""All connections and all that may be in flight were there in the first round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,11 @@ async def measure(school: School, *, seconds: int, times: float) -> Section:
             + ")",
             float(in_order),
             1.0,
+        ),
+        at_most(
+            "growth of the gateway's memory in MiB, after the first round",
+            max(each.memory_mib for each in rounds) - rounds[0].memory_mib,
+            LATER_GROWTH_MIB_MAX,
         ),
         at_most(
             "growth of the gateway's memory in MiB, over all rounds",
