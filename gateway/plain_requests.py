@@ -16,26 +16,13 @@ HEAD_BYTES_MAX = 8_000
 """A longer head is left to the parser, which has a limit for each line."""
 HEADERS_MAX = 64
 
-_METHOD = rb"(?:GET|POST|PUT|PATCH|DELETE)"
-_TARGET = rb"/[!-\"$-~]*+"
-_VERSION = rb"HTTP/1\.1\r\n"
+_LINE = rb"(GET|POST|PUT|PATCH|DELETE) (/[!-\"$-~]*+) HTTP/1\.1\r\n"
 _NAME = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 # The values may have any byte but CR here; `_only_printable` looks at them, which is faster.
 _LINES = rb"(?:" + _NAME + rb":[^\r]*+\r\n)*+"
-_HEAD = re.compile(rb"(" + _METHOD + rb") (" + _TARGET + rb") " + _VERSION + rb"(" + _LINES + rb")\r\n")
+_HEAD = re.compile(_LINE + rb"(" + _LINES + rb")\r\n")
 _BEGINNING = re.compile(
-    rb"[A-Z]{1,7}(?: /[!-\"$-~]*)?"
-    rb"|"
-    + _METHOD
-    + rb" "
-    + _TARGET
-    + rb" "
-    + _VERSION
-    + rb"("
-    + _LINES
-    + rb"(?:"
-    + _NAME
-    + rb"(?::[^\r]*+)?)?)\r?"
+    rb"[A-Z]{1,7}(?: /[!-\"$-~]*)?|" + _LINE + rb"(" + _LINES + rb"(?:" + _NAME + rb"(?::[^\r]*+)?)?)\r?"
 )
 _PRINTABLE = bytes(range(ord(" "), ord("~") + 1)) + b"\t"
 # What a refusal needs to know, and what changes how the bytes behind the head are read.
@@ -81,7 +68,7 @@ def may_become_plain(data: bytes) -> bool:
     if len(data) > HEAD_BYTES_MAX:
         return False
     beginning = _BEGINNING.fullmatch(data)
-    return beginning is not None and _only_printable(beginning[1] or b"")
+    return beginning is not None and _only_printable(beginning[3] or b"")
 
 
 def _only_printable(lines: bytes) -> bool:

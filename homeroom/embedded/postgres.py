@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
-from homeroom.embedded.process import Owner, Program, Spawned, end, end_leftover, spawn, until
+from homeroom.embedded.process import Program, Spawned, end, end_leftover, spawn, until
 from homeroom.embedded.sockets import claim, socket_directory
 from homeroom.embedded.system_user import database_owner, give, open_tree, open_way
 
@@ -112,18 +112,7 @@ class Cluster(Spawned):
         if not (self._directory / "PG_VERSION").exists():
             await self._initialize(binaries)
         await _end_stray(self._directory)
-        self._process = await spawn(
-            Program(
-                name="postgres",
-                command=[str(binaries / "postgres"), *self._arguments()],
-                environment=_environment(),
-                log=self._log,
-                lock=self._lock,
-                stop_signal=signal.SIGINT,
-                owner=self._owner,
-                working_directory=Path("/"),
-            )
-        )
+        self._process = await self._spawn([str(binaries / "postgres"), *self._arguments()])
         await self._until_ready(self._process)
 
     async def stop(self, *, immediately: bool = False) -> None:
@@ -136,6 +125,25 @@ class Cluster(Spawned):
     async def restart(self, *, immediately: bool = False) -> None:
         await self.stop(immediately=immediately)
         await self.start()
+
+    async def _spawn(self, command: list[str]) -> asyncio.subprocess.Process:
+        """Runs one of PostgreSQL's programs as the system user that it needs.
+
+        Not with `user=` of subprocess: that forks, and gRPC in this process may crash the child before it is
+        the program.
+        """
+        return await spawn(
+            Program(
+                name="postgres",
+                command=command,
+                environment=_environment(),
+                log=self._log,
+                lock=self._lock,
+                stop_signal=signal.SIGINT,
+                owner=self._owner,
+                working_directory=Path("/"),
+            )
+        )
 
     def _arguments(self) -> list[str]:
         settings = {
@@ -169,27 +177,19 @@ class Cluster(Spawned):
         password_file.touch(mode=0o600)
         password_file.write_text(self._password)
         give(password_file, self._owner)
-        arguments = [
-            "-D",
-            str(draft),
-            "-U",
-            SUPERUSER,
-            "--pwfile",
-            str(password_file),
-            "--auth=scram-sha-256",
-        ]
-        arguments += [
-            "--encoding=UTF8",
-            "--locale=C",
-            "--locale-provider=builtin",
-            "--builtin-locale=C.UTF-8",
-        ]
+        command = [str(binaries / "initdb"), "-D", str(draft), "-U", SUPERUSER]
+        command += ["--pwfile", str(password_file), "--auth=scram-sha-256"]
+        command += ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         if self._settings.get("fsync") == "off":
-            arguments += ["--no-sync"]
+            command += ["--no-sync"]
         try:
-            await _run(binaries / "initdb", arguments, owner=self._owner)
+            process = await self._spawn(command)
+            if not await until(lambda: process.returncode is not None, seconds_max=_START_SECONDS_MAX):
+                await end(process, signal.SIGKILL, grace_seconds=_STOP_SECONDS_MAX)
         finally:
             password_file.unlink()
+        if process.returncode != 0:
+            raise RuntimeError(f"initdb ended with code {process.returncode}:\n{_tail(self._log)}")
         self._directory.rmdir()
         draft.replace(self._directory)
 
@@ -270,25 +270,6 @@ def _command_line(pid: int) -> str | None:
         arguments = [ps, "-ww", "-o", "command=", "-p", str(pid)]
         return subprocess.run(arguments, check=False, capture_output=True, text=True).stdout  # noqa: S603  # fixed
     return None
-
-
-async def _run(executable: Path, arguments: list[str], *, owner: Owner | None) -> None:
-    process = await asyncio.create_subprocess_exec(
-        executable,
-        *arguments,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env=_environment(),
-        cwd="/",
-        user=owner.uid if owner else None,
-        group=owner.gid if owner else None,
-        extra_groups=[] if owner else None,
-        start_new_session=True,
-    )
-    output, _ = await asyncio.wait_for(process.communicate(), _START_SECONDS_MAX)
-    if process.returncode != 0:
-        raise RuntimeError(f"{executable.name} failed:\n{output.decode(errors='replace')}")
 
 
 def _tail(log: Path) -> str:

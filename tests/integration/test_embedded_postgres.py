@@ -66,6 +66,13 @@ asyncio.run(main())
 """
 
 
+NO_FORK = """
+import ctypes
+libc = ctypes.CDLL(None)
+libc.__register_atfork(None, None, libc.abort, None)  # what gRPC does in a forked child may end like this
+"""
+
+
 async def start_as(user: Owner, code: str, *arguments: str) -> asyncio.subprocess.Process:
     """Run Python code as another user, with an interpreter that this user may run."""
     for interpreter in (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}"):
@@ -184,6 +191,15 @@ async def test_a_stale_pid_file_that_names_another_program_does_not_stop_it(fold
         assert await value(cluster, "SELECT 1") == 1
     finally:
         await cluster.stop(immediately=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="registers a handler of glibc")
+async def test_it_starts_in_a_process_in_which_forked_children_crash(folder: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", NO_FORK + START_AND_STOP, str(folder)), stdout=asyncio.subprocess.PIPE
+    )
+    printed, _ = await asyncio.wait_for(process.communicate(), 120)
+    assert printed == b"served\n"
 
 
 async def test_a_server_started_by_hand_on_the_folder_is_ended_first(folder: Path) -> None:
