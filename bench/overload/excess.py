@@ -59,12 +59,16 @@ class Round:
     seconds: float
 
     @property
+    def begin(self) -> float:
+        return self.run.began + SETTLE_SECONDS
+
+    @property
     def end(self) -> float:
-        return self.run.began + SETTLE_SECONDS + self.seconds
+        return self.begin + self.seconds
 
     @property
     def goodput(self) -> float:
-        return goodput(self.run.calls, self.run.began + SETTLE_SECONDS, self.end)
+        return goodput(self.run.calls, self.begin, self.end)
 
     @property
     def of_peak(self) -> float:
@@ -142,8 +146,7 @@ async def measure(school: School, *, seconds: int, times: float) -> Section:
         "cores, with the generator": _each(
             rounds,
             lambda each: (
-                f"{_cores(each.run, each.run.began + SETTLE_SECONDS, each.end)}, "
-                f"generator {each.run.cpu_seconds / seconds:.2f}"
+                f"{_cores(each.run, each.begin, each.end)}, generator {each.run.cpu_seconds / seconds:.2f}"
             ),
         ),
         "cores at the first peak": _cores(

@@ -184,7 +184,9 @@ class Cluster(Spawned):
             command += ["--no-sync"]
         try:
             process = await self._spawn(command)
-            if not await until(lambda: process.returncode is not None, seconds_max=_START_SECONDS_MAX):
+            try:
+                await until(lambda: process.returncode is not None, seconds_max=_START_SECONDS_MAX)
+            finally:  # also when this start is cancelled: nothing may write into the folder any more
                 await end(process, signal.SIGKILL, grace_seconds=_STOP_SECONDS_MAX)
         finally:
             password_file.unlink()

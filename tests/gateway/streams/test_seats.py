@@ -23,6 +23,8 @@ from tests.gateway.streams.source import METHODS, TOLD, Source, stays_open
 from tests.gateway.tokens import IdentityProvider
 from tests.support.waiting import eventually
 
+SIZES = pytest.mark.parametrize("size", [10_000, 100_000], ids=["small events", "events above 64 KiB"])
+
 
 async def test_a_stream_without_a_first_message_ends_with_its_deadline(
     gateway: Gateway, backend: Backend
@@ -60,7 +62,7 @@ async def test_a_client_that_leaves_before_the_first_message_cancels_the_call(
     await eventually(lambda: gateway.parts.admission.in_flight == 0)
 
 
-@pytest.mark.parametrize("size", [10_000, 100_000], ids=["small events", "events above 64 KiB"])
+@SIZES
 async def test_a_client_that_does_not_read_slows_its_stream_down_and_is_closed(
     gateway: Gateway, backend: Backend, size: int
 ) -> None:
@@ -102,12 +104,13 @@ async def test_a_stream_that_nobody_reads_ends_with_the_process(
             await eventually(lambda: gateway.parts.admission.in_flight == 0)
 
 
+@SIZES
 async def test_sixty_polite_are_served_beside_streams_that_nobody_reads(
-    gateway: Gateway, backend: Backend
+    gateway: Gateway, backend: Backend, size: int
 ) -> None:
     async def endless(_item: Item[Any]) -> AsyncIterator[Any]:
         while True:
-            yield TOLD(note={"text": "x" * 10_000})
+            yield TOLD(note={"text": "x" * size})
 
     backend.streams["Watch"] = endless
     writers = []
