@@ -187,7 +187,8 @@ class Cluster(Spawned):
             try:
                 await until(lambda: process.returncode is not None, seconds_max=_START_SECONDS_MAX)
             finally:  # also when this start is cancelled: nothing may write into the folder any more
-                await end(process, signal.SIGKILL, grace_seconds=_STOP_SECONDS_MAX)
+                await end(process, signal.SIGINT, grace_seconds=_STOP_SECONDS_MAX)
+                await end_leftover(self._lock, signal.SIGINT, grace_seconds=_STOP_SECONDS_MAX)
         finally:
             password_file.unlink()
         if process.returncode != 0:

@@ -202,6 +202,22 @@ async def test_it_starts_in_a_process_in_which_forked_children_crash(folder: Pat
     assert printed == b"served\n"
 
 
+async def test_a_first_start_that_is_cancelled_leaves_nothing_that_writes(folder: Path) -> None:
+    cluster = cluster_in(folder)
+    lock = folder / "run" / "postgres.lock"
+    starting = asyncio.create_task(cluster.start())
+    assert await until((folder / "postgres.new" / "base").exists, seconds_max=60)
+    starting.cancel()
+    await asyncio.wait({starting})
+    assert starting.cancelled()
+    assert holder(lock) is None
+    try:
+        await cluster.start()
+        assert await value(cluster, "SELECT 1") == 1
+    finally:
+        await cluster.stop(immediately=True)
+
+
 async def test_a_server_started_by_hand_on_the_folder_is_ended_first(folder: Path) -> None:
     cluster = cluster_in(folder)
     owner = database_owner(folder / "postgres")
